@@ -1,1 +1,35 @@
-//! (being written)
+//! Bytes to verified types.
+//!
+//! Everything that Clawgate signs, hashes or verifies is defined here: canonical JSON, keys,
+//! envelopes, scoped tokens, records, receipts, approvals, the Merkle log and the proof bundle.
+//! The crate is synchronous and has no I/O, no clock and no randomness: time, random bytes and
+//! keys come in as arguments, so that a verifier on another machine, years later, gets the same
+//! answers as the gateway did.
+//!
+//! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
+//! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents;
+//! [`merkle`], [`checkpoint`] and [`bundle`] tie them together; [`trust`] is what a verifier
+//! is given from outside.
+
+#![forbid(unsafe_code)]
+
+pub mod approval;
+pub mod bundle;
+pub mod checkpoint;
+pub mod envelope;
+pub mod hash;
+pub mod jcs;
+pub mod json;
+pub mod keys;
+pub mod merkle;
+pub mod receipt;
+pub mod record;
+pub mod time;
+pub mod token;
+pub mod trust;
+
+pub use envelope::{Envelope, EnvelopeError, EnvelopeType, Signed};
+pub use hash::Hash;
+pub use json::{Json, JsonError, Numbers};
+pub use keys::{Did, PublicKey, SigningKey};
+pub use time::Timestamp;

@@ -1,0 +1,173 @@
+//! Checkpoints of the log: C2SP signed notes of (origin, size, root).
+//!
+//! Format: <https://c2sp.org/tlog-checkpoint> and <https://c2sp.org/signed-note>.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::hash::Hash;
+use crate::keys::{PublicKey, Signature, SigningKey};
+
+/// Note signature type of Ed25519 (signed-note, "Signature types").
+const ED25519: u8 = 0x01;
+
+/// Longest note that is read, in bytes; ours are under 400.
+const MAX_NOTE_BYTES: usize = 16 * 1024;
+
+/// What a checkpoint says: the log called `origin` had `size` leaves and this root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Unique name of the log, without a scheme.
+    pub origin: String,
+    /// Number of leaves.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: Hash,
+}
+
+/// Why a checkpoint is not accepted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CheckpointError {
+    /// Not a note of origin, size and root, or in another spelling than ours.
+    #[error("not a checkpoint")]
+    Malformed,
+    /// A checkpoint of another log.
+    #[error("a checkpoint of the log `{0}`")]
+    WrongOrigin(String),
+    /// No valid signature by the expected key.
+    #[error("the checkpoint is not signed by the log's key")]
+    Unsigned,
+}
+
+impl Checkpoint {
+    fn body(&self) -> String {
+        format!(
+            "{}\n{}\n{}\n",
+            self.origin,
+            self.size,
+            STANDARD.encode(self.root.as_bytes())
+        )
+    }
+
+    /// Writes and signs the note; the key's name is the origin.
+    pub fn sign(&self, key: &SigningKey) -> String {
+        let body = self.body();
+        let mut signature = key_id(&self.origin, &key.public()).to_vec();
+        signature.extend_from_slice(key.sign(body.as_bytes()).as_bytes());
+        format!(
+            "{body}\n\u{2014} {} {}\n",
+            self.origin,
+            STANDARD.encode(signature)
+        )
+    }
+
+    /// Reads a note and checks that it is signed by `key` for the log `origin`. Signatures of
+    /// others may stand beside it.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn verify(note: &str, origin: &str, key: &PublicKey) -> Result<Self, CheckpointError> {
+        if note.len() > MAX_NOTE_BYTES {
+            return Err(CheckpointError::Malformed);
+        }
+        let (head, signatures) = note.split_once("\n\n").ok_or(CheckpointError::Malformed)?;
+        let mut lines = head.split('\n');
+        let (found, size, root) = match (lines.next(), lines.next(), lines.next(), lines.next()) {
+            (Some(origin), Some(size), Some(root), None) => (origin, size, root),
+            _ => return Err(CheckpointError::Malformed),
+        };
+        let root: [u8; 32] = STANDARD
+            .decode(root)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(CheckpointError::Malformed)?;
+        let checkpoint = Self {
+            origin: found.to_owned(),
+            size: size.parse().map_err(|_| CheckpointError::Malformed)?,
+            root: Hash::from_bytes(root),
+        };
+        let body = checkpoint.body();
+        if body != format!("{head}\n") || !signatures.ends_with('\n') {
+            return Err(CheckpointError::Malformed);
+        }
+        if found != origin {
+            return Err(CheckpointError::WrongOrigin(found.to_owned()));
+        }
+        let signed = signatures.lines().any(|line| {
+            signature_on(line, origin, key)
+                .is_some_and(|signature| key.verify(body.as_bytes(), &signature))
+        });
+        if signed {
+            Ok(checkpoint)
+        } else {
+            Err(CheckpointError::Unsigned)
+        }
+    }
+}
+
+/// The signature on a line `— name base64(key id ‖ signature)`, when it is by this key.
+fn signature_on(line: &str, name: &str, key: &PublicKey) -> Option<Signature> {
+    let rest = line
+        .strip_prefix("\u{2014} ")?
+        .strip_prefix(name)?
+        .strip_prefix(' ')?;
+    let bytes = STANDARD.decode(rest).ok()?;
+    let signature: [u8; 64] = bytes.strip_prefix(&key_id(name, key))?.try_into().ok()?;
+    Some(Signature::from_bytes(signature))
+}
+
+/// First four bytes of SHA-256(name ‖ LF ‖ 0x01 ‖ key).
+fn key_id(name: &str, key: &PublicKey) -> [u8; 4] {
+    let hash = Hash::of_parts([
+        name.as_bytes(),
+        b"\n".as_slice(),
+        &[ED25519],
+        key.to_bytes().as_slice(),
+    ]);
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGIN: &str = "gateway.example/log";
+
+    #[test]
+    fn only_the_signed_text_is_accepted() {
+        let key = SigningKey::from_seed(&[3; 32]);
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: 7,
+            root: Hash::of(b"r"),
+        };
+        let note = checkpoint.sign(&key);
+        assert_eq!(
+            Checkpoint::verify(&note, ORIGIN, &key.public()),
+            Ok(checkpoint)
+        );
+
+        let witnessed = format!("{note}\u{2014} witness.example AAAAAAAA\n");
+        assert!(Checkpoint::verify(&witnessed, ORIGIN, &key.public()).is_ok());
+
+        let other = SigningKey::from_seed(&[4; 32]).public();
+        assert_eq!(
+            Checkpoint::verify(&note, ORIGIN, &other),
+            Err(CheckpointError::Unsigned)
+        );
+        assert!(Checkpoint::verify(&note, "other.example/log", &key.public()).is_err());
+        for (from, to) in [
+            ("\n7\n", "\n8\n"),
+            ("\n7\n", "\n07\n"),
+            ("\n7\n", "\n+7\n"),
+            ("\n\n", "\n"),
+        ] {
+            let forged = note.replacen(from, to, 1);
+            assert!(
+                Checkpoint::verify(&forged, ORIGIN, &key.public()).is_err(),
+                "{forged}"
+            );
+        }
+        assert!(Checkpoint::verify("", ORIGIN, &key.public()).is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! Canonical JSON (RFC 8785) and the document-order writing of the public reference verifier.
+//!
+//! What we sign is written in JCS order with integers only and without integer-like member
+//! names, so that both writings give the same bytes. The second one exists to check foreign
+//! envelopes, whose hashes were made over JavaScript's `JSON.stringify` of the received text.
+
+use serde::Serialize;
+
+use crate::json::{Json, JsonError};
+
+/// Writes any serialisable value in canonical form.
+///
+/// # Errors
+/// When the value cannot be expressed as JSON (see [`Json::from_value`]).
+pub fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, JsonError> {
+    Ok(Json::from_value(value)?.to_jcs())
+}
+
+impl Json {
+    /// The canonical form (RFC 8785): members sorted by UTF-16 code units, ECMAScript numbers.
+    pub fn to_jcs(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        write(self, Order::Canonical, &mut out);
+        out
+    }
+
+    /// What `JSON.stringify(JSON.parse(text))` gives: members in written order, but names that
+    /// are array indices first, in ascending order (ECMA-262, OrdinaryOwnPropertyKeys).
+    pub fn to_document_order(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        write(self, Order::Document, &mut out);
+        out
+    }
+
+    /// Whether some member name is an array index, which JavaScript would move to the front.
+    /// Nothing that we sign may have one.
+    pub fn has_index_name(&self) -> bool {
+        match self {
+            Self::Array(elements) => elements.iter().any(Self::has_index_name),
+            Self::Object(members) => members
+                .iter()
+                .any(|(name, value)| array_index(name).is_some() || value.has_index_name()),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Canonical,
+    Document,
+}
+
+fn write(value: &Json, order: Order, out: &mut Vec<u8>) {
+    match value {
+        Json::Null => out.extend_from_slice(b"null"),
+        Json::Bool(true) => out.extend_from_slice(b"true"),
+        Json::Bool(false) => out.extend_from_slice(b"false"),
+        Json::Integer(value) => out.extend_from_slice(value.to_string().as_bytes()),
+        Json::Double(value) => {
+            out.extend_from_slice(ryu_js::Buffer::new().format_finite(*value).as_bytes());
+        }
+        Json::String(text) => write_string(text, out),
+        Json::Array(elements) => {
+            out.push(b'[');
+            for (index, element) in elements.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(element, order, out);
+            }
+            out.push(b']');
+        }
+        Json::Object(members) => {
+            out.push(b'{');
+            let mut sorted: Vec<&(String, Json)> = members.iter().collect();
+            match order {
+                Order::Canonical => {
+                    sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+                }
+                Order::Document => {
+                    sorted.sort_by_key(|(name, _)| array_index(name).map_or(u64::MAX, u64::from));
+                }
+            }
+            for (index, (name, value)) in sorted.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_string(name, out);
+                out.push(b':');
+                write(value, order, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// `"0"` to `"4294967294"` in canonical spelling.
+fn array_index(name: &str) -> Option<u32> {
+    let canonical = name == "0" || !name.starts_with('0');
+    let digits = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    if !(canonical && digits) {
+        return None;
+    }
+    name.parse::<u32>().ok().filter(|index| *index != u32::MAX)
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x09 => out.extend_from_slice(b"\\t"),
+            0x0a => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            0x0d => out.extend_from_slice(b"\\r"),
+            0x00..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::{Numbers, parse};
+    use proptest::prelude::*;
+
+    fn jcs(text: &str) -> String {
+        String::from_utf8(parse(text.as_bytes(), Numbers::Any).unwrap().to_jcs()).unwrap()
+    }
+
+    fn document(text: &str) -> String {
+        String::from_utf8(
+            parse(text.as_bytes(), Numbers::Any)
+                .unwrap()
+                .to_document_order(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn numbers_and_order_are_those_of_the_standard() {
+        for (text, canonical) in [
+            (
+                r#"[1.0,1e2,-0,1e21,1e-7,0.000001]"#,
+                "[1,100,0,1e+21,1e-7,0.000001]",
+            ),
+            (
+                r#"[333333333.33333329,4.50,2e-3]"#,
+                "[333333333.3333333,4.5,0.002]",
+            ),
+            (
+                r#"{"b":1,"a":{"d":2,"c":3}}"#,
+                r#"{"a":{"c":3,"d":2},"b":1}"#,
+            ),
+            // An astral character sorts before U+FF5E in UTF-16, after it by code point.
+            (r#"{"～":1,"😀":2}"#, r#"{"😀":2,"～":1}"#),
+            (
+                r#"["\u0007\u001f\u2028\u007f\/"]"#,
+                "[\"\\u0007\\u001f\u{2028}\u{7f}/\"]",
+            ),
+            (r#"{"10":1,"9":2}"#, r#"{"10":1,"9":2}"#),
+        ] {
+            assert_eq!(jcs(text), canonical);
+        }
+    }
+
+    #[test]
+    fn document_order_is_javascripts() {
+        assert_eq!(
+            document(r#"{"b":1,"10":2,"9":3,"a":4,"01":5,"4294967295":6,"4294967294":7}"#),
+            r#"{"9":3,"10":2,"4294967294":7,"b":1,"a":4,"01":5,"4294967295":6}"#
+        );
+        assert!(
+            parse(br#"[{"x":{"7":1}}]"#, Numbers::Any)
+                .unwrap()
+                .has_index_name()
+        );
+        assert!(
+            !parse(br#"[{"x":{"7a":1,"":2}}]"#, Numbers::Any)
+                .unwrap()
+                .has_index_name()
+        );
+    }
+
+    #[test]
+    fn agrees_with_the_published_files() {
+        let Ok(root) = std::env::var("CLAWGATE_VECTORS") else {
+            println!("skipped: CLAWGATE_VECTORS is not set");
+            return;
+        };
+        let mut seen = 0;
+        for entry in std::fs::read_dir(format!("{root}/jcs/input")).unwrap() {
+            let path = entry.unwrap().path();
+            let expected = format!("{root}/jcs/output/{}", path.file_name().unwrap().display());
+            let value = parse(&std::fs::read(&path).unwrap(), Numbers::Any).unwrap();
+            let expected = std::fs::read(expected).unwrap();
+            assert_eq!(
+                value.to_jcs(),
+                expected.trim_ascii_end(),
+                "{}",
+                path.display()
+            );
+            seen += 1;
+        }
+        assert_eq!(seen, 6);
+    }
+
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>()
+                .prop_filter("finite", |n| n.is_finite())
+                .prop_map(|n| serde_json::json!(n)),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_an_independent_implementation(value in any_value()) {
+            let theirs = serde_json_canonicalizer::to_vec(&value).unwrap();
+            let ours = Json::from(value).to_jcs();
+            prop_assert_eq!(&ours, &theirs);
+            let again = parse(&ours, Numbers::Any).unwrap();
+            prop_assert_eq!(again.to_jcs(), ours);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The trust root: whom a verifier believes. Always given from outside the bundle.
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::Did;
+use crate::time::Timestamp;
+
+/// The document's kind and version.
+pub const TRUST_ROOT: &str = "clawgate.trust/1";
+
+/// `trust.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustRoot {
+    /// Always [`TRUST_ROOT`].
+    pub trust_root: String,
+    /// The gateway's keys, each for one role and one time.
+    pub gateway: Vec<GatewayKey>,
+    /// Who may sign contracts.
+    pub authors: Vec<Author>,
+    /// Who may sign approvals.
+    pub approvers: Vec<Approver>,
+    /// The log.
+    pub log: Log,
+}
+
+/// What a gateway key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Signs receipts.
+    Receipt,
+    /// Signs scoped tokens.
+    Token,
+    /// Signs checkpoints of the log.
+    Checkpoint,
+    /// Signs the end of jobs.
+    Close,
+}
+
+/// One key of the gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayKey {
+    /// The key.
+    pub did: Did,
+    /// Its one role.
+    pub role: Role,
+    /// First moment at which it counts.
+    pub not_before: Timestamp,
+    /// Last moment at which it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// From when on it does not count any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A policy author.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Author {
+    /// The author's key.
+    pub did: Did,
+    /// The author's name.
+    pub name: String,
+}
+
+/// An enrolled approver.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approver {
+    /// The e-mail address by which contracts name the approver.
+    pub email: String,
+    /// The approver's key.
+    pub did: Did,
+}
+
+/// The log of records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The log's name.
+    pub origin: String,
+    /// The key that signs its checkpoints.
+    pub key: Did,
+}
+
+impl TrustRoot {
+    /// Whether `did` was the gateway's key for `role` at that moment.
+    pub fn gateway_key(&self, did: &Did, role: Role, at: Timestamp) -> bool {
+        self.gateway.iter().any(|key| {
+            key.did == *did
+                && key.role == role
+                && key.not_before <= at
+                && key.not_after.is_none_or(|end| at <= end)
+                && key.revoked_at.is_none_or(|end| at < end)
+        })
+    }
+
+    /// The author with this key.
+    pub fn author(&self, did: &Did) -> Option<&Author> {
+        self.authors.iter().find(|author| author.did == *did)
+    }
+
+    /// Whether the key is enrolled for the approver with this address.
+    pub fn approver(&self, email: &str, did: &Did) -> bool {
+        self.approvers
+            .iter()
+            .any(|approver| approver.email == email && approver.did == *did)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SigningKey;
+
+    #[test]
+    fn a_key_counts_in_its_role_and_time_only() {
+        let did = SigningKey::from_seed(&[1; 32]).did();
+        let at = Timestamp::from_seconds;
+        let trust = TrustRoot {
+            trust_root: TRUST_ROOT.into(),
+            gateway: vec![GatewayKey {
+                did: did.clone(),
+                role: Role::Receipt,
+                not_before: at(10),
+                not_after: Some(at(20)),
+                revoked_at: Some(at(15)),
+            }],
+            authors: vec![],
+            approvers: vec![Approver {
+                email: "a@example.com".into(),
+                did: did.clone(),
+            }],
+            log: Log {
+                origin: "x".into(),
+                key: did.clone(),
+            },
+        };
+        assert!(trust.gateway_key(&did, Role::Receipt, at(10)));
+        assert!(!trust.gateway_key(&did, Role::Receipt, at(9)));
+        assert!(!trust.gateway_key(&did, Role::Receipt, at(15)));
+        assert!(!trust.gateway_key(&did, Role::Token, at(12)));
+        assert!(trust.approver("a@example.com", &did));
+        assert!(!trust.approver("b@example.com", &did));
+        assert!(trust.author(&did).is_none());
+    }
+}
