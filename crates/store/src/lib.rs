@@ -1,1 +1,93 @@
-//! (being written)
+//! The gateway's durable state, and the only SQL in the workspace.
+//!
+//! One narrow trait per area; [`Store`] is all of them, and is used as `Arc<dyn Store>`. Row
+//! types are plain: what a column may not say (a closed job without a closing time, a token that
+//! is revoked by nobody) cannot be built from them either.
+//!
+//! # What every engine keeps
+//! The contract suite in `tests/contract.rs` runs against `Arc<dyn Store>`; an engine is one
+//! that passes it.
+//! - **Answered means durable.** A write's future resolves after the commit that holds it. When
+//!   that commit fails, every write in it fails with [`StoreError::Unavailable`] and none counts.
+//! - **Each write is one transaction**, whatever it touches: an outcome with its receipt and its
+//!   ids, a job's closing with its record, a statement with the gate that it moves.
+//! - **Order is given here.** `seq` has no gaps within a job, the leaf index none in the log, and
+//!   a job's record times do not run backwards.
+//! - **Races have one winner**: bindings, transitions, statements and single uses are
+//!   compare-and-swap, decided by the one writer.
+//! - **Bounds.** Queues are bounded; a full one answers [`StoreError::Busy`] at once. Lists take
+//!   a limit or are bounded by their job.
+//! - **Not found is `None`.** A write that needs something that is not there is a
+//!   [`Conflict`], because its caller has looked before.
+//!
+//! To add an area: a trait beside the others with its row types, the SQL in a module of the same
+//! name under each engine, a line in [`Store`], and its rules in the contract suite.
+
+#![forbid(unsafe_code)]
+
+mod approvals;
+mod budgets;
+mod bundles;
+mod contracts;
+mod error;
+mod jobs;
+mod log;
+mod objects;
+mod operators;
+mod receipts;
+mod runs;
+mod sqlite;
+mod tokens;
+
+pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
+pub use budgets::{Budget, Budgets, ModelLimits, ModelUsage, Reservation};
+pub use bundles::{BundleRow, Bundles};
+pub use contracts::{
+    ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
+};
+pub use error::{Cause, Conflict, StoreError};
+pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
+pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
+pub use objects::{ObjectRow, Objects};
+pub use operators::{OperatorAction, OperatorRow, Operators};
+pub use receipts::{Receipts, ReceiptsOfJob};
+pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
+pub use sqlite::{open_sqlite, open_sqlite_in_memory};
+pub use tokens::{
+    Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
+};
+
+/// Everything that the gateway remembers.
+pub trait Store:
+    Contracts
+    + Jobs
+    + Tokens
+    + Objects
+    + Runs
+    + Approvals
+    + Log
+    + Receipts
+    + Bundles
+    + Operators
+    + Budgets
+    + Send
+    + Sync
+{
+}
+
+impl<T> Store for T where
+    T: Contracts
+        + Jobs
+        + Tokens
+        + Objects
+        + Runs
+        + Approvals
+        + Log
+        + Receipts
+        + Bundles
+        + Operators
+        + Budgets
+        + Send
+        + Sync
+{
+}

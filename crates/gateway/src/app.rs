@@ -1,0 +1,55 @@
+//! Everything that a running gateway shares.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proof::Timestamp;
+use store::Store;
+
+use crate::approvals::Gate;
+use crate::clawproxy::model::Providers;
+use crate::clawproxy::objects::Capabilities;
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::live::Live;
+use crate::upstream::Upstream;
+
+/// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
+pub struct App {
+    /// What the operator decided.
+    pub config: Config,
+    /// The gateway's own keys.
+    pub keys: Keys,
+    /// The durable truth.
+    pub store: Arc<dyn Store>,
+    /// What is known without asking the store.
+    pub live: Live,
+    /// Terraform Cloud, with its three credentials.
+    pub upstream: Upstream,
+    /// Model providers, with their keys.
+    pub models: Providers,
+    /// Addresses that we gave out in place of upstream's signed ones.
+    pub capabilities: Capabilities,
+    /// Waits for plans, asks people, applies.
+    pub gate: Gate,
+    /// How agents write our address, without a slash at the end.
+    pub agent_url: String,
+    /// How people write it.
+    pub operator_url: String,
+    /// Set when the gateway stops: readiness answers no, running calls finish.
+    pub draining: AtomicBool,
+}
+
+impl App {
+    /// The time, by the machine's clock.
+    pub fn now(&self) -> Timestamp {
+        now()
+    }
+}
+
+/// The time, by the machine's clock.
+pub fn now() -> Timestamp {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+}

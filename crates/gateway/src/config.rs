@@ -1,0 +1,359 @@
+//! The configuration file: one TOML document, read strictly.
+//!
+//! A misspelt key is an error. Secrets are never in the file: each is named by where it comes
+//! from (a file, an environment variable or a command).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use proof::Did;
+use serde::{Deserialize, Serialize};
+
+use crate::secret::SecretSource;
+
+/// Everything that the operator decides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of this gateway: the audience of its tokens and the origin of its log.
+    pub gateway_id: String,
+    /// Folder of the store, the keys and the sealed bundles. Relative to the file's folder.
+    pub data_dir: PathBuf,
+    /// Where agents connect.
+    pub agent_listener: Listener,
+    /// Where people connect.
+    pub operator_listener: Listener,
+    /// The one Terraform Cloud or Terraform Enterprise that this gateway serves.
+    pub terraform_cloud: TerraformCloud,
+    /// Model providers by name.
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelProvider>,
+    /// Who may publish contracts.
+    #[serde(default)]
+    pub authors: Vec<Author>,
+    /// Who may approve applies.
+    #[serde(default)]
+    pub approvers: Vec<Approver>,
+    /// Rules above all contracts.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Bounds on everything that waits or grows.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// One listening address.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// How clients write the address, when it differs: behind a name or another port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Certificate chain and private key, both PEM; without them the listener speaks plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Allows plain HTTP on an address that is not loopback.
+    #[serde(default)]
+    pub allow_plaintext: bool,
+}
+
+/// PEM files of a listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain.
+    pub certificate_file: PathBuf,
+    /// Private key.
+    pub key_file: PathBuf,
+}
+
+/// Upstream, and one credential for each duty.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerraformCloud {
+    /// Base address, for example `https://app.terraform.io`.
+    pub url: String,
+    /// Hosts (`host` or `host:port`) that signed object addresses may point to, besides the
+    /// host of `url`.
+    #[serde(default)]
+    pub object_hosts: Vec<String>,
+    /// More certificate authorities to believe, PEM; for a private Terraform Enterprise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Makes the agents' calls.
+    pub planner: SecretSource,
+    /// Applies, discards and rolls back; used by the gateway only.
+    pub executor: SecretSource,
+    /// Reads full plan JSON and workspace settings.
+    pub reader: SecretSource,
+}
+
+/// A model provider.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelProvider {
+    /// Which API it speaks.
+    pub dialect: Dialect,
+    /// Base address, up to and including the version: `https://api.openai.com/v1`.
+    pub url: String,
+    /// Its key.
+    pub key: SecretSource,
+}
+
+/// The two APIs that the model lane speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// OpenAI's: chat completions, responses, embeddings.
+    Openai,
+    /// Anthropic's: messages.
+    Anthropic,
+}
+
+/// Somebody who may publish contracts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Author {
+    /// For people.
+    pub name: String,
+    /// The key.
+    pub did: Did,
+}
+
+/// Somebody who may approve applies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approver {
+    /// As contracts name the person.
+    pub email: String,
+    /// The key.
+    pub did: Did,
+}
+
+/// Rules above all contracts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Lets contracts with `requires_approval: false` be published.
+    #[serde(default)]
+    pub allow_autonomous_apply: bool,
+}
+
+/// Bounds. The defaults suit one machine with a few dozen agents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections per listener at a time.
+    pub connections: usize,
+    /// Connections per client address at a time.
+    pub connections_per_holder: usize,
+    /// Seconds in which a request's head must be complete.
+    pub header_timeout_seconds: u64,
+    /// Seconds that an upstream answer may take to begin.
+    pub upstream_timeout_seconds: u64,
+    /// Largest model request, in bytes.
+    pub model_body_bytes: usize,
+    /// Largest configuration upload, in bytes.
+    pub upload_bytes: usize,
+    /// Seconds that running calls get to finish when the gateway stops.
+    pub drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2048,
+            connections_per_holder: 512,
+            header_timeout_seconds: 15,
+            upstream_timeout_seconds: 120,
+            model_body_bytes: 32 << 20,
+            upload_bytes: 32 << 20,
+            drain_seconds: 20,
+        }
+    }
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{path}`; `clawgate init` writes one")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, a missing one, or a value of the wrong kind.
+    #[error("the configuration `{path}` is not valid:\n{message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        message: String,
+    },
+    /// A value that cannot be right.
+    #[error("the configuration is not valid: {0}")]
+    Value(String),
+}
+
+impl Config {
+    /// Reads a file; relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.data_dir = folder.join(&config.data_dir);
+        for listener in [&mut config.agent_listener, &mut config.operator_listener] {
+            if let Some(tls) = &mut listener.tls {
+                tls.certificate_file = folder.join(&tls.certificate_file);
+                tls.key_file = folder.join(&tls.key_file);
+            }
+        }
+        let upstream = &mut config.terraform_cloud;
+        for source in [&mut upstream.planner, &mut upstream.executor, &mut upstream.reader] {
+            source.resolve_against(folder);
+        }
+        if let Some(file) = &mut upstream.ca_file {
+            *file = folder.join(&file);
+        }
+        for provider in config.models.values_mut() {
+            provider.key.resolve_against(folder);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what cannot be right, plain HTTP beyond loopback first of all.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |message: String| Err(ConfigError::Value(message));
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
+        if self.gateway_id.is_empty() || !self.gateway_id.bytes().all(plain) {
+            return refuse(format!(
+                "gateway_id `{}` must be letters, digits, `.`, `-`, `_` or `/`",
+                self.gateway_id
+            ));
+        }
+        for (name, listener) in
+            [("agent_listener", &self.agent_listener), ("operator_listener", &self.operator_listener)]
+        {
+            let loopback = listener.address.ip().is_loopback();
+            if listener.tls.is_none() && !loopback && !listener.allow_plaintext {
+                return refuse(format!(
+                    "{name} would speak plain HTTP on {}, where tokens could be read on the way: \
+                     set {name}.tls, or {name}.allow_plaintext = true when something in front of \
+                     it does TLS",
+                    listener.address
+                ));
+            }
+        }
+        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url))
+            .chain(self.models.values().map(|provider| ("models.*.url", &provider.url)));
+        for (name, url) in urls {
+            let parsed: http::Uri = url.parse().map_err(|_| {
+                ConfigError::Value(format!("{name} `{url}` is not an address"))
+            })?;
+            let host = parsed.host().unwrap_or_default();
+            let local = host == "localhost"
+                || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            match parsed.scheme_str() {
+                Some("https") => {}
+                Some("http") if local => {}
+                _ => return refuse(format!("{name} `{url}` must begin with https://")),
+            }
+            if url.ends_with('/') {
+                return refuse(format!("{name} `{url}` must not end in a slash"));
+            }
+        }
+        if let Some(name) = self.models.keys().find(|name| !name.bytes().all(plain)) {
+            return refuse(format!("the model provider's name `{name}` must be plain"));
+        }
+        Ok(())
+    }
+
+    /// The store's file.
+    pub fn store_file(&self) -> PathBuf {
+        self.data_dir.join("clawgate.db")
+    }
+
+    /// The folder of the key files.
+    pub fn keys_dir(&self) -> PathBuf {
+        self.data_dir.join("keys")
+    }
+
+    /// The folder of the sealed bundles.
+    pub fn bundles_dir(&self) -> PathBuf {
+        self.data_dir.join("bundles")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(change: impl Fn(&str) -> String) -> Result<Config, ConfigError> {
+        let good = r#"
+            gateway_id = "gateway.example"
+            data_dir = "data"
+            agent_listener = { address = "127.0.0.1:8787" }
+            operator_listener = { address = "127.0.0.1:8788" }
+            [terraform_cloud]
+            url = "https://app.terraform.io"
+            planner = { env = "TFC_PLANNER" }
+            executor = { file = "executor.token" }
+            reader = { command = ["pass", "show", "tfc"] }
+            [models.openai]
+            dialect = "openai"
+            url = "https://api.openai.com/v1"
+            key = { env = "OPENAI_API_KEY" }
+        "#;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clawgate.toml");
+        std::fs::write(&file, change(good)).unwrap();
+        Config::load(&file)
+    }
+
+    #[test]
+    fn a_good_file_loads() {
+        let config = load(str::to_owned).unwrap();
+        assert!(config.data_dir.is_absolute());
+        assert_eq!(config.limits.model_body_bytes, 32 << 20);
+    }
+
+    #[test]
+    fn misspelt_missing_and_dangerous_values_are_refused() {
+        for (from, to, says) in [
+            ("gateway_id =", "gatewayid =", "gatewayid"),
+            ("data_dir = \"data\"", "", "data_dir"),
+            ("127.0.0.1:8787", "0.0.0.0:8787", "plain HTTP"),
+            ("https://app", "http://app", "https://"),
+            ("https://api.openai.com/v1", "https://api.openai.com/v1/", "slash"),
+            ("{ env = \"TFC_PLANNER\" }", "{ env = \"A\", file = \"b\" }", "one of"),
+            ("{ env = \"TFC_PLANNER\" }", "\"token-in-the-file\"", "planner"),
+            ("dialect = \"openai\"", "dialect = \"other\"", "other"),
+        ] {
+            let error = load(|good| good.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(says), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_can_be_asked_for() {
+        let open = "address = \"0.0.0.0:8787\", allow_plaintext = true";
+        assert!(load(|good| good.replace("address = \"127.0.0.1:8787\"", open)).is_ok());
+    }
+}

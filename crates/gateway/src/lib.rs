@@ -1,0 +1,28 @@
+//! The gateway between AI agents and Terraform Cloud.
+//!
+//! Two planes that share a process and a store, never a router: [`clawproxy`] is what agents
+//! reach, [`operator`] what people reach. The life of a call is one function,
+//! `clawproxy::enforce`.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`clawproxy`] | the agents' data path: authenticate, resolve, decide, record, forward |
+//! | [`approvals`] | the gate: plans that wait for a person, and applies bound to them |
+//! | [`clawcontrols`] | the registry of Work Policy Contracts |
+//! | [`clawscope`] | issues, inspects and revokes scoped tokens |
+//! | [`jobs`] | opens and closes jobs |
+//! | [`bundles`] | seals a job's evidence |
+//! | [`operator`] | the operator API |
+//! | [`trust_pulse`] | read-only pages for reviewers |
+//! | [`cli`] | the commands |
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod approvals;
+pub mod clawproxy;
+pub mod config;
+pub mod keys;
+pub mod live;
+pub mod secret;
+pub mod upstream;

@@ -1,0 +1,183 @@
+//! What the gateway knows about contracts, jobs and tokens without asking the store.
+//!
+//! A token is verified once and then found by its hash; what can change (revoked, closed,
+//! withdrawn) is set here by the operator's action before its answer goes out, so that the next
+//! call sees it, and open streams watch it.
+
+use std::collections::HashMap;
+use std::hash::Hash as MapKey;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, RwLock};
+
+use policy::{CompiledContract, Contract, ReasonCode};
+use proof::record::JobId;
+use proof::token::Claims;
+use proof::{Did, Hash};
+use tokio::sync::watch;
+
+/// Most tokens that are kept; the oldest knowledge is dropped and read again when needed.
+const MAX_TOKENS: usize = 50_000;
+
+/// A contract, ready to decide.
+#[derive(Debug)]
+pub struct LiveContract {
+    /// Its hash.
+    pub hash: Hash,
+    /// The document.
+    pub contract: Contract,
+    /// Its decision table.
+    pub compiled: CompiledContract,
+    /// No new tokens, and no more calls.
+    pub withdrawn: AtomicBool,
+}
+
+/// A job that was open when it was looked up.
+#[derive(Debug)]
+pub struct LiveJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its own key's name.
+    pub agent_did: Did,
+    /// What it is for.
+    pub name: String,
+    /// The contract that holds.
+    pub contract: Arc<LiveContract>,
+    /// Set once when it ends; streams watch it.
+    ended: watch::Sender<Option<ReasonCode>>,
+}
+
+/// A verified token.
+#[derive(Debug)]
+pub struct LiveToken {
+    /// SHA-256 of its text.
+    pub hash: Hash,
+    /// The same in hexadecimal, as records have it.
+    pub hash_hex: String,
+    /// What it grants.
+    pub claims: Claims,
+    /// Its job.
+    pub job: Arc<LiveJob>,
+    /// Whom it was bound to at first use.
+    pub holder: OnceLock<String>,
+    /// Set once when it is revoked.
+    ended: watch::Sender<Option<ReasonCode>>,
+}
+
+impl LiveJob {
+    /// A job that is open.
+    pub fn open(id: JobId, agent_did: Did, name: String, contract: Arc<LiveContract>) -> Self {
+        Self { id, agent_did, name, contract, ended: watch::Sender::new(None) }
+    }
+
+    /// Why the job takes no more calls, if so.
+    pub fn ended(&self) -> Option<ReasonCode> {
+        *self.ended.borrow()
+    }
+}
+
+impl LiveToken {
+    /// A verified token that is not revoked.
+    pub fn new(hash: Hash, claims: Claims, job: Arc<LiveJob>, holder: Option<String>) -> Self {
+        let slot = OnceLock::new();
+        if let Some(holder) = holder {
+            let _ = slot.set(holder);
+        }
+        let ended = watch::Sender::new(None);
+        Self { hash, hash_hex: hash.to_hex(), claims, job, holder: slot, ended }
+    }
+
+    /// Why the token is not good any more, apart from its expiry.
+    pub fn ended(&self) -> Option<ReasonCode> {
+        let withdrawn = self.job.contract.withdrawn.load(Ordering::Acquire);
+        self.ended
+            .borrow()
+            .or_else(|| self.job.ended())
+            .or(withdrawn.then_some(ReasonCode::ContractWithdrawn))
+    }
+
+    /// Resolves when the token is revoked or its job ends: a stream is then cut.
+    pub async fn until_ended(&self) -> ReasonCode {
+        let mut token = self.ended.subscribe();
+        let mut job = self.job.ended.subscribe();
+        // The senders live as long as `self`, so neither wait can fail.
+        let reason = tokio::select! {
+            reason = token.wait_for(Option::is_some) => reason.map(|reason| *reason),
+            reason = job.wait_for(Option::is_some) => reason.map(|reason| *reason),
+        };
+        reason.ok().flatten().unwrap_or(ReasonCode::TokenRevoked)
+    }
+}
+
+/// The three maps.
+#[derive(Debug, Default)]
+pub struct Live {
+    tokens: RwLock<HashMap<Hash, Arc<LiveToken>>>,
+    jobs: RwLock<HashMap<JobId, Arc<LiveJob>>>,
+    contracts: RwLock<HashMap<Hash, Arc<LiveContract>>>,
+}
+
+impl Live {
+    /// A token that was verified before.
+    pub fn token(&self, hash: &Hash) -> Option<Arc<LiveToken>> {
+        find(&self.tokens, hash)
+    }
+
+    /// A job that was looked up before.
+    pub fn job(&self, id: &JobId) -> Option<Arc<LiveJob>> {
+        find(&self.jobs, id)
+    }
+
+    /// A contract that was looked up before.
+    pub fn contract(&self, hash: &Hash) -> Option<Arc<LiveContract>> {
+        find(&self.contracts, hash)
+    }
+
+    /// Keeps a verified token. The first one kept for a hash stays: its holder is bound to it.
+    pub fn keep_token(&self, token: LiveToken) -> Arc<LiveToken> {
+        let mut tokens = self.tokens.write().expect("no panic while it is held");
+        if tokens.len() >= MAX_TOKENS {
+            tokens.retain(|_, token| Arc::strong_count(token) > 1);
+        }
+        Arc::clone(tokens.entry(token.hash).or_insert_with(|| Arc::new(token)))
+    }
+
+    /// Keeps an open job; the first one kept stays.
+    pub fn keep_job(&self, job: LiveJob) -> Arc<LiveJob> {
+        let mut jobs = self.jobs.write().expect("no panic while it is held");
+        Arc::clone(jobs.entry(job.id.clone()).or_insert_with(|| Arc::new(job)))
+    }
+
+    /// Keeps a contract; the first one kept stays.
+    pub fn keep_contract(&self, contract: LiveContract) -> Arc<LiveContract> {
+        let mut contracts = self.contracts.write().expect("no panic while it is held");
+        Arc::clone(contracts.entry(contract.hash).or_insert_with(|| Arc::new(contract)))
+    }
+
+    /// A token was revoked: the next call is refused, open streams are cut.
+    pub fn revoke_token(&self, hash: &Hash) {
+        if let Some(token) = self.token(hash) {
+            token.ended.send_replace(Some(ReasonCode::TokenRevoked));
+        }
+    }
+
+    /// A job ended: its tokens are refused from now on, open streams are cut.
+    pub fn end_job(&self, id: &JobId) {
+        if let Some(job) = self.job(id) {
+            job.ended.send_replace(Some(ReasonCode::TokenJobClosed));
+        }
+        self.jobs.write().expect("no panic while it is held").remove(id);
+        let mut tokens = self.tokens.write().expect("no panic while it is held");
+        tokens.retain(|_, token| token.job.id != *id);
+    }
+
+    /// A contract was withdrawn: its tokens are refused from now on.
+    pub fn withdraw_contract(&self, hash: &Hash) {
+        if let Some(contract) = self.contract(hash) {
+            contract.withdrawn.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn find<K: Eq + MapKey, V>(map: &RwLock<HashMap<K, Arc<V>>>, key: &K) -> Option<Arc<V>> {
+    map.read().expect("no panic while it is held").get(key).map(Arc::clone)
+}

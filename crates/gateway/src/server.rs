@@ -1,0 +1,237 @@
+//! The listeners: accept, TLS, bounds on connections and on waiting, and a graceful end.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Limits, Listener, Tls};
+
+/// An error of a body that is passed on.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of our answers.
+pub type Body = UnsyncBoxBody<bytes::Bytes, BoxError>;
+
+/// Largest request head, in bytes; tokens and trace headers fit many times over.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Most header fields in one request.
+const MAX_HEADERS: usize = 64;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A listener that has its port but accepts nothing yet.
+pub struct Bound {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    /// How clients write the address, without a slash at the end.
+    pub url: String,
+}
+
+impl Bound {
+    /// Takes the port and reads the certificate.
+    ///
+    /// # Errors
+    /// When the port is taken, or the certificate or key cannot be used.
+    pub async fn bind(config: &Listener) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.address)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.address))?;
+        let address = listener.local_addr()?;
+        let tls = config.tls.as_ref().map(acceptor).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = match &config.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("{scheme}://{address}"),
+        };
+        Ok(Self { listener, tls, url })
+    }
+
+    /// Accepts until `stop` says so, then lets running calls finish for the drain time.
+    pub async fn serve<H, F>(self, limits: &Limits, mut stop: watch::Receiver<bool>, handler: H)
+    where
+        H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let connections = Arc::new(Semaphore::new(limits.connections));
+        let holders = Arc::new(Holders::new(limits.connections_per_holder));
+        let graceful = GracefulShutdown::new();
+        let header_timeout = Duration::from_secs(limits.header_timeout_seconds);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept(&connections) => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let Some((stream, peer, slot)) = accepted else { continue };
+            let Some(place) = holders.enter(peer.ip()) else { continue };
+            let watcher = graceful.watcher();
+            let (tls, handler) = (self.tls.clone(), handler.clone());
+            tokio::spawn(async move {
+                let _held = (slot, place);
+                let service = service_fn(move |request| {
+                    let answer = handler(request, peer);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let Some(io) = handshake(stream, tls).await else { return };
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(header_timeout)
+                    .max_buf_size(MAX_HEAD_BYTES)
+                    .max_headers(MAX_HEADERS)
+                    .serve_connection(TokioIo::new(io), service);
+                // A connection that breaks is the client's affair; calls log their own ends.
+                let _ = watcher.watch(connection).await;
+            });
+        }
+        drop(self.listener);
+        let drain = Duration::from_secs(limits.drain_seconds);
+        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!("calls were still running after {} s", drain.as_secs());
+        }
+    }
+
+    async fn accept(
+        &self,
+        connections: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        // The slot is taken first: when all are in use, the kernel's queue waits, not our memory.
+        let slot = Arc::clone(connections).acquire_owned().await.ok()?;
+        match self.listener.accept().await {
+            Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                Some((stream, peer, slot))
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: wait a moment instead of spinning.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                None
+            }
+        }
+    }
+}
+
+/// Either a plain or an encrypted stream.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    match tls {
+        None => Some(Box::new(stream)),
+        Some(acceptor) => {
+            let encrypted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+            Some(Box::new(encrypted.await.ok()?.ok()?))
+        }
+    }
+}
+
+fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = CertificateDer::pem_file_iter(&tls.certificate_file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("cannot read `{}`", tls.certificate_file.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key_file)
+        .with_context(|| format!("cannot read `{}`", tls.key_file.display()))?;
+    let provider = rustls::crypto::ring::default_provider().into();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("the certificate and its key do not fit")?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Counts connections by client address, so that one client cannot take all.
+struct Holders {
+    most: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A counted connection; leaving is dropping.
+struct Place {
+    holders: Arc<Holders>,
+    address: IpAddr,
+}
+
+impl Holders {
+    fn new(most: usize) -> Self {
+        Self { most, open: Mutex::default() }
+    }
+
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut open = self.open.lock().expect("no panic while it is held");
+        let count = open.entry(address).or_insert(0);
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { holders: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.holders.open.lock().expect("no panic while it is held");
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A whole body.
+pub fn whole(bytes: impl Into<bytes::Bytes>) -> Body {
+    use http_body_util::{BodyExt, Full};
+    Body::new(Full::new(bytes.into()).map_err(|never| match never {}))
+}
+
+/// Resolves when the process is asked to stop (Ctrl-C or SIGTERM).
+///
+/// # Errors
+/// When signals cannot be watched.
+pub async fn stop_signal() -> io::Result<()> {
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_cannot_take_all_connections() {
+        let holders = Arc::new(Holders::new(2));
+        let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
+        let first = holders.enter(one).unwrap();
+        let _second = holders.enter(one).unwrap();
+        assert!(holders.enter(one).is_none());
+        assert!(holders.enter(other).is_some());
+        drop(first);
+        assert!(holders.enter(one).is_some());
+    }
+}

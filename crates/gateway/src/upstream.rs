@@ -1,0 +1,291 @@
+//! The client for Terraform Cloud: our own requests, built from typed parts.
+//!
+//! Redirects are never followed by the client library; the few that upstream uses (plan JSON)
+//! are followed here, to allowed hosts only and without the bearer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use policy::ReasonCode;
+
+use crate::config::Config;
+use crate::secret::{Secret, SecretError};
+
+/// The connection pool that all our requests share.
+pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.
+pub const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Largest plan JSON that is read.
+pub const MAX_PLAN_BYTES: usize = 256 << 20;
+
+/// Media type of the vendor's API.
+const JSON_API: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
+
+/// Which of the three credentials a call uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Agents' calls.
+    Planner,
+    /// Applies, discards, rolls back.
+    Executor,
+    /// Reads plans and settings.
+    Reader,
+}
+
+/// Terraform Cloud as the gateway reaches it.
+pub struct Upstream {
+    client: HttpClient,
+    base: String,
+    object_hosts: Vec<String>,
+    planner: Secret,
+    executor: Secret,
+    reader: Secret,
+    timeout: Duration,
+}
+
+/// An answer that was read whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, as it came.
+    pub body: Bytes,
+}
+
+/// Why there is no answer. None of these is a policy answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection, or none that held.
+    #[error("upstream cannot be reached: {0}")]
+    Unreachable(String),
+    /// Nothing within the time.
+    #[error("upstream did not answer within {0} s")]
+    Slow(u64),
+    /// It broke off, or sent more than we read.
+    #[error("upstream's answer broke off or is too large: {0}")]
+    Broken(String),
+    /// A signed address on a host that is not allowed.
+    #[error("upstream pointed to `{0}`, which is not among the allowed object hosts")]
+    ForeignHost(String),
+}
+
+impl UpstreamError {
+    /// The reason code for the caller.
+    pub fn code(&self) -> ReasonCode {
+        match self {
+            Self::Unreachable(_) => ReasonCode::UpstreamUnavailable,
+            Self::Slow(_) => ReasonCode::UpstreamTimeout,
+            Self::Broken(_) | Self::ForeignHost(_) => ReasonCode::UpstreamGarbage,
+        }
+    }
+}
+
+/// Makes the pool: system certificates, plus the configured ones.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
+    let mut roots = rustls::RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    if let Some(file) = &config.terraform_cloud.ca_file {
+        use rustls::pki_types::pem::PemObject;
+        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(file)? {
+            roots.add(certificate?)?;
+        }
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(
+        rustls::crypto::ring::default_provider().into(),
+    )
+    .with_safe_default_protocol_versions()?
+    .with_root_certificates(roots)
+    .with_no_client_auth();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(64)
+        .build(connector))
+}
+
+impl Upstream {
+    /// Fetches the three credentials.
+    ///
+    /// # Errors
+    /// When one is not to be had.
+    pub async fn connect(config: &Config, client: HttpClient) -> Result<Self, SecretError> {
+        let upstream = &config.terraform_cloud;
+        Ok(Self {
+            client,
+            base: upstream.url.clone(),
+            object_hosts: upstream.object_hosts.clone(),
+            planner: upstream.planner.fetch().await?,
+            executor: upstream.executor.fetch().await?,
+            reader: upstream.reader.fetch().await?,
+            timeout: Duration::from_secs(config.limits.upstream_timeout_seconds),
+        })
+    }
+
+    /// The base address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Whether a text is one of the upstream credentials: an agent that shows one is refused.
+    pub fn is_credential(&self, text: &str) -> bool {
+        [&self.planner, &self.executor, &self.reader].iter().any(|secret| secret.matches(text))
+    }
+
+    /// Calls the API. `target` is path and query, rebuilt from checked parts.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`]; every HTTP status is an answer, not an error.
+    pub async fn call(
+        &self,
+        duty: Duty,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
+        let secret = match duty {
+            Duty::Planner => &self.planner,
+            Duty::Executor => &self.executor,
+            Duty::Reader => &self.reader,
+        };
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
+            .expect("a secret is plain ASCII, checked when fetched");
+        bearer.set_sensitive(true);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{target}", self.base))
+            .header(header::AUTHORIZATION, bearer)
+            .header(header::ACCEPT, JSON_API)
+            .header(header::USER_AGENT, concat!("clawgate/", env!("CARGO_PKG_VERSION")));
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, JSON_API);
+        }
+        let request = request
+            .body(Full::new(body.unwrap_or_default()))
+            .map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        self.send(request, MAX_ANSWER_BYTES).await
+    }
+
+    /// Calls the API and follows at most one redirect, to an allowed host and without a bearer:
+    /// how upstream hands out plan JSON.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn fetch_document(
+        &self,
+        duty: Duty,
+        target: &str,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let answer = self.call(duty, Method::GET, target, None).await?;
+        if !answer.status.is_redirection() {
+            return Ok(answer);
+        }
+        let location = answer
+            .headers
+            .get(header::LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
+        self.object(Method::GET, location, None, limit).await
+    }
+
+    /// Reads or writes a signed object. The address came from upstream; its host must be
+    /// upstream's own or an allowed one. No credential is sent.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn object(
+        &self,
+        method: Method,
+        address: &str,
+        body: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let uri = self.check_object_address(address)?;
+        let mut request = Request::builder().method(method).uri(uri);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+        }
+        let request = request
+            .body(Full::new(body.unwrap_or_default()))
+            .map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        self.send(request, limit).await
+    }
+
+    /// Whether a signed address may be used: an allowed host, and https unless the API itself
+    /// is plain (which [`Config::check`] allows on loopback only).
+    ///
+    /// # Errors
+    /// [`UpstreamError::ForeignHost`].
+    pub fn check_object_address(&self, address: &str) -> Result<Uri, UpstreamError> {
+        let foreign = || {
+            let shown: String = address.split('?').next().unwrap_or("").chars().take(120).collect();
+            UpstreamError::ForeignHost(shown)
+        };
+        let uri: Uri = address.parse().map_err(|_| foreign())?;
+        let base: Uri = self.base.parse().map_err(|_| foreign())?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(foreign());
+        };
+        let allowed = Some(authority) == base.authority()
+            || self.object_hosts.iter().any(|host| host == authority.as_str());
+        let secure = scheme == "https" || (scheme == "http" && base.scheme_str() == Some("http"));
+        let plain = !authority.as_str().contains('@');
+        if allowed && secure && plain { Ok(uri) } else { Err(foreign()) }
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let exchange = async {
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| UpstreamError::Unreachable(cause(&error)))?;
+            read(response, limit).await
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .map_err(|_| UpstreamError::Slow(self.timeout.as_secs()))?
+    }
+}
+
+async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Answer, UpstreamError> {
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, limit)
+        .collect()
+        .await
+        .map_err(|error| UpstreamError::Broken(error.to_string()))?
+        .to_bytes();
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+/// The innermost cause, which says most: "connection refused" rather than "client error".
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
