@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use proof::bundle::{BUNDLE, Bundle};
+use proof::bundle::{BUNDLE, Bundle, Run};
 use proof::envelope::Envelope;
 use proof::json::{self, Numbers};
 use proof::record::{Body, Event, EventChain, Intent, Outcome, Record};
@@ -34,6 +34,8 @@ pub(crate) struct Document {
     pub(crate) events: Vec<Event>,
     /// Index in `events` by the index of the record.
     event_of_record: HashMap<usize, usize>,
+    /// Index of each run by its id.
+    run_by_id: HashMap<String, usize>,
 }
 
 impl Document {
@@ -115,6 +117,13 @@ impl Document {
             leaves: hashes.into_iter().map(|(leaf, _)| leaf).collect(),
             events,
             event_of_record,
+            run_by_id: bundle
+                .terraform
+                .runs
+                .iter()
+                .enumerate()
+                .map(|(index, run)| (run.run_id.clone(), index))
+                .collect(),
             bundle,
         })
     }
@@ -159,6 +168,12 @@ impl Document {
     pub(crate) fn event(&self, seq: u64) -> Option<&Event> {
         let index = usize::try_from(seq.checked_sub(1)?).ok()?;
         Some(&self.events[*self.event_of_record.get(&index)?])
+    }
+
+    /// The run with this id.
+    pub(crate) fn run(&self, run_id: &str) -> Option<&Run> {
+        let index = self.run_by_id.get(run_id)?;
+        self.bundle.terraform.runs.get(*index)
     }
 
     /// All intents with their places.
@@ -208,7 +223,7 @@ fn oversized(json: &Json) -> Option<&'static str> {
 
 /// Where a file that is no bundle differs from one: the innermost place that can be named.
 fn misfit(json: &Json) -> String {
-    use proof::bundle::{Inclusion, Job, Run, Token};
+    use proof::bundle::{Inclusion, Job, Token};
     fn fits<T: serde::de::DeserializeOwned>(json: &Json) -> bool {
         json.to_typed::<T>().is_ok()
     }

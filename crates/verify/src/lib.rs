@@ -25,7 +25,7 @@ pub mod trust;
 use proof::Timestamp;
 
 use checks::receipts::Facts;
-use checks::{approvals, contract, log, public_half, receipts, records, runs, tokens};
+use checks::{approvals, contract, decisions, log, public_half, receipts, records, runs, tokens};
 use document::Document;
 use report::{Checks, Name};
 
@@ -117,5 +117,8 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
         approvals::check_applies(document, contract?, calls.as_ref()?, judged.as_ref()?, f)
     });
     checks.run(Name::Runs, |f| runs::check(document, contract?, f));
+    checks.run(Name::Decisions, |f| {
+        decisions::check(document, contract?, tokens.as_ref()?, f)
+    });
     Some(())
 }

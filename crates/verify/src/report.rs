@@ -76,6 +76,7 @@ names! {
     Approvals "approvals" "Enrolled and allowed approvers signed exactly what the runs are."
     Applies "applies" "Each apply had enough approvals for its plan before it."
     Runs "runs" "Runs are those of the records, inside the contract's workspaces."
+    Decisions "decisions" "Each decision is what the contract says about the recorded input."
 }
 
 /// One check's result, or one of its findings.

@@ -21,33 +21,6 @@ use proof::token::{Claims, Scope};
 use proof::trust::{Approver, Author, GatewayKey, Log, Role, TRUST_ROOT, TrustRoot};
 use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp, merkle};
 
-/// The contract of the story: the example of the product's runbook.
-pub const CONTRACT: &str = r#"{
-  "wpc_version": "1.0",
-  "name": "terraform-cloud-staging-only",
-  "tool": "terraform-cloud",
-  "connection": "official-api",
-  "permissions": {
-    "workspaces": ["ws-staging-app", "ws-staging-db"],
-    "operations": ["plan"],
-    "apply": {
-      "allowed": true,
-      "requires_approval": true,
-      "approvers": ["infra-lead@example.com"]
-    },
-    "state_read": false
-  },
-  "cst_constraints": {
-    "max_ttl_seconds": 1800,
-    "policy_hash_pin": true,
-    "job_scoped": true
-  },
-  "audit": {
-    "gateway_receipts": "required",
-    "proof_bundle": "required"
-  }
-}"#;
-
 /// The approver whom the contract names.
 pub const APPROVER: &str = "infra-lead@example.com";
 

@@ -134,7 +134,7 @@ fn check_signer(
             format!("{} is not the key of {}", signed.signer, statement.approver),
         );
     }
-    if !contract.apply.approvers.contains(&statement.approver) {
+    if !contract.allows_approver(&statement.approver) {
         findings.fail(
             Code::ApproverNotAllowed,
             format!("{place}/payload/approver"),
@@ -163,8 +163,7 @@ fn check_subject(
         &format!("{place}/payload/policy_hash_b64u"),
         "an approval under another contract",
     );
-    let runs = &document.bundle.terraform.runs;
-    let Some(run) = runs.iter().find(|run| run.run_id == statement.run_id) else {
+    let Some(run) = document.run(&statement.run_id) else {
         let detail = format!("{} is not a run of the job", statement.run_id);
         findings.fail(
             Code::ApprovalMismatch,
@@ -174,9 +173,10 @@ fn check_subject(
         return;
     };
     let organization = contract
+        .permissions()
         .organization
         .as_ref()
-        .is_none_or(|name| *name == statement.organization);
+        .is_none_or(|name| name.as_str() == statement.organization);
     let same = [
         ("organization", organization),
         ("workspace_id", run.workspace_id == statement.workspace_id),
@@ -226,7 +226,8 @@ fn check_record(
         &place,
         "the record contradicts the statement that it names",
     );
-    let latest_end = record.at.plus_seconds(contract.apply.approval_ttl_seconds);
+    let ttl = contract.apply().approval_ttl_seconds.into();
+    let latest_end = record.at.plus_seconds(ttl);
     findings.require(
         record.at < statement.expires_at && statement.expires_at <= latest_end,
         Code::ApprovalExpired,
@@ -264,6 +265,11 @@ pub(crate) fn check_applies(
     judged: &[Judged<'_>],
     findings: &mut Findings,
 ) -> Option<()> {
+    let mut by_run: HashMap<&str, Vec<&Judged<'_>>> = HashMap::new();
+    for judged in judged {
+        let run = judged.statement.run_id.as_str();
+        by_run.entry(run).or_default().push(judged);
+    }
     let mut applied: HashMap<&str, bool> = HashMap::new();
     let mut count = 0usize;
     for (place, record, intent) in document.intents() {
@@ -272,7 +278,7 @@ pub(crate) fn check_applies(
         }
         count += 1;
         findings.require(
-            contract.apply.allowed,
+            contract.apply().allowed,
             Code::ApplyNotAllowed,
             &place,
             "the contract allows no applies",
@@ -283,11 +289,7 @@ pub(crate) fn check_applies(
             &format!("{place}/lane"),
             "only the gateway itself applies",
         );
-        let runs = &document.bundle.terraform.runs;
-        let run = intent
-            .run_id
-            .as_ref()
-            .and_then(|id| runs.iter().find(|run| run.run_id == *id));
+        let run = intent.run_id.as_ref().and_then(|id| document.run(id));
         let Some(run) = run else {
             findings.fail(
                 Code::RunMismatch,
@@ -305,8 +307,11 @@ pub(crate) fn check_applies(
             "the run was applied before",
         );
         *used |= !was_refused(document, calls, record.seq);
-        if contract.apply.requires_approval {
-            check_approved(record, run, contract, judged, &place, findings);
+        if contract.apply().requires_approval {
+            let of_run = by_run.get(run.run_id.as_str());
+            let before = of_run.into_iter().flatten().copied();
+            let before: Vec<_> = before.filter(|j| j.seq < record.seq).collect();
+            check_approved(record, run, contract, &before, &place, findings);
         }
     }
     for (n, run) in document.bundle.terraform.runs.iter().enumerate() {
@@ -344,14 +349,10 @@ fn check_approved(
     record: &Record,
     run: &Run,
     contract: &Contract,
-    judged: &[Judged<'_>],
+    before: &[&Judged<'_>],
     place: &str,
     findings: &mut Findings,
 ) {
-    let before: Vec<&Judged<'_>> = judged
-        .iter()
-        .filter(|j| j.seq < record.seq && j.statement.run_id == run.run_id)
-        .collect();
     findings.require(
         before
             .iter()
@@ -373,7 +374,7 @@ fn check_approved(
         .filter(|statement| record.at < statement.expires_at);
     let people: HashSet<&str> = in_time.clone().map(|s| s.approver.as_str()).collect();
     let keys: HashSet<&str> = in_time.map(|s| s.approver_did.as_str()).collect();
-    let needed = contract.apply.min_approvals.max(1);
+    let needed = contract.apply().min_approvals.max(1) as usize;
     let enough = |count: usize| count >= needed;
     if enough(people.len().min(keys.len())) {
         return;

@@ -1,5 +1,7 @@
 //! The contract: signed by an author whom the trust root names, and the same everywhere.
 
+use policy::CompiledContract;
+use policy::contract::{Apply, Permissions};
 use proof::record::{Body, JobOpen};
 use proof::{EnvelopeType, Hash, Json};
 
@@ -9,29 +11,36 @@ use crate::document::Document;
 use crate::report::Findings;
 use crate::trust::Believed;
 
-/// What the other checks need of the contract.
+/// The verified contract.
 #[derive(Debug)]
 pub(crate) struct Contract {
     /// Its hash, by which everything names it.
     pub(crate) hash: Hash,
-    /// `permissions.organization`.
-    pub(crate) organization: Option<String>,
-    /// `permissions.workspaces`.
-    pub(crate) workspaces: Vec<String>,
-    /// `permissions.apply`.
-    pub(crate) apply: Apply,
-    /// `cst_constraints.max_ttl_seconds`.
-    pub(crate) max_ttl_seconds: i64,
+    /// Prepared for decisions.
+    pub(crate) compiled: CompiledContract,
 }
 
-/// Who may have what applied.
-#[derive(Debug)]
-pub(crate) struct Apply {
-    pub(crate) allowed: bool,
-    pub(crate) requires_approval: bool,
-    pub(crate) approvers: Vec<String>,
-    pub(crate) min_approvals: usize,
-    pub(crate) approval_ttl_seconds: i64,
+impl Contract {
+    /// `permissions`
+    pub(crate) fn permissions(&self) -> &Permissions {
+        &self.compiled.contract().permissions
+    }
+
+    /// `permissions.apply`
+    pub(crate) fn apply(&self) -> &Apply {
+        &self.permissions().apply
+    }
+
+    /// Longest life of a token, in seconds.
+    pub(crate) fn max_ttl_seconds(&self) -> i64 {
+        self.compiled.contract().max_ttl_seconds.into()
+    }
+
+    /// Whether the contract lists this approver.
+    pub(crate) fn allows_approver(&self, email: &str) -> bool {
+        let approvers = &self.apply().approvers;
+        approvers.iter().any(|allowed| allowed.as_str() == email)
+    }
 }
 
 /// Verifies the contract's envelope and reads the contract.
@@ -53,52 +62,17 @@ pub(crate) fn check(
         findings.fail(Code::AuthorUnknown, "/wpc/signer_did", detail);
         return None;
     };
-    let Some(contract) = read(&signed.payload, signed.payload_hash) else {
-        findings.fail(Code::ContractInvalid, "/wpc/payload", "it does not load");
-        return None;
+    let contract = match policy::Contract::from_json(signed.payload) {
+        Ok(contract) => contract,
+        Err(errors) => {
+            findings.fail(Code::ContractInvalid, "/wpc/payload", errors.to_string());
+            return None;
+        }
     };
-    findings.note(format!("{} by {}", contract.hash, author.name));
-    Some(contract)
-}
-
-fn read(payload: &Json, hash: Hash) -> Option<Contract> {
-    let permissions = payload.get("permissions")?;
-    let texts = |json: Option<&Json>| -> Vec<String> {
-        let entries = json.and_then(Json::as_array).unwrap_or_default();
-        entries
-            .iter()
-            .filter_map(Json::as_str)
-            .map(str::to_owned)
-            .collect()
-    };
-    let apply = |name: &str| permissions.at(&["apply", name]);
+    findings.note(format!("{} by {}", contract.name, author.name));
     Some(Contract {
-        hash,
-        organization: permissions
-            .get("organization")
-            .and_then(Json::as_str)
-            .map(str::to_owned),
-        workspaces: texts(permissions.get("workspaces")),
-        apply: Apply {
-            allowed: apply("allowed").and_then(Json::as_bool).unwrap_or(false),
-            requires_approval: apply("requires_approval")
-                .and_then(Json::as_bool)
-                .unwrap_or(true),
-            approvers: texts(apply("approvers")),
-            min_approvals: usize::try_from(
-                apply("min_approvals")
-                    .and_then(Json::as_integer)
-                    .unwrap_or(1),
-            )
-            .ok()?,
-            approval_ttl_seconds: apply("approval_ttl_seconds")
-                .and_then(Json::as_integer)
-                .unwrap_or(3600),
-        },
-        max_ttl_seconds: payload
-            .at(&["cst_constraints", "max_ttl_seconds"])
-            .and_then(Json::as_integer)
-            .unwrap_or(900),
+        hash: signed.payload_hash,
+        compiled: CompiledContract::compile(&contract),
     })
 }
 

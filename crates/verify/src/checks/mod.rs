@@ -3,6 +3,7 @@
 
 pub(crate) mod approvals;
 pub(crate) mod contract;
+pub(crate) mod decisions;
 pub(crate) mod log;
 pub(crate) mod public_half;
 pub(crate) mod receipts;

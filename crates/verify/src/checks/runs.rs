@@ -44,7 +44,7 @@ pub(crate) fn check(
             &place,
             "no record names this run",
         );
-        if !contract.workspaces.contains(&run.workspace_id) {
+        if !contract.compiled.has_workspace(&run.workspace_id) {
             findings.fail(
                 Code::WorkspaceOutside,
                 format!("{place}/workspace_id"),

@@ -1,6 +1,12 @@
 //! The story itself: a model is asked, a run is planned, one call is refused, a person approves,
 //! the gateway applies.
 
+use policy::decide::{
+    ApprovalFact, ConfigurationFact, ModelInput, ModelSurface, RunFacts, TerraformInput,
+};
+use policy::terraform::Operation;
+use policy::{CompiledContract, Contract, DecisionInput, EXAMPLE_CONTRACT, decide};
+
 use super::*;
 
 const TOKEN: &str = "1f3b0f7f5a0d3c0b4e7d8a9c6b5e4f3d2c1b0a99887766554433221100ffeedd";
@@ -16,7 +22,7 @@ impl Story {
     pub fn with_model_calls(model_calls: usize) -> Self {
         let mut story = Self {
             keys: Keys::from_seed(1),
-            contract: serde_json::from_str(CONTRACT).expect("JSON"),
+            contract: serde_json::from_str(EXAMPLE_CONTRACT).expect("JSON"),
             tokens: Vec::new(),
             runs: vec![run()],
             approvals: Vec::new(),
@@ -37,10 +43,10 @@ impl Story {
                 tokens_output: 133,
                 derived: false,
             };
-            story.call(Lane::Model, "chat-completions", None, n);
+            story.ask_model(n);
             story.outcome(900, |outcome| outcome.usage = Some(usage));
         }
-        story.call(Lane::Terraform, "create-run", None, 0);
+        story.call(Lane::Terraform, create_run(WORKSPACE), None);
         story.outcome(200, |outcome| {
             outcome.status = Some(201);
             outcome.upstream_status = Some(201);
@@ -54,7 +60,7 @@ impl Story {
         let key = story.keys.approver.clone();
         let approval = story.approve(&statement, &key);
         story.step(1000, approval);
-        story.call(Lane::Gateway, "apply-run", Some(RUN), 0);
+        story.call(Lane::Gateway, apply_run(), Some(RUN));
         story.outcome(300, |outcome| {
             outcome.status = None;
             outcome.upstream_status = Some(202);
@@ -85,19 +91,51 @@ impl Story {
         }
     }
 
-    fn call(&mut self, lane: Lane, operation: &str, run_id: Option<&str>, n: usize) {
+    /// A model call.
+    fn ask_model(&mut self, n: usize) {
+        let input = DecisionInput::Model(ModelInput {
+            scope: scope().into(),
+            provider: "openai".into(),
+            surface: ModelSurface::ChatCompletions,
+            model: Some("gpt-5.2".into()),
+            calls_so_far: n as u64,
+            tokens_so_far: n as u64 * 945,
+            max_tokens_requested: Some(4096),
+        });
+        self.intend(Lane::Model, "chat-completions", &input, None);
+    }
+
+    /// A Terraform call.
+    fn call(&mut self, lane: Lane, input: TerraformInput<'_>, run_id: Option<&str>) {
+        let operation = input.operation.name();
+        self.intend(lane, operation, &DecisionInput::Terraform(input), run_id);
+    }
+
+    fn intend(
+        &mut self,
+        lane: Lane,
+        operation: &str,
+        input: &DecisionInput<'_>,
+        run_id: Option<&str>,
+    ) {
+        let number = self.steps.len();
         let intent = Intent {
             caller: self.caller(lane),
             lane,
             operation: operation.to_owned(),
             run_id: run_id.map(str::to_owned),
-            input: Json::object(),
-            decision: Json::object(),
+            input: Json::from_value(input).expect("JSON"),
+            decision: Json::from_value(&decide(&self.compiled(), input)).expect("JSON"),
             policy_hash_b64u: Hash::of(b""),
-            request_hash_b64u: Hash::of(format!("{operation} {n}").as_bytes()),
+            request_hash_b64u: Hash::of(format!("request {number}").as_bytes()),
             trace_id: None,
         };
         self.step(100, Body::Intent(Box::new(intent)));
+    }
+
+    fn compiled(&self) -> CompiledContract {
+        let contract = Contract::from_json(self.contract.clone().into());
+        CompiledContract::compile(&contract.expect("a contract"))
     }
 
     fn outcome(&mut self, latency_ms: i64, edit: impl Fn(&mut Outcome)) {
@@ -120,19 +158,57 @@ impl Story {
     }
 
     fn refuse(&mut self) {
+        let input = DecisionInput::Terraform(create_run("ws-production-app"));
+        let decision = decide(&self.compiled(), &input);
         let refusal = Refusal {
             caller: self.caller(Lane::Terraform),
             lane: Lane::Terraform,
             asked: "create-run".to_owned(),
             target_hash_b64u: Hash::of(b"POST /api/v2/runs"),
-            code: "WORKSPACE_NOT_ALLOWED".to_owned(),
-            reasons: vec!["the contract does not name the workspace".to_owned()],
+            code: decision.code.to_string(),
+            reasons: decision.reasons.iter().map(ToString::to_string).collect(),
             run_id: None,
-            input: None,
+            input: Some(Json::from_value(&input).expect("JSON")),
             policy_hash_b64u: Hash::of(b""),
         };
         self.step(50, Body::Refusal(Box::new(refusal)));
     }
+}
+
+/// The facts of a run that an agent asks for.
+fn create_run(workspace: &str) -> TerraformInput<'static> {
+    TerraformInput {
+        workspace_id: Some(workspace.to_owned().into()),
+        run: Some(std::borrow::Cow::Owned(RunFacts {
+            auto_apply: true,
+            configuration: ConfigurationFact::Inspected,
+            ..RunFacts::default()
+        })),
+        scope: scope().into(),
+        ..TerraformInput::new(Operation::CreateRun, &[])
+    }
+}
+
+/// The facts of the gateway's own apply.
+fn apply_run() -> TerraformInput<'static> {
+    TerraformInput {
+        workspace_id: Some(WORKSPACE.into()),
+        run_id: Some(RUN.into()),
+        owned: true,
+        approval: ApprovalFact::Valid,
+        scope: scope().into(),
+        ..TerraformInput::new(Operation::ApplyRun, &[])
+    }
+}
+
+fn scope() -> Vec<String> {
+    let granted = [
+        Scope::ProxyCall,
+        Scope::TerraformPlan,
+        Scope::TerraformApply,
+        Scope::ModelCall,
+    ];
+    granted.into_iter().map(String::from).collect()
 }
 
 fn run() -> Run {
@@ -162,12 +238,10 @@ fn token(keys: &Keys) -> Token {
             token_version: "1".to_owned(),
             sub: keys.job.did(),
             aud: GATEWAY.to_owned(),
-            scope: vec![
-                Scope::ProxyCall,
-                Scope::TerraformPlan,
-                Scope::TerraformApply,
-                Scope::ModelCall,
-            ],
+            scope: scope()
+                .into_iter()
+                .map(|scope| scope.try_into().expect("a scope"))
+                .collect(),
             iat: issued.seconds(),
             exp: issued.seconds() + 1800,
             policy_hash_b64u: Hash::of(b""),
