@@ -178,7 +178,7 @@ fn check_claimed_job(headers: &HeaderMap, job: &JobId) -> Result<(), Refusal> {
 /// Binds the token to its first holder; everybody else is refused, and that is recorded.
 ///
 /// The holder is the client's address as the listener sees it, never a forwarded header.
-async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(), Refusal> {
+pub(super) async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(), Refusal> {
     let peer = peer.to_canonical().to_string();
     let holder = match token.holder.get() {
         Some(holder) => holder,
