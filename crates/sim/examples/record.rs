@@ -1,7 +1,8 @@
 //! Records the plans that `Engine::Recorded` plays: `cargo run -p clawgate-sim --example record`.
 //!
-//! It drives a stand-in with the real engine over the API, from an empty workspace: create, change,
-//! no changes, destroy; each once with structured and once with plain logs.
+//! It drives a stand-in with the real engine over the API, from an empty workspace through all
+//! scenes; each once with structured and once with plain logs. Between scenes it rolls the state
+//! back, so that all of them are about the same resources.
 
 #![expect(
     clippy::unwrap_used,
@@ -65,10 +66,13 @@ async fn record(engine: Engine, structured: bool, ids: &[String]) -> Vec<String>
     let mut own_ids = Vec::new();
     let mut logs = Vec::new();
     for (name, configuration, destroy) in [
-        ("create", &one, false),
-        ("change", &two, false),
-        ("no-changes", &two, false),
-        ("destroy", &two, true),
+        ("create-1", &one, false),
+        ("keep-1", &one, false),
+        ("destroy-1", &one, true),
+        ("grow", &two, false),
+        ("keep-2", &two, false),
+        ("shrink", &one, false),
+        ("destroy-2", &two, true),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("recorded")
@@ -88,7 +92,7 @@ async fn record(engine: Engine, structured: bool, ids: &[String]) -> Vec<String>
         logs.push((folder.join(format!("plan.{ending}")), plan_log));
         logs.push((folder.join(format!("apply.{ending}")), apply_log));
         let state = cloud.state(WORKSPACE).unwrap();
-        if name == "change" {
+        if name == "grow" {
             own_ids = resource_ids(&state);
         }
         if structured {
@@ -104,6 +108,9 @@ async fn record(engine: Engine, structured: bool, ids: &[String]) -> Vec<String>
             let state = serde_json::to_string_pretty(&state).unwrap();
             std::fs::write(folder.join("state.json"), state).unwrap();
         }
+        if matches!(name, "destroy-1" | "shrink") {
+            roll_back(&api).await;
+        }
     }
     for (path, log) in logs {
         let same_ids = |log: String, (own, id): (&String, &String)| log.replace(own, id);
@@ -111,6 +118,23 @@ async fn record(engine: Engine, structured: bool, ids: &[String]) -> Vec<String>
     }
     cloud.shutdown().await;
     own_ids
+}
+
+/// Undoes the last apply.
+async fn roll_back(api: &Api) {
+    let workspace = format!("/api/v2/workspaces/{WORKSPACE}");
+    let states = api.get(&format!("{workspace}/state-versions")).await.json();
+    let before = &states["data"][1]["id"];
+    let body = json!({"data": {"type": "state-versions", "relationships":
+        {"rollback-state-version": {"data": {"type": "state-versions", "id": before}}}}});
+    api.post(&format!("{workspace}/actions/lock"), &json!({}))
+        .await;
+    let answer = api
+        .patch(&format!("{workspace}/state-versions"), &body)
+        .await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    api.post(&format!("{workspace}/actions/unlock"), &json!({}))
+        .await;
 }
 
 /// The ids of all resources in a state, in the order in which they stand there.

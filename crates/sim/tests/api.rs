@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sim::{
     Credential, Engine, ExecutionMode, Fault, FaultAction, LoggedBody, Rights, RunStatus,
-    TerraformCloud, TerraformCloudConfig, example_configuration,
+    TerraformCloud, TerraformCloudConfig, example_change, example_configuration,
 };
 use support::{Api, archive, run_body};
 
@@ -29,13 +29,19 @@ fn api(cloud: &TerraformCloud, credential: &str) -> Api {
     Api::new(&cloud.url(), Some(cloud.token(credential)))
 }
 
+/// Uploads the example with its change.
 async fn upload(api: &Api) -> String {
     api.upload(
         APP,
         json!({"auto-queue-runs": false}),
-        example_configuration(),
+        &[("main.tf", &changed())],
     )
     .await
+}
+
+fn changed() -> String {
+    let change = example_change();
+    example_configuration()[0].1.replace(change.from, change.to)
 }
 
 /// A run of the recorded change that waits for confirmation.
@@ -312,7 +318,7 @@ async fn a_configuration_takes_one_upload_and_queues_a_run_by_default() {
     assert_eq!(attributes["status"], "pending");
     let url = attributes["upload-url"].as_str().unwrap();
     let nobody = Api::new("", None);
-    let archive = archive(example_configuration());
+    let archive = archive(&[("main.tf", &changed())]);
     cloud
         .change_settings(APP, |settings| settings.auto_apply = true)
         .unwrap();

@@ -39,8 +39,10 @@ async fn the_cli_renders_a_recording() {
             |settings: &mut sim::Settings| settings.structured_run_output_enabled = structured;
         cloud.change_settings(WORKSPACE, set).unwrap();
         let cli = Cli::new(&cloud, "owner");
-        cli.write("main.tf", &two_instances());
         cli.ok(&["init", "-no-color"]).await;
+        let unchanged = cli.ok(&["plan", "-no-color"]).await;
+        assert!(unchanged.contains("No changes."), "{unchanged}");
+        cli.write("main.tf", &two_instances());
         let planned = cli.ok(&["plan", "-no-color"]).await;
         assert!(planned.contains("This is a recording"), "{planned}");
         assert!(
@@ -56,6 +58,15 @@ async fn the_cli_renders_a_recording() {
         assert!(again.contains("No changes."), "{again}");
         let destroyed = cli.ok(&["destroy", "-no-color", "-auto-approve"]).await;
         assert!(destroyed.contains("4 destroyed"), "{destroyed}");
+        let beyond = cli.run(&["apply", "-no-color", "-auto-approve"]).await;
+        assert_eq!(beyond.code, Some(1));
+        assert!(
+            beyond.stdout.contains("no recording of this change"),
+            "{beyond:?}"
+        );
+        cli.write("main.tf", example_configuration()[0].1);
+        let created = cli.ok(&["apply", "-no-color", "-auto-approve"]).await;
+        assert!(created.contains("3 added"), "{created}");
         let refused = cli
             .run(&["plan", "-no-color", "-target=terraform_data.instance"])
             .await;
