@@ -26,6 +26,7 @@ mod tokens;
 mod writer;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,20 +134,29 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
 
 /// Makes the file with mode 0600, or narrows the mode of one that is there. SQLite gives its
 /// `-wal` and `-shm` the same mode.
+///
+/// A file that is there is not opened: closing it again would drop the locks that SQLite holds on
+/// it for another handle in this process, as POSIX has it.
 fn private_file(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.write(true).create_new(true);
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-        let file = options.mode(0o600).open(path);
-        let file = file.map_err(StoreError::unavailable)?;
-        let private = fs::Permissions::from_mode(0o600);
-        file.set_permissions(private)
-            .map_err(StoreError::unavailable)?;
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => narrow(path),
+        Err(error) => Err(StoreError::unavailable(error)),
     }
-    #[cfg(not(unix))]
-    options.open(path).map_err(StoreError::unavailable)?;
+}
+
+#[cfg(unix)]
+fn narrow(path: &Path) -> Result<(), StoreError> {
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(path, private).map_err(StoreError::unavailable)
+}
+
+#[cfg(not(unix))]
+fn narrow(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
