@@ -45,6 +45,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements that a connection keeps prepared; more than this crate has.
 const PREPARED: usize = 160;
 
+/// What stays of the write-ahead log after a burst, in bytes.
+const LOG_BYTES: i64 = 64 << 20;
+
 /// Opens the store in the file `path`, makes it when it is not there, and brings its schema up
 /// to date.
 ///
@@ -60,7 +63,7 @@ pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 }
 
 /// As [`open_sqlite`], with a bound on the size of the file in bytes: beyond it, writes fail as
-/// on a full disk.
+/// on a full disk. The write-ahead log, usually a few MiB, comes on top.
 ///
 /// # Errors
 /// Those of [`open_sqlite`].
@@ -95,6 +98,7 @@ fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreErro
             "the file system does not allow a write-ahead log",
         )));
     }
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     if let Some(bytes) = max_bytes {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = column::integer(bytes)? / page;

@@ -83,6 +83,7 @@ suite! {
         a_run_is_kept_as_it_was_given,
         an_update_changes_what_it_names_only,
         a_final_gate_is_not_left,
+        what_was_approved_does_not_change,
         active_runs_are_those_whose_gate_is_open,
         a_repeated_request_finds_its_run,
         a_configuration_keeps_owner_workspace_and_digest;

@@ -224,3 +224,51 @@ pub(crate) async fn a_configuration_keeps_owner_workspace_and_digest(store: Arc<
     assert_eq!(store.configuration("cv-1").await.unwrap(), Some(uploaded));
     assert_eq!(store.configuration("cv-2").await.unwrap(), None);
 }
+
+pub(crate) async fn what_was_approved_does_not_change(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let replanned = |n: u32| RunUpdate {
+        subject: Some(subject(&job, "run-1", &format!("plan {n}"))),
+        ..RunUpdate::default()
+    };
+    awaiting(&store, &job, "run-1").await;
+    let asked = store
+        .update_run("run-1", at(3), replanned(1))
+        .await
+        .unwrap();
+    assert!(asked.is_some(), "the question may still change");
+    let mut state = GateState::AwaitingApproval;
+    for next in [
+        GateState::Approved,
+        GateState::Rechecking,
+        GateState::Applying,
+        GateState::Applied,
+    ] {
+        let from = [state];
+        let go = |update| store.transition("run-1", &from, next, at(4), update);
+        assert_conflict!(go(replanned(2)).await, Conflict::SubjectApproved(_));
+        assert_eq!(store.run("run-1").await.unwrap().unwrap().gate, state);
+        assert!(
+            go(replanned(1)).await.unwrap().is_some(),
+            "the same is fine"
+        );
+        assert_conflict!(
+            store.update_run("run-1", at(5), replanned(2)).await,
+            Conflict::SubjectApproved(_)
+        );
+        state = next;
+    }
+    let applies = store.job(&job).await.unwrap().unwrap().counters.applies;
+    assert_eq!(applies, 1);
+    // A run that turns out to be another one ends as superseded, and may say what it is.
+    awaiting(&store, &job, "run-2").await;
+    let from = [GateState::AwaitingApproval];
+    let other = RunUpdate {
+        subject: Some(subject(&job, "run-2", "another plan")),
+        ..RunUpdate::default()
+    };
+    let ended = store
+        .transition("run-2", &from, GateState::Superseded, at(6), other)
+        .await;
+    assert!(ended.unwrap().is_some());
+}
