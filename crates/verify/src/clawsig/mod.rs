@@ -17,8 +17,11 @@ mod shape;
 mod tools;
 
 use proof::json::{self, Numbers};
+use proof::trust::Role;
 use proof::{Did, Hash, Json, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::trust::{self, TrustError};
 
 use shape::Kind;
 
@@ -63,6 +66,47 @@ pub struct Options {
     pub connectivity: Option<String>,
     /// `coverage_enforcement_phase`: `observe` (the default), `warn` or `enforce`.
     pub coverage: Option<String>,
+}
+
+/// The part of the public verifier's configuration that this profile uses.
+#[derive(Deserialize)]
+struct Config {
+    config_version: String,
+    #[serde(default)]
+    allowlists: Allowlists,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Allowlists {
+    gateway_receipt_signer_dids: Vec<Did>,
+    attestation_signer_dids: Vec<Did>,
+}
+
+impl Options {
+    /// Takes the keys that count from a trust root of ours, or from a configuration of the
+    /// public verifier.
+    ///
+    /// # Errors
+    /// [`TrustError`] when it is neither.
+    pub fn from_trust(bytes: &[u8]) -> Result<Self, TrustError> {
+        match proof::json::from_slice::<Config>(bytes) {
+            Ok(config) if config.config_version == "1" => Ok(Self {
+                receipt_signers: config.allowlists.gateway_receipt_signer_dids,
+                coverage_signers: config.allowlists.attestation_signer_dids,
+                ..Self::default()
+            }),
+            _ => Ok(Self {
+                receipt_signers: trust::read(bytes)?
+                    .gateway
+                    .into_iter()
+                    .filter(|key| key.role == Role::Receipt)
+                    .map(|key| key.did)
+                    .collect(),
+                ..Self::default()
+            }),
+        }
+    }
 }
 
 /// What the profile says about a file.

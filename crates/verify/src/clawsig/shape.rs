@@ -29,8 +29,6 @@ pub(super) enum Kind {
     Object,
     /// An array of so many at most.
     Array { most: usize },
-    /// An array of at least one and so many at most.
-    Filled { most: usize },
 }
 
 impl Kind {
@@ -50,7 +48,6 @@ impl Kind {
             }
             (Self::Number(most), Json::Double(value)) => (0.0..=most as f64).contains(value),
             (Self::Array { most }, Json::Array(elements)) => elements.len() <= most,
-            (Self::Filled { most }, Json::Array(elements)) => (1..=most).contains(&elements.len()),
             _ => false,
         }
     }
