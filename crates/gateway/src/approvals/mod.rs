@@ -18,9 +18,10 @@ mod ours;
 
 use std::sync::Arc;
 
+use policy::contract::Email;
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Decision, STATEMENT, Statement};
-use proof::record::{ApprovalVia, JobId};
+use proof::record::ApprovalVia;
 use proof::{Envelope, EnvelopeError, EnvelopeType, Signed};
 use store::{GateState, NewStatement, RunRow, RunUpdate, StatementOutcome, StoreError};
 
@@ -68,7 +69,7 @@ pub async fn submit(
     let apply = &contract.contract.permissions.apply;
     let statement = check(app, &run, &envelope, &apply.approvers)?;
     let min_approvals = apply.min_approvals;
-    let statement = NewStatement { envelope, statement, via, at: app.now(), min_approvals: min_approvals.into() };
+    let statement = NewStatement { envelope, statement, via, at: app.now(), min_approvals };
     let outcome = app.store.record_statement(statement).await.map_err(|error| match error {
         StoreError::Conflict(_) => ReasonCode::ApprovalClosed.into(),
         other => unavailable(other),
@@ -76,7 +77,7 @@ pub async fn submit(
     app.gate.wake(run_id);
     match outcome {
         StatementOutcome::Counted { approvals, .. } => {
-            let missing = u32::from(min_approvals).saturating_sub(approvals);
+            let missing = min_approvals.saturating_sub(approvals);
             Ok(Submitted::Counted { approvals, missing })
         }
         StatementOutcome::Denied => Ok(Submitted::Denied),
@@ -91,11 +92,11 @@ pub async fn submit(
 }
 
 /// Signature, person, subject and time of a statement.
-fn check<T: AsRef<str>>(
+fn check(
     app: &App,
     run: &RunRow,
     envelope: &Envelope,
-    approvers: &[T],
+    approvers: &[Email],
 ) -> Result<Statement, Refusal> {
     let signed: Signed<Statement> =
         envelope.verify(EnvelopeType::ApprovalStatement).map_err(|error| {
@@ -114,7 +115,7 @@ fn check<T: AsRef<str>>(
     if statement.approver_did != signed.signer {
         return Err(ReasonCode::ApprovalSignature.into());
     }
-    let named = approvers.iter().any(|email| email.as_ref() == statement.approver);
+    let named = approvers.iter().any(|email| email.as_str() == statement.approver);
     let enrolled = app.config.approvers.iter().any(|approver| {
         approver.email == statement.approver && approver.did == statement.approver_did
     });
@@ -198,7 +199,7 @@ pub async fn use_elevated(app: &Arc<App>, token: &LiveToken, run_id: &str) -> Re
 /// `APPROVAL_UNKNOWN`, `APPROVAL_CLOSED` when it is being applied or has ended, an `UPSTREAM_…`
 /// code, or `STORE_UNAVAILABLE`.
 pub async fn discard(
-    app: &Arc<App>,
+    app: &App,
     run_id: &str,
     by: &str,
     reason: &str,
@@ -226,23 +227,4 @@ pub async fn discard(
     app.gate.wake(run_id);
     ours::discard_upstream(app, &moved).await?;
     Ok(moved)
-}
-
-/// Ends every run of a job that could still be applied, before the job is closed: afterwards
-/// nothing about it could be recorded, so nothing may happen to it.
-///
-/// # Errors
-/// `STORE_UNAVAILABLE`. A run that upstream cannot discard now is ended here all the same.
-pub async fn abandon(app: &Arc<App>, job_id: &JobId, by: &str) -> Result<(), Refusal> {
-    for run in app.store.runs(job_id).await.map_err(unavailable)? {
-        if run.gate.is_final() {
-            continue;
-        }
-        match discard(app, &run.run_id, by, "the job is closed").await {
-            Ok(_) => {}
-            Err(refusal) if refusal.code == ReasonCode::StoreUnavailable => return Err(refusal),
-            Err(refusal) => tracing::warn!(%refusal, run = run.run_id, "left as it is"),
-        }
-    }
-    Ok(())
 }
