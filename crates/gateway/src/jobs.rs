@@ -173,7 +173,7 @@ async fn choose(
 /// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, the store's, or
 /// [`JobError::Seal`].
 pub async fn close(
-    app: &App,
+    app: &Arc<App>,
     operator: &str,
     job_id: &JobId,
     reason: &str,
@@ -194,7 +194,8 @@ pub async fn close(
         at: app.now(),
     };
     let unknown = audited(&*app.store, action, async {
-        discard_waiting(app, operator, job_id, reason).await?;
+        app.live.end_job(job_id);
+        approvals::abandon(app, job_id, operator).await?;
         let patience = Duration::from_secs(app.config.limits.drain_seconds);
         wait_for_calls(app, job_id, patience).await?;
         if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
@@ -230,26 +231,6 @@ async fn applying(store: &dyn Store, job_id: &JobId) -> Result<Option<RunRow>, S
     Ok(runs.into_iter().find(|run| {
         matches!(run.gate, GateState::Approved | GateState::Rechecking | GateState::Applying)
     }))
-}
-
-/// Discards the runs that nobody will decide about any more. A run that cannot be discarded
-/// does not keep the job open: nothing applies it once the job is closed.
-async fn discard_waiting(
-    app: &App,
-    operator: &str,
-    job_id: &JobId,
-    reason: &str,
-) -> Result<(), StoreError> {
-    for run in app.store.runs(job_id).await? {
-        let ended = run.gate.is_final() || run.gate == GateState::Applying;
-        if ended {
-            continue;
-        }
-        if let Err(refusal) = approvals::discard(app, &run.run_id, operator, reason).await {
-            tracing::warn!(run = run.run_id, %refusal, "a run of a closing job was not discarded");
-        }
-    }
-    Ok(())
 }
 
 /// Cuts what can be cut and waits until every intent has its outcome, or patience ends.

@@ -3,6 +3,8 @@
 //! Each is noted as an operator's action before it is done, and what reaches upstream on behalf
 //! of an open job is recorded in that job like any other call.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use policy::terraform::ids::{StateVersionId, WorkspaceId};
@@ -60,7 +62,7 @@ impl From<ReasonCode> for RollbackError {
 /// `OBJECT_UNKNOWN`, the gate's refusal for a run that has ended or is being applied, or the
 /// store's.
 pub async fn discard_run(
-    app: &App,
+    app: &Arc<App>,
     operator: &str,
     run_id: &str,
     reason: &str,
@@ -78,8 +80,7 @@ pub async fn discard_run(
     audited(&*app.store, action, async {
         approvals::discard(app, run_id, operator, reason).await.map_err(RollbackError::from)
     })
-    .await?;
-    Ok(app.store.run(run_id).await?.ok_or(ReasonCode::ObjectUnknown)?)
+    .await
 }
 
 /// A job that was stopped.
@@ -99,7 +100,7 @@ pub struct StoppedJob {
 /// # Errors
 /// `JOB_UNKNOWN`, or what closing fails with.
 pub async fn stop_job(
-    app: &App,
+    app: &Arc<App>,
     operator: &str,
     job_id: &JobId,
     reason: &str,

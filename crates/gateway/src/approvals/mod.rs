@@ -91,7 +91,7 @@ pub async fn submit(
 }
 
 /// Signature, person, subject and time of a statement.
-fn check<T: AsRef<str>>(
+pub fn check<T: AsRef<str>>(
     app: &App,
     run: &RunRow,
     envelope: &Envelope,

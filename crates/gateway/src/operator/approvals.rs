@@ -10,14 +10,15 @@ use proof::Envelope;
 use proof::record::ApprovalVia;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{GateState, RunRow, StatementOutcome};
+use store::{GateState, RunRow};
 
 use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
 use super::problem::Problem;
 use crate::app::App;
+use crate::approvals::{self, Submitted};
+use crate::clawcontrols;
 use crate::operator::audit::{Action, audited};
-use crate::{approvals, clawcontrols};
 
 /// Most approvals in one answer; the ones that wait longest.
 const MAX_LIST: usize = 200;
@@ -89,15 +90,15 @@ pub(super) async fn submit(
         detail: vec![("signer_did", body.envelope.signer_did.to_string())],
         at: app.now(),
     };
-    let outcome = audited(&*app.store, action, async {
+    let submitted = audited(&*app.store, action, async {
         approvals::submit(&app, run_id, body.envelope, ApprovalVia::Key).await.map_err(Problem::from)
     })
     .await?;
     let run = app.store.run(run_id).await?.ok_or(ReasonCode::ApprovalUnknown)?;
     let mut view = view(&app, &run).await?;
-    if let StatementOutcome::Counted { approvals, complete } = outcome {
+    if let Submitted::Counted { approvals, missing } = submitted {
         view["given"] = json!(approvals);
-        view["complete"] = json!(complete);
+        view["missing"] = json!(missing);
     }
     Ok(Json(view))
 }

@@ -65,8 +65,7 @@ pub(super) async fn issue_elevated(
         envelope: body.envelope,
         ttl_seconds: body.ttl_seconds,
     };
-    let issuer = Issuer::of(&app);
-    let token = clawscope::issue_elevated(issuer, operator.name(), request, app.now()).await?;
+    let token = clawscope::issue_elevated(&app, operator.name(), request).await?;
     Ok(Json(issued(&token)))
 }
 
