@@ -100,7 +100,7 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
                 approvers.insert(row.approver.clone());
             }
         }
-        if approvers.len() < usize::from(apply.min_approvals) {
+        if approvers.len() < apply.min_approvals as usize {
             return Err(ReasonCode::ApprovalExpired.into());
         }
     }
@@ -130,7 +130,7 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
         return changed("the workspace runs locally now");
     }
     let seen = inspect::read_plan(app, run).await?;
-    if seen.facts.plan_sha256 != subject.plan_sha256_b64u {
+    if seen.facts.plan_sha256_b64u != subject.plan_sha256_b64u {
         return Err(ReasonCode::PlanChanged.into());
     }
     Ok(())

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use policy::plan::{self, CostFacts, PlanFacts};
+use policy::cost::CostFacts;
+use policy::plan::{self, PlanFacts};
 use policy::{ReasonCode, Refusal};
-use proof::approval::Subject;
+use policy::contract::Action;
+use policy::plan::ResourceChange;
+use proof::approval::{Changes, Subject};
 use proof::record::{Body, Caller, Lane};
 use proof::{Hash, Json};
 use store::{GateState, RunRow, RunUpdate};
@@ -34,9 +37,9 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
     };
     let cost = cost(app, &run, &contract).await?;
     let update = RunUpdate {
-        plan_sha256: Some(seen.facts.plan_sha256),
-        plan_raw_sha256: Some(seen.raw_sha256),
-        changes: Some(seen.facts.changes),
+        plan_sha256: Some(seen.facts.plan_sha256_b64u),
+        plan_raw_sha256: Some(seen.facts.raw_sha256_b64u),
+        changes: Some(changes(&seen.facts)),
         plan_id: Some(seen.plan_id.clone()),
         ..RunUpdate::default()
     };
@@ -44,7 +47,7 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
     if !violations.is_empty() {
         let refusals = violations
             .into_iter()
-            .map(|violation| Refusal::new(violation.code, violation.to_string()))
+            .map(|violation| Refusal::new(violation.code, violation.message))
             .collect();
         return refuse(app, &run, refusals, update).await;
     }
@@ -61,11 +64,11 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
         configuration_version_id,
         configuration_sha256_b64u,
         plan_id: seen.plan_id,
-        plan_sha256_b64u: seen.facts.plan_sha256,
+        plan_sha256_b64u: seen.facts.plan_sha256_b64u,
         policy_hash_b64u: contract.hash,
         job_id: run.job_id.clone(),
-        changes: seen.facts.changes,
-        cost: cost.map(|cost| cost.delta_monthly_usd),
+        changes: changes(&seen.facts),
+        cost: cost.map(|cost| cost.delta_monthly_usd.to_string()),
     };
     let apply = &contract.contract.permissions.apply;
     let ttl = i64::from(apply.approval_ttl_seconds);
@@ -89,8 +92,6 @@ pub(super) struct SeenPlan {
     pub plan_id: String,
     /// What it would do.
     pub facts: PlanFacts,
-    /// Hash of the raw bytes.
-    pub raw_sha256: Hash,
 }
 
 /// Reads the full plan JSON with the reader's credential; it never leaves the gateway.
@@ -107,14 +108,12 @@ pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refus
         let detail = format!("the plan's JSON was answered with {}", answer.status.as_u16());
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
-    let (facts, raw_sha256) = tokio::task::spawn_blocking(move || {
-        let raw = Hash::of(&answer.body);
-        plan::inspect(&answer.body).map(|facts| (facts, raw))
-    })
-    .await
-    .map_err(|_| ReasonCode::Internal)?
-    .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    Ok(SeenPlan { plan_id, facts, raw_sha256 })
+    // A large plan takes a while: not on the threads that serve connections.
+    let facts = tokio::task::spawn_blocking(move || plan::inspect(&answer.body))
+        .await
+        .map_err(|_| ReasonCode::Internal)?
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    Ok(SeenPlan { plan_id, facts })
 }
 
 /// The run's cost estimate, when the contract asks about cost.
@@ -129,7 +128,8 @@ async fn cost(
     let json = ours::read_run(app, &run.run_id).await?;
     let Some(id) = related(&json, "cost-estimate") else { return Ok(None) };
     let estimate = ours::read(app, &format!("/api/v2/cost-estimates/{id}")).await?;
-    Ok(CostFacts::from_estimate(&estimate))
+    // An estimate that is not finished is no estimate; the contract says what follows from that.
+    Ok(CostFacts::from_answer(&estimate).ok())
 }
 
 /// Ends a run whose plan the contract does not allow. Every reason is recorded.
@@ -172,18 +172,38 @@ async fn refuse(
 /// What an approver is shown: destructive changes first.
 fn summary(facts: &PlanFacts) -> Json {
     let mut resources: Vec<_> = facts.resources.iter().collect();
-    resources.sort_by_key(|resource| (!resource.is_destructive(), resource.address.clone()));
+    resources.sort_by_key(|resource| (!is_destructive(resource), resource.address.clone()));
     let listed = resources.iter().take(MAX_LISTED).map(|resource| {
         let mut json = Json::object();
         json.set("address", resource.address.as_str());
-        json.set("type", resource.resource_type.as_str());
-        json.set("action", resource.action.as_str());
+        json.set("type", resource.kind.as_str());
+        let actions = resource.actions.iter().map(|action| Json::from(action.as_str()));
+        json.set("actions", Json::Array(actions.collect()));
+        json.set("diff", Json::from_value(&resource.diff).unwrap_or(Json::Null));
         json
     });
     let mut json = Json::object();
     json.set("resources", Json::Array(listed.collect()));
     json.set("listed", resources.len() <= MAX_LISTED);
     json
+}
+
+fn is_destructive(resource: &ResourceChange) -> bool {
+    let ends = |action: &Action| matches!(action, Action::Delete | Action::Replace | Action::Forget);
+    resource.actions.iter().any(ends)
+}
+
+/// The counts, as the approval statement has them.
+fn changes(facts: &PlanFacts) -> Changes {
+    let counted = facts.changes;
+    Changes {
+        create: counted.create.into(),
+        update: counted.update.into(),
+        delete: counted.delete.into(),
+        replace: counted.replace.into(),
+        forget: counted.forget.into(),
+        import: counted.import.into(),
+    }
 }
 
 /// The contract of a run's job.

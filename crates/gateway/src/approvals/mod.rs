@@ -18,6 +18,7 @@ mod ours;
 
 use std::sync::Arc;
 
+use policy::contract::Email;
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Decision, STATEMENT, Statement};
 use proof::record::{ApprovalVia, JobId};
@@ -68,7 +69,7 @@ pub async fn submit(
     let apply = &contract.contract.permissions.apply;
     let statement = check(app, &run, &envelope, &apply.approvers)?;
     let min_approvals = apply.min_approvals;
-    let statement = NewStatement { envelope, statement, via, at: app.now(), min_approvals: min_approvals.into() };
+    let statement = NewStatement { envelope, statement, via, at: app.now(), min_approvals };
     let outcome = app.store.record_statement(statement).await.map_err(|error| match error {
         StoreError::Conflict(_) => ReasonCode::ApprovalClosed.into(),
         other => unavailable(other),
@@ -76,7 +77,7 @@ pub async fn submit(
     app.gate.wake(run_id);
     match outcome {
         StatementOutcome::Counted { approvals, .. } => {
-            let missing = u32::from(min_approvals).saturating_sub(approvals);
+            let missing = min_approvals.saturating_sub(approvals);
             Ok(Submitted::Counted { approvals, missing })
         }
         StatementOutcome::Denied => Ok(Submitted::Denied),
@@ -91,11 +92,11 @@ pub async fn submit(
 }
 
 /// Signature, person, subject and time of a statement.
-pub fn check<T: AsRef<str>>(
+pub fn check(
     app: &App,
     run: &RunRow,
     envelope: &Envelope,
-    approvers: &[T],
+    approvers: &[Email],
 ) -> Result<Statement, Refusal> {
     let signed: Signed<Statement> =
         envelope.verify(EnvelopeType::ApprovalStatement).map_err(|error| {
@@ -114,7 +115,7 @@ pub fn check<T: AsRef<str>>(
     if statement.approver_did != signed.signer {
         return Err(ReasonCode::ApprovalSignature.into());
     }
-    let named = approvers.iter().any(|email| email.as_ref() == statement.approver);
+    let named = approvers.iter().any(|email| email.as_str() == statement.approver);
     let enrolled = app.config.approvers.iter().any(|approver| {
         approver.email == statement.approver && approver.did == statement.approver_did
     });

@@ -138,7 +138,7 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
         return Err(ReasonCode::TokenJobUnknown.into());
     }
     let lifetime = claims.exp.saturating_sub(claims.iat);
-    let most = job.contract.contract.cst_constraints.max_ttl_seconds;
+    let most = job.contract.contract.max_ttl_seconds;
     if lifetime <= 0 || lifetime > i64::from(most) {
         return Err(ReasonCode::TokenLifetime.into());
     }

@@ -272,7 +272,7 @@ fn by_id(target: &str, id: &str) -> String {
 /// Names a refused call in records: method and the template of its route, never the raw path.
 fn class_name(parts: &Parts, raw: &str) -> String {
     let method: String = parts.method.as_str().chars().take(12).collect();
-    match policy::terraform::routes::template_of(parts.method.as_str(), raw) {
+    match policy::terraform::template_of(parts.method.as_str(), raw) {
         Some(template) => format!("{method} {template}"),
         None => format!("{method} (unknown route)"),
     }
