@@ -39,12 +39,18 @@ pub async fn issue_elevated(
     request: ElevatedRequest,
 ) -> Result<IssuedToken, IssueError> {
     let (issuer, now) = (Issuer::of(app), app.now());
-    let run = issuer.store.run(&request.run_id).await?.ok_or(ReasonCode::ApprovalUnknown)?;
+    let run = issuer
+        .store
+        .run(&request.run_id)
+        .await?
+        .ok_or(ReasonCode::ApprovalUnknown)?;
     let (job, contract) = open_job(issuer, &run.job_id).await?;
     let most = MAX_ELEVATED_TTL_SECONDS.min(contract.contract.max_ttl_seconds);
     let ttl = request.ttl_seconds.unwrap_or(most);
     if ttl == 0 || ttl > most {
-        return refuse(format!("the lifetime of an elevated token must be 1 to {most} seconds"));
+        return refuse(format!(
+            "the lifetime of an elevated token must be 1 to {most} seconds"
+        ));
     }
     if run.gate != GateState::AwaitingApproval {
         let detail = format!("the run stands at `{}`", run.gate.as_str());
