@@ -113,6 +113,7 @@ pub(super) async fn submit(
     if let Submitted::Counted { approvals, missing } = submitted {
         view["given"] = json!(approvals);
         view["missing"] = json!(missing);
+        view["complete"] = json!(missing == 0);
     }
     Ok(Json(view))
 }
