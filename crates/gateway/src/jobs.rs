@@ -182,7 +182,7 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
 /// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, the store's, or
 /// [`JobError::Seal`].
 pub async fn close(
-    app: &Arc<App>,
+    app: &App,
     operator: &str,
     job_id: &JobId,
     reason: &str,
@@ -204,7 +204,7 @@ pub async fn close(
     };
     let unknown = audited(&*app.store, action, async {
         app.live.end_job(job_id);
-        approvals::abandon(app, job_id, operator).await?;
+        discard_waiting(app, operator, job_id, reason).await?;
         let patience = Duration::from_secs(app.config.limits.drain_seconds);
         wait_for_calls(app, job_id, patience).await?;
         if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
@@ -245,12 +245,32 @@ fn busy() -> JobError {
 /// A run of the job that is being applied, or is about to be.
 async fn applying(store: &dyn Store, job_id: &JobId) -> Result<Option<RunRow>, StoreError> {
     let runs = store.runs(job_id).await?;
-    Ok(runs.into_iter().find(|run| {
-        matches!(
-            run.gate,
-            GateState::Approved | GateState::Rechecking | GateState::Applying
-        )
-    }))
+    let busy = |run: &RunRow| run.gate == GateState::Approved || is_applying(run.gate);
+    Ok(runs.into_iter().find(busy))
+}
+
+/// The apply is asked for, or is about to be: nothing here can take it back.
+fn is_applying(gate: GateState) -> bool {
+    matches!(gate, GateState::Rechecking | GateState::Applying)
+}
+
+/// Discards the runs that nobody will decide about any more. A run that cannot be discarded does
+/// not keep the job open: nothing can be recorded once the job is closed, so nothing applies it.
+async fn discard_waiting(
+    app: &App,
+    operator: &str,
+    job_id: &JobId,
+    reason: &str,
+) -> Result<(), StoreError> {
+    for run in app.store.runs(job_id).await? {
+        if run.gate.is_final() || is_applying(run.gate) {
+            continue;
+        }
+        if let Err(refusal) = approvals::discard(app, &run.run_id, operator, reason).await {
+            tracing::warn!(run = run.run_id, %refusal, "a run of a closing job was not discarded");
+        }
+    }
+    Ok(())
 }
 
 /// Cuts what can be cut and waits until every intent has its outcome, or patience ends.

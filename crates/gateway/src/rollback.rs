@@ -3,8 +3,6 @@
 //! Each is noted as an operator's action before it is done, and what reaches upstream on behalf
 //! of an open job is recorded in that job like any other call.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use policy::terraform::ids::{StateVersionId, WorkspaceId};
@@ -62,7 +60,7 @@ impl From<ReasonCode> for RollbackError {
 /// `OBJECT_UNKNOWN`, the gate's refusal for a run that has ended or is being applied, or the
 /// store's.
 pub async fn discard_run(
-    app: &Arc<App>,
+    app: &App,
     operator: &str,
     run_id: &str,
     reason: &str,
@@ -102,7 +100,7 @@ pub struct StoppedJob {
 /// # Errors
 /// `JOB_UNKNOWN`, or what closing fails with.
 pub async fn stop_job(
-    app: &Arc<App>,
+    app: &App,
     operator: &str,
     job_id: &JobId,
     reason: &str,
