@@ -101,7 +101,7 @@ pub(super) async fn diff(
     Params(pair): Params<Pair>,
 ) -> Result<Json<Value>, Problem> {
     let (old, new) = (load(&app, &pair.old).await?, load(&app, &pair.new).await?);
-    let diff = json!([old.name, new.name]);
+    let diff = policy::diff(&old, &new);
     Ok(Json(
         json!({ "old": pair.old, "new": pair.new, "diff": diff }),
     ))

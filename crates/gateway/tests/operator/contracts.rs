@@ -36,10 +36,12 @@ async fn contracts_are_published_read_compared_and_withdrawn() {
     assert_eq!(versions["versions"].as_array().unwrap().len(), 2);
     let shown = admin.get(&format!("/v1/contracts/{new}")).await.ok();
     assert_eq!(shown["envelope"], serde_json::to_value(&envelope).unwrap());
-    admin
-        .get(&format!("/v1/contracts/diff?old={old}&new={new}"))
-        .await
-        .ok();
+    let path = format!("/v1/contracts/diff?old={old}&new={new}");
+    let diff = admin.get(&path).await.ok();
+    assert!(
+        diff["diff"].to_string().contains("900"),
+        "the lifetime is another one: {diff}"
+    );
 
     let path = format!("/v1/contracts/{new}/withdraw");
     assert_eq!(
