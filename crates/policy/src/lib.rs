@@ -1,1 +1,16 @@
-//! (being written)
+//! The decision: what a contract says about a call.
+//!
+//! Pure: no I/O, no clock, no randomness, so that a verifier on another machine, years later,
+//! comes to the same decision from the recorded input.
+
+pub mod contract;
+pub mod decide;
+pub mod decimal;
+mod glob;
+pub mod reason;
+pub mod terraform;
+
+pub use contract::{Contract, ContractErrors, EXAMPLE_CONTRACT};
+pub use decide::{CompiledContract, Decision, DecisionInput, Verdict, decide};
+pub use glob::{Glob, GlobError};
+pub use reason::{ReasonCode, Refusal};

@@ -1,0 +1,151 @@
+//! What stands against publishing a contract that reads well, and what its author should know.
+
+use super::{Contract, OnMissingApproval};
+use crate::reason::ReasonCode;
+
+/// Members that this version reads but does not enforce. A contract that uses one cannot be
+/// published: a rule that is not enforced must not look as if it were. The list gets shorter.
+pub const NOT_ENFORCED: &[&str] = &[
+    "permissions.configuration.remote_state_workspaces",
+    "models.tools",
+    "models.max_cost_usd",
+    "models.redact",
+    "models.count_exactly",
+    "egress.allow_hosts",
+];
+
+/// What the operator's configuration says about publishing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PublicationRules {
+    /// Whether contracts may let agents apply without a person.
+    pub allow_autonomous_apply: bool,
+}
+
+/// Whether an issue stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The contract cannot be published.
+    Blocks,
+    /// It can, but may not mean what its author thinks.
+    Warns,
+}
+
+/// Something that an author should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issue {
+    /// Where in the contract.
+    pub path: &'static str,
+    /// Whether it blocks.
+    pub severity: Severity,
+    /// The code of a blocking issue.
+    pub code: Option<ReasonCode>,
+    /// In plain words.
+    pub message: String,
+}
+
+impl Contract {
+    /// Everything that stands against publishing, and warnings. Empty for a sound contract.
+    pub fn publication_issues(&self, rules: &PublicationRules) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        let apply = &self.permissions.apply;
+        if !apply.requires_approval && !(apply.allowed && rules.allow_autonomous_apply) {
+            issues.push(Issue {
+                path: "permissions.apply.requires_approval",
+                severity: Severity::Blocks,
+                code: Some(ReasonCode::ContractAutonomousApply),
+                message: "false lets an agent apply without a person; the operator's \
+                          configuration does not allow that"
+                    .to_owned(),
+            });
+        }
+        for path in NOT_ENFORCED {
+            let names: Vec<&str> = path.split('.').collect();
+            if self.json().at(&names).is_some() {
+                issues.push(Issue {
+                    path,
+                    severity: Severity::Blocks,
+                    code: Some(ReasonCode::ContractNotEnforced),
+                    message: "not enforced by this version; remove it".to_owned(),
+                });
+            }
+        }
+        let warnings = self.warnings();
+        issues.extend(warnings.into_iter().map(|(path, message)| Issue {
+            path,
+            severity: Severity::Warns,
+            code: None,
+            message: message.to_owned(),
+        }));
+        issues
+    }
+
+    fn warnings(&self) -> Vec<(&'static str, &'static str)> {
+        let permissions = &self.permissions;
+        let apply = &permissions.apply;
+        let mut found = Vec::new();
+        let mut warn = |holds: bool, path, message| {
+            if holds {
+                found.push((path, message));
+            }
+        };
+        warn(
+            !permissions.operations.plan,
+            "permissions.operations",
+            "does not list \"plan\": agents can read the workspaces, but start no run",
+        );
+        warn(
+            !apply.allowed && !apply.approvers.is_empty(),
+            "permissions.apply.approvers",
+            "has no effect: apply is not allowed",
+        );
+        warn(
+            apply.allowed && !apply.requires_approval && !apply.approvers.is_empty(),
+            "permissions.apply.approvers",
+            "has no effect: no approval is required",
+        );
+        warn(
+            permissions.state_read,
+            "permissions.state_read",
+            "state holds secrets in clear text; agents will see them",
+        );
+        warn(
+            permissions.cost.is_some() && permissions.run.targets,
+            "permissions.run.targets",
+            "has no effect beside a cost budget: targets disable cost estimation, so they are \
+             refused",
+        );
+        warn(
+            permissions
+                .resources
+                .allow_types
+                .as_ref()
+                .is_some_and(|types| types.iter().any(|glob| glob.as_str() == "*")),
+            "permissions.resources.allow_types",
+            "\"*\" does not cover tfe_*, hcp_* and terraform_remote_state; those must be named",
+        );
+        warn(
+            permissions
+                .configuration
+                .as_ref()
+                .is_some_and(|c| c.provisioners),
+            "permissions.configuration.provisioners",
+            "provisioners run any program while a plan is applied",
+        );
+        warn(
+            self.models
+                .as_ref()
+                .is_some_and(|m| m.providers.is_empty() || m.allowed.is_empty()),
+            "models",
+            "allows no model: both providers and allowed must list something",
+        );
+        warn(
+            apply.allowed
+                && apply.on_missing_approval == OnMissingApproval::Hold
+                && apply.approval_ttl_seconds > self.max_ttl_seconds,
+            "permissions.apply.approval_ttl_seconds",
+            "is longer than max_ttl_seconds: a waiting agent's token ends before the approval \
+             does, and it needs a new one",
+        );
+        found
+    }
+}

@@ -1,0 +1,198 @@
+//! The facts on which a decision rests: recorded with it, and replayed by the verifier.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::terraform::Operation;
+
+/// Everything that [`decide`](super::decide()) looks at besides the contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "lane", rename_all = "kebab-case")]
+pub enum DecisionInput<'a> {
+    /// A Terraform Cloud call.
+    Terraform(TerraformInput<'a>),
+    /// A model call.
+    Model(ModelInput<'a>),
+}
+
+/// Facts about a Terraform Cloud call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerraformInput<'a> {
+    /// The call.
+    pub operation: Operation,
+    /// The token's scopes.
+    pub scope: Cow<'a, [String]>,
+    /// The organization in the path, or the one that owns the workspace. Must be there whenever
+    /// the contract names an organization and the call has a workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Cow<'a, str>>,
+    /// Upstream said that a workspace of the contract belongs to `organization`. Decides calls on
+    /// an organization when the contract names none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub organization_known: bool,
+    /// The workspace that really owns the object: from the path, from the body of a new run, or
+    /// from the id index. `None` is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_id: Option<Cow<'a, str>>,
+    /// The run that the call names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<Cow<'a, str>>,
+    /// The object was created by this very job.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub owned: bool,
+    /// What a new run asks for; only with `create-run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Cow<'a, RunFacts>>,
+    /// Whether the run's plan is approved; only looked at for `apply-run`.
+    #[serde(default)]
+    pub approval: ApprovalFact,
+}
+
+impl<'a> TerraformInput<'a> {
+    /// Facts of a call about which nothing else is known yet.
+    pub fn new(operation: Operation, scope: &'a [String]) -> Self {
+        Self {
+            operation,
+            scope: Cow::Borrowed(scope),
+            organization: None,
+            organization_known: false,
+            workspace_id: None,
+            run_id: None,
+            owned: false,
+            run: None,
+            approval: ApprovalFact::None,
+        }
+    }
+}
+
+/// Whether an approval that binds the run's present plan is complete and unused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApprovalFact {
+    /// No, or not enough of them.
+    #[default]
+    None,
+    /// Yes: digest, approvers, number and expiry were checked.
+    Valid,
+}
+
+/// What a new run asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunFacts {
+    /// Destroy everything.
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_destroy: bool,
+    /// Only bring the state up to date.
+    #[serde(skip_serializing_if = "is_false")]
+    pub refresh_only: bool,
+    /// How many addresses are targeted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub targets: u32,
+    /// How many addresses are to be replaced.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replace: u32,
+    /// Names of the variables that the run sets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
+    /// The wish to apply at once; rewritten to false, kept as a wish.
+    #[serde(skip_serializing_if = "is_false")]
+    pub auto_apply: bool,
+    /// No apply is wanted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub plan_only: bool,
+    /// The plan is to be kept for a later apply.
+    #[serde(skip_serializing_if = "is_false")]
+    pub save_plan: bool,
+    /// Apply without changes, which upstream never asks to confirm.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_empty_apply: bool,
+    /// Trace logs.
+    #[serde(skip_serializing_if = "is_false")]
+    pub debugging_mode: bool,
+    /// Write configuration for imports.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_config_generation: bool,
+    /// Invoke provider actions.
+    #[serde(skip_serializing_if = "is_false")]
+    pub invoke_actions: bool,
+    /// Another Terraform version than the workspace's.
+    #[serde(skip_serializing_if = "is_false")]
+    pub terraform_version: bool,
+    /// Local policies.
+    #[serde(skip_serializing_if = "is_false")]
+    pub policy_paths: bool,
+    /// What is known about the configuration that the run would use.
+    pub configuration: ConfigurationFact,
+}
+
+/// What the id index says about the configuration version that a new run names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigurationFact {
+    /// The run names none: upstream would take the workspace's latest, whoever uploaded it.
+    #[default]
+    Absent,
+    /// Not in the index.
+    Unknown,
+    /// Created by this job, but nothing was uploaded and inspected.
+    NotInspected,
+    /// Belongs to another workspace than the run.
+    OtherWorkspace,
+    /// Created by another job.
+    NotOwned,
+    /// Created by this job for this workspace, uploaded through the gateway and inspected.
+    Inspected,
+}
+
+/// Facts about a model call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelInput<'a> {
+    /// The token's scopes.
+    pub scope: Cow<'a, [String]>,
+    /// The provider's name in the operator's configuration.
+    pub provider: Cow<'a, str>,
+    /// The endpoint.
+    pub surface: ModelSurface,
+    /// The model as the body names it; `None` only where the endpoint takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Cow<'a, str>>,
+    /// Model calls that the job has made before this one.
+    #[serde(default)]
+    pub calls_so_far: u64,
+    /// Tokens that those used, reservations of open calls included.
+    #[serde(default)]
+    pub tokens_so_far: u64,
+    /// Most tokens that the answer may have, as the body asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens_requested: Option<u64>,
+}
+
+/// The model endpoints that are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelSurface {
+    /// OpenAI `chat/completions`
+    ChatCompletions,
+    /// OpenAI `responses`
+    Responses,
+    /// OpenAI `embeddings`
+    Embeddings,
+    /// `models`, the list; takes no model and no budget.
+    Models,
+    /// Anthropic `messages`
+    Messages,
+    /// Anthropic `messages/count_tokens`; no budget.
+    CountTokens,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}

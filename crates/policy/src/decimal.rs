@@ -1,0 +1,105 @@
+//! Decimal amounts of money, as upstream writes them: decimal strings, never binary fractions.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Digits kept behind the point; upstream writes at most four.
+const SCALE_DIGITS: usize = 9;
+const SCALE: i128 = 1_000_000_000;
+/// Most digits before the point: a trillion is enough for a monthly bill.
+const WHOLE_DIGITS: usize = 12;
+
+/// An exact decimal number with at most 12 digits before and 9 behind the point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Decimal(i128);
+
+/// A text that is no such number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a decimal amount like `12.50`")]
+pub struct DecimalError;
+
+impl Decimal {
+    /// Nought.
+    pub const ZERO: Self = Self(0);
+
+    /// Whether the amount is below nought.
+    pub const fn is_negative(self) -> bool {
+        self.0 < 0
+    }
+}
+
+impl FromStr for Decimal {
+    type Err = DecimalError;
+
+    fn from_str(text: &str) -> Result<Self, DecimalError> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+        let plain = |part: &str, longest: usize| {
+            (1..=longest).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if !plain(whole, WHOLE_DIGITS) || !plain(fraction, SCALE_DIGITS) {
+            return Err(DecimalError);
+        }
+        let number = |part: &str| part.parse::<i128>().map_err(|_| DecimalError);
+        let fraction = number(&format!("{fraction:0<SCALE_DIGITS$}"))?;
+        let value = number(whole)? * SCALE + fraction;
+        Ok(Self(if negative { -value } else { value }))
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.0.abs() / SCALE, self.0.abs() % SCALE);
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let mut fraction = format!("{fraction:0SCALE_DIGITS$}");
+        while fraction.len() > 2 && fraction.ends_with('0') {
+            fraction.pop();
+        }
+        write!(f, "{sign}{whole}.{fraction}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn compares_as_money_does() {
+        assert!(decimal("0.1") < decimal("0.10000001"));
+        assert_eq!(decimal("100"), decimal("100.00"));
+        assert!(decimal("-5.5") < Decimal::ZERO && decimal("-5.5").is_negative());
+        assert!(decimal("9") < decimal("10.0"));
+        assert_eq!(decimal("25.4880").to_string(), "25.488");
+        assert_eq!(decimal("-3").to_string(), "-3.00");
+    }
+
+    #[test]
+    fn refuses_what_is_not_plain() {
+        for bad in [
+            "",
+            "-",
+            ".",
+            "1.",
+            ".5",
+            "1e3",
+            "+1",
+            "1,5",
+            " 1",
+            "--1",
+            "0x1",
+            "NaN",
+            "1234567890123",
+            "0.1234567891",
+            "1_000",
+        ] {
+            assert!(bad.parse::<Decimal>().is_err(), "{bad}");
+        }
+    }
+}
