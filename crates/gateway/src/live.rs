@@ -55,6 +55,8 @@ pub struct LiveToken {
     pub hash_hex: String,
     /// What it grants.
     pub claims: Claims,
+    /// Its scopes as texts, as decisions and records have them.
+    pub scopes: Vec<String>,
     /// Its job.
     pub job: Arc<LiveJob>,
     /// Whom it was bound to at first use.
@@ -82,8 +84,9 @@ impl LiveToken {
         if let Some(holder) = holder {
             let _ = slot.set(holder);
         }
+        let scopes = claims.scope.iter().cloned().map(String::from).collect();
         let ended = watch::Sender::new(None);
-        Self { hash, hash_hex: hash.to_hex(), claims, job, holder: slot, ended }
+        Self { hash, hash_hex: hash.to_hex(), claims, scopes, job, holder: slot, ended }
     }
 
     /// Why the token is not good any more, apart from its expiry.
