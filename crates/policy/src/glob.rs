@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// Longest pattern that is accepted.
-pub const MAX_PATTERN: usize = 128;
+const MAX_PATTERN: usize = 128;
 
 /// A checked pattern.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
