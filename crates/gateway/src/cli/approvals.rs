@@ -20,9 +20,11 @@ const MAX_CHANGES_SHOWN: usize = 200;
 
 /// Lists, shows and decides about plans that wait for approval.
 #[derive(Debug, Subcommand)]
-pub enum Approvals {
+pub(super) enum Approvals {
     /// Lists plans that wait for approval
-    #[command(after_help = "Examples:\n  clawgate approvals list\n  clawgate approvals list --state applied --json")]
+    #[command(
+        after_help = "Examples:\n  clawgate approvals list\n  clawgate approvals list --state applied --json"
+    )]
     List {
         /// Only plans in this state
         #[arg(long, default_value = "awaiting_approval", value_parser = state)]
@@ -78,7 +80,7 @@ Example:
 
 /// Who decides.
 #[derive(Debug, Args)]
-pub struct By {
+pub(super) struct By {
     /// The approver's key file; it is not sent
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -122,19 +124,32 @@ impl Approvals {
                 Shown::read(&approval, &run)?.print(&approval);
                 Ok(())
             }
-            Self::Approve { run, reason, by, remote } => {
-                decide(&run, Decision::Approve, reason, by, &remote).await
-            }
-            Self::Deny { run, reason, by, remote } => {
-                decide(&run, Decision::Deny, Some(reason), by, &remote).await
-            }
+            Self::Approve {
+                run,
+                reason,
+                by,
+                remote,
+            } => decide(&run, Decision::Approve, reason, by, &remote).await,
+            Self::Deny {
+                run,
+                reason,
+                by,
+                remote,
+            } => decide(&run, Decision::Deny, Some(reason), by, &remote).await,
         }
     }
 }
 
 async fn list(state: &str, remote: &Remote) -> Result<(), Failure> {
-    let query = if state == "all" { String::new() } else { format!("?state={state}") };
-    let approvals = remote.connect()?.get(&format!("/v1/approvals{query}")).await?;
+    let query = if state == "all" {
+        String::new()
+    } else {
+        format!("?state={state}")
+    };
+    let approvals = remote
+        .connect()?
+        .get(&format!("/v1/approvals{query}"))
+        .await?;
     if remote.json {
         term::print_json(&approvals);
         return Ok(());
@@ -153,7 +168,11 @@ async fn list(state: &str, remote: &Remote) -> Result<(), Failure> {
             ]
         })
         .collect();
-    term::print_table(&["run", "state", "workspace", "changes", "expires"], &rows, "nothing waits");
+    term::print_table(
+        &["run", "state", "workspace", "changes", "expires"],
+        &rows,
+        "nothing waits",
+    );
     Ok(())
 }
 
@@ -165,7 +184,11 @@ async fn decide(
     remote: &Remote,
 ) -> Result<(), Failure> {
     let key = keys::read_key(&by.key)?;
-    let signer = Signer { key, approver: by.approver, assume_yes: by.yes };
+    let signer = Signer {
+        key,
+        approver: by.approver,
+        assume_yes: by.yes,
+    };
     let api = remote.connect()?;
     let Some(envelope) = sign(&api, run, decision, reason, &signer).await? else {
         return Err(nothing_signed());
@@ -191,7 +214,9 @@ async fn decide(
 }
 
 fn approvals_so_far(value: &Value) -> String {
-    value.as_array().map_or_else(|| value.to_string(), |list| list.len().to_string())
+    value
+        .as_array()
+        .map_or_else(|| value.to_string(), |list| list.len().to_string())
 }
 
 /// The approver looked and did not sign.
@@ -228,7 +253,13 @@ pub(super) async fn sign(
     if !signer.assume_yes && !term::confirm(&question)? {
         return Ok(None);
     }
-    Ok(Some(shown.sign(decision, approver, reason, &signer.key, now)?))
+    Ok(Some(shown.sign(
+        decision,
+        approver,
+        reason,
+        &signer.key,
+        now,
+    )?))
 }
 
 /// The address that is enrolled for a key; it must be exactly one.
@@ -243,8 +274,10 @@ fn enrolled_for(trust: &Value, key: &SigningKey) -> Result<String, Failure> {
         .collect();
     match emails[..] {
         [email] => Ok(email.to_owned()),
-        [] => Err(Failure::new(format!("the gateway knows no approver with the key {did}"))
-            .next("the operator adds it to clawgate.toml under [[approvers]]")),
+        [] => Err(
+            Failure::new(format!("the gateway knows no approver with the key {did}"))
+                .next("the operator adds it to clawgate.toml under [[approvers]]"),
+        ),
         _ => Err(Failure::usage("this key is enrolled for several approvers")
             .next("say which one with --approver EMAIL")),
     }
@@ -273,8 +306,10 @@ impl Shown {
         };
         if approval["subject"].is_null() {
             let state = term::text(approval, "state");
-            return Err(Failure::new(format!("`{run}` has no plan to decide about ({state})"))
-                .next("wait until its plan is inspected: `clawgate approvals list`"));
+            return Err(
+                Failure::new(format!("`{run}` has no plan to decide about ({state})"))
+                    .next("wait until its plan is inspected: `clawgate approvals list`"),
+            );
         }
         let subject: Subject = serde_json::from_value(approval["subject"].clone())
             .map_err(|error| odd(&format!("cannot be read: {error}")))?;
@@ -290,7 +325,12 @@ impl Shown {
             return Err(odd("lists other changes than it would have you sign"));
         }
         let state = term::text(approval, "state");
-        Ok(Self { subject, state, expires_at, objects })
+        Ok(Self {
+            subject,
+            state,
+            expires_at,
+            objects,
+        })
     }
 
     fn check_open(&self, decision: Decision, now: Timestamp) -> Result<(), Failure> {
@@ -300,12 +340,16 @@ impl Shown {
             Decision::Deny => matches!(self.state.as_str(), "awaiting_approval" | "approved"),
         };
         if !open {
-            return Err(Failure::new(format!("this plan is not waiting: it is {}", self.state))
-                .next("`clawgate approvals list` shows what waits"));
+            return Err(
+                Failure::new(format!("this plan is not waiting: it is {}", self.state))
+                    .next("`clawgate approvals list` shows what waits"),
+            );
         }
         if self.expires_at <= now {
-            return Err(Failure::new(format!("the question lapsed at {}", self.expires_at))
-                .next("a new run has a new plan to approve"));
+            return Err(
+                Failure::new(format!("the question lapsed at {}", self.expires_at))
+                    .next("a new run has a new plan to approve"),
+            );
         }
         Ok(())
     }
@@ -322,19 +366,28 @@ impl Shown {
             format!("  {style}{:8}{OFF} {}", object.action, object.address)
         }));
         if self.objects.len() > MAX_CHANGES_SHOWN {
-            lines.push(format!("  and {} more", self.objects.len() - MAX_CHANGES_SHOWN));
+            lines.push(format!(
+                "  and {} more",
+                self.objects.len() - MAX_CHANGES_SHOWN
+            ));
         }
         lines.extend(other_lines(&approval["summary"]));
         let mut fact = |name: &str, value: &str| {
             lines.push(format!("{DIM}{name:14}{OFF} {}", term::plain(value)));
         };
         fact("run", &subject.run_id);
-        fact("workspace", &format!("{} in {}", subject.workspace_id, subject.organization));
+        fact(
+            "workspace",
+            &format!("{} in {}", subject.workspace_id, subject.organization),
+        );
         if let Some(cost) = &subject.cost {
             fact("monthly cost", &format!("{cost} USD more or less"));
         }
         fact("plan digest", &subject.plan_sha256_b64u.to_string());
-        fact("configuration", &subject.configuration_sha256_b64u.to_string());
+        fact(
+            "configuration",
+            &subject.configuration_sha256_b64u.to_string(),
+        );
         fact("contract", &subject.policy_hash_b64u.to_string());
         fact("job", subject.job_id.as_str());
         fact("state", &self.state);
@@ -372,7 +425,12 @@ impl Shown {
             nonce: keys::random_text(),
             reason,
         });
-        Ok(Envelope::sign(EnvelopeType::ApprovalStatement, &statement, key, now)?)
+        Ok(Envelope::sign(
+            EnvelopeType::ApprovalStatement,
+            &statement,
+            key,
+            now,
+        )?)
     }
 }
 
@@ -412,7 +470,11 @@ fn other_lines(summary: &Value) -> Vec<String> {
     let texts = |value: &Value| -> Vec<String> {
         match value {
             Value::String(text) => vec![term::plain(text)],
-            Value::Array(list) => list.iter().filter_map(Value::as_str).map(term::plain).collect(),
+            Value::Array(list) => list
+                .iter()
+                .filter_map(Value::as_str)
+                .map(term::plain)
+                .collect(),
             _ => Vec::new(),
         }
     };
@@ -421,7 +483,9 @@ fn other_lines(summary: &Value) -> Vec<String> {
             .iter()
             .flat_map(|(name, value)| {
                 let name = term::plain(name);
-                texts(value).into_iter().map(move |text| format!("{DIM}{name:14}{OFF} {text}"))
+                texts(value)
+                    .into_iter()
+                    .map(move |text| format!("{DIM}{name:14}{OFF} {text}"))
             })
             .collect(),
         other => texts(other),
@@ -431,7 +495,10 @@ fn other_lines(summary: &Value) -> Vec<String> {
 /// Whether a list of changes is what the counts say. `no-op` and `read` are no changes.
 fn agrees(objects: &[ChangedObject], changes: &Changes) -> bool {
     let count = |action: &str| {
-        let number = objects.iter().filter(|object| object.action == action).count();
+        let number = objects
+            .iter()
+            .filter(|object| object.action == action)
+            .count();
         u64::try_from(number).unwrap_or(u64::MAX)
     };
     count("create") == changes.create
@@ -468,7 +535,11 @@ fn in_words(changes: &Changes) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{count} {what}"))
     .collect();
-    if parts.is_empty() { "no changes".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() {
+        "no changes".to_owned()
+    } else {
+        parts.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -506,7 +577,10 @@ mod tests {
     #[test]
     fn the_destructive_change_comes_first_and_cannot_paint() {
         let answer = answer();
-        let lines = Shown::read(&answer, "run-1").unwrap().lines(&answer).join("\n");
+        let lines = Shown::read(&answer, "run-1")
+            .unwrap()
+            .lines(&answer)
+            .join("\n");
         let text = anstream::adapter::strip_str(&lines).to_string();
         assert!(text.starts_with("1 to destroy, 1 to create"), "{text}");
         assert!(text.find("aws_db_instance").unwrap() < text.find("aws_s3_bucket").unwrap());
@@ -520,9 +594,12 @@ mod tests {
         let shown = Shown::read(&answer, "run-1").unwrap();
         let now: Timestamp = NOW.parse().unwrap();
         shown.check_open(Decision::Approve, now).unwrap();
-        let envelope =
-            shown.sign(Decision::Approve, "a@example.com".into(), None, &key, now).unwrap();
-        let signed = envelope.verify::<Statement>(EnvelopeType::ApprovalStatement).unwrap();
+        let envelope = shown
+            .sign(Decision::Approve, "a@example.com".into(), None, &key, now)
+            .unwrap();
+        let signed = envelope
+            .verify::<Statement>(EnvelopeType::ApprovalStatement)
+            .unwrap();
         assert_eq!(signed.payload.subject(), shown.subject);
         assert_eq!(signed.payload.approver_did, signed.signer);
         assert_eq!(signed.payload.expires_at, shown.expires_at);
@@ -559,8 +636,16 @@ mod tests {
             let mut answer = answer();
             answer["state"] = json!(state);
             let shown = Shown::read(&answer, "run-1").unwrap();
-            assert_eq!(shown.check_open(Decision::Approve, at).is_ok(), approve, "{state}");
-            assert_eq!(shown.check_open(Decision::Deny, at).is_ok(), deny, "{state}");
+            assert_eq!(
+                shown.check_open(Decision::Approve, at).is_ok(),
+                approve,
+                "{state}"
+            );
+            assert_eq!(
+                shown.check_open(Decision::Deny, at).is_ok(),
+                deny,
+                "{state}"
+            );
         }
     }
 
@@ -569,11 +654,16 @@ mod tests {
         let key = SigningKey::from_seed(&[3; 32]);
         let did = key.did();
         let trust = |emails: &[&str]| {
-            let approvers: Vec<Value> =
-                emails.iter().map(|email| json!({"email": email, "did": did})).collect();
+            let approvers: Vec<Value> = emails
+                .iter()
+                .map(|email| json!({"email": email, "did": did}))
+                .collect();
             json!({ "approvers": approvers })
         };
-        assert_eq!(enrolled_for(&trust(&["a@example.com"]), &key).unwrap(), "a@example.com");
+        assert_eq!(
+            enrolled_for(&trust(&["a@example.com"]), &key).unwrap(),
+            "a@example.com"
+        );
         assert!(enrolled_for(&trust(&[]), &key).is_err());
         assert!(enrolled_for(&trust(&["a@example.com", "b@example.com"]), &key).is_err());
     }

@@ -11,7 +11,7 @@ use super::{Failure, Remote, trust};
 
 /// Fetches proof bundles.
 #[derive(Debug, Subcommand)]
-pub enum Bundle {
+pub(super) enum Bundle {
     /// Fetches the bundle of a closed job, byte for byte as it was sealed
     #[command(after_help = "\
 Examples:
@@ -34,8 +34,15 @@ the bundle.")]
 
 impl Bundle {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Self::Get { job, output, remote } = self;
-        let bytes = remote.connect()?.download(&format!("/v1/jobs/{job}/bundle")).await?;
+        let Self::Get {
+            job,
+            output,
+            remote,
+        } = self;
+        let bytes = remote
+            .connect()?
+            .download(&format!("/v1/jobs/{job}/bundle"))
+            .await?;
         trust::write(&bytes, output.as_deref())?;
         if output.is_some() {
             anstream::eprintln!("sha256 {}", Hash::of(&bytes).to_hex());

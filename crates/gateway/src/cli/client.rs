@@ -74,7 +74,11 @@ impl Remote {
             Failure::new(format!("cannot set up TLS: {error:#}"))
                 .next("check the file named by --ca-file")
         })?;
-        Ok(OperatorApi { http, base, credential })
+        Ok(OperatorApi {
+            http,
+            base,
+            credential,
+        })
     }
 
     fn credential(&self) -> Result<Secret, Failure> {
@@ -95,7 +99,9 @@ impl Remote {
         let text = text.trim().to_owned();
         let plain = text.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
         if text.is_empty() || !plain {
-            return Err(Failure::usage("the operator credential is empty or not plain text"));
+            return Err(Failure::usage(
+                "the operator credential is empty or not plain text",
+            ));
         }
         Ok(Secret::new(text))
     }
@@ -103,15 +109,24 @@ impl Remote {
 
 fn read_credential(file: &Path) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| {
-        Failure::new(format!("cannot read the credential file `{}`: {error}", file.display()))
+        Failure::new(format!(
+            "cannot read the credential file `{}`: {error}",
+            file.display()
+        ))
     };
-    let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode();
+    let mode = std::fs::metadata(file)
+        .map_err(unreadable)?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         return Err(Failure::new(format!(
             "the credential file `{}` is readable by others",
             file.display()
         ))
-        .next(format!("chmod 600 {}, and consider a new credential", file.display())));
+        .next(format!(
+            "chmod 600 {}, and consider a new credential",
+            file.display()
+        )));
     }
     std::fs::read_to_string(file).map_err(unreadable)
 }
@@ -126,9 +141,8 @@ fn check_address(base: &str, allow_plaintext: bool) -> Result<(), Failure> {
     match uri.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if local || allow_plaintext => Ok(()),
-        Some("http") => Err(wrong("would carry the credential in the clear").next(
-            "use https://, or --allow-plaintext when something else protects the way",
-        )),
+        Some("http") => Err(wrong("would carry the credential in the clear")
+            .next("use https://, or --allow-plaintext when something else protects the way")),
         _ => Err(wrong("must begin with https:// or http://")),
     }
 }
@@ -156,7 +170,11 @@ impl OperatorApi {
     /// See [`Self::get`].
     pub async fn download(&self, path: &str) -> Result<Bytes, Failure> {
         let (status, body) = self.send(Method::GET, path, None).await?;
-        if status.is_success() { Ok(body) } else { Err(problem(status, &body)) }
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(problem(status, &body))
+        }
     }
 
     async fn json(
@@ -173,8 +191,11 @@ impl OperatorApi {
             return Ok(Value::Null);
         }
         serde_json::from_slice(&bytes).map_err(|_| {
-            Failure::new(format!("`{}` answered something that is not JSON", self.base))
-                .next("is this the operator listener of a Clawgate of this version?")
+            Failure::new(format!(
+                "`{}` answered something that is not JSON",
+                self.base
+            ))
+            .next("is this the operator listener of a Clawgate of this version?")
         })
     }
 
@@ -193,17 +214,25 @@ impl OperatorApi {
             .uri(format!("{}{path}", self.base))
             .header(header::AUTHORIZATION, bearer)
             .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, concat!("clawgate-cli/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("clawgate-cli/", env!("CARGO_PKG_VERSION")),
+            );
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let body = body
+            .map(|body| Bytes::from(body.to_string()))
+            .unwrap_or_default();
         let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::usage(format!("`{path}` is not an address: {error}")))?;
         let exchange = async {
-            let response =
-                self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let response = self
+                .http
+                .request(request)
+                .await
+                .map_err(|error| self.unreachable(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
                 .collect()
@@ -213,7 +242,11 @@ impl OperatorApi {
             Ok((status, body))
         };
         tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| {
-            Failure::new(format!("`{}` gave no answer in {} s", self.base, TIMEOUT.as_secs()))
+            Failure::new(format!(
+                "`{}` gave no answer in {} s",
+                self.base,
+                TIMEOUT.as_secs()
+            ))
         })?
     }
 
@@ -250,7 +283,10 @@ fn problem(status: StatusCode, body: &[u8]) -> Failure {
 pub(super) fn segment<'a>(text: &'a str, what: &str) -> Result<&'a str, Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if text.is_empty() || text.len() > 200 || !text.bytes().all(plain) {
-        return Err(Failure::usage(format!("`{}` is not {what}", term::plain(text))));
+        return Err(Failure::usage(format!(
+            "`{}` is not {what}",
+            term::plain(text)
+        )));
     }
     Ok(text)
 }
@@ -260,7 +296,9 @@ pub(super) fn segment<'a>(text: &'a str, what: &str) -> Result<&'a str, Failure>
 /// # Errors
 /// What clap shows.
 pub(super) fn id(text: &str) -> Result<String, String> {
-    segment(text, "an id").map(str::to_owned).map_err(|failure| failure.to_string())
+    segment(text, "an id")
+        .map(str::to_owned)
+        .map_err(|failure| failure.to_string())
 }
 
 /// A job's id on the command line.
@@ -268,7 +306,8 @@ pub(super) fn id(text: &str) -> Result<String, String> {
 /// # Errors
 /// What clap shows.
 pub(super) fn job_id(text: &str) -> Result<proof::record::JobId, String> {
-    text.parse().map_err(|error: proof::record::JobIdError| error.to_string())
+    text.parse()
+        .map_err(|error: proof::record::JobIdError| error.to_string())
 }
 
 #[cfg(test)]
@@ -300,8 +339,14 @@ mod tests {
         let failure = problem(StatusCode::UNAUTHORIZED, body);
         assert_eq!(failure.code(), Some("TOKEN_REVOKED"));
         let text = failure.to_string();
-        assert!(text.contains("Token is revoked") && text.contains("\\u{1b}"), "{text}");
-        assert!(text.contains(policy::ReasonCode::TokenRevoked.advice()), "{text}");
+        assert!(
+            text.contains("Token is revoked") && text.contains("\\u{1b}"),
+            "{text}"
+        );
+        assert!(
+            text.contains(policy::ReasonCode::TokenRevoked.advice()),
+            "{text}"
+        );
         let failure = problem(StatusCode::BAD_GATEWAY, b"<html>");
         assert!(failure.to_string().contains("502"));
     }
@@ -313,7 +358,12 @@ mod tests {
         crate::keys::write_private(&file, b"clawop_x").unwrap();
         assert_eq!(read_credential(&file).unwrap().trim(), "clawop_x");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(read_credential(&file).unwrap_err().to_string().contains("chmod 600"));
+        assert!(
+            read_credential(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("chmod 600")
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@ use policy::ReasonCode;
 use policy::reason::Origin;
 use serde_json::json;
 
-use super::term::{self, BOLD, OFF};
 use super::Failure;
+use super::term::{self, BOLD, OFF};
 
 /// Says what a reason code means and what to do
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ use super::Failure;
 Examples:
   clawgate explain TOKEN_REPLAYED
   clawgate explain --json            every code")]
-pub struct Explain {
+pub(super) struct Explain {
     /// The code; every code without it
     code: Option<String>,
     /// Print JSON
@@ -47,7 +47,11 @@ impl Explain {
             let rows: Vec<Vec<String>> = codes
                 .iter()
                 .map(|code| {
-                    vec![code.to_string(), code.status().to_string(), code.title().to_owned()]
+                    vec![
+                        code.to_string(),
+                        code.status().to_string(),
+                        code.title().to_owned(),
+                    ]
                 })
                 .collect();
             term::print_table(&["code", "HTTP", "meaning"], &rows, "none");

@@ -19,18 +19,33 @@ pub struct Failure {
 impl Failure {
     /// Something went wrong: exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), next: None, code: None, usage: false }
+        Self {
+            message: message.into(),
+            next: None,
+            code: None,
+            usage: false,
+        }
     }
 
     /// The command line asks for something that makes no sense: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { usage: true, ..Self::new(message) }
+        Self {
+            usage: true,
+            ..Self::new(message)
+        }
     }
 
     /// The gateway said no, with a reason code.
     pub fn refused(code: &str, message: impl Into<String>) -> Self {
-        let advice = code.parse::<ReasonCode>().ok().map(|code| code.advice().to_owned());
-        Self { code: Some(code.to_owned()), next: advice, ..Self::new(message) }
+        let advice = code
+            .parse::<ReasonCode>()
+            .ok()
+            .map(|code| code.advice().to_owned());
+        Self {
+            code: Some(code.to_owned()),
+            next: advice,
+            ..Self::new(message)
+        }
     }
 
     /// Says what to do next.
@@ -48,7 +63,11 @@ impl Failure {
     /// Prints it to standard error.
     pub fn print(&self) {
         let (bad, dim, off) = (term::BAD, term::DIM, term::OFF);
-        let code = self.code.as_deref().map(|code| format!(" [{code}]")).unwrap_or_default();
+        let code = self
+            .code
+            .as_deref()
+            .map(|code| format!(" [{code}]"))
+            .unwrap_or_default();
         anstream::eprintln!("{bad}error{off}{code}: {}", self.message);
         if let Some(next) = &self.next {
             anstream::eprintln!("{dim} next{off}: {next}");

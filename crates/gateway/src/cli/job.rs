@@ -11,7 +11,7 @@ use super::{Failure, Remote};
 
 /// Opens, shows and closes jobs.
 #[derive(Debug, Subcommand)]
-pub enum Job {
+pub(super) enum Job {
     /// Opens a job under a published contract
     #[command(after_help = "\
 Examples:
@@ -29,7 +29,9 @@ A name stands for its latest version that is not withdrawn; a hash for that vers
         remote: Remote,
     },
     /// Shows a job with its runs and tokens
-    #[command(after_help = "Example:\n  clawgate job show job_0198c1f2-7e1b-7d64-9e3c-2f6a5b1c9d10")]
+    #[command(
+        after_help = "Example:\n  clawgate job show job_0198c1f2-7e1b-7d64-9e3c-2f6a5b1c9d10"
+    )]
     Show {
         /// The job
         #[arg(value_parser = job_id)]
@@ -70,7 +72,7 @@ Its tokens are refused from then on. Closing twice gives the same bundle.")]
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum State {
+pub(super) enum State {
     /// Takes calls.
     Open,
     /// Takes none; its bundle is not there yet.
@@ -82,10 +84,22 @@ pub enum State {
 impl Job {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
-            Self::Open { name, contract, remote } => open(&name, &contract, &remote).await,
+            Self::Open {
+                name,
+                contract,
+                remote,
+            } => open(&name, &contract, &remote).await,
             Self::Show { job, remote } => show(&job, &remote).await,
-            Self::Close { job, reason, remote } => close(&job, &reason, &remote).await,
-            Self::List { state, limit, remote } => list(state, limit, &remote).await,
+            Self::Close {
+                job,
+                reason,
+                remote,
+            } => close(&job, &reason, &remote).await,
+            Self::List {
+                state,
+                limit,
+                remote,
+            } => list(state, limit, &remote).await,
         }
     }
 }
@@ -127,28 +141,51 @@ async fn show(job: &JobId, remote: &Remote) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = term::items(&runs)
         .iter()
         .map(|run| {
-            ["run_id", "workspace_id", "gate", "status", "state_version_after"]
-                .map(|name| term::text(run, name))
-                .to_vec()
+            [
+                "run_id",
+                "workspace_id",
+                "gate",
+                "status",
+                "state_version_after",
+            ]
+            .map(|name| term::text(run, name))
+            .to_vec()
         })
         .collect();
-    term::print_table(&["run", "workspace", "gate", "status", "made state"], &rows, "none");
+    term::print_table(
+        &["run", "workspace", "gate", "status", "made state"],
+        &rows,
+        "none",
+    );
     anstream::println!("\n{BOLD}Tokens{OFF}");
     let rows: Vec<Vec<String>> = term::items(&tokens)
         .iter()
         .map(|token| {
-            ["token_hash", "expires_at", "holder", "revoked_at", "replays_refused"]
-                .map(|name| term::text(token, name))
-                .to_vec()
+            [
+                "token_hash",
+                "expires_at",
+                "holder",
+                "revoked_at",
+                "replays_refused",
+            ]
+            .map(|name| term::text(token, name))
+            .to_vec()
         })
         .collect();
-    term::print_table(&["token hash", "expires", "holder", "revoked", "replays"], &rows, "none");
+    term::print_table(
+        &["token hash", "expires", "holder", "revoked", "replays"],
+        &rows,
+        "none",
+    );
     Ok(())
 }
 
 async fn close(job: &JobId, reason: &str, remote: &Remote) -> Result<(), Failure> {
     let path = format!("/v1/jobs/{job}/close");
-    let closed = remote.connect()?.post(&path, &json!({ "reason": reason })).await?;
+    let closed = remote
+        .connect()?
+        .post(&path, &json!({ "reason": reason }))
+        .await?;
     if remote.json {
         term::print_json(&closed);
         return Ok(());
@@ -165,7 +202,10 @@ async fn list(state: Option<State>, limit: u32, remote: &Remote) -> Result<(), F
         Some(State::Closed) => "&state=closed".to_owned(),
         Some(State::Sealed) => "&state=sealed".to_owned(),
     };
-    let jobs = remote.connect()?.get(&format!("/v1/jobs?limit={limit}{state}")).await?;
+    let jobs = remote
+        .connect()?
+        .get(&format!("/v1/jobs?limit={limit}{state}"))
+        .await?;
     if remote.json {
         term::print_json(&jobs);
         return Ok(());
@@ -197,15 +237,19 @@ pub(super) fn print_members(value: &Value) {
             _ => facts.push((name.clone(), term::text(value, name))),
         }
     }
-    let facts: Vec<(&str, String)> =
-        facts.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let facts: Vec<(&str, String)> = facts
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()))
+        .collect();
     term::print_facts(&facts);
 }
 
 /// Whether a text is a contract's hash and not a name: names have lower case only, and a hash
 /// without any capital or underline does not happen.
 pub(super) fn named_hash(text: &str) -> Option<Hash> {
-    let name = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let name = text
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if name { None } else { text.parse().ok() }
 }
 

@@ -9,7 +9,7 @@ use crate::keys;
 
 /// Makes keys for authors and approvers.
 #[derive(Debug, Subcommand)]
-pub enum Key {
+pub(super) enum Key {
     /// Makes a private key in a new file that only you can read, and prints its public name
     #[command(after_help = "\
 Example:

@@ -23,7 +23,7 @@ mod failure;
 pub mod init;
 mod job;
 mod key;
-mod operator;
+pub mod operator;
 mod policy;
 mod rollback;
 mod routes;

@@ -83,7 +83,11 @@ impl Role {
 impl Operator {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
-            Self::Add { name, roles, config } => {
+            Self::Add {
+                name,
+                roles,
+                config,
+            } => {
                 let store = open(&config)?;
                 let credential = add(&store, &name, &roles).await?;
                 anstream::println!("{credential}");
@@ -110,8 +114,10 @@ impl Operator {
                     anstream::println!("removed");
                     Ok(())
                 } else {
-                    Err(Failure::new(format!("no operator `{}`", term::plain(&name)))
-                        .next("`clawgate operator list` shows them"))
+                    Err(
+                        Failure::new(format!("no operator `{}`", term::plain(&name)))
+                            .next("`clawgate operator list` shows them"),
+                    )
                 }
             }
         }
@@ -132,11 +138,7 @@ fn open(config: &std::path::Path) -> Result<Arc<dyn Store>, Failure> {
 ///
 /// # Errors
 /// When the name is taken or unusable, or the store cannot be written.
-pub async fn add(
-    store: &Arc<dyn Store>,
-    name: &str,
-    roles: &[Role],
-) -> Result<String, Failure> {
+pub async fn add(store: &Arc<dyn Store>, name: &str, roles: &[Role]) -> Result<String, Failure> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
         return Err(Failure::usage(format!(

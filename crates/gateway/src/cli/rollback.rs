@@ -10,7 +10,7 @@ use super::{Failure, Remote, job, term, token};
 
 /// Stops agents and undoes what they did; each act is recorded.
 #[derive(Debug, Subcommand)]
-pub enum Rollback {
+pub(super) enum Rollback {
     /// Revokes a token at once
     #[command(after_help = "\
 Example:
@@ -25,7 +25,9 @@ Example:
         remote: Remote,
     },
     /// Stops a job: revokes its tokens, discards its runs, closes it
-    #[command(after_help = "Example:\n  clawgate rollback job job_0198… --reason 'prompt injection'")]
+    #[command(
+        after_help = "Example:\n  clawgate rollback job job_0198… --reason 'prompt injection'"
+    )]
     Job {
         /// The job
         #[arg(value_parser = job_id)]
@@ -37,7 +39,9 @@ Example:
         remote: Remote,
     },
     /// Discards a run's plan: nothing of it can be applied any more
-    #[command(after_help = "Example:\n  clawgate rollback run run-CZcmD7eagjhyX0vN --reason 'wrong plan'")]
+    #[command(
+        after_help = "Example:\n  clawgate rollback run run-CZcmD7eagjhyX0vN --reason 'wrong plan'"
+    )]
     Run {
         /// The run
         #[arg(value_parser = id)]
@@ -79,16 +83,43 @@ is what Terraform believes; resources change with the next plan and apply.")]
 impl Rollback {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
-            Self::Token { which, reason, remote } => {
-                token::revoke(&which, &reason, &remote, "/v1/tokens/revoke").await
+            Self::Token {
+                which,
+                reason,
+                remote,
+            } => token::revoke(&which, &reason, &remote, "/v1/tokens/revoke").await,
+            Self::Job {
+                job,
+                reason,
+                remote,
+            } => {
+                post(
+                    &remote,
+                    &format!("/v1/rollback/job/{job}"),
+                    json!({ "reason": reason }),
+                )
+                .await
             }
-            Self::Job { job, reason, remote } => {
-                post(&remote, &format!("/v1/rollback/job/{job}"), json!({ "reason": reason })).await
+            Self::Run {
+                run,
+                reason,
+                remote,
+            } => {
+                post(
+                    &remote,
+                    &format!("/v1/rollback/run/{run}"),
+                    json!({ "reason": reason }),
+                )
+                .await
             }
-            Self::Run { run, reason, remote } => {
-                post(&remote, &format!("/v1/rollback/run/{run}"), json!({ "reason": reason })).await
-            }
-            Self::State { workspace, state_version, reason, job, yes, remote } => {
+            Self::State {
+                workspace,
+                state_version,
+                reason,
+                job,
+                yes,
+                remote,
+            } => {
                 let question = format!("Return {workspace} to state version {state_version}?");
                 if !yes && !term::confirm(&question)? {
                     return Err(Failure::new("nothing was done"));

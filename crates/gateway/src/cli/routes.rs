@@ -4,8 +4,8 @@ use clap::Args;
 use policy::terraform::{Class, Route};
 use serde_json::{Value, json};
 
-use super::term;
 use super::Failure;
+use super::term;
 
 /// Prints the route table of the Terraform lane
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ Examples:
 
 A route with an operation is forwarded when the contract allows it; every other one is refused
 with the code of its class, and what is not in the table with ROUTE_UNKNOWN.")]
-pub struct Routes {
+pub(super) struct Routes {
     /// Only routes of this class
     #[arg(long, value_name = "CLASS", value_parser = class)]
     class: Option<Class>,
@@ -58,7 +58,11 @@ impl Routes {
                 ]
             })
             .collect();
-        term::print_table(&["method", "path", "class", "forwarded as, or refused with"], &rows, "none");
+        term::print_table(
+            &["method", "path", "class", "forwarded as, or refused with"],
+            &rows,
+            "none",
+        );
         Ok(())
     }
 }
@@ -75,7 +79,10 @@ fn fate(route: &Route) -> String {
 }
 
 fn as_json(route: &Route) -> Value {
-    let refusal = route.operation.is_none().then(|| route.class.refusal().as_str());
+    let refusal = route
+        .operation
+        .is_none()
+        .then(|| route.class.refusal().as_str());
     json!({
         "method": method(route),
         "path": route.template,
@@ -93,7 +100,10 @@ mod tests {
     fn each_route_is_forwarded_or_refused_with_a_code() {
         for route in policy::terraform::routes() {
             let json = as_json(route);
-            assert_eq!(json["operation"].is_null(), json["refused_with"].is_string());
+            assert_eq!(
+                json["operation"].is_null(),
+                json["refused_with"].is_string()
+            );
             assert!(class(json["class"].as_str().unwrap()).is_ok());
         }
         assert!(class("read-states").unwrap_err().contains("read-state,"));

@@ -20,7 +20,7 @@ Examples:
 
 SIGTERM or Ctrl-C drains: readiness answers no, running calls finish, nothing new is taken. A
 second one stops at once. Logs go to standard error and never hold a secret.")]
-pub struct Serve {
+pub(super) struct Serve {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
     config: PathBuf,
@@ -36,8 +36,10 @@ impl Serve {
         // Before the listeners open, so that no signal is missed.
         let mut stop = Stop::listen()?;
         let running = start::start(config).await.map_err(|error| {
-            Failure::new(format!("the gateway does not start: {error:#}"))
-                .next(format!("clawgate doctor --config {}", self.config.display()))
+            Failure::new(format!("the gateway does not start: {error:#}")).next(format!(
+                "clawgate doctor --config {}",
+                self.config.display()
+            ))
         })?;
         tracing::info!(
             agents = %running.agent_url,
@@ -67,8 +69,7 @@ struct Stop {
 impl Stop {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
+            signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
         };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -91,7 +92,9 @@ fn log_to_stderr(json: bool) -> Result<(), Failure> {
             .map_err(|error| Failure::usage(format!("CLAWGATE_LOG `{text}`: {error}")))?,
         Err(_) => EnvFilter::new("info"),
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let done = if json {
         logs.json().flatten_event(true).try_init()
     } else {

@@ -107,8 +107,10 @@ pub fn print_table(heading: &[&str], rows: &[Vec<String>], none: &str) {
 /// When there is nobody to ask: standard input is no terminal.
 pub fn confirm(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("there is no terminal on which to ask for confirmation")
-            .next("read what would happen with `show`, then repeat the command with --yes"));
+        return Err(
+            Failure::usage("there is no terminal on which to ask for confirmation")
+                .next("read what would happen with `show`, then repeat the command with --yes"),
+        );
     }
     anstream::eprint!("{BOLD}{question}{OFF} [y/N] ");
     let _ = std::io::stderr().flush();
@@ -117,7 +119,10 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
         .lock()
         .read_line(&mut answer)
         .map_err(|error| Failure::new(format!("no answer: {error}")))?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(matches!(
+        answer.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }
 
 #[cfg(test)]
@@ -128,14 +133,20 @@ mod tests {
     fn foreign_text_cannot_repaint_the_screen() {
         assert_eq!(plain("staging-app é 漢"), "staging-app é 漢");
         assert_eq!(plain("a\x1b[2Jb"), "a\\u{1b}[2Jb");
-        assert_eq!(plain("a\u{202e}b\u{200b}\r\n"), "a\\u{202e}b\\u{200b}\\u{d}\\u{a}");
+        assert_eq!(
+            plain("a\u{202e}b\u{200b}\r\n"),
+            "a\\u{202e}b\\u{200b}\\u{d}\\u{a}"
+        );
         assert_eq!(plain("\u{9b}31m"), "\\u{9b}31m");
     }
 
     #[test]
     fn lists_are_found_bare_or_wrapped() {
         assert_eq!(items(&serde_json::json!([1, 2])).len(), 2);
-        assert_eq!(items(&serde_json::json!({"jobs": [1], "next": null})).len(), 1);
+        assert_eq!(
+            items(&serde_json::json!({"jobs": [1], "next": null})).len(),
+            1
+        );
         assert!(items(&serde_json::json!({"error": 1})).is_empty());
     }
 }

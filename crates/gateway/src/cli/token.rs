@@ -18,7 +18,7 @@ const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
 /// Issues, inspects and revokes scoped tokens.
 #[derive(Debug, Subcommand)]
-pub enum Token {
+pub(super) enum Token {
     Issue(Issue),
     /// Says what a token may do, and whether it is still good
     #[command(after_help = "\
@@ -62,7 +62,7 @@ Examples:
 
 An elevated token is an approval that the agent carries: single use, at most 10 minutes, for
 that run's plan as it is now. The approver's key signs here and never leaves this machine.")]
-pub struct Issue {
+pub(super) struct Issue {
     /// The job
     #[arg(value_parser = job_id, required_unless_present = "elevated", conflicts_with = "elevated")]
     job: Option<JobId>,
@@ -93,7 +93,7 @@ pub struct Issue {
 
 /// A token, by its text or its hash.
 #[derive(Debug, Args)]
-pub struct Which {
+pub(super) struct Which {
     /// The token's hash (64 hexadecimal digits), or `-` to read the token from standard input
     #[arg(value_name = "HASH|-")]
     token: String,
@@ -104,9 +104,11 @@ impl Token {
         match self {
             Self::Issue(issue) => issue.run().await,
             Self::Inspect { which, remote } => inspect(&which, &remote).await,
-            Self::Revoke { which, reason, remote } => {
-                revoke(&which, &reason, &remote, "/v1/tokens/revoke").await
-            }
+            Self::Revoke {
+                which,
+                reason,
+                remote,
+            } => revoke(&which, &reason, &remote, "/v1/tokens/revoke").await,
         }
     }
 }
@@ -134,11 +136,17 @@ impl Issue {
                 let api = self.remote.connect()?;
                 let statement =
                     approvals::sign(&api, run, Decision::Approve, None, &signer).await?;
-                let Some(envelope) = statement else { return Err(approvals::nothing_signed()) };
+                let Some(envelope) = statement else {
+                    return Err(approvals::nothing_signed());
+                };
                 let body = json!({ "run_id": run, "envelope": envelope, "ttl_seconds": ttl });
                 api.post("/v1/tokens/elevated", &body).await?
             }
-            _ => return Err(Failure::usage("name a job, or --elevated with --run and --key")),
+            _ => {
+                return Err(Failure::usage(
+                    "name a job, or --elevated with --run and --key",
+                ));
+            }
         };
         if self.remote.json {
             term::print_json(&token);
@@ -148,20 +156,28 @@ impl Issue {
         anstream::eprintln!("hash     {}", term::text(&token, "token_hash"));
         anstream::eprintln!("scopes   {}", listed(&token["scopes"]));
         anstream::eprintln!("expires  {}", term::text(&token, "expires_at"));
-        anstream::eprintln!("The token is shown this once; hand it to the agent and to nobody else.");
+        anstream::eprintln!(
+            "The token is shown this once; hand it to the agent and to nobody else."
+        );
         Ok(())
     }
 }
 
 fn listed(value: &Value) -> String {
-    let texts: Vec<String> =
-        term::items(value).iter().filter_map(Value::as_str).map(term::plain).collect();
+    let texts: Vec<String> = term::items(value)
+        .iter()
+        .filter_map(Value::as_str)
+        .map(term::plain)
+        .collect();
     texts.join(" ")
 }
 
 async fn inspect(which: &Which, remote: &Remote) -> Result<(), Failure> {
     let body = which.body()?;
-    let answer = remote.connect()?.post("/v1/tokens/introspect", &body).await?;
+    let answer = remote
+        .connect()?
+        .post("/v1/tokens/introspect", &body)
+        .await?;
     if remote.json {
         term::print_json(&answer);
     } else {
@@ -196,9 +212,11 @@ impl Which {
             return Ok(json!({ "token_hash": self.token.to_ascii_lowercase() }));
         }
         if self.token != "-" {
-            return Err(Failure::usage("a token on the command line can be read by others").next(
-                "give its hash (64 hexadecimal digits), or `-` and the token on standard input",
-            ));
+            return Err(
+                Failure::usage("a token on the command line can be read by others").next(
+                    "give its hash (64 hexadecimal digits), or `-` and the token on standard input",
+                ),
+            );
         }
         let mut text = String::new();
         std::io::stdin()
@@ -218,7 +236,12 @@ mod tests {
 
     #[test]
     fn a_token_is_named_by_its_hash_never_on_the_command_line() {
-        let body = |token: &str| Which { token: token.to_owned() }.body();
+        let body = |token: &str| {
+            Which {
+                token: token.to_owned(),
+            }
+            .body()
+        };
         let hash = "AB".repeat(32);
         assert_eq!(body(&hash).unwrap()["token_hash"], "ab".repeat(32));
         for bad in ["eyJhbGciOiJFZERTQSJ9.e30.x", "abcd", &"zz".repeat(32)] {

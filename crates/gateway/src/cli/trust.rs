@@ -10,7 +10,7 @@ use super::{Failure, Remote};
 
 /// Exports the trust root.
 #[derive(Debug, Subcommand)]
-pub enum Trust {
+pub(super) enum Trust {
     /// Writes trust.json: the keys that a verifier is to believe
     #[command(after_help = "\
 Examples:
