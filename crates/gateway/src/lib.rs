@@ -20,9 +20,11 @@
 
 pub mod app;
 pub mod approvals;
+pub mod clawcontrols;
 pub mod clawproxy;
 pub mod config;
 pub mod keys;
 pub mod live;
 pub mod secret;
+pub mod server;
 pub mod upstream;

@@ -42,6 +42,8 @@ pub struct LiveJob {
     pub name: String,
     /// The contract that holds.
     pub contract: Arc<LiveContract>,
+    /// Held while a run is being made, so that a repeated request waits for the first.
+    pub creating_run: tokio::sync::Mutex<()>,
     /// Set once when it ends; streams watch it.
     ended: watch::Sender<Option<ReasonCode>>,
 }
@@ -68,7 +70,8 @@ pub struct LiveToken {
 impl LiveJob {
     /// A job that is open.
     pub fn open(id: JobId, agent_did: Did, name: String, contract: Arc<LiveContract>) -> Self {
-        Self { id, agent_did, name, contract, ended: watch::Sender::new(None) }
+        let ended = watch::Sender::new(None);
+        Self { id, agent_did, name, contract, creating_run: tokio::sync::Mutex::new(()), ended }
     }
 
     /// Why the job takes no more calls, if so.

@@ -4,13 +4,17 @@
 //! comes to the same decision from the recorded input.
 
 pub mod contract;
+pub mod cost;
 pub mod decide;
 pub mod decimal;
 mod glob;
+pub mod plan;
 pub mod reason;
+mod rules;
 pub mod terraform;
 
 pub use contract::{Contract, ContractErrors, EXAMPLE_CONTRACT};
+pub use cost::CostFacts;
 pub use decide::{CompiledContract, Decision, DecisionInput, Verdict, decide};
 pub use glob::{Glob, GlobError};
 pub use reason::{ReasonCode, Refusal};

@@ -138,7 +138,7 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
         return Err(ReasonCode::TokenJobUnknown.into());
     }
     let lifetime = claims.exp.saturating_sub(claims.iat);
-    let most = job.contract.contract.cst_constraints.max_ttl_seconds;
+    let most = job.contract.contract.max_ttl_seconds;
     if lifetime <= 0 || lifetime > i64::from(most) {
         return Err(ReasonCode::TokenLifetime.into());
     }
@@ -178,7 +178,7 @@ fn check_claimed_job(headers: &HeaderMap, job: &JobId) -> Result<(), Refusal> {
 /// Binds the token to its first holder; everybody else is refused, and that is recorded.
 ///
 /// The holder is the client's address as the listener sees it, never a forwarded header.
-async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(), Refusal> {
+pub(super) async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(), Refusal> {
     let peer = peer.to_canonical().to_string();
     let holder = match token.holder.get() {
         Some(holder) => holder,

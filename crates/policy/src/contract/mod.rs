@@ -1,6 +1,6 @@
 //! The Work Policy Contract (WPC): what one class of jobs may do, as a signed document.
 //!
-//! Reading order: the types here say what a contract can express; [`mod@self::parse`] reads them
+//! Reading order: the types here say what a contract can express; `parse` reads them
 //! strictly and collects every error; [`issues`](Contract::publication_issues) says what stands
 //! against publishing; [`summary`](Contract::summary) says it all in words. An absent member
 //! takes the most restrictive meaning, `models` alone excepted: without it every model that the
@@ -15,6 +15,7 @@ mod summary;
 
 use proof::Hash;
 use proof::json::Json;
+use serde::{Deserialize, Serialize};
 
 use crate::decimal::Decimal;
 use crate::glob::Glob;
@@ -170,7 +171,7 @@ pub struct Run {
 }
 
 /// The kinds of change that a plan can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// A new object.

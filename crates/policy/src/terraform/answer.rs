@@ -1,7 +1,7 @@
 //! What an agent may see of upstream's answers.
 //!
 //! An allow-list, because new attributes that carry secrets or signed addresses appear over time:
-//! types, attributes and relationships that [`mod@self::shape`] does not name are dropped. Signed
+//! types, attributes and relationships that `shape` does not name are dropped. Signed
 //! addresses never pass; a callback may put addresses of our own in their place. What the answer
 //! says about ids and their workspaces is handed to the id index.
 

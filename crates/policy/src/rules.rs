@@ -1,0 +1,256 @@
+//! Rules that hold for plans and for uploads alike.
+
+use crate::contract::{Contract, ProviderSource};
+use crate::glob::Glob;
+
+/// Types that reach into Terraform Cloud itself or into other people's state: no wildcard covers
+/// them, a contract must name each one.
+pub(crate) fn must_be_named(kind: &str) -> bool {
+    kind.starts_with("tfe_") || kind.starts_with("hcp_") || kind == "terraform_remote_state"
+}
+
+fn lists(globs: &[Glob], kind: &str) -> bool {
+    if must_be_named(kind) {
+        globs
+            .iter()
+            .any(|glob| glob.is_literal() && glob.as_str() == kind)
+    } else {
+        globs.iter().any(|glob| glob.matches(kind))
+    }
+}
+
+/// Whether objects of a type may change.
+pub(crate) fn resource_type(contract: &Contract, kind: &str) -> bool {
+    let resources = &contract.permissions.resources;
+    if resources.deny_types.iter().any(|glob| glob.matches(kind)) {
+        return false;
+    }
+    match &resources.allow_types {
+        Some(globs) => lists(globs, kind),
+        None => !must_be_named(kind),
+    }
+}
+
+/// Whether a data source of a type may be read.
+pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
+    // These carry what they are given to any address, or run any program, during a plan.
+    let reaches_out = matches!(kind, "external" | "http") || must_be_named(kind);
+    match contract
+        .permissions
+        .configuration
+        .as_ref()
+        .and_then(|c| c.data_sources.as_ref())
+    {
+        Some(globs) if reaches_out => globs
+            .iter()
+            .any(|glob| glob.is_literal() && glob.as_str() == kind),
+        Some(globs) => lists(globs, kind),
+        None => !reaches_out,
+    }
+}
+
+/// Whether a provider may be used.
+pub(crate) fn provider(contract: &Contract, source: &ProviderSource) -> bool {
+    if source.is_builtin() {
+        return true;
+    }
+    match contract
+        .permissions
+        .configuration
+        .as_ref()
+        .and_then(|c| c.providers.as_ref())
+    {
+        Some(listed) => listed.contains(source),
+        None => source.is_public(),
+    }
+}
+
+/// Whether a module may be called. Modules inside the upload are judged as part of it.
+pub(crate) fn module(contract: &Contract, source: &str, version: Option<&str>) -> bool {
+    if is_local(source) {
+        return true;
+    }
+    let registry = registry_module(source);
+    // What is not pinned may be something else tomorrow.
+    let pinned = !registry.is_registry() || version.is_some_and(is_exact_version);
+    match contract
+        .permissions
+        .configuration
+        .as_ref()
+        .and_then(|c| c.modules.as_ref())
+    {
+        Some(listed) => pinned && listed.iter().any(|allowed| allowed == source),
+        None => pinned && registry == RegistryModule::Public,
+    }
+}
+
+/// Whether provisioners may run.
+pub(crate) fn provisioners(contract: &Contract) -> bool {
+    contract
+        .permissions
+        .configuration
+        .as_ref()
+        .is_some_and(|c| c.provisioners)
+}
+
+pub(crate) fn is_local(source: &str) -> bool {
+    source.starts_with("./") || source.starts_with("../")
+}
+
+#[derive(PartialEq, Eq)]
+enum RegistryModule {
+    Public,
+    OtherHost,
+    No,
+}
+
+impl RegistryModule {
+    fn is_registry(&self) -> bool {
+        *self != Self::No
+    }
+}
+
+/// `namespace/name/provider`, with a host before it for another registry.
+fn registry_module(source: &str) -> RegistryModule {
+    let label = |part: &str| {
+        (1..=64).contains(&part.len())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let address = source
+        .split_once("//")
+        .map_or(source, |(address, _)| address);
+    let parts: Vec<&str> = address.split('/').collect();
+    match parts[..] {
+        [a, b, c] if label(a) && label(b) && label(c) => RegistryModule::Public,
+        ["registry.terraform.io", a, b, c] if label(a) && label(b) && label(c) => {
+            RegistryModule::Public
+        }
+        // github.com/… and bitbucket.org/… are fetched by git, and have no version argument.
+        ["github.com" | "bitbucket.org" | "gitlab.com", ..] => RegistryModule::No,
+        [host, a, b, c] if host.contains('.') && label(a) && label(b) && label(c) => {
+            RegistryModule::OtherHost
+        }
+        _ => RegistryModule::No,
+    }
+}
+
+/// `1.2.3` or `= 1.2.3`, a prerelease or build suffix included.
+fn is_exact_version(constraint: &str) -> bool {
+    let version = constraint
+        .trim()
+        .strip_prefix('=')
+        .unwrap_or(constraint.trim())
+        .trim();
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    numbers.len() == 3
+        && numbers
+            .iter()
+            .all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        && version
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-+".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::EXAMPLE_CONTRACT;
+
+    fn contract(permissions: &str) -> Contract {
+        let text = EXAMPLE_CONTRACT.replace(
+            "\"state_read\": false",
+            &format!("\"state_read\": false{permissions}"),
+        );
+        Contract::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn dangerous_types_need_their_name() {
+        let default = contract("");
+        let wide = contract(r#","resources":{"allow_types":["*"],"deny_types":["aws_iam_*"]}"#);
+        let named = contract(r#","resources":{"allow_types":["tfe_workspace","aws_*"]}"#);
+        for (kind, by_default, by_wide, by_named) in [
+            ("aws_instance", true, true, true),
+            ("aws_iam_user", true, false, true),
+            ("terraform_data", true, true, false),
+            ("tfe_workspace", false, false, true),
+            ("tfe_team_token", false, false, false),
+            ("hcp_vault_cluster", false, false, false),
+            ("terraform_remote_state", false, false, false),
+        ] {
+            assert_eq!(resource_type(&default, kind), by_default, "{kind}");
+            assert_eq!(resource_type(&wide, kind), by_wide, "{kind}");
+            assert_eq!(resource_type(&named, kind), by_named, "{kind}");
+        }
+    }
+
+    #[test]
+    fn data_sources_that_reach_out_need_their_name() {
+        let wide = contract(r#","configuration":{"data_sources":["*"]}"#);
+        let named = contract(r#","configuration":{"data_sources":["http","aws_*"]}"#);
+        for (kind, by_default, by_wide, by_named) in [
+            ("aws_ami", true, true, true),
+            ("http", false, false, true),
+            ("external", false, false, false),
+            ("terraform_remote_state", false, false, false),
+            ("tfe_outputs", false, false, false),
+            ("local_file", true, true, false),
+        ] {
+            assert_eq!(data_source(&contract(""), kind), by_default, "{kind}");
+            assert_eq!(data_source(&wide, kind), by_wide, "{kind}");
+            assert_eq!(data_source(&named, kind), by_named, "{kind}");
+        }
+    }
+
+    #[test]
+    fn modules_are_local_or_pinned() {
+        let listed = contract(
+            r#","configuration":{"modules":["acme/vpc/aws","git::https://x.y/m.git?ref=0a1b"]}"#,
+        );
+        for (source, version, by_default, by_list) in [
+            ("./mod", None, true, true),
+            ("acme/vpc/aws", Some("1.2.3"), true, true),
+            ("acme/vpc/aws", Some("= 1.2.3"), true, true),
+            ("acme/vpc/aws", Some("~> 1.2"), false, false),
+            ("acme/vpc/aws", Some(">= 1.2.3"), false, false),
+            ("acme/vpc/aws", None, false, false),
+            ("other/vpc/aws", Some("1.2.3"), true, false),
+            ("app.terraform.io/acme/vpc/aws", Some("1.2.3"), false, false),
+            ("github.com/acme/vpc", None, false, false),
+            ("git::https://x.y/m.git?ref=0a1b", None, false, true),
+            ("https://x.y/m.zip", None, false, false),
+            ("s3::https://x.y/m", None, false, false),
+        ] {
+            assert_eq!(
+                module(&contract(""), source, version),
+                by_default,
+                "{source} {version:?}"
+            );
+            assert_eq!(
+                module(&listed, source, version),
+                by_list,
+                "{source} {version:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn providers_come_from_the_public_registry() {
+        let listed = contract(r#","configuration":{"providers":["hashicorp/aws"]}"#);
+        for (source, by_default, by_list) in [
+            ("registry.terraform.io/hashicorp/aws", true, true),
+            ("hashicorp/AWS", true, true),
+            ("hashicorp/random", true, false),
+            ("terraform.io/builtin/terraform", true, true),
+            ("evil.example/hashicorp/aws", false, false),
+        ] {
+            let source = ProviderSource::new(source).unwrap();
+            assert_eq!(provider(&contract(""), &source), by_default, "{source:?}");
+            assert_eq!(provider(&listed, &source), by_list, "{source:?}");
+        }
+        assert!(ProviderSource::new("../aws").is_none() && ProviderSource::new("").is_none());
+    }
+}
