@@ -52,7 +52,7 @@ pub use objects::{ObjectRow, Objects};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
-pub use sqlite::{open_sqlite, open_sqlite_in_memory};
+pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
