@@ -5,7 +5,7 @@
 //! is revoked by nobody) cannot be built from them either.
 //!
 //! # What every engine keeps
-//! The contract suite in `tests/contract.rs` runs against `Arc<dyn Store>`; an engine is one
+//! The contract suite in `tests/contract` runs against `Arc<dyn Store>`; an engine is one
 //! that passes it.
 //! - **Answered means durable.** A write's future resolves after the commit that holds it. When
 //!   that commit fails, every write in it fails with [`StoreError::Unavailable`] and none counts.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use policy::contract::Email;
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Decision, STATEMENT, Statement};
-use proof::record::{ApprovalVia, JobId};
+use proof::record::ApprovalVia;
 use proof::{Envelope, EnvelopeError, EnvelopeType, Signed};
 use store::{GateState, NewStatement, RunRow, RunUpdate, StatementOutcome, StoreError};
 
@@ -199,7 +199,7 @@ pub async fn use_elevated(app: &Arc<App>, token: &LiveToken, run_id: &str) -> Re
 /// `APPROVAL_UNKNOWN`, `APPROVAL_CLOSED` when it is being applied or has ended, an `UPSTREAM_…`
 /// code, or `STORE_UNAVAILABLE`.
 pub async fn discard(
-    app: &Arc<App>,
+    app: &App,
     run_id: &str,
     by: &str,
     reason: &str,
@@ -227,23 +227,4 @@ pub async fn discard(
     app.gate.wake(run_id);
     ours::discard_upstream(app, &moved).await?;
     Ok(moved)
-}
-
-/// Ends every run of a job that could still be applied, before the job is closed: afterwards
-/// nothing about it could be recorded, so nothing may happen to it.
-///
-/// # Errors
-/// `STORE_UNAVAILABLE`. A run that upstream cannot discard now is ended here all the same.
-pub async fn abandon(app: &Arc<App>, job_id: &JobId, by: &str) -> Result<(), Refusal> {
-    for run in app.store.runs(job_id).await.map_err(unavailable)? {
-        if run.gate.is_final() {
-            continue;
-        }
-        match discard(app, &run.run_id, by, "the job is closed").await {
-            Ok(_) => {}
-            Err(refusal) if refusal.code == ReasonCode::StoreUnavailable => return Err(refusal),
-            Err(refusal) => tracing::warn!(%refusal, run = run.run_id, "left as it is"),
-        }
-    }
-    Ok(())
 }

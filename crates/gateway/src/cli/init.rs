@@ -7,11 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use zeroize::Zeroizing;
 
 use super::Failure;
-use super::operator::{self, Role};
+use super::operator;
 use super::term::{BOLD, GOOD, OFF};
 use crate::keys::{self, Keys};
+use crate::operator::credential::Role;
 
 /// Name of the configuration file.
 pub const CONFIG_FILE: &str = "clawgate.toml";
@@ -51,7 +53,7 @@ pub struct Initialized {
     /// The configuration file.
     pub config: PathBuf,
     /// The first operator's credential; `None` when there was an operator before.
-    pub credential: Option<String>,
+    pub credential: Option<Zeroizing<String>>,
 }
 
 impl Init {
@@ -66,7 +68,7 @@ impl Init {
         match &made.credential {
             Some(credential) => {
                 anstream::eprintln!("\n{BOLD}The first operator credential, shown this once:{OFF}");
-                anstream::println!("{credential}");
+                anstream::println!("{}", **credential);
                 if self.save {
                     let file = data.join(CREDENTIAL_FILE);
                     keys::write_private(&file, credential.as_bytes())?;
@@ -118,7 +120,7 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
     Keys::create(&data.join("keys"))?;
     let store = store::open_sqlite(&data.join("clawgate.db"))?;
     let credential = if store.operators().await?.is_empty() {
-        Some(operator::add(&store, FIRST_OPERATOR, &[Role::Admin]).await?)
+        Some(operator::add(&*store, FIRST_OPERATOR, &[Role::Admin]).await?)
     } else {
         None
     };
@@ -150,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::operator::credential::PREFIX;
 
     #[tokio::test]
     async fn a_new_set_up_loads_and_keeps_only_the_credentials_hash() {
@@ -157,8 +160,8 @@ mod tests {
         let made = init(&folder.path().join("gateway")).await.unwrap();
         let config = Config::load(&made.config).unwrap();
         let credential = made.credential.unwrap();
-        assert!(credential.starts_with(operator::CREDENTIAL_PREFIX));
-        assert_eq!(credential.len(), operator::CREDENTIAL_PREFIX.len() + 43);
+        assert!(credential.starts_with(PREFIX));
+        assert_eq!(credential.len(), PREFIX.len() + 43);
         Keys::load(&config.keys_dir()).unwrap();
         let store = store::open_sqlite(&config.store_file()).unwrap();
         let hash = Hash::of(credential.as_bytes());

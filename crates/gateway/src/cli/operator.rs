@@ -4,16 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Subcommand, ValueEnum};
-use proof::Hash;
-use store::{OperatorRow, Store};
+use clap::Subcommand;
+use store::Store;
+use zeroize::Zeroizing;
 
 use super::{Failure, term};
+use crate::app;
 use crate::config::Config;
-use crate::{app, keys};
-
-/// What operator credentials begin with, so that a leaked one is recognised.
-pub const CREDENTIAL_PREFIX: &str = "clawop_";
+use crate::operator::credential::{self, Role};
 
 /// Adds, lists and removes operators; run it beside the gateway.
 #[derive(Debug, Subcommand)]
@@ -28,8 +26,8 @@ Only the credential's hash is kept: a lost one is replaced by a new operator.")]
     Add {
         /// The name under which acts are recorded
         name: String,
-        /// What the operator may do; repeatable
-        #[arg(long = "role", value_enum, required = true)]
+        /// What the operator may do: admin, author, issuer, approver or auditor; repeatable
+        #[arg(long = "role", value_name = "ROLE", required = true, value_parser = role)]
         roles: Vec<Role>,
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
@@ -53,31 +51,8 @@ Only the credential's hash is kept: a lost one is replaced by a new operator.")]
     },
 }
 
-/// What an operator may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Publishes and withdraws contracts.
-    Author,
-    /// Opens and closes jobs, issues and revokes tokens, rolls back.
-    Issuer,
-    /// Hands in approvals.
-    Approver,
-    /// Reads.
-    Auditor,
-}
-
-impl Role {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Author => "author",
-            Self::Issuer => "issuer",
-            Self::Approver => "approver",
-            Self::Auditor => "auditor",
-        }
-    }
+fn role(text: &str) -> Result<Role, String> {
+    text.parse().map_err(|error: credential::UnknownRole| error.to_string())
 }
 
 impl Operator {
@@ -89,8 +64,8 @@ impl Operator {
                 config,
             } => {
                 let store = open(&config)?;
-                let credential = add(&store, &name, &roles).await?;
-                anstream::println!("{credential}");
+                let credential = add(&*store, &name, &roles).await?;
+                anstream::println!("{}", *credential);
                 anstream::eprintln!("Shown this once; the gateway keeps its hash only.");
                 Ok(())
             }
@@ -138,7 +113,11 @@ fn open(config: &std::path::Path) -> Result<Arc<dyn Store>, Failure> {
 ///
 /// # Errors
 /// When the name is taken or unusable, or the store cannot be written.
-pub async fn add(store: &Arc<dyn Store>, name: &str, roles: &[Role]) -> Result<String, Failure> {
+pub async fn add(
+    store: &dyn Store,
+    name: &str,
+    roles: &[Role],
+) -> Result<Zeroizing<String>, Failure> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
         return Err(Failure::usage(format!(
@@ -146,17 +125,5 @@ pub async fn add(store: &Arc<dyn Store>, name: &str, roles: &[Role]) -> Result<S
             term::plain(name)
         )));
     }
-    let credential = format!("{CREDENTIAL_PREFIX}{}", keys::random_text());
-    let mut roles: Vec<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
-    roles.sort_unstable();
-    roles.dedup();
-    store
-        .add_operator(OperatorRow {
-            name: name.to_owned(),
-            token_hash: Hash::of(credential.as_bytes()),
-            roles,
-            created_at: app::now(),
-        })
-        .await?;
-    Ok(credential)
+    Ok(credential::add(store, name, roles, app::now()).await?)
 }

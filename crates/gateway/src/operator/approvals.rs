@@ -10,11 +10,12 @@ use proof::Envelope;
 use proof::record::ApprovalVia;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{GateState, RunRow, StatementOutcome};
+use store::{GateState, RunRow};
 
 use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
 use super::problem::Problem;
+use crate::approvals::Submitted;
 use crate::app::App;
 use crate::operator::audit::{Action, audited};
 use crate::{approvals, clawcontrols};
@@ -95,9 +96,9 @@ pub(super) async fn submit(
     .await?;
     let run = app.store.run(run_id).await?.ok_or(ReasonCode::ApprovalUnknown)?;
     let mut view = view(&app, &run).await?;
-    if let StatementOutcome::Counted { approvals, complete } = outcome {
+    if let Submitted::Counted { approvals, missing } = outcome {
         view["given"] = json!(approvals);
-        view["complete"] = json!(complete);
+        view["complete"] = json!(missing == 0);
     }
     Ok(Json(view))
 }

@@ -47,6 +47,23 @@ pub struct JobPage {
     pub bundle: Option<BundleView>,
 }
 
+impl JobPage {
+    /// Somebody else than its holder tried to use a token.
+    fn token_met_a_stranger(&self) -> bool {
+        self.tokens.iter().any(|token| token.replays > 0)
+    }
+
+    /// A token was revoked before its time.
+    fn token_was_revoked(&self) -> bool {
+        self.tokens.iter().any(|token| token.revoked.is_some())
+    }
+
+    /// A run was applied.
+    fn something_was_applied(&self) -> bool {
+        self.runs.iter().any(|run| run.applied)
+    }
+}
+
 /// Which job, and who.
 #[derive(Debug)]
 pub struct JobView {

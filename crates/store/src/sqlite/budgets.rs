@@ -9,6 +9,10 @@ use super::column::{self, Columns as _};
 use super::{Sqlite, jobs};
 use crate::{Budget, Budgets, Conflict, ModelLimits, ModelUsage, Reservation, StoreError};
 
+/// Tokens of one call at most, so that sums stay within SQLite's integers: 2^40, far beyond any
+/// provider's limit. A larger claim counts as this much.
+const MOST: u64 = 1 << 40;
+
 #[async_trait]
 impl Budgets for Sqlite {
     async fn reserve_model(
@@ -62,7 +66,7 @@ fn reserve(
         });
     }
     let job = jobs::key(connection, job_id)?;
-    let tokens = column::integer(tokens)?;
+    let tokens = column::integer(tokens.min(MOST))?;
     column::change(
         connection,
         "INSERT INTO model_usage (job, calls, reserved) VALUES (?1, 1, ?2)
@@ -90,7 +94,7 @@ fn settle(connection: &Connection, id: u64, tokens_used: u64) -> Result<(), Stor
     column::change(
         connection,
         "UPDATE model_usage SET tokens = tokens + ?2, reserved = reserved - ?3 WHERE job = ?1",
-        params![job, column::integer(tokens_used)?, reserved],
+        params![job, column::integer(tokens_used.min(MOST))?, reserved],
     )?;
     Ok(())
 }
@@ -98,7 +102,7 @@ fn settle(connection: &Connection, id: u64, tokens_used: u64) -> Result<(), Stor
 fn usage(connection: &Connection, job_id: &JobId) -> Result<ModelUsage, StoreError> {
     let usage = column::one(
         connection,
-        "SELECT calls, tokens, reserved FROM model_usage JOIN jobs USING (job)
+        "SELECT model_usage.* FROM model_usage JOIN jobs USING (job)
          WHERE job_id = ?1",
         [job_id.as_str()],
         |row| {

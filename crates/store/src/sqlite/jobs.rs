@@ -126,7 +126,10 @@ fn close_job(
          WHERE job_id = ?1",
         params![job_id.as_str(), appended.at.millis(), by, reason],
     )?;
-    Ok(JobClosing::Now { appended, cut })
+    Ok(JobClosing::Now {
+        appended: Box::new(appended),
+        cut,
+    })
 }
 
 /// The outcome of a call of which nobody will be able to say how it ended.

@@ -153,3 +153,54 @@ fn complete(hashes: &[Hash]) -> Hash {
     let Ok(root) = merkle::root(hashes, hashes.len() as u64);
     root
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::schema;
+
+    /// Leaves below the second kind of tile, and some beyond it.
+    const LEAVES: u64 = 70_000;
+
+    #[test]
+    fn a_large_tree_equals_the_definition_across_two_levels_of_tiles() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let leaves: Vec<Hash> = (0..LEAVES)
+            .map(|n| merkle::leaf_hash(&n.to_be_bytes()))
+            .collect();
+        let transaction = connection.transaction().unwrap();
+        for (index, leaf) in leaves.iter().enumerate() {
+            add_leaf(&transaction, index as u64, leaf).unwrap();
+        }
+        transaction.commit().unwrap();
+        assert_eq!(size(&connection).unwrap(), LEAVES);
+        for tree in [256, 65_535, 65_536, 65_537, 65_792, LEAVES] {
+            let expected = merkle::root(leaves.as_slice(), tree).unwrap();
+            assert_eq!(root(&connection, tree).unwrap(), Some(expected), "{tree}");
+            let indexes = [0, 255, tree / 2, tree - 2, tree - 1];
+            let paths = inclusions(&connection, &indexes, tree).unwrap().unwrap();
+            for (index, path) in indexes.iter().zip(paths) {
+                let leaf = &leaves[*index as usize];
+                assert!(
+                    merkle::verify_inclusion(leaf, *index, tree, &path, &expected),
+                    "leaf {index} of {tree}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_is_damage() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        for index in [0, 2] {
+            add_leaf(&connection, index, &Hash::of(b"leaf")).unwrap();
+        }
+        assert!(matches!(root(&connection, 3), Err(StoreError::Corrupt(_))));
+        assert!(matches!(
+            add_leaf(&connection, 2, &Hash::of(b"leaf")),
+            Err(StoreError::Corrupt(_))
+        ));
+    }
+}

@@ -26,6 +26,7 @@ mod tokens;
 mod writer;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements that a connection keeps prepared; more than this crate has.
 const PREPARED: usize = 160;
 
+/// What stays of the write-ahead log after a burst, in bytes.
+const LOG_BYTES: i64 = 64 << 20;
+
 /// Opens the store in the file `path`, makes it when it is not there, and brings its schema up
 /// to date.
 ///
@@ -59,7 +63,7 @@ pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 }
 
 /// As [`open_sqlite`], with a bound on the size of the file in bytes: beyond it, writes fail as
-/// on a full disk.
+/// on a full disk. The write-ahead log, usually a few MiB, comes on top.
 ///
 /// # Errors
 /// Those of [`open_sqlite`].
@@ -94,6 +98,7 @@ fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreErro
             "the file system does not allow a write-ahead log",
         )));
     }
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     if let Some(bytes) = max_bytes {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = column::integer(bytes)? / page;
@@ -133,20 +138,29 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
 
 /// Makes the file with mode 0600, or narrows the mode of one that is there. SQLite gives its
 /// `-wal` and `-shm` the same mode.
+///
+/// A file that is there is not opened: closing it again would drop the locks that SQLite holds on
+/// it for another handle in this process, as POSIX has it.
 fn private_file(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.write(true).create_new(true);
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-        let file = options.mode(0o600).open(path);
-        let file = file.map_err(StoreError::unavailable)?;
-        let private = fs::Permissions::from_mode(0o600);
-        file.set_permissions(private)
-            .map_err(StoreError::unavailable)?;
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => narrow(path),
+        Err(error) => Err(StoreError::unavailable(error)),
     }
-    #[cfg(not(unix))]
-    options.open(path).map_err(StoreError::unavailable)?;
+}
+
+#[cfg(unix)]
+fn narrow(path: &Path) -> Result<(), StoreError> {
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(path, private).map_err(StoreError::unavailable)
+}
+
+#[cfg(not(unix))]
+fn narrow(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 

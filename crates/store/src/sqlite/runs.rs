@@ -63,7 +63,10 @@ impl Runs for Sqlite {
         let run_id = run_id.to_owned();
         self.write(move |connection| match by_id(connection, &run_id)? {
             None => Ok(None),
-            Some(run) => change(connection, run, at, update).map(Some),
+            Some(run) => {
+                let gate = run.gate;
+                change(connection, run, gate, at, update).map(Some)
+            }
         })
         .await
     }
@@ -146,12 +149,11 @@ impl Runs for Sqlite {
 /// Moves the gate of a run as it was just read, in the same transaction.
 pub(super) fn move_gate(
     connection: &Connection,
-    mut run: RunRow,
+    run: RunRow,
     to: GateState,
     at: Timestamp,
     update: RunUpdate,
 ) -> Result<RunRow, StoreError> {
-    run.gate = to;
     if to == GateState::Applied {
         column::change(
             connection,
@@ -159,15 +161,24 @@ pub(super) fn move_gate(
             [run.job_id.as_str()],
         )?;
     }
-    change(connection, run, at, update)
+    change(connection, run, to, at, update)
 }
 
 fn change(
     connection: &Connection,
     mut run: RunRow,
+    gate: GateState,
     at: Timestamp,
     update: RunUpdate,
 ) -> Result<RunRow, StoreError> {
+    if asked_or_later(run.gate)
+        && approved_or_later(gate)
+        && update.subject.is_some()
+        && update.subject != run.subject
+    {
+        return Err(Conflict::SubjectApproved(run.run_id).into());
+    }
+    run.gate = gate;
     // Named one by one, so that a new member cannot be forgotten here.
     let RunUpdate {
         configuration_version_id,
@@ -204,6 +215,19 @@ fn change(
     run.updated_at = at.max(run.updated_at);
     save(connection, &run)?;
     Ok(run)
+}
+
+/// From here on approvers have judged, or may be judging, what the run is.
+fn asked_or_later(gate: GateState) -> bool {
+    gate == GateState::AwaitingApproval || approved_or_later(gate)
+}
+
+/// From here on what the run is was approved.
+fn approved_or_later(gate: GateState) -> bool {
+    matches!(
+        gate,
+        GateState::Approved | GateState::Rechecking | GateState::Applying | GateState::Applied
+    )
 }
 
 /// Writes the whole row; its owner and its birth never change.

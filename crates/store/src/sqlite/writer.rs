@@ -134,9 +134,10 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Operation>, touches:
             Err(error) => operation(Err(error.clone())),
         });
     }
-    let committed = state
-        .and_then(|()| still_open(connection))
-        .and_then(|()| execute(connection, "COMMIT"));
+    let committed = state.and_then(|()| still_open(connection)).and_then(|()| {
+        // Whatever the reason, what counts is that the disk did not take it.
+        execute(connection, "COMMIT").map_err(StoreError::unavailable)
+    });
     if let Err(error) = &committed {
         tracing::error!(%error, cause = ?error, writes = ran.len(), "a batch of writes failed");
         if !connection.is_autocommit()
@@ -203,4 +204,122 @@ fn leave_savepoint(connection: &Connection, keep: bool) -> Result<(), StoreError
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON;
+                 CREATE TABLE parents (id INTEGER PRIMARY KEY);
+                 CREATE TABLE children (id INTEGER PRIMARY KEY REFERENCES parents
+                     DEFERRABLE INITIALLY DEFERRED);",
+            )
+            .unwrap();
+        Writer::start(connection, Arc::default()).unwrap()
+    }
+
+    fn add(sql: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send {
+        move |connection| Ok(connection.execute_batch(sql)?)
+    }
+
+    fn parents(writer: &Writer) -> i64 {
+        let count = writer.submit(|connection| {
+            Ok(connection.query_row("SELECT count(*) FROM parents", [], |row| row.get(0))?)
+        });
+        count.unwrap().blocking_recv().unwrap().unwrap()
+    }
+
+    /// Runs the statements as one batch, each an operation, and tells which were answered well.
+    fn batch(writer: &Writer, statements: [&'static str; 3]) -> Vec<Result<(), StoreError>> {
+        let (started, has_started) = channel();
+        let (release, released) = channel::<()>();
+        let gate = writer.submit(move |_| {
+            started.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        });
+        has_started.recv().unwrap();
+        // The writer is busy with the gate: all of these wait, and are taken together.
+        let waiting = statements.map(|sql| writer.submit(add(sql)).unwrap());
+        release.send(()).unwrap();
+        gate.unwrap().blocking_recv().unwrap().unwrap();
+        waiting
+            .into_iter()
+            .map(|receiver| receiver.blocking_recv().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_failed_operation_takes_no_other_with_it() {
+        let writer = writer();
+        let answers = batch(
+            &writer,
+            [
+                "INSERT INTO parents VALUES (1)",
+                "INSERT INTO parents VALUES (7); INSERT INTO parents VALUES (1)",
+                "INSERT INTO parents VALUES (2)",
+            ],
+        );
+        assert!(matches!(
+            answers[..],
+            [Ok(()), Err(StoreError::Corrupt(_)), Ok(())]
+        ));
+        assert_eq!(parents(&writer), 2, "the failed one left nothing");
+    }
+
+    #[test]
+    fn a_failed_commit_fails_all_and_keeps_nothing() {
+        let writer = writer();
+        let answers = batch(
+            &writer,
+            [
+                "INSERT INTO parents VALUES (1)",
+                // Without a parent: the engine finds out at the commit.
+                "INSERT INTO children VALUES (9)",
+                "INSERT INTO parents VALUES (2)",
+            ],
+        );
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        }
+        assert_eq!(parents(&writer), 0);
+        let next = writer.submit(add("INSERT INTO parents VALUES (3)"));
+        next.unwrap().blocking_recv().unwrap().unwrap();
+        assert_eq!(parents(&writer), 1, "the next batch is a new one");
+    }
+
+    #[test]
+    fn a_transaction_that_the_engine_gave_up_fails_all() {
+        let writer = writer();
+        let answers = batch(
+            &writer,
+            [
+                "INSERT INTO parents VALUES (1)",
+                // What SQLite does by itself when the disk is full at the wrong moment.
+                "ROLLBACK",
+                "INSERT INTO parents VALUES (2)",
+            ],
+        );
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        }
+        assert_eq!(parents(&writer), 0);
+    }
+
+    #[test]
+    fn what_is_queued_is_written_before_the_end() {
+        let writer = writer();
+        let last = writer
+            .submit(add("INSERT INTO parents VALUES (1)"))
+            .unwrap();
+        drop(writer);
+        last.blocking_recv().unwrap().unwrap();
+    }
 }

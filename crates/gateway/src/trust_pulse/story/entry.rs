@@ -216,6 +216,14 @@ impl Stretch {
         self.reads.iter().map(|read| read.times).sum()
     }
 
+    /// The model that was called, when it is one only.
+    pub fn only_model(&self) -> Option<&Quoted> {
+        match &self.models[..] {
+            [tally] => Some(&tally.model),
+            _ => None,
+        }
+    }
+
     /// In one line.
     pub fn title(&self) -> String {
         let (models, reads) = (self.model_calls(), self.read_calls());

@@ -21,7 +21,7 @@ use entry::weight;
 use operations::{in_words, is_change, is_model_call, sentence};
 
 pub use entry::{
-    BARS, Bar, Call, Entry, ModelTally, Note, Read, Refused, Row, Stretch, Tone, What, bar_tone,
+    BARS, Bar, Call, Entry, ModelTally, Note, Read, Refused, Row, Tone, What, bar_tone,
 };
 
 /// How an intent without an outcome ended, as far as anybody can say.
@@ -275,12 +275,13 @@ impl Story {
             last: record.at.into(),
         };
         let same = |other: &Refused| other.code == refused.code && other.asked == refused.asked;
+        let room = self.refusals.len() < self.bounds.kinds;
         match self.refusals.iter_mut().find(|other| same(other)) {
             Some(other) => {
                 other.times += 1;
                 other.last = record.at.into();
             }
-            None if self.refusals.len() < self.bounds.kinds => self.refusals.push(refused.clone()),
+            None if room => self.refusals.push(refused.clone()),
             None => self.refusals_more += 1,
         }
         // An agent that asks the same again and again is one entry.
