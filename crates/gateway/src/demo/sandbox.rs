@@ -73,16 +73,30 @@ impl Sandbox {
         contract: Option<&Path>,
         engine: Engine,
     ) -> anyhow::Result<Self> {
-        keys::make_private_folder(folder)?;
-        let folder = folder.canonicalize()?;
         let contract = match contract {
             Some(path) => fs::read(path)
                 .with_context(|| format!("cannot read the contract `{}`", path.display()))?,
             None => policy::EXAMPLE_CONTRACT.as_bytes().to_vec(),
         };
+        Self::start_on(folder, contract, TerraformCloudConfig::acme(engine), |_| {}).await
+    }
+
+    /// The same with the contract's text, another Terraform Cloud and changes to the gateway's
+    /// configuration, which is otherwise complete: what an integration test needs.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub async fn start_on(
+        folder: &Path,
+        contract: Vec<u8>,
+        cloud: TerraformCloudConfig,
+        change: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
+        keys::make_private_folder(folder)?;
+        let folder = folder.canonicalize()?;
         let parsed = Contract::parse(&contract)
             .map_err(|errors| anyhow::anyhow!("the contract is not valid:\n{errors}"))?;
-        let cloud = TerraformCloud::start(TerraformCloudConfig::acme(engine)).await?;
+        let cloud = TerraformCloud::start(cloud).await?;
         let provider = ModelProvider::start(ModelProviderConfig::default()).await?;
         let author = person(&folder, "author", "platform-team")?;
         let approvers = parsed
@@ -96,7 +110,9 @@ impl Sandbox {
                 n => person(&folder, &format!("approver-{}", n + 1), email.as_str()),
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
+        let mut config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
+        change(&mut config);
+        fs::write(folder.join("clawgate.toml"), toml::to_string_pretty(&config)?)?;
         Keys::create(&config.keys_dir())?;
         let gateway = start(config).await?;
         let operator_token = add_operator(&gateway.app, &folder).await?;
@@ -230,7 +246,6 @@ fn configuration(
         limits: Limits { drain_seconds: 5, ..Limits::default() },
     };
     keys::make_private_folder(&config.data_dir)?;
-    fs::write(folder.join("clawgate.toml"), toml::to_string_pretty(&config)?)?;
     Ok(config)
 }
 
