@@ -10,6 +10,7 @@ use store::Store;
 use crate::approvals::Gate;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
+use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
@@ -31,6 +32,8 @@ pub struct App {
     pub models: Providers,
     /// Addresses that we gave out in place of upstream's signed ones.
     pub capabilities: Capabilities,
+    /// What upstream says about the contracts' workspaces.
+    pub workspaces: Workspaces,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
     /// How agents write our address, without a slash at the end.

@@ -38,9 +38,21 @@ pub struct Config {
     /// Rules above all contracts.
     #[serde(default)]
     pub policy: Policy,
+    /// The reviewers' pages.
+    #[serde(default)]
+    pub trust_pulse: TrustPulse,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// The reviewers' pages.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustPulse {
+    /// Serves the pages without a credential, to this machine only: for the demo.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// One listening address.

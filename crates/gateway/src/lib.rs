@@ -20,9 +20,20 @@
 
 pub mod app;
 pub mod approvals;
+pub mod bundles;
+pub mod clawcontrols;
 pub mod clawproxy;
+pub mod clawscope;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod jobs;
 pub mod keys;
 pub mod live;
+pub mod operator;
+pub mod rollback;
 pub mod secret;
+pub mod server;
+pub mod start;
+pub mod trust_pulse;
 pub mod upstream;

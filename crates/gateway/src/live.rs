@@ -42,6 +42,8 @@ pub struct LiveJob {
     pub name: String,
     /// The contract that holds.
     pub contract: Arc<LiveContract>,
+    /// Held while a run is being made, so that a repeated request waits for the first.
+    pub creating_run: tokio::sync::Mutex<()>,
     /// Set once when it ends; streams watch it.
     ended: watch::Sender<Option<ReasonCode>>,
 }
@@ -55,6 +57,8 @@ pub struct LiveToken {
     pub hash_hex: String,
     /// What it grants.
     pub claims: Claims,
+    /// Its scopes as texts, as decisions and records have them.
+    pub scopes: Vec<String>,
     /// Its job.
     pub job: Arc<LiveJob>,
     /// Whom it was bound to at first use.
@@ -66,7 +70,8 @@ pub struct LiveToken {
 impl LiveJob {
     /// A job that is open.
     pub fn open(id: JobId, agent_did: Did, name: String, contract: Arc<LiveContract>) -> Self {
-        Self { id, agent_did, name, contract, ended: watch::Sender::new(None) }
+        let ended = watch::Sender::new(None);
+        Self { id, agent_did, name, contract, creating_run: tokio::sync::Mutex::new(()), ended }
     }
 
     /// Why the job takes no more calls, if so.
@@ -82,8 +87,9 @@ impl LiveToken {
         if let Some(holder) = holder {
             let _ = slot.set(holder);
         }
+        let scopes = claims.scope.iter().cloned().map(String::from).collect();
         let ended = watch::Sender::new(None);
-        Self { hash, hash_hex: hash.to_hex(), claims, job, holder: slot, ended }
+        Self { hash, hash_hex: hash.to_hex(), claims, scopes, job, holder: slot, ended }
     }
 
     /// Why the token is not good any more, apart from its expiry.

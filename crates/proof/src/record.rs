@@ -448,6 +448,13 @@ impl EventChain {
     /// Extends the chain by a record, if the record is an event. After [`MAX_CHAIN`] events a
     /// new chain begins.
     pub fn extend(&mut self, record: &Record) -> Option<Event> {
+        record.event_type()?;
+        self.extend_hashed(record, Hash::of(&record.to_jcs()))
+    }
+
+    /// The same for a record whose canonical form has been hashed already, for example by a
+    /// verifier that hashes each record as it was received.
+    pub fn extend_hashed(&mut self, record: &Record, content: Hash) -> Option<Event> {
         let event_type = record.event_type()?;
         let prev_hash_b64u = if self.count.is_multiple_of(MAX_CHAIN) {
             None
@@ -459,7 +466,7 @@ impl EventChain {
             run_id: record.job_id.to_string(),
             event_type: event_type.to_owned(),
             timestamp: record.at,
-            payload_hash_b64u: Hash::of(&record.to_jcs()),
+            payload_hash_b64u: content,
             prev_hash_b64u,
             event_hash_b64u: Hash::of(b""),
         };

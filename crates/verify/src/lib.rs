@@ -1,1 +1,125 @@
-//! (being written)
+//! Verifies a proof bundle offline.
+//!
+//! [`verify`] takes the bytes of a bundle and of a trust root and says valid, invalid or not
+//! proven, with one line for each check. It has no clock, no network and no state: the same
+//! bytes give the same report everywhere. It believes the trust root and nothing else; what
+//! stands in the bundle is a claim until a signature by a key of the trust root covers it.
+//!
+//! Reading order: [`verify`] below is the list of checks; each lives in a file of `checks`;
+//! [`code`] says what their codes mean; [`report`] how they add up.
+//!
+//! To add a check: a name in [`report::Name`], a function in `checks`, a line in [`verify`]. A
+//! name that has no line never passes.
+
+#![forbid(unsafe_code)]
+
+mod checks;
+pub mod clawsig;
+pub mod code;
+mod document;
+pub mod report;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod threads;
+pub mod trust;
+
+use proof::Timestamp;
+
+use checks::receipts::Facts;
+use checks::{approvals, contract, decisions, log, public_half, receipts, records, runs, tokens};
+use document::Document;
+use report::{Checks, Name};
+
+pub use code::Code;
+pub use document::{MAX_BUNDLE_BYTES, MAX_ENTRIES};
+pub use report::{Check, Report, Status, Verdict};
+
+/// What a caller may ask for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Judge keys as of this moment, besides the moments at which they signed; nothing in the
+    /// bundle may be younger.
+    pub at: Option<Timestamp>,
+}
+
+/// Verifies a bundle against a trust root.
+pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
+    let mut checks = Checks::default();
+    // Either may be missing; whatever is not run below counts as not proven.
+    let _ = run(&mut checks, bundle, trust, options);
+    checks.finish()
+}
+
+fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> Option<()> {
+    let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            findings.not_proven(Code::TrustRootUnreadable, "", error.to_string());
+            None
+        }
+    });
+    let document = checks.run(Name::File, |f| Document::read(bundle, f));
+    let (root, document) = (root?, document?);
+    let document = &document;
+    let believed = trust::Believed {
+        root: &root,
+        at: options.at,
+    };
+
+    // What builds on nothing but the file comes first, so that one failure hides few others.
+    let contract = checks.run(Name::Contract, |f| contract::check(document, &believed, f));
+    let contract = contract.as_ref();
+    checks.run(Name::Job, |f| contract::check_job(document, contract?, f));
+    checks.run(Name::Sequence, |f| records::check_sequence(document, f));
+    let calls = checks.run(Name::Calls, |f| records::check_calls(document, f));
+    let tokens = checks.run(Name::Tokens, |f| tokens::check(document, contract?, f));
+    let checkpoint = checks.run(Name::Checkpoint, |f| {
+        log::check_checkpoint(document, &believed, f)
+    });
+    checks.run(Name::Inclusion, |f| {
+        log::check_inclusion(document, checkpoint.as_ref()?, f)
+    });
+    let close = checks.run(Name::Close, |f| {
+        log::check_close(document, contract?, &believed, f)
+    });
+    checks.run(Name::Evidence, |f| {
+        log::check_evidence(document, close.as_ref()?, f)
+    });
+    let public = checks.run(Name::PublicHalf, |f| {
+        public_half::check(document, contract?, close.as_ref()?, &believed, f)
+    });
+
+    let facts = match (contract, &calls, &tokens) {
+        (Some(contract), Some(calls), Some(tokens)) => Some(Facts {
+            document,
+            contract,
+            calls,
+            tokens,
+            believed,
+        }),
+        _ => None,
+    };
+    let model = checks.run(Name::ModelReceipts, |f| {
+        receipts::check_model(facts?, public.as_ref()?, f)
+    });
+    let terraform = checks.run(Name::TerraformReceipts, |f| {
+        receipts::check_terraform(facts?, f)
+    });
+    checks.run(Name::ReceiptReferences, |f| {
+        let mut all = model?;
+        all.extend(terraform?);
+        receipts::check_references(document, &all, f)
+    });
+
+    let judged = checks.run(Name::Approvals, |f| {
+        approvals::check(document, contract?, tokens.as_ref()?, &believed, f)
+    });
+    checks.run(Name::Applies, |f| {
+        approvals::check_applies(document, contract?, calls.as_ref()?, judged.as_ref()?, f)
+    });
+    checks.run(Name::Runs, |f| runs::check(document, contract?, f));
+    checks.run(Name::Decisions, |f| {
+        decisions::check(document, contract?, tokens.as_ref()?, f)
+    });
+    Some(())
+}

@@ -5,10 +5,11 @@
 //! After a restart a client reads the plan or apply again and gets a new one.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use policy::{ReasonCode, Refusal};
-use proof::Timestamp;
+use proof::{Hash, Timestamp};
 
 use crate::keys::random_text;
 use crate::live::LiveToken;
@@ -23,7 +24,7 @@ const MAX_CAPABILITIES: usize = 20_000;
 const LIFETIME_SECONDS: i64 = 3600;
 
 /// What an address is good for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Uploading one configuration, once.
     Upload {
@@ -58,15 +59,53 @@ pub struct Capability {
     expires_at: Timestamp,
 }
 
+impl fmt::Debug for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not upstream's address: whoever reads the log would hold a credential.
+        f.debug_struct("Capability").field("purpose", &self.purpose).finish_non_exhaustive()
+    }
+}
+
 /// The addresses that are good now.
 #[derive(Default)]
 pub struct Capabilities {
-    by_name: Mutex<HashMap<String, Capability>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_name: HashMap<String, Capability>,
+    /// The name that an object has for a token, so that polling does not fill the table.
+    names: HashMap<(Hash, Purpose), String>,
+}
+
+impl Table {
+    fn remove(&mut self, name: &str) -> Option<Capability> {
+        let capability = self.by_name.remove(name)?;
+        self.names.remove(&(capability.token.hash, capability.purpose.clone()));
+        Some(capability)
+    }
+
+    /// Makes room for one more: what has ended goes first, then what ends next.
+    fn make_room(&mut self, now: Timestamp) {
+        if self.by_name.len() < MAX_CAPABILITIES {
+            return;
+        }
+        let ended = self.by_name.iter().filter(|(_, known)| known.expires_at <= now);
+        let mut leaving: Vec<String> = ended.map(|(name, _)| name.clone()).collect();
+        if leaving.is_empty() {
+            let next = self.by_name.iter().min_by_key(|(_, known)| known.expires_at);
+            leaving.extend(next.map(|(name, _)| name.clone()));
+        }
+        for name in leaving {
+            self.remove(&name);
+        }
+    }
 }
 
 impl Capabilities {
-    /// Makes an address and returns its path. The same object for the same token keeps its
-    /// address while upstream's stays the same, so that polling does not fill the table.
+    /// Gives an address for an object and returns its path. The same object keeps its address
+    /// for the same token; what stands behind it is upstream's latest.
     pub fn give(
         &self,
         purpose: Purpose,
@@ -75,53 +114,59 @@ impl Capabilities {
         workspace: &str,
         now: Timestamp,
     ) -> String {
-        let mut by_name = self.by_name.lock().expect("no panic while it is held");
-        let known = by_name.iter_mut().find(|(_, known)| {
-            known.purpose == purpose && known.token.hash == token.hash && known.expires_at > now
-        });
-        if let Some((name, known)) = known {
+        let mut table = self.table.lock().expect("no panic while it is held");
+        let table = &mut *table;
+        if let Some(name) = table.names.get(&(token.hash, purpose.clone()))
+            && let Some(known) = table.by_name.get_mut(name)
+            && known.expires_at > now
+        {
             known.upstream = upstream.to_owned();
             return format!("{PREFIX}{name}");
         }
-        if by_name.len() >= MAX_CAPABILITIES {
-            by_name.retain(|_, known| known.expires_at > now);
-        }
-        if by_name.len() >= MAX_CAPABILITIES {
-            let first = by_name.iter().min_by_key(|(_, known)| known.expires_at);
-            if let Some(name) = first.map(|(name, _)| name.clone()) {
-                by_name.remove(&name);
-            }
-        }
+        table.make_room(now);
         let name = random_text();
         let capability = Capability {
-            purpose,
+            purpose: purpose.clone(),
             token: Arc::clone(token),
             upstream: upstream.to_owned(),
             workspace: workspace.to_owned(),
             expires_at: now.plus_seconds(LIFETIME_SECONDS),
         };
-        by_name.insert(name.clone(), capability);
+        table.by_name.insert(name.clone(), capability);
+        table.names.insert((token.hash, purpose), name.clone());
         format!("{PREFIX}{name}")
     }
 
     /// Looks an address up.
     ///
     /// # Errors
-    /// `OBJECT_UNKNOWN` for one that never was, is spent or has ended.
+    /// `CAPABILITY_UNKNOWN` for one that never was or is spent, `CAPABILITY_EXPIRED`.
     pub fn find(&self, path: &str, now: Timestamp) -> Result<Capability, Refusal> {
-        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::ObjectUnknown)?;
-        let by_name = self.by_name.lock().expect("no panic while it is held");
-        let found = by_name.get(name).filter(|known| known.expires_at > now);
-        Ok(found.ok_or(ReasonCode::ObjectUnknown)?.clone())
+        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::CapabilityUnknown)?;
+        let table = self.table.lock().expect("no panic while it is held");
+        let known = table.by_name.get(name).ok_or(ReasonCode::CapabilityUnknown)?;
+        if known.expires_at <= now {
+            return Err(ReasonCode::CapabilityExpired.into());
+        }
+        Ok(known.clone())
     }
 
     /// Uses an address up.
     ///
     /// # Errors
-    /// `OBJECT_UNKNOWN` when somebody else just did.
+    /// `CAPABILITY_USED` when somebody else just did.
     pub fn spend(&self, path: &str) -> Result<(), Refusal> {
-        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::ObjectUnknown)?;
-        let mut by_name = self.by_name.lock().expect("no panic while it is held");
-        by_name.remove(name).map(drop).ok_or_else(|| ReasonCode::ObjectUnknown.into())
+        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::CapabilityUnknown)?;
+        let mut table = self.table.lock().expect("no panic while it is held");
+        table.remove(name).map(drop).ok_or_else(|| ReasonCode::CapabilityUsed.into())
+    }
+
+    /// Makes a spent address good again: its upload never reached upstream.
+    pub fn restore(&self, path: &str, capability: Capability) {
+        let Some(name) = path.strip_prefix(PREFIX) else { return };
+        let mut table = self.table.lock().expect("no panic while it is held");
+        let object = (capability.token.hash, capability.purpose.clone());
+        table.names.insert(object, name.to_owned());
+        table.by_name.insert(name.to_owned(), capability);
     }
 }

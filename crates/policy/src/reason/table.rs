@@ -50,6 +50,7 @@ reason_codes! {
     TokenReplayed "TOKEN_REPLAYED" 401 Token "Token belongs to another holder" "A token serves the client that used it first; ask for a token of your own.";
     TokenProof "TOKEN_PROOF" 401 Token "Proof of possession is missing or wrong" "Sign the request with the key that the token is bound to.";
     TokenJobUnknown "TOKEN_JOB_UNKNOWN" 401 Token "Token names no job of this gateway" "Ask the operator to open a job and issue a token for it.";
+    TokenJobMismatch "TOKEN_JOB_MISMATCH" 401 Token "Token belongs to another job" "Use the token of the job that the request names, or leave the job out.";
     TokenJobClosed "TOKEN_JOB_CLOSED" 401 Token "The job is closed" "Ask the operator to open a new job.";
     TokenPolicyMismatch "TOKEN_POLICY_MISMATCH" 401 Token "Token is pinned to another contract" "Use a token that was issued under the job's contract.";
     TokenScopeHash "TOKEN_SCOPE_HASH" 401 Token "Token claims do not match their hash" "Use the token text exactly as it was issued.";
@@ -72,6 +73,7 @@ reason_codes! {
     ContractWithdrawn "CONTRACT_WITHDRAWN" 403 Policy "Contract was withdrawn" "Ask the operator for a job under a current contract version.";
     JobUnknown "JOB_UNKNOWN" 404 Policy "No such job" "List the jobs and use one of their ids.";
     JobClosed "JOB_CLOSED" 409 Policy "Job is closed" "Open a new job.";
+    JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
     PageUnknown "PAGE_UNKNOWN" 404 Policy "No such page" "Start from the listener's index.";

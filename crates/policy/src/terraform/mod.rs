@@ -16,5 +16,5 @@ mod target;
 pub use class::Class;
 pub use operation::{Call, Effect, Object, ObjectKind, Operation, Target, UnknownOperation};
 pub use query::{Include, LogRange, Query};
-pub use routes::{Method, Route, routes};
+pub use routes::{Method, Route, routes, template_of};
 pub use target::{MAX_TARGET, ParsedTarget};

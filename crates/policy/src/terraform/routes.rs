@@ -59,6 +59,15 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
     TABLE.routes.iter()
 }
 
+/// The template of the route that a request target names, if it is in the table: what may be
+/// said of a refused call without repeating what the caller wrote.
+pub fn template_of(method: &str, raw_target: &str) -> Option<&'static str> {
+    let method = Method::parse(method)?;
+    let path = raw_target.split('?').next()?;
+    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    find(method, &segments).map(|found| found.route.template)
+}
+
 /// A route and the texts under its placeholders.
 pub(super) struct Match<'a> {
     pub(super) route: &'static Route,

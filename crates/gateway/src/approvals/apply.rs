@@ -1,0 +1,185 @@
+//! The last look and the apply itself.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use policy::terraform::Operation;
+use policy::{ReasonCode, Refusal};
+use proof::Json;
+use proof::approval::Decision;
+use store::{GateState, RunRow, RunUpdate};
+
+use super::gate::{Next, end_of, move_to};
+use super::{inspect, ours};
+use crate::app::App;
+use crate::clawproxy::authenticate::unavailable;
+use crate::clawproxy::terraform::runs::{related, status};
+use crate::clawproxy::terraform::workspaces;
+
+/// How often an apply is looked at.
+const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
+
+/// Reads run and plan once more, and applies if nothing has changed.
+///
+/// After a crash in here the run stands at `rechecking`, nothing was sent, and the look is
+/// simply repeated. The intent is durable before the request leaves; the gate moves to
+/// `applying` after the intent and before the request, so that a crash on either side of the
+/// request is found there and settled by reading the run, never by sending again blindly.
+pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
+    let from = [GateState::Rechecking];
+    if let Err(refusal) = recheck(app, &run).await {
+        if refusal.code.origin() != policy::reason::Origin::Policy {
+            return Err(refusal);
+        }
+        let gate_reason = Some(refusal.to_string());
+        let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+        return move_to(app, &run, &from, GateState::Superseded, update).await;
+    }
+    let before = current_state_version(app, &run.workspace_id).await?;
+    let body = Bytes::from_static(br#"{"comment":"approved and applied through Clawgate"}"#);
+    let permit = ours::permit(app, &run, Operation::ApplyRun, &body).await?;
+    let update = RunUpdate {
+        state_version_before: before.map(|(id, _)| id),
+        ..RunUpdate::default()
+    };
+    let moved = app
+        .store
+        .transition(&run.run_id, &from, GateState::Applying, app.now(), update)
+        .await
+        .map_err(unavailable)?;
+    if moved.is_none() {
+        // Somebody discarded it in this very moment. The permit ends without a call.
+        let mut facts = crate::clawproxy::record::Facts::answered(409, b"");
+        facts.code = Some(ReasonCode::ApprovalClosed);
+        permit.finish(app, facts, None).await.map_err(unavailable)?;
+        return Ok(Next::Again);
+    }
+    let target = format!("/api/v2/runs/{}/actions/apply", run.run_id);
+    match ours::execute(app, permit, &run, &target, body).await {
+        Ok(answer) if answer.status.is_client_error() && answer.status.as_u16() != 409 => {
+            // A clear no: the executor may not apply here. Asking again changes nothing.
+            let gate_reason =
+                Some(format!("upstream refused the apply with {}", answer.status.as_u16()));
+            let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+            ours::discard_upstream(app, &run).await?;
+            let from = [GateState::Applying];
+            move_to(app, &run, &from, GateState::Errored, update).await
+        }
+        Ok(answer) if answer.status.is_success() => Ok(Next::Again),
+        // Whatever else came back, or nothing: what happened is read from the run, a little
+        // later.
+        Ok(_) => Ok(Next::Wait(APPLYING)),
+        Err(refusal) => {
+            tracing::warn!(%refusal, run = run.run_id, "the apply's answer was lost");
+            Ok(Next::Wait(APPLYING))
+        }
+    }
+}
+
+/// Everything that an approval was bound to, read again.
+async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
+    let changed = |what: &str| Err(Refusal::new(ReasonCode::ApprovalRunChanged, what.to_owned()));
+    let contract = inspect::contract(app, run).await?;
+    if contract.withdrawn.load(Ordering::Acquire) {
+        return Err(ReasonCode::ContractWithdrawn.into());
+    }
+    let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalUnknown)?;
+    let apply = &contract.contract.permissions.apply;
+    if apply.requires_approval {
+        let statements = app.store.statements(&run.run_id).await.map_err(unavailable)?;
+        let mut approvers = HashSet::new();
+        for row in statements.iter().filter(|row| row.counted) {
+            let statement: proof::approval::Statement =
+                row.envelope.payload.to_typed().map_err(|_| ReasonCode::ApprovalMalformed)?;
+            if row.decision == Decision::Deny {
+                return Err(ReasonCode::ApprovalDenied.into());
+            }
+            if statement.subject() == *subject && statement.expires_at > app.now() {
+                approvers.insert(row.approver.clone());
+            }
+        }
+        if approvers.len() < apply.min_approvals as usize {
+            return Err(ReasonCode::ApprovalExpired.into());
+        }
+    }
+    let json = ours::read_run(app, &run.run_id).await?;
+    let attribute = |name: &str| json.at(&["data", "attributes", name]);
+    if json.at(&["data", "attributes", "actions", "is-confirmable"]).and_then(Json::as_bool)
+        != Some(true)
+    {
+        return changed("the run is not waiting for confirmation any more");
+    }
+    if attribute("auto-apply").and_then(Json::as_bool) != Some(false) {
+        return changed("the run applies by itself");
+    }
+    if related(&json, "workspace").as_deref() != Some(&run.workspace_id)
+        || related(&json, "configuration-version").as_deref()
+            != Some(&subject.configuration_version_id)
+        || related(&json, "plan").as_deref() != Some(&subject.plan_id)
+    {
+        return changed("workspace, configuration or plan are not the approved ones");
+    }
+    let workspace = workspaces::read(app, &run.workspace_id).await?;
+    let workspace = workspace.ok_or(ReasonCode::UpstreamNotFound)?;
+    if workspace.organization != run.organization {
+        return changed("the workspace moved to another organization");
+    }
+    if workspace.execution_mode == "local" {
+        return changed("the workspace runs locally now");
+    }
+    let seen = inspect::read_plan(app, run).await?;
+    if seen.facts.plan_sha256_b64u != subject.plan_sha256_b64u {
+        return Err(ReasonCode::PlanChanged.into());
+    }
+    Ok(())
+}
+
+/// Waits for the end of an apply.
+///
+/// A run that still waits for confirmation never got our request: the answer was lost before it
+/// arrived, or we stopped before sending. It goes back to be looked at again; upstream confirms
+/// a run at most once, so a request that is merely late can do nothing twice.
+pub(super) async fn follow(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
+    let from = [GateState::Applying];
+    let json = ours::read_run(app, &run.run_id).await?;
+    let status = status(&json);
+    let seen = RunUpdate { status: Some(status.clone()), ..RunUpdate::default() };
+    match end_of(&status) {
+        Some(GateState::Applied) => {
+            let after = current_state_version(app, &run.workspace_id).await?;
+            // Another run may have gone on from there; then its state version is not ours.
+            let ours = after.filter(|(_, by)| by.as_deref() == Some(&run.run_id));
+            let update = RunUpdate { state_version_after: ours.map(|(id, _)| id), ..seen };
+            move_to(app, &run, &from, GateState::Applied, update).await
+        }
+        Some(end) => move_to(app, &run, &from, end, seen).await,
+        None => {
+            let confirmable = json
+                .at(&["data", "attributes", "actions", "is-confirmable"])
+                .and_then(Json::as_bool);
+            if confirmable == Some(true) {
+                return move_to(app, &run, &from, GateState::Rechecking, seen).await;
+            }
+            app.store.update_run(&run.run_id, app.now(), seen).await.map_err(unavailable)?;
+            Ok(Next::Wait(APPLYING))
+        }
+    }
+}
+
+/// Id of the workspace's current state version and of the run that made it.
+async fn current_state_version(
+    app: &App,
+    workspace_id: &str,
+) -> Result<Option<(String, Option<String>)>, Refusal> {
+    let target = format!("/api/v2/workspaces/{workspace_id}/current-state-version");
+    match ours::read(app, &target).await {
+        Ok(json) => {
+            let id = json.at(&["data", "id"]).and_then(Json::as_str).map(str::to_owned);
+            Ok(id.map(|id| (id, related(&json, "run"))))
+        }
+        Err(refusal) if refusal.code == ReasonCode::UpstreamNotFound => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}

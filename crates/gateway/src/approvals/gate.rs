@@ -1,0 +1,191 @@
+//! Moves each run along the gate: one task for each run that can still become something.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use policy::{ReasonCode, Refusal};
+use proof::Json;
+use store::{GateState, RunRow, RunUpdate};
+use tokio::sync::Notify;
+
+use super::{apply, inspect, ours};
+use crate::app::App;
+use crate::clawproxy::authenticate::unavailable;
+use crate::clawproxy::terraform::runs::{related, status};
+
+/// How often a run is read while upstream works on it, and while people think about it. Far
+/// below upstream's 30 requests a second even with many runs.
+const BUSY: Duration = Duration::from_millis(700);
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Most runs that are watched at a time; more wait for the next wake or restart.
+const MAX_WATCHED: usize = 5000;
+
+/// The runs that are being watched.
+#[derive(Debug, Default)]
+pub struct Gate {
+    watched: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+/// What a step led to.
+pub(super) enum Next {
+    /// Look again at once: the gate moved.
+    Again,
+    /// Nothing to do before that, or a wake.
+    Wait(Duration),
+    /// The run has ended.
+    Done,
+}
+
+impl Gate {
+    /// Watches a run until it ends; a run that is watched already is looked at now.
+    pub fn watch(&self, app: &Arc<App>, run_id: &str) {
+        let mut watched = self.watched.lock().expect("no panic while it is held");
+        if let Some(notify) = watched.get(run_id) {
+            notify.notify_one();
+            return;
+        }
+        if watched.len() >= MAX_WATCHED {
+            tracing::warn!(run = run_id, "too many runs at the gate; this one waits");
+            return;
+        }
+        let notify = Arc::new(Notify::new());
+        watched.insert(run_id.to_owned(), Arc::clone(&notify));
+        tokio::spawn(attend(Arc::clone(app), run_id.to_owned(), notify));
+    }
+
+    /// Looks at a run now, if it is watched.
+    pub fn wake(&self, run_id: &str) {
+        if let Some(notify) = self.watched.lock().expect("no panic while it is held").get(run_id) {
+            notify.notify_one();
+        }
+    }
+
+    /// Takes up what a restart interrupted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn resume(&self, app: &Arc<App>) -> Result<(), store::StoreError> {
+        for run in app.store.active_runs().await? {
+            self.watch(app, &run.run_id);
+        }
+        Ok(())
+    }
+}
+
+async fn attend(app: Arc<App>, run_id: String, notify: Arc<Notify>) {
+    loop {
+        let wait = match step(&app, &run_id).await {
+            Ok(Next::Again) => continue,
+            Ok(Next::Wait(wait)) => wait,
+            Ok(Next::Done) => break,
+            Err(refusal) if refusal.code == ReasonCode::TokenJobClosed => break,
+            Err(refusal) => {
+                tracing::warn!(%refusal, run = run_id, "the gate could not go on; it tries again");
+                IDLE
+            }
+        };
+        let _ = tokio::time::timeout(wait, notify.notified()).await;
+    }
+    app.gate.watched.lock().expect("no panic while it is held").remove(&run_id);
+}
+
+/// One step. Every state is either left by a transition, waited in, or an end.
+async fn step(app: &Arc<App>, run_id: &str) -> Result<Next, Refusal> {
+    let Some(run) = app.store.run(run_id).await.map_err(unavailable)? else {
+        return Ok(Next::Done);
+    };
+    match run.gate {
+        GateState::Planned => planned(app, run).await,
+        GateState::Inspecting => inspect::inspect(app, run).await,
+        GateState::Violates => violates(app, run).await,
+        GateState::AwaitingApproval => awaiting(app, run).await,
+        GateState::Approved => {
+            let from = [GateState::Approved];
+            move_to(app, &run, &from, GateState::Rechecking, RunUpdate::default()).await
+        }
+        GateState::Rechecking => apply::recheck_and_apply(app, run).await,
+        GateState::Applying => apply::follow(app, run).await,
+        GateState::Denied | GateState::Expired | GateState::Superseded | GateState::Discarded => {
+            ours::discard_upstream(app, &run).await?;
+            Ok(Next::Done)
+        }
+        GateState::Applied | GateState::Errored | GateState::Finished => Ok(Next::Done),
+    }
+}
+
+/// Moves the gate if it still stands where we saw it; either way, look again.
+pub(super) async fn move_to(
+    app: &App,
+    run: &RunRow,
+    from: &[GateState],
+    to: GateState,
+    update: RunUpdate,
+) -> Result<Next, Refusal> {
+    let moved = app.store.transition(&run.run_id, from, to, app.now(), update).await;
+    if moved.map_err(unavailable)?.is_some() {
+        tracing::info!(run = run.run_id, gate = to.as_str(), "gate");
+    }
+    Ok(Next::Again)
+}
+
+/// Upstream is planning, or has planned and nobody asked for the apply yet.
+async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
+    let json = ours::read_run(app, &run.run_id).await?;
+    let status = status(&json);
+    let seen = RunUpdate {
+        status: Some(status.clone()),
+        plan_id: related(&json, "plan"),
+        apply_id: related(&json, "apply"),
+        ..RunUpdate::default()
+    };
+    let from = [GateState::Planned];
+    if let Some(end) = end_of(&status) {
+        let reason = (end == GateState::Applied)
+            .then(|| "applied outside the gateway".to_owned());
+        return move_to(app, &run, &from, end, RunUpdate { gate_reason: reason, ..seen }).await;
+    }
+    let confirmable =
+        json.at(&["data", "attributes", "actions", "is-confirmable"]).and_then(Json::as_bool);
+    if run.apply_wished && confirmable == Some(true) {
+        return move_to(app, &run, &from, GateState::Inspecting, seen).await;
+    }
+    app.store.update_run(&run.run_id, app.now(), seen).await.map_err(unavailable)?;
+    Ok(Next::Wait(if confirmable == Some(true) { IDLE } else { BUSY }))
+}
+
+/// The plan breaks the contract: nobody is asked, the plan is thrown away.
+async fn violates(app: &App, run: RunRow) -> Result<Next, Refusal> {
+    ours::discard_upstream(app, &run).await?;
+    let from = [GateState::Violates];
+    move_to(app, &run, &from, GateState::Discarded, RunUpdate::default()).await
+}
+
+/// People are thinking. The question lapses, and upstream may end the run meanwhile.
+async fn awaiting(app: &App, run: RunRow) -> Result<Next, Refusal> {
+    let from = [GateState::AwaitingApproval];
+    if run.approval_expires_at.is_none_or(|end| end <= app.now()) {
+        let gate_reason = Some("nobody approved in time".to_owned());
+        let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+        return move_to(app, &run, &from, GateState::Expired, update).await;
+    }
+    let status = status(&ours::read_run(app, &run.run_id).await?);
+    if ours::is_final(&status) {
+        let gate_reason = Some(format!("it became `{status}` upstream, outside the gateway"));
+        let update = RunUpdate { gate_reason, status: Some(status), ..RunUpdate::default() };
+        return move_to(app, &run, &from, GateState::Superseded, update).await;
+    }
+    Ok(Next::Wait(IDLE))
+}
+
+/// The gate's end for a status that is upstream's end.
+pub(super) fn end_of(status: &str) -> Option<GateState> {
+    match status {
+        "applied" => Some(GateState::Applied),
+        "errored" | "policy_soft_failed" => Some(GateState::Errored),
+        "discarded" | "canceled" | "force_canceled" => Some(GateState::Discarded),
+        "planned_and_finished" | "assessed" => Some(GateState::Finished),
+        _ => None,
+    }
+}

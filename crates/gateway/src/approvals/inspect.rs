@@ -1,0 +1,218 @@
+//! Reads the full plan, judges it by the contract, and asks the approvers.
+
+use std::sync::Arc;
+
+use policy::cost::CostFacts;
+use policy::plan::{self, PlanFacts};
+use policy::{ReasonCode, Refusal};
+use policy::contract::Action;
+use policy::plan::ResourceChange;
+use proof::approval::{Changes, Subject};
+use proof::record::{Body, Caller, Lane};
+use proof::{Hash, Json};
+use store::{GateState, RunRow, RunUpdate};
+
+use super::gate::{Next, move_to};
+use super::ours;
+use crate::app::App;
+use crate::clawproxy::authenticate::unavailable;
+use crate::clawproxy::terraform::runs::related;
+use crate::live::LiveContract;
+use crate::upstream::{Duty, MAX_PLAN_BYTES};
+
+/// Most resources that an approver's summary lists; the counts are always whole.
+const MAX_LISTED: usize = 500;
+
+/// Inspects the plan of a run that somebody wants applied.
+pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
+    let from = [GateState::Inspecting];
+    let contract = contract(app, &run).await?;
+    let seen = match read_plan(app, &run).await {
+        Ok(seen) => seen,
+        // Upstream's trouble is no verdict: try again later.
+        Err(refusal) if refusal.code.origin() != policy::reason::Origin::Policy => {
+            return Err(refusal);
+        }
+        Err(refusal) => return refuse(app, &run, vec![refusal], RunUpdate::default()).await,
+    };
+    let cost = cost(app, &run, &contract).await?;
+    let update = RunUpdate {
+        plan_sha256: Some(seen.facts.plan_sha256_b64u),
+        plan_raw_sha256: Some(seen.facts.raw_sha256_b64u),
+        changes: Some(changes(&seen.facts)),
+        plan_id: Some(seen.plan_id.clone()),
+        ..RunUpdate::default()
+    };
+    let violations = plan::judge(&contract.contract, &seen.facts, cost.as_ref());
+    if !violations.is_empty() {
+        let refusals = violations
+            .into_iter()
+            .map(|violation| Refusal::new(violation.code, violation.message))
+            .collect();
+        return refuse(app, &run, refusals, update).await;
+    }
+    let (Some(configuration_version_id), Some(configuration_sha256_b64u)) =
+        (run.configuration_version_id.clone(), run.configuration_sha256)
+    else {
+        let refusal = Refusal::from(ReasonCode::ConfigurationVersionNotInspected);
+        return refuse(app, &run, vec![refusal], update).await;
+    };
+    let subject = Subject {
+        organization: run.organization.clone(),
+        workspace_id: run.workspace_id.clone(),
+        run_id: run.run_id.clone(),
+        configuration_version_id,
+        configuration_sha256_b64u,
+        plan_id: seen.plan_id,
+        plan_sha256_b64u: seen.facts.plan_sha256_b64u,
+        policy_hash_b64u: contract.hash,
+        job_id: run.job_id.clone(),
+        changes: changes(&seen.facts),
+        cost: cost.map(|cost| cost.delta_monthly_usd.to_string()),
+    };
+    let apply = &contract.contract.permissions.apply;
+    let ttl = i64::from(apply.approval_ttl_seconds);
+    let update = RunUpdate {
+        summary: Some(summary(&seen.facts)),
+        subject: Some(subject),
+        approval_expires_at: Some(app.now().plus_seconds(ttl)),
+        ..update
+    };
+    let to = if apply.requires_approval {
+        GateState::AwaitingApproval
+    } else {
+        GateState::Approved
+    };
+    move_to(app, &run, &from, to, update).await
+}
+
+/// A plan that was read and understood.
+pub(super) struct SeenPlan {
+    /// The plan's id, read from the run just now.
+    pub plan_id: String,
+    /// What it would do.
+    pub facts: PlanFacts,
+}
+
+/// Reads the full plan JSON with the reader's credential; it never leaves the gateway.
+pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refusal> {
+    let json = ours::read_run(app, &run.run_id).await?;
+    let plan_id = related(&json, "plan").ok_or(ReasonCode::UpstreamGarbage)?;
+    let target = format!("/api/v2/plans/{plan_id}/json-output");
+    let answer = app
+        .upstream
+        .fetch_document(Duty::Reader, &target, MAX_PLAN_BYTES)
+        .await
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    if !answer.status.is_success() || answer.body.is_empty() {
+        let detail = format!("the plan's JSON was answered with {}", answer.status.as_u16());
+        return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
+    }
+    // A large plan takes a while: not on the threads that serve connections.
+    let facts = tokio::task::spawn_blocking(move || plan::inspect(&answer.body))
+        .await
+        .map_err(|_| ReasonCode::Internal)?
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    Ok(SeenPlan { plan_id, facts })
+}
+
+/// The run's cost estimate, when the contract asks about cost.
+async fn cost(
+    app: &App,
+    run: &RunRow,
+    contract: &LiveContract,
+) -> Result<Option<CostFacts>, Refusal> {
+    if contract.contract.permissions.cost.is_none() {
+        return Ok(None);
+    }
+    let json = ours::read_run(app, &run.run_id).await?;
+    let Some(id) = related(&json, "cost-estimate") else { return Ok(None) };
+    let estimate = ours::read(app, &format!("/api/v2/cost-estimates/{id}")).await?;
+    // An estimate that is not finished is no estimate; the contract says what follows from that.
+    Ok(CostFacts::from_answer(&estimate).ok())
+}
+
+/// Ends a run whose plan the contract does not allow. Every reason is recorded.
+async fn refuse(
+    app: &Arc<App>,
+    run: &RunRow,
+    refusals: Vec<Refusal>,
+    update: RunUpdate,
+) -> Result<Next, Refusal> {
+    let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
+    let job = job.ok_or(ReasonCode::JobUnknown)?;
+    let Some(first) = refusals.first() else { return Ok(Next::Again) };
+    let reasons: Vec<String> = refusals
+        .iter()
+        .take(20)
+        .map(|refusal| format!("{}: {}", refusal.code, refusal.detail))
+        .collect();
+    let body = Body::Refusal(Box::new(proof::record::Refusal {
+        caller: Caller {
+            token_hash: "gateway".to_owned(),
+            agent_did: job.agent_did.clone(),
+            holder: "gateway".to_owned(),
+        },
+        lane: Lane::Gateway,
+        asked: "apply-plan".to_owned(),
+        target_hash_b64u: Hash::of(run.run_id.as_bytes()),
+        code: first.code.as_str().to_owned(),
+        reasons: reasons.clone(),
+        run_id: Some(run.run_id.clone()),
+        input: None,
+        policy_hash_b64u: job.policy_hash,
+    }));
+    app.store.append(&run.job_id, app.now(), body).await.map_err(unavailable)?;
+    let gate_reason = Some(reasons.join("; ").chars().take(1000).collect());
+    let from = [GateState::Inspecting];
+    let update = RunUpdate { gate_reason, ..update };
+    move_to(app, run, &from, GateState::Violates, update).await
+}
+
+/// What an approver is shown: destructive changes first.
+fn summary(facts: &PlanFacts) -> Json {
+    let mut resources: Vec<_> = facts.resources.iter().collect();
+    resources.sort_by_key(|resource| (!is_destructive(resource), resource.address.clone()));
+    let listed = resources.iter().take(MAX_LISTED).map(|resource| {
+        let mut json = Json::object();
+        json.set("address", resource.address.as_str());
+        json.set("type", resource.kind.as_str());
+        let actions = resource.actions.iter().map(|action| Json::from(action.as_str()));
+        json.set("actions", Json::Array(actions.collect()));
+        json.set("diff", Json::from_value(&resource.diff).unwrap_or(Json::Null));
+        json
+    });
+    let mut json = Json::object();
+    json.set("resources", Json::Array(listed.collect()));
+    json.set("listed", resources.len() <= MAX_LISTED);
+    json
+}
+
+fn is_destructive(resource: &ResourceChange) -> bool {
+    let ends = |action: &Action| matches!(action, Action::Delete | Action::Replace | Action::Forget);
+    resource.actions.iter().any(ends)
+}
+
+/// The counts, as the approval statement has them.
+fn changes(facts: &PlanFacts) -> Changes {
+    let counted = facts.changes;
+    Changes {
+        create: counted.create.into(),
+        update: counted.update.into(),
+        delete: counted.delete.into(),
+        replace: counted.replace.into(),
+        forget: counted.forget.into(),
+        import: counted.import.into(),
+    }
+}
+
+/// The contract of a run's job.
+pub(super) async fn contract(app: &App, run: &RunRow) -> Result<Arc<LiveContract>, Refusal> {
+    let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
+    let job = job.ok_or(ReasonCode::JobUnknown)?;
+    if !job.state.is_open() {
+        return Err(ReasonCode::TokenJobClosed.into());
+    }
+    let contract = crate::clawcontrols::contract(app, &job.policy_hash).await;
+    contract.map_err(unavailable)?.ok_or_else(|| ReasonCode::ContractUnknown.into())
+}

@@ -1,0 +1,230 @@
+//! The gate: an apply happens only through us, only after approval, only for the plan that was
+//! approved.
+//!
+//! ```text
+//! planned -> inspecting -> (violates -> discarded) -> awaiting approval -> approved
+//!         -> rechecking -> applying -> applied | errored
+//! ```
+//! with `denied`, `expired` and `superseded` as other ends. Every step is a compare-and-swap in
+//! the store, so that two gateways or two operators cannot both take it, and a restart goes on
+//! where the last one stopped.
+//!
+//! [`gate`] moves runs along; this file takes what people and agents say about them.
+
+mod apply;
+mod gate;
+mod inspect;
+mod ours;
+
+use std::sync::Arc;
+
+use policy::contract::Email;
+use policy::{ReasonCode, Refusal};
+use proof::approval::{Decision, STATEMENT, Statement};
+use proof::record::ApprovalVia;
+use proof::{Envelope, EnvelopeError, EnvelopeType, Signed};
+use store::{GateState, NewStatement, RunRow, RunUpdate, StatementOutcome, StoreError};
+
+use crate::app::App;
+use crate::clawproxy::authenticate::unavailable;
+use crate::live::LiveToken;
+
+pub use gate::Gate;
+
+/// How far an approver's clock may be ahead of ours, in seconds.
+const CLOCK_SKEW_SECONDS: i64 = 60;
+
+/// What a statement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It counts; so many more are needed.
+    Counted {
+        /// Distinct approvals so far.
+        approvals: u32,
+        /// Still missing.
+        missing: u32,
+    },
+    /// The run will not be applied.
+    Denied,
+}
+
+/// Takes an approver's signed statement about a run.
+///
+/// # Errors
+/// An `APPROVAL_…` code, or `STORE_UNAVAILABLE`.
+pub async fn submit(
+    app: &App,
+    run_id: &str,
+    envelope: Envelope,
+    via: ApprovalVia,
+) -> Result<Submitted, Refusal> {
+    let run = app.store.run(run_id).await.map_err(unavailable)?;
+    let run = run.ok_or(ReasonCode::ApprovalUnknown)?;
+    let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
+    let job = job.ok_or(ReasonCode::ApprovalUnknown)?;
+    let contract = crate::clawcontrols::contract(app, &job.policy_hash)
+        .await
+        .map_err(unavailable)?
+        .ok_or(ReasonCode::ContractUnknown)?;
+    let apply = &contract.contract.permissions.apply;
+    let statement = check(app, &run, &envelope, &apply.approvers)?;
+    let min_approvals = apply.min_approvals;
+    let statement = NewStatement { envelope, statement, via, at: app.now(), min_approvals };
+    let outcome = app.store.record_statement(statement).await.map_err(|error| match error {
+        StoreError::Conflict(_) => ReasonCode::ApprovalClosed.into(),
+        other => unavailable(other),
+    })?;
+    app.gate.wake(run_id);
+    match outcome {
+        StatementOutcome::Counted { approvals, .. } => {
+            let missing = min_approvals.saturating_sub(approvals);
+            Ok(Submitted::Counted { approvals, missing })
+        }
+        StatementOutcome::Denied => Ok(Submitted::Denied),
+        StatementOutcome::NotAwaiting(gate) => {
+            let detail = format!("the run stands at `{}`", gate.as_str());
+            Err(Refusal::new(ReasonCode::ApprovalClosed, detail))
+        }
+        StatementOutcome::Duplicate => Err(ReasonCode::ApprovalAlreadyGiven.into()),
+        StatementOutcome::SubjectChanged => Err(ReasonCode::ApprovalRunChanged.into()),
+        StatementOutcome::Lapsed => Err(ReasonCode::ApprovalExpired.into()),
+    }
+}
+
+/// Signature, person, subject and time of a statement.
+fn check(
+    app: &App,
+    run: &RunRow,
+    envelope: &Envelope,
+    approvers: &[Email],
+) -> Result<Statement, Refusal> {
+    let signed: Signed<Statement> =
+        envelope.verify(EnvelopeType::ApprovalStatement).map_err(|error| {
+            let code = match error {
+                EnvelopeError::SignatureInvalid(_) | EnvelopeError::HashMismatch => {
+                    ReasonCode::ApprovalSignature
+                }
+                _ => ReasonCode::ApprovalMalformed,
+            };
+            Refusal::new(code, error.to_string())
+        })?;
+    let statement = signed.payload;
+    if statement.statement != STATEMENT || statement.run_id != run.run_id {
+        return Err(ReasonCode::ApprovalMalformed.into());
+    }
+    if statement.approver_did != signed.signer {
+        return Err(ReasonCode::ApprovalSignature.into());
+    }
+    let named = approvers.iter().any(|email| email.as_str() == statement.approver);
+    let enrolled = app.config.approvers.iter().any(|approver| {
+        approver.email == statement.approver && approver.did == statement.approver_did
+    });
+    if !(named && enrolled) {
+        return Err(ReasonCode::ApprovalNotAnApprover.into());
+    }
+    let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalClosed)?;
+    if statement.plan_sha256_b64u != subject.plan_sha256_b64u {
+        return Err(ReasonCode::ApprovalWrongDigest.into());
+    }
+    if statement.subject() != *subject {
+        return Err(ReasonCode::ApprovalRunChanged.into());
+    }
+    let now = app.now();
+    let question_ends = run.approval_expires_at.ok_or(ReasonCode::ApprovalClosed)?;
+    if statement.expires_at <= now || question_ends <= now {
+        return Err(ReasonCode::ApprovalExpired.into());
+    }
+    if statement.expires_at > question_ends
+        || statement.issued_at > now.plus_seconds(CLOCK_SKEW_SECONDS)
+    {
+        let detail = "the statement's times do not fit: check the clock";
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
+    }
+    let reason = statement.reason.as_deref().map(str::trim).unwrap_or_default();
+    if statement.decision == Decision::Deny && reason.is_empty() {
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, "a denial needs a reason"));
+    }
+    Ok(statement)
+}
+
+/// An agent wants a run applied: the gate will ask as soon as the plan is there.
+///
+/// # Errors
+/// `APPROVAL_REQUIRED` for a run that can never be applied, so that nobody waits for nothing;
+/// `STORE_UNAVAILABLE`.
+pub async fn wish(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
+    let plan_only = match &run.configuration_version_id {
+        Some(id) => app
+            .store
+            .configuration(id)
+            .await
+            .map_err(unavailable)?
+            .is_some_and(|configuration| configuration.speculative),
+        None => false,
+    };
+    if plan_only || run.gate.is_final() {
+        let detail = if plan_only {
+            "this run only plans, so there is nothing to hold until somebody approves".to_owned()
+        } else {
+            let reason = run.gate_reason.as_deref().unwrap_or("it has ended");
+            format!("the run stands at `{}`: {reason}", run.gate.as_str())
+        };
+        return Err(Refusal::new(ReasonCode::ApprovalRequired, detail));
+    }
+    let update = RunUpdate { apply_wished: Some(true), ..RunUpdate::default() };
+    app.store.update_run(&run.run_id, app.now(), update).await.map_err(unavailable)?;
+    app.gate.watch(app, &run.run_id);
+    Ok(())
+}
+
+/// The use of an elevated token: its approver's statement counts from now on, once.
+///
+/// # Errors
+/// `TOKEN_SPENT`, an `APPROVAL_…` code, or `STORE_UNAVAILABLE`.
+pub async fn use_elevated(app: &Arc<App>, token: &LiveToken, run_id: &str) -> Result<(), Refusal> {
+    let row = app.store.token(&token.hash).await.map_err(unavailable)?;
+    let elevated = row.and_then(|row| row.token.elevated).ok_or(ReasonCode::TokenScope)?;
+    if elevated.run_id != run_id {
+        return Err(ReasonCode::TokenScope.into());
+    }
+    if !app.store.use_elevated(&token.hash, app.now()).await.map_err(unavailable)? {
+        return Err(ReasonCode::TokenSpent.into());
+    }
+    submit(app, run_id, elevated.envelope, ApprovalVia::Token).await.map(drop)
+}
+
+/// Throws a plan away on an operator's word.
+///
+/// # Errors
+/// `APPROVAL_UNKNOWN`, `APPROVAL_CLOSED` when it is being applied or has ended, an `UPSTREAM_…`
+/// code, or `STORE_UNAVAILABLE`.
+pub async fn discard(
+    app: &App,
+    run_id: &str,
+    by: &str,
+    reason: &str,
+) -> Result<RunRow, Refusal> {
+    let run = app.store.run(run_id).await.map_err(unavailable)?;
+    let run = run.ok_or(ReasonCode::ApprovalUnknown)?;
+    let stoppable = [
+        GateState::Planned,
+        GateState::Inspecting,
+        GateState::AwaitingApproval,
+        GateState::Approved,
+    ];
+    let gate_reason = Some(format!("discarded by {by}: {reason}"));
+    let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+    // The gate moves first: from here on nobody can approve or apply, whatever upstream answers.
+    let moved = app
+        .store
+        .transition(run_id, &stoppable, GateState::Discarded, app.now(), update)
+        .await
+        .map_err(unavailable)?;
+    let Some(moved) = moved else {
+        let detail = format!("the run stands at `{}`", run.gate.as_str());
+        return Err(Refusal::new(ReasonCode::ApprovalClosed, detail));
+    };
+    app.gate.wake(run_id);
+    ours::discard_upstream(app, &moved).await?;
+    Ok(moved)
+}

@@ -1,0 +1,146 @@
+//! Calls that the gateway makes itself on behalf of a job: recorded like any other.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::Method;
+use policy::decide::{ApprovalFact, TerraformInput};
+use policy::terraform::Operation;
+use policy::{DecisionInput, ReasonCode, Refusal, decide};
+use proof::record::{Ended, Lane};
+use proof::{Hash, Json, Numbers};
+use store::RunRow;
+
+use crate::app::App;
+use crate::clawproxy::authenticate::unavailable;
+use crate::clawproxy::record::{self, Facts, Permit, Planned, Principal};
+use crate::upstream::{Answer, Duty};
+
+/// Upstream statuses of a run to which nothing more happens.
+const FINAL: [&str; 8] = [
+    "applied",
+    "planned_and_finished",
+    "policy_soft_failed",
+    "discarded",
+    "errored",
+    "canceled",
+    "force_canceled",
+    "assessed",
+];
+
+/// Whether a run's upstream status is an end.
+pub(super) fn is_final(status: &str) -> bool {
+    FINAL.contains(&status)
+}
+
+/// Reads a run with the reader's credential.
+pub(super) async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
+    read(app, &format!("/api/v2/runs/{run_id}")).await
+}
+
+/// Reads a JSON document with the reader's credential.
+pub(super) async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
+    let answer = app.upstream.call(Duty::Reader, Method::GET, target, None).await;
+    let answer = answer.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    if answer.status == http::StatusCode::NOT_FOUND {
+        return Err(ReasonCode::UpstreamNotFound.into());
+    }
+    if !answer.status.is_success() {
+        let detail = format!("upstream answered {}", answer.status.as_u16());
+        return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
+    }
+    proof::json::parse(&answer.body, Numbers::Any).map_err(|_| ReasonCode::UpstreamGarbage.into())
+}
+
+/// Records the intent of a call of our own. The permit is durable when this returns.
+pub(super) async fn permit(
+    app: &App,
+    run: &RunRow,
+    operation: Operation,
+    body: &Bytes,
+) -> Result<Permit, Refusal> {
+    let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
+    let job = job.ok_or(ReasonCode::JobUnknown)?;
+    let contract = crate::clawcontrols::contract(app, &job.policy_hash)
+        .await
+        .map_err(unavailable)?
+        .ok_or(ReasonCode::ContractUnknown)?;
+    let mut input = TerraformInput::new(operation, &[]);
+    input.scope = Cow::Owned(vec!["tfc:plan".to_owned(), "tfc:apply".to_owned()]);
+    input.organization = Some(Cow::Owned(run.organization.clone()));
+    input.workspace_id = Some(Cow::Owned(run.workspace_id.clone()));
+    input.run_id = Some(Cow::Owned(run.run_id.clone()));
+    input.owned = true;
+    if operation == Operation::ApplyRun {
+        input.approval = ApprovalFact::Valid;
+    }
+    let input = DecisionInput::Terraform(input);
+    let decision = decide(&contract.compiled, &input);
+    let planned = Planned {
+        lane: Lane::Gateway,
+        operation: operation.name(),
+        run_id: Some(run.run_id.clone()),
+        input: &input,
+        request_hash: Hash::of(body),
+        mutates: true,
+        trace_id: None,
+    };
+    let principal = Principal::gateway(run.job_id.clone(), job.agent_did, contract.hash);
+    record::intent(app, principal, planned, decision).await
+}
+
+/// Makes a permitted call with the executor's credential and records how it ended.
+pub(super) async fn execute(
+    app: &App,
+    permit: Permit,
+    run: &RunRow,
+    target: &str,
+    body: Bytes,
+) -> Result<Answer, Refusal> {
+    let answer = app.upstream.call(Duty::Executor, Method::POST, target, Some(body)).await;
+    let mut facts = match &answer {
+        Ok(answer) => {
+            let mut facts = Facts::answered(answer.status.as_u16(), &answer.body);
+            facts.upstream_status = Some(answer.status.as_u16());
+            facts
+        }
+        Err(error) => {
+            let mut facts = Facts::answered(error.code().status(), b"");
+            facts.ended = Ended::UpstreamReset;
+            facts.code = Some(error.code());
+            facts
+        }
+    };
+    facts.object_id = Some(run.run_id.clone());
+    permit.finish(app, facts, None).await.map_err(unavailable)?;
+    answer.map_err(|error| Refusal::new(error.code(), error.to_string()))
+}
+
+/// Discards a run upstream, unless it has ended there already.
+pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refusal> {
+    let json = read_run(app, &run.run_id).await?;
+    if is_final(&crate::clawproxy::terraform::runs::status(&json)) {
+        return Ok(());
+    }
+    let switch = |name: &str| {
+        json.at(&["data", "attributes", "actions", name]).and_then(Json::as_bool) == Some(true)
+    };
+    let (operation, action) = if switch("is-discardable") || !switch("is-cancelable") {
+        (Operation::DiscardRun, "discard")
+    } else {
+        (Operation::CancelRun, "cancel")
+    };
+    let mut comment = Json::object();
+    let reason = run.gate_reason.as_deref().unwrap_or("ended by the gateway");
+    comment.set("comment", format!("Clawgate: {reason}").chars().take(500).collect::<String>());
+    let body = Bytes::from(comment.to_jcs());
+    let permit = permit(app, run, operation, &body).await?;
+    let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
+    let answer = execute(app, permit, run, &target, body).await?;
+    if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
+        Ok(())
+    } else {
+        let detail = format!("upstream answered {}", answer.status.as_u16());
+        Err(Refusal::new(ReasonCode::UpstreamRefused, detail))
+    }
+}

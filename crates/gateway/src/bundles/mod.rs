@@ -1,0 +1,217 @@
+//! Bundles: a closed job's evidence, sealed into one file; and the trust root to verify it by.
+//!
+//! The file is durable before the store knows of it, so that a bundle which the store names can
+//! be served. A crash between closing and sealing is made good by [`resume`].
+
+mod evidence;
+mod file;
+
+use std::path::PathBuf;
+
+use proof::bundle::{SealError, Sealers};
+use proof::checkpoint::Checkpoint;
+use proof::record::JobId;
+use proof::trust::{Approver, Author, GatewayKey, Log, TRUST_ROOT, TrustRoot};
+use proof::{Hash, Timestamp};
+use store::{BundleRow, GateState, JobFilter, JobPhase, JobState, Store, StoreError};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::keys::Keys;
+
+/// From when on the gateway's keys count: before the first release, because keys are made once
+/// and there is no rotation yet.
+const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
+
+/// One bundle is sealed at a time: two closings of one job must not write two files, and a
+/// bundle is held in memory whole while it is signed.
+static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The parts of the gateway that seal bundles.
+#[derive(Clone, Copy)]
+pub struct Sealing<'a> {
+    /// Where the evidence is.
+    pub store: &'a dyn Store,
+    /// Signs.
+    pub keys: &'a Keys,
+    /// Names the log and the folder.
+    pub config: &'a Config,
+}
+
+impl<'a> Sealing<'a> {
+    /// The parts of a running gateway.
+    pub fn of(app: &'a App) -> Self {
+        Self { store: &*app.store, keys: &app.keys, config: &app.config }
+    }
+}
+
+/// Why a bundle was not sealed or is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The store does not answer, or does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job is not there, or still open.
+    #[error("job `{0}` is not closed")]
+    NotClosed(JobId),
+    /// Something that the bundle needs is missing from the store.
+    #[error("the evidence is not complete: {0}")]
+    Incomplete(&'static str),
+    /// The evidence cannot be signed.
+    #[error("the bundle cannot be signed")]
+    Sign(#[from] SealError),
+    /// The file cannot be written or read.
+    #[error("cannot use the bundle file `{path}`")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Seals a closed job; one that is sealed keeps its bundle.
+///
+/// # Errors
+/// See [`BundleError`]. The job stays closed, and sealing can be tried again.
+pub async fn seal(
+    parts: Sealing<'_>,
+    job_id: &JobId,
+    now: Timestamp,
+) -> Result<BundleRow, BundleError> {
+    let _one = SEALING.lock().await;
+    let job = parts.store.job(job_id).await?;
+    let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
+    match &job.state {
+        JobState::Open => return Err(BundleError::NotClosed(job_id.clone())),
+        JobState::Sealed { .. } => {
+            let known = parts.store.bundle(job_id).await?;
+            return known.ok_or(BundleError::Incomplete("the row of the sealed bundle"));
+        }
+        JobState::Closed(_) => {}
+    }
+    let checkpoint = sign_checkpoint(parts).await?;
+    let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
+    let state_versions: Vec<String> =
+        evidence.runs.iter().filter_map(|run| run.state_version_after.clone()).collect();
+    let (job_key, close_key) = (parts.keys.job(job_id), parts.keys.close.clone());
+    let receipt_did = parts.keys.receipt.did();
+    let path = path(parts.config, job_id);
+    // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
+    let written = tokio::task::spawn_blocking(move || {
+        let sealers =
+            Sealers { job: &job_key, close: &close_key, receipt_did, at: now };
+        let bundle = proof::bundle::seal(evidence, &sealers)?;
+        let mut bytes = serde_json::to_vec(&bundle).expect("a bundle is strings and integers");
+        bytes.push(b'\n');
+        file::write(&path, &bytes).map_err(|source| BundleError::File { path, source })?;
+        Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
+    });
+    let (sha256, bytes) = written.await.expect("sealing does not panic and is not cancelled")?;
+    let row =
+        BundleRow { job_id: job_id.clone(), sha256, bytes, sealed_at: now, verdict: None };
+    parts.store.save_bundle(row.clone(), state_versions).await?;
+    tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
+    Ok(row)
+}
+
+/// Seals every job that was closed and not sealed, at start. One that cannot be sealed is
+/// reported and left for the next try; it keeps nobody else waiting. Returns how many were
+/// sealed.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn resume(app: &App) -> Result<usize, StoreError> {
+    let mut sealed = 0;
+    let mut before = None;
+    loop {
+        let filter = JobFilter { phase: Some(JobPhase::Closed), before: before.take(), limit: 100 };
+        let jobs = app.store.jobs(filter).await?;
+        let Some(last) = jobs.last() else { return Ok(sealed) };
+        before = Some(last.job_id.clone());
+        for job in jobs {
+            match seal(Sealing::of(app), &job.job_id, app.now()).await {
+                Ok(_) => sealed += 1,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(job = %job.job_id, error, "a closed job cannot be sealed");
+                }
+            }
+        }
+    }
+}
+
+/// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
+    let size = parts.store.log_size().await?;
+    if let Some(latest) = parts.store.latest_checkpoint().await?
+        && latest.size == size
+    {
+        return Ok(SignedCheckpoint { size, note: latest.note });
+    }
+    let root = match size {
+        0 => proof::merkle::empty_root(),
+        _ => {
+            let root = parts.store.log_root(size).await?;
+            root.ok_or(BundleError::Incomplete("the root of the log"))?
+        }
+    };
+    let checkpoint = Checkpoint { origin: log_origin(parts.config), size, root };
+    let note = checkpoint.sign(&parts.keys.checkpoint);
+    parts.store.save_checkpoint(&note, size).await?;
+    Ok(SignedCheckpoint { size, note })
+}
+
+/// A checkpoint that the gateway has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCheckpoint {
+    /// How many leaves it covers.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
+}
+
+/// The name of this gateway's log.
+pub fn log_origin(config: &Config) -> String {
+    format!("{}/log", config.gateway_id)
+}
+
+/// Where a job's bundle lies.
+pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
+    config.bundles_dir().join(format!("{job_id}.json"))
+}
+
+/// The trust root: what a verifier is given, outside every bundle.
+pub fn trust_root(config: &Config, keys: &Keys) -> TrustRoot {
+    let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE);
+    let gateway = keys.roles().map(|(role, did)| GatewayKey {
+        did,
+        role,
+        not_before,
+        not_after: None,
+        revoked_at: None,
+    });
+    let authors = config.authors.iter();
+    let approvers = config.approvers.iter();
+    TrustRoot {
+        trust_root: TRUST_ROOT.to_owned(),
+        gateway: gateway.to_vec(),
+        authors: authors
+            .map(|author| Author { did: author.did.clone(), name: author.name.clone() })
+            .collect(),
+        approvers: approvers
+            .map(|approver| Approver { email: approver.email.clone(), did: approver.did.clone() })
+            .collect(),
+        log: Log { origin: log_origin(config), key: keys.checkpoint.did() },
+    }
+}
+
+/// Runs of a job that were applied: those whose state its bundle belongs to.
+pub fn is_applied(run: &store::RunRow) -> bool {
+    run.gate == GateState::Applied
+}
+

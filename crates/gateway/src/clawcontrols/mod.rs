@@ -1,0 +1,211 @@
+//! The registry of Work Policy Contracts.
+//!
+//! It takes what a listed author signed, unchanged, and can forge nothing: it holds no key.
+//! Versions of a name are an append-only list; a version can be withdrawn, never removed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use policy::contract::{Issue, PublicationRules, Severity};
+use policy::{CompiledContract, Contract, ContractErrors, ReasonCode};
+use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, Timestamp};
+use store::{ContractVersion, Store, StoreError, Withdrawal};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::live::{Live, LiveContract};
+use crate::operator::audit::{Action, audited};
+
+/// What publishing did.
+#[derive(Debug)]
+pub struct Publication {
+    /// The contract's hash.
+    pub policy_hash: Hash,
+    /// The name that its versions share.
+    pub name: String,
+    /// Its number within the name.
+    pub version: u32,
+    /// It had been published before; nothing was changed.
+    pub existed: bool,
+    /// What its author should know all the same.
+    pub warnings: Vec<Issue>,
+}
+
+/// Why a contract is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Hash or signature of the envelope do not hold, or it is an envelope of something else.
+    #[error("the envelope is not valid: {0}")]
+    Envelope(#[source] EnvelopeError),
+    /// The contract does not load.
+    #[error("the contract has {} error(s)", .0.0.len())]
+    Contract(#[source] ContractErrors),
+    /// Signed well, but by nobody whom the operator lists.
+    #[error("`{0}` is not among the listed authors")]
+    UnknownAuthor(Did),
+    /// It loads, and may not be published.
+    #[error("{} thing(s) stand against publishing the contract", .0.len())]
+    Blocked(Vec<Issue>),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PublishError {
+    /// The stable reason.
+    pub fn code(&self) -> ReasonCode {
+        match self {
+            Self::Envelope(EnvelopeError::Malformed(_)) | Self::Contract(_) => {
+                ReasonCode::ContractInvalid
+            }
+            Self::Envelope(_) => ReasonCode::ContractSignature,
+            Self::UnknownAuthor(_) => ReasonCode::ContractAuthorUnknown,
+            Self::Blocked(issues) => issues
+                .iter()
+                .find_map(|issue| issue.code)
+                .unwrap_or(ReasonCode::ContractInvalid),
+            Self::Store(StoreError::Conflict(_)) => ReasonCode::ContractInvalid,
+            Self::Store(_) => ReasonCode::StoreUnavailable,
+        }
+    }
+}
+
+/// Publishes a signed contract in the name of `operator`, who need not be its author.
+///
+/// # Errors
+/// See [`PublishError`]; nothing is stored then.
+pub async fn publish(
+    store: &dyn Store,
+    config: &Config,
+    operator: &str,
+    envelope: Envelope,
+    now: Timestamp,
+) -> Result<Publication, PublishError> {
+    let (contract, author) = examine(config, &envelope)?;
+    let issues = contract.publication_issues(&PublicationRules {
+        allow_autonomous_apply: config.policy.allow_autonomous_apply,
+    });
+    let (blocking, warnings): (Vec<_>, Vec<_>) =
+        issues.into_iter().partition(|issue| issue.severity == Severity::Blocks);
+    if !blocking.is_empty() {
+        return Err(PublishError::Blocked(blocking));
+    }
+    let policy_hash = contract.hash();
+    let action = Action {
+        operator,
+        name: "contract.publish",
+        subject: policy_hash.to_string(),
+        detail: vec![("name", contract.name.clone()), ("author_did", author.to_string())],
+        at: now,
+    };
+    let version = ContractVersion {
+        policy_hash,
+        name: contract.name.clone(),
+        envelope,
+        author_did: author,
+        published_at: now,
+        published_by: operator.to_owned(),
+    };
+    let published = audited(store, action, store.publish(version)).await?;
+    Ok(Publication {
+        policy_hash,
+        name: contract.name,
+        version: published.version,
+        existed: published.existed,
+        warnings,
+    })
+}
+
+/// Reads a contract out of its envelope: signature, listed author, strict document.
+fn examine(config: &Config, envelope: &Envelope) -> Result<(Contract, Did), PublishError> {
+    let signed = envelope
+        .verify::<Json>(EnvelopeType::WorkPolicyContract)
+        .map_err(PublishError::Envelope)?;
+    if !config.authors.iter().any(|author| author.did == signed.signer) {
+        return Err(PublishError::UnknownAuthor(signed.signer));
+    }
+    let contract = Contract::parse(&signed.payload.to_jcs()).map_err(PublishError::Contract)?;
+    // Both are hashes of the same canonical form; if they differ, the two readers disagree
+    // about what the document says, and nobody should rely on it.
+    if contract.hash() != signed.payload_hash {
+        return Err(PublishError::Envelope(EnvelopeError::HashMismatch));
+    }
+    Ok((contract, signed.signer))
+}
+
+/// Withdraws a version: no new jobs and tokens, and no more calls under it. `None` when there is
+/// no such version; a second withdrawal returns the first one.
+///
+/// # Errors
+/// When the store does not take it.
+pub async fn withdraw(
+    store: &dyn Store,
+    live: &Live,
+    operator: &str,
+    policy_hash: &Hash,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<Withdrawal>, StoreError> {
+    if store.contract(policy_hash).await?.is_none() {
+        return Ok(None);
+    }
+    let action = Action {
+        operator,
+        name: "contract.withdraw",
+        subject: policy_hash.to_string(),
+        detail: vec![("reason", reason.to_owned())],
+        at: now,
+    };
+    let withdrawal = audited(store, action, store.withdraw(policy_hash, operator, now)).await?;
+    // The store first: a lookup that runs beside this one reads it again after keeping it.
+    live.withdraw_contract(policy_hash);
+    Ok(withdrawal)
+}
+
+/// The contract with this hash, ready to decide. `None` when it was never published.
+///
+/// # Errors
+/// When the store does not answer, or holds a contract that does not load any more.
+pub async fn contract(app: &App, hash: &Hash) -> Result<Option<Arc<LiveContract>>, StoreError> {
+    lookup(&*app.store, &app.live, hash).await
+}
+
+/// The same from its parts: first what is known, then the store.
+///
+/// # Errors
+/// See [`contract`].
+pub async fn lookup(
+    store: &dyn Store,
+    live: &Live,
+    hash: &Hash,
+) -> Result<Option<Arc<LiveContract>>, StoreError> {
+    if let Some(known) = live.contract(hash) {
+        return Ok(Some(known));
+    }
+    let Some(row) = store.contract(hash).await? else { return Ok(None) };
+    let corrupt = |what: &str| StoreError::Corrupt(format!("contract `{hash}` {what}"));
+    let signed = row
+        .contract
+        .envelope
+        .verify::<Json>(EnvelopeType::WorkPolicyContract)
+        .map_err(|_| corrupt("is not what its author signed"))?;
+    let contract = Contract::parse(&signed.payload.to_jcs()).map_err(|_| corrupt("does not load"))?;
+    if contract.hash() != *hash {
+        return Err(corrupt("has another hash"));
+    }
+    let kept = live.keep_contract(LiveContract {
+        hash: *hash,
+        compiled: CompiledContract::compile(&contract),
+        contract,
+        withdrawn: AtomicBool::new(row.withdrawn.is_some()),
+    });
+    // A withdrawal between the reading and the keeping found nothing to mark; it is in the store.
+    if !kept.withdrawn.load(Ordering::Acquire) {
+        let again = store.contract(hash).await?;
+        if again.is_none_or(|row| row.withdrawn.is_some()) {
+            kept.withdrawn.store(true, Ordering::Release);
+        }
+    }
+    Ok(Some(kept))
+}
+

@@ -1,0 +1,263 @@
+//! Who calls: from a request to a [`Caller`], or a refusal.
+//!
+//! Everything that formats.md asks of a token is checked on every call. Signature, audience,
+//! scope hash and pin cannot change, so they are checked once and the token is then found by the
+//! hash of its text; expiry, revocation, job, contract and holder are checked each time.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use policy::{ReasonCode, Refusal};
+use proof::Hash;
+use proof::record::JobId;
+use proof::token::{TokenError, UnverifiedToken, token_hash};
+
+use super::Asked;
+use crate::app::App;
+use crate::live::{LiveContract, LiveJob, LiveToken};
+
+/// An authenticated agent.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The token, with its job and contract.
+    pub token: Arc<LiveToken>,
+}
+
+impl Caller {
+    /// The contract that decides.
+    pub fn contract(&self) -> &LiveContract {
+        &self.token.job.contract
+    }
+
+    /// As records name the caller.
+    pub fn recorded(&self) -> proof::record::Caller {
+        proof::record::Caller {
+            token_hash: self.token.hash_hex.clone(),
+            agent_did: self.token.job.agent_did.clone(),
+            holder: self.token.holder.get().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// Checks the one credential of a request.
+///
+/// As soon as the token is known to be ours, `asked` learns whose call it is, so that a refusal
+/// from here on is recorded in the right job.
+///
+/// # Errors
+/// A `TOKEN_…` code, `CONTRACT_WITHDRAWN`, or `STORE_UNAVAILABLE`.
+pub async fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    asked: &mut Asked,
+) -> Result<Caller, Refusal> {
+    let text = credential(headers)?;
+    let hash = token_hash(text);
+    let token = match app.live.token(&hash) {
+        Some(token) => token,
+        None => verify(app, text, &hash).await?,
+    };
+    let caller = Caller { token };
+    asked.caller = Some(caller.clone());
+    check_now(app, &caller.token)?;
+    check_claimed_job(headers, &caller.token.job.id)?;
+    bind(app, &caller.token, peer).await?;
+    app.store.touch(&hash, app.now());
+    Ok(caller)
+}
+
+/// Checks again what can change: at the use of a capability address, and before each apply.
+///
+/// # Errors
+/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED` or `CONTRACT_WITHDRAWN`.
+pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
+    if let Some(reason) = token.ended() {
+        return Err(reason.into());
+    }
+    if token.claims.expires_at() <= app.now() {
+        return Err(ReasonCode::TokenExpired.into());
+    }
+    Ok(())
+}
+
+/// The one credential: `Authorization: Bearer` or `x-api-key`, once.
+fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut found = None;
+    for value in headers.get_all(header::AUTHORIZATION).iter() {
+        let text = value.to_str().map_err(|_| ReasonCode::TokenMalformed)?;
+        let (scheme, token) = text.split_once(' ').ok_or(ReasonCode::TokenMalformed)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(ReasonCode::TokenMalformed.into());
+        }
+        if found.replace(token).is_some() {
+            return Err(ReasonCode::TokenAmbiguous.into());
+        }
+    }
+    for value in headers.get_all("x-api-key").iter() {
+        let token = value.to_str().map_err(|_| ReasonCode::TokenMalformed)?;
+        // Some clients send the same key in both places; two different ones are an attack.
+        if found.is_some_and(|other| other != token) {
+            return Err(ReasonCode::TokenAmbiguous.into());
+        }
+        found = Some(token);
+    }
+    found.filter(|token| !token.is_empty()).ok_or_else(|| ReasonCode::TokenMissing.into())
+}
+
+/// Verifies a token that is not known yet, and keeps it.
+async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Refusal> {
+    if app.upstream.is_credential(text) {
+        // An agent that holds a real credential is an incident; say so where people look.
+        tracing::error!("an upstream credential was presented on the agent listener");
+        return Err(ReasonCode::TokenMalformed.into());
+    }
+    let unverified = UnverifiedToken::parse(text).map_err(|error| refusal_of(&error))?;
+    let key = app.keys.token.public();
+    if unverified.kid() != key.kid() {
+        return Err(ReasonCode::TokenUnknownKey.into());
+    }
+    let verified = unverified.verify(&key).map_err(|error| refusal_of(&error))?;
+    let claims = verified.claims;
+    if claims.aud != app.config.gateway_id {
+        return Err(ReasonCode::TokenAudience.into());
+    }
+    let stored = app.store.token(hash).await.map_err(unavailable)?;
+    // Signed by our key, but not issued here: the key has leaked, or the store was lost.
+    let stored = stored.ok_or(ReasonCode::TokenJobUnknown)?;
+    let job_id: JobId = claims.mission_id.parse().map_err(|_| ReasonCode::TokenJobUnknown)?;
+    let job = match app.live.job(&job_id) {
+        Some(job) => job,
+        None => open_job(app, &job_id).await?,
+    };
+    if claims.policy_hash_b64u != job.contract.hash {
+        return Err(ReasonCode::TokenPolicyMismatch.into());
+    }
+    if claims.sub != job.agent_did {
+        return Err(ReasonCode::TokenJobUnknown.into());
+    }
+    let lifetime = claims.exp.saturating_sub(claims.iat);
+    let most = job.contract.contract.max_ttl_seconds;
+    if lifetime <= 0 || lifetime > i64::from(most) {
+        return Err(ReasonCode::TokenLifetime.into());
+    }
+    let token = app.live.keep_token(LiveToken::new(*hash, claims, job, stored.holder));
+    if stored.revoked.is_some() {
+        app.live.revoke_token(hash);
+    }
+    Ok(token)
+}
+
+async fn open_job(app: &App, id: &JobId) -> Result<Arc<LiveJob>, Refusal> {
+    let row = app.store.job(id).await.map_err(unavailable)?;
+    let row = row.ok_or(ReasonCode::TokenJobUnknown)?;
+    if !row.state.is_open() {
+        return Err(ReasonCode::TokenJobClosed.into());
+    }
+    let contract = crate::clawcontrols::contract(app, &row.policy_hash)
+        .await
+        .map_err(unavailable)?
+        .ok_or(ReasonCode::TokenPolicyMismatch)?;
+    let job = LiveJob::open(row.job_id, row.agent_did, row.name, contract);
+    Ok(app.live.keep_job(job))
+}
+
+/// Derives the job from the token; a client that names another one is confused or hostile.
+fn check_claimed_job(headers: &HeaderMap, job: &JobId) -> Result<(), Refusal> {
+    for name in ["x-job-id", "x-clawgate-job"] {
+        for value in headers.get_all(name).iter() {
+            if value.as_bytes() != job.as_str().as_bytes() {
+                return Err(ReasonCode::TokenJobMismatch.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Binds the token to its first holder; everybody else is refused, and that is recorded.
+///
+/// The holder is the client's address as the listener sees it, never a forwarded header.
+pub(super) async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(), Refusal> {
+    let peer = peer.to_canonical().to_string();
+    let holder = match token.holder.get() {
+        Some(holder) => holder,
+        None => {
+            let bound = app.store.bind_holder(&token.hash, &peer, app.now()).await;
+            let bound = bound.map_err(unavailable)?.ok_or(ReasonCode::TokenJobUnknown)?;
+            token.holder.get_or_init(|| bound.holder)
+        }
+    };
+    if *holder == peer {
+        return Ok(());
+    }
+    if let Err(error) = app.store.count_replay(&token.hash).await {
+        tracing::warn!(%error, "a replay was refused but not counted");
+    }
+    Err(ReasonCode::TokenReplayed.into())
+}
+
+fn refusal_of(error: &TokenError) -> Refusal {
+    let code = match error {
+        TokenError::Malformed(_) => ReasonCode::TokenMalformed,
+        TokenError::Algorithm => ReasonCode::TokenAlgorithm,
+        TokenError::Signature => ReasonCode::TokenSignature,
+        TokenError::ScopeHash => ReasonCode::TokenScopeHash,
+    };
+    code.into()
+}
+
+/// A store that does not answer: nothing is decided, so nothing is allowed.
+pub fn unavailable(error: store::StoreError) -> Refusal {
+    tracing::error!(%error, "the store does not answer");
+    ReasonCode::StoreUnavailable.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn exactly_one_credential() {
+        for good in [
+            &[("authorization", "Bearer t")][..],
+            &[("authorization", "bearer t")],
+            &[("x-api-key", "t")],
+            &[("authorization", "Bearer t"), ("x-api-key", "t")],
+        ] {
+            assert_eq!(credential(&headers(good)), Ok("t"), "{good:?}");
+        }
+        for (bad, code) in [
+            (&[][..], ReasonCode::TokenMissing),
+            (&[("authorization", "Bearer ")], ReasonCode::TokenMissing),
+            (&[("authorization", "Basic dDp0")], ReasonCode::TokenMalformed),
+            (&[("authorization", "t")], ReasonCode::TokenMalformed),
+            (
+                &[("authorization", "Bearer t"), ("authorization", "Bearer t")],
+                ReasonCode::TokenAmbiguous,
+            ),
+            (&[("authorization", "Bearer t"), ("x-api-key", "u")], ReasonCode::TokenAmbiguous),
+            (&[("x-api-key", "t"), ("x-api-key", "u")], ReasonCode::TokenAmbiguous),
+        ] {
+            assert_eq!(credential(&headers(bad)).unwrap_err().code, code, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn another_job_is_refused() {
+        let job: JobId = "job_1".parse().unwrap();
+        assert!(check_claimed_job(&headers(&[("x-job-id", "job_1")]), &job).is_ok());
+        assert!(check_claimed_job(&headers(&[]), &job).is_ok());
+        for name in ["x-job-id", "x-clawgate-job"] {
+            assert!(check_claimed_job(&headers(&[(name, "job_2")]), &job).is_err());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What HTTP allows and we do not: everything that two parsers could read differently, or that
+//! asks an upstream to see another request than we do.
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Version, header};
+use policy::{ReasonCode, Refusal};
+
+use super::Surface;
+
+/// Headers that make some servers see another method or path than the request line says.
+const OVERRIDES: [&str; 5] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// Refuses ambiguous framing, absolute targets, upgrades and overrides.
+///
+/// # Errors
+/// `PATH_ABSOLUTE_FORM`, `HEADER_NOT_ALLOWED`, `METHOD_NOT_ALLOWED` or `BODY_UNEXPECTED`.
+pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
+    if parts.version != Version::HTTP_11 {
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "HTTP/1.1 is needed"));
+    }
+    if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
+        return Err(ReasonCode::PathAbsoluteForm.into());
+    }
+    let headers = &parts.headers;
+    for name in OVERRIDES {
+        if headers.contains_key(name) {
+            return Err(Refusal::new(ReasonCode::HeaderNotAllowed, name));
+        }
+    }
+    for name in [header::UPGRADE, header::TRAILER, header::TE] {
+        // `TE: trailers` asks for nothing that we do; everything else about it is refused.
+        if headers.contains_key(&name) && !(name == header::TE && headers[&name] == "trailers") {
+            return Err(Refusal::new(ReasonCode::HeaderNotAllowed, name.to_string()));
+        }
+    }
+    for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING] {
+        if headers.get_all(&name).iter().count() > 1 {
+            return Err(Refusal::new(ReasonCode::HeaderNotAllowed, format!("{name} given twice")));
+        }
+    }
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    if chunked && headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "two lengths for one body"));
+    }
+    // No Terraform client sends chunks; model SDKs may.
+    if chunked && matches!(surface, Surface::Terraform | Surface::Object | Surface::Job) {
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "transfer-encoding"));
+    }
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "content-encoding"));
+    }
+    if let Some(expect) = headers.get(header::EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "expect"));
+    }
+    if parts.method == Method::GET && body_announced(headers) {
+        return Err(ReasonCode::BodyUnexpected.into());
+    }
+    Ok(())
+}
+
+/// Whether the head says that a body follows.
+fn body_announced(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+}
+
+/// The trace id of a W3C `traceparent` header: untrusted, kept for grouping only.
+pub(super) fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut fields = text.split('-');
+    let (version, trace) = (fields.next()?, fields.next()?);
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (version.len() == 2 && hex(version) && trace.len() == 32 && hex(trace)).then(|| trace.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(line: (&str, &str), headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method(line.0).uri(line.1);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn plain_requests_pass() {
+        for (line, headers) in [
+            (("GET", "/api/v2/ping"), &[("host", "a"), ("te", "trailers")][..]),
+            (("POST", "/api/v2/runs"), &[("host", "a"), ("content-length", "12")]),
+            (("PUT", "/api/v2/runs"), &[("expect", "100-continue")]),
+            (("GET", "/api/v2/ping"), &[("content-length", "0")]),
+        ] {
+            assert_eq!(check(&parts(line, headers), Surface::Terraform), Ok(()), "{line:?}");
+        }
+        let chunked = parts(("POST", "/openai/v1/x"), &[("transfer-encoding", "chunked")]);
+        assert!(check(&chunked, Surface::Openai).is_ok());
+    }
+
+    #[test]
+    fn ambiguous_requests_do_not() {
+        for (line, headers) in [
+            (("GET", "http://other.example/api/v2/ping"), &[][..]),
+            (("POST", "/a"), &[("x-http-method-override", "DELETE")]),
+            (("POST", "/a"), &[("x-original-url", "/b")]),
+            (("GET", "/a"), &[("upgrade", "websocket")]),
+            (("POST", "/a"), &[("content-length", "1"), ("transfer-encoding", "chunked")]),
+            (("POST", "/a"), &[("transfer-encoding", "chunked")]),
+            (("POST", "/a"), &[("host", "a"), ("host", "b")]),
+            (("POST", "/a"), &[("content-type", "a/b"), ("content-type", "c/d")]),
+            (("POST", "/a"), &[("content-encoding", "gzip")]),
+            (("POST", "/a"), &[("expect", "200-ok")]),
+            (("POST", "/a"), &[("te", "gzip")]),
+            (("GET", "/a"), &[("content-length", "3")]),
+        ] {
+            assert!(check(&parts(line, headers), Surface::Terraform).is_err(), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_well_formed_trace_id_is_kept() {
+        let with = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", text.parse().unwrap());
+            trace_id(&headers)
+        };
+        let id = "5fedb34e6a60060eef7873a8073f93d7";
+        assert_eq!(with(&format!("00-{id}-4968c74e1a5ff74b-01")).as_deref(), Some(id));
+        assert_eq!(with("00-zz-4968c74e1a5ff74b-01"), None);
+        assert_eq!(with("<script>"), None);
+    }
+}

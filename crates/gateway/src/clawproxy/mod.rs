@@ -1,0 +1,225 @@
+//! What agents reach: one listener, one function.
+//!
+//! [`enforce`] is the life of a call. Each step takes what the step before it made, so none can
+//! be left out: without a [`authenticate::Caller`] there is nothing to resolve, without a
+//! decision there is no [`record::Permit`], and without a permit nothing is forwarded.
+//!
+//! To add a lane: a variant of [`Surface`], how it resolves (what is asked, from which facts is
+//! it decided) and how it forwards.
+
+pub mod authenticate;
+mod hygiene;
+mod job_view;
+pub mod model;
+pub mod objects;
+pub mod record;
+mod respond;
+pub mod terraform;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use policy::{ReasonCode, Refusal, decide};
+use proof::record::Lane;
+use proof::{Hash, Json};
+
+use crate::app::App;
+use crate::server::Body;
+use authenticate::{Caller, authenticate};
+use record::Principal;
+
+/// Answers one request on the agent listener.
+pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let mut asked = Asked::of(&parts);
+    match enforce(&app, &parts, body, peer.ip(), &mut asked).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            record::refusal(&app, &asked, &refusal).await;
+            respond::refusal(asked.surface, &refusal)
+        }
+    }
+}
+
+/// The life of a call.
+async fn enforce(
+    app: &Arc<App>,
+    parts: &Parts,
+    body: Incoming,
+    peer: IpAddr,
+    asked: &mut Asked,
+) -> Result<Response<Body>, Refusal> {
+    let caller = identify(app, parts, peer, asked).await?; //            who
+    hygiene::check(parts, asked.surface)?;
+    let target = resolve(app, &caller, parts, body, asked).await?; //    what
+    let Some(target) = target else {
+        return job_view::answer(app, &caller, parts).await;
+    };
+    let decision = decide(&caller.contract().compiled, target.input()); // may it?
+    let principal = Principal::from(&caller);
+    let planned = target.planned(hygiene::trace_id(&parts.headers));
+    let permit = record::intent(app, principal, planned, decision).await?; // durable before any effect
+    Ok(match target {
+        Target::Terraform(call) => terraform::forward(app, &caller, permit, *call).await,
+        Target::Model(call) => model::forward(app, &caller, permit, *call).await,
+    })
+}
+
+/// Which client library will read the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// Terraform Cloud's API and its discovery document.
+    Terraform,
+    /// A capability address: the Terraform CLI reads it without a token.
+    Object,
+    /// OpenAI's API.
+    Openai,
+    /// Anthropic's API.
+    Anthropic,
+    /// The agent's view of its own job.
+    Job,
+    /// None of these: refused.
+    Unknown,
+}
+
+impl Surface {
+    fn of(path: &str) -> Self {
+        if path.starts_with("/api/") || path.starts_with("/.well-known/") {
+            Self::Terraform
+        } else if path.starts_with(objects::PREFIX) {
+            Self::Object
+        } else if path.starts_with("/openai/") {
+            Self::Openai
+        } else if path.starts_with("/anthropic/") {
+            Self::Anthropic
+        } else if path == "/v1/job" || path.starts_with("/v1/job/") {
+            Self::Job
+        } else {
+            Self::Unknown
+        }
+    }
+
+    /// The lane of its records.
+    pub fn lane(self) -> Lane {
+        match self {
+            Self::Openai | Self::Anthropic => Lane::Model,
+            _ => Lane::Terraform,
+        }
+    }
+}
+
+/// What is known about a request so far: enough to record its refusal at any step.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who will read the answer.
+    pub surface: Surface,
+    /// The lane of its records.
+    pub lane: Lane,
+    /// The operation's name as soon as it is known, else method and surface.
+    pub name: String,
+    /// Hash of method and target as received.
+    pub target_hash: Hash,
+    /// The run that it concerns.
+    pub run_id: Option<String>,
+    /// What the decision is made from, as soon as that is known.
+    pub input: Option<Json>,
+    /// Whose token it is, as soon as that is known.
+    pub caller: Option<Caller>,
+}
+
+impl Asked {
+    fn of(parts: &Parts) -> Self {
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let surface = Surface::of(parts.uri.path());
+        let method = parts.method.as_str();
+        Self {
+            surface,
+            lane: surface.lane(),
+            name: format!("{} {}", method.get(..12).unwrap_or(method), name_of(surface)),
+            target_hash: Hash::of_parts([method.as_bytes(), b" ".as_slice(), target.as_bytes()]),
+            run_id: None,
+            input: None,
+            caller: None,
+        }
+    }
+}
+
+fn name_of(surface: Surface) -> &'static str {
+    match surface {
+        Surface::Terraform => "terraform",
+        Surface::Object => "object",
+        Surface::Openai => "openai",
+        Surface::Anthropic => "anthropic",
+        Surface::Job => "job",
+        Surface::Unknown => "unknown",
+    }
+}
+
+/// A call with everything that its decision needs.
+#[derive(Debug)]
+enum Target {
+    Terraform(Box<terraform::TerraformCall>),
+    Model(Box<model::ModelCall>),
+}
+
+impl Target {
+    fn input(&self) -> &policy::DecisionInput<'static> {
+        match self {
+            Self::Terraform(call) => &call.input,
+            Self::Model(call) => &call.input,
+        }
+    }
+
+    fn planned(&self, trace_id: Option<String>) -> record::Planned<'_> {
+        match self {
+            Self::Terraform(call) => call.planned(trace_id),
+            Self::Model(call) => call.planned(trace_id),
+        }
+    }
+}
+
+/// By token, or by capability address, which stands for the token it was given out to.
+async fn identify(
+    app: &App,
+    parts: &Parts,
+    peer: IpAddr,
+    asked: &mut Asked,
+) -> Result<Caller, Refusal> {
+    if asked.surface != Surface::Object {
+        return authenticate(app, &parts.headers, peer, asked).await;
+    }
+    let capability = app.capabilities.find(parts.uri.path(), app.now())?;
+    let caller = Caller { token: capability.token };
+    asked.caller = Some(caller.clone());
+    authenticate::check_now(app, &caller.token)?;
+    authenticate::bind(app, &caller.token, peer).await?;
+    Ok(caller)
+}
+
+/// What is asked; `None` is the agent's view of its own job, which asks nothing of anybody.
+async fn resolve(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: Incoming,
+    asked: &mut Asked,
+) -> Result<Option<Target>, Refusal> {
+    let target = match asked.surface {
+        Surface::Terraform => {
+            Target::Terraform(Box::new(terraform::resolve(app, caller, parts, body, asked).await?))
+        }
+        Surface::Object => Target::Terraform(Box::new(
+            terraform::resolve_object(app, caller, parts, body, asked).await?,
+        )),
+        Surface::Openai | Surface::Anthropic => {
+            Target::Model(Box::new(model::resolve(app, &caller.token, parts, body, asked).await?))
+        }
+        Surface::Job => return Ok(None),
+        Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),
+    };
+    asked.input = Json::from_value(target.input()).ok();
+    Ok(Some(target))
+}

@@ -1,0 +1,254 @@
+//! The model lane: OpenAI's and Anthropic's APIs, passed through under contract.
+//!
+//! [`resolve`] says what is asked, and reserves what it may use; [`forward`] makes the call and
+//! has its end recorded, however it ends. Request and answer bytes pass unchanged: a stream is
+//! hashed and read for its usage while it goes by, never held; of an answer that is no stream the
+//! last piece waits for the receipt. Whoever has seen an answer to its end can therefore have
+//! its receipt.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `surface` | which endpoint a path means |
+//! | `request` | reads a body and the members that are judged |
+//! | `providers` | who can answer, with which key |
+//! | `headers` | what goes upstream and what comes back |
+//! | `budget` | reserves and settles tokens |
+//! | `exchange` | sends, and answers for a provider that fails |
+//! | `relay` | the answer's body on its way |
+//! | `ending` | facts for the outcome, handed in exactly once |
+//! | `sse`, `usage` | read events and token counts as they pass |
+//! | `list` | the models that the contract allows |
+//! | `refusal` | our own answers in the provider's error shape |
+
+mod budget;
+mod ending;
+mod exchange;
+mod headers;
+mod list;
+mod open_calls;
+mod providers;
+mod refusal;
+mod relay;
+mod request;
+mod sse;
+mod surface;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::request::Parts;
+use policy::decide::{DecisionInput, ModelInput};
+use policy::{ReasonCode, Refusal};
+use proof::record::Lane;
+use proof::{Envelope, Hash};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Asked;
+use super::authenticate::Caller;
+use super::record::{Facts, ModelNames, Permit, Planned};
+use crate::app::App;
+use crate::live::LiveToken;
+use crate::server::Body;
+use budget::Reserved;
+
+pub use headers::RECEIPT as RECEIPT_HEADER;
+pub use providers::{Provider, Providers};
+pub use refusal::refusal_response;
+pub use surface::Target;
+
+/// A call that is understood: everything that the decision, the records and the forwarding need.
+pub struct ModelCall {
+    /// The endpoint, with its dialect and its stable name.
+    pub target: Target,
+    /// Who would answer.
+    pub provider: Arc<Provider>,
+    /// The model that is asked for; absent for the list of models.
+    pub model: Option<String>,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// Most tokens that the answers may have together, as the request says.
+    pub output_tokens: Option<u64>,
+    /// The body, as it came and as it goes.
+    pub body: Bytes,
+    /// Its hash.
+    pub request_hash: Hash,
+    /// What the contract decides from.
+    pub input: DecisionInput<'static>,
+    headers: http::HeaderMap,
+    token: Arc<LiveToken>,
+    room: Option<OwnedSemaphorePermit>,
+    reserved: Option<Reserved>,
+}
+
+impl ModelCall {
+    /// What its intent says.
+    pub fn planned(&self, trace_id: Option<String>) -> Planned<'_> {
+        Planned {
+            lane: Lane::Model,
+            operation: self.target.operation,
+            run_id: None,
+            input: &self.input,
+            request_hash: self.request_hash,
+            // It changes nothing but what has been used, and that is reserved durably.
+            mutates: false,
+            trace_id,
+        }
+    }
+
+    /// How receipts name the model: the list of models has none, and the field may not be empty.
+    pub fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or("none")
+    }
+}
+
+impl fmt::Debug for ModelCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelCall")
+            .field("operation", &self.target.operation)
+            .field("provider", &self.provider.name)
+            .field("model", &self.model)
+            .field("request_hash", &self.request_hash)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records the end of a call. Its maker has recorded the intent.
+trait Finish: Send + 'static {
+    /// The id that the receipt will have.
+    fn receipt_id(&self) -> &str;
+
+    /// Makes outcome and receipt durable and returns the receipt. `None` says that this failed:
+    /// the client's connection is then aborted, because an answer without a receipt is none.
+    fn finish(self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>>;
+}
+
+/// The end of a call that [`enforce`](super) has permitted.
+struct Permitted {
+    app: Arc<App>,
+    permit: Permit,
+    names: ModelNames,
+}
+
+impl Finish for Permitted {
+    fn receipt_id(&self) -> &str {
+        self.permit.receipt_id()
+    }
+
+    fn finish(self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>> {
+        Box::pin(async move {
+            let Self { app, permit, names } = *self;
+            let job = permit.job_id().clone();
+            match permit.finish(&app, facts, Some(&names)).await {
+                Ok(recorded) => Some(recorded.envelope),
+                Err(error) => {
+                    tracing::error!(%error, %job, "the end of a model call was not recorded");
+                    None
+                }
+            }
+        })
+    }
+}
+
+/// Reads a request as far as the decision needs it, and reserves what it may use of a budget.
+///
+/// # Errors
+/// A refusal by path, query, header or body; `MODEL_PROVIDER_NOT_ALLOWED` when nobody could
+/// answer; `MODEL_BUDGET_…`; `STORE_UNAVAILABLE` when the budget cannot be read.
+pub async fn resolve<B>(
+    app: &App,
+    token: &Arc<LiveToken>,
+    parts: &Parts,
+    body: B,
+    asked: &mut Asked,
+) -> Result<ModelCall, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
+    let mut call = app.models.resolve(token, parts, body, &mut asked.name).await?;
+    budget::reserve(app, &mut call).await?;
+    Ok(call)
+}
+
+/// Makes the call. Safe to drop at any time: the end is recorded all the same.
+pub fn forward(
+    app: &Arc<App>,
+    _caller: &Caller,
+    permit: Permit,
+    call: ModelCall,
+) -> impl Future<Output = http::Response<Body>> + Send + use<> {
+    let names = ModelNames {
+        provider: call.provider.name.clone(),
+        model: call.model_name().to_owned(),
+    };
+    let finish = Permitted { app: Arc::clone(app), permit, names };
+    app.models.forward(call, Box::new(finish))
+}
+
+impl Providers {
+    async fn resolve<B>(
+        &self,
+        token: &Arc<LiveToken>,
+        parts: &Parts,
+        body: B,
+        asked: &mut String,
+    ) -> Result<ModelCall, Refusal>
+    where
+        B: hyper::body::Body<Data = Bytes>,
+    {
+        let target = Target::parse(&parts.method, parts.uri.path())?;
+        target.operation.clone_into(asked);
+        if parts.uri.query().is_some() {
+            return Err(Refusal::new(
+                ReasonCode::QueryUnknownKey,
+                "the model endpoints take no query",
+            ));
+        }
+        let models = token.job.contract.contract.models.as_ref();
+        let provider = Arc::clone(self.choose(target.dialect, models, &parts.headers)?);
+        let has_body = target.method() == http::Method::POST;
+        let (held, judged) = if has_body {
+            request::check_content_type(&parts.headers)?;
+            let held = request::read(body, self.body_limit, &self.room).await?;
+            let judged = request::judge(&held.bytes)?;
+            (held, judged)
+        } else if body.is_end_stream() {
+            let judged = request::Judged { model: target.model.clone(), ..Default::default() };
+            (request::Held::empty(), judged)
+        } else {
+            return Err(ReasonCode::BodyUnexpected.into());
+        };
+        if has_body && judged.model.is_none() {
+            return Err(ReasonCode::ModelMissing.into());
+        }
+        let input = ModelInput {
+            scope: Cow::Owned(token.scopes.clone()),
+            provider: Cow::Owned(provider.name.clone()),
+            surface: target.surface,
+            model: judged.model.clone().map(Cow::Owned),
+            calls_so_far: 0,
+            tokens_so_far: 0,
+            max_tokens_requested: judged.output_tokens,
+        };
+        Ok(ModelCall {
+            headers: headers::to_provider(&parts.headers, has_body),
+            target,
+            provider,
+            model: judged.model,
+            stream: judged.stream,
+            output_tokens: judged.output_tokens,
+            request_hash: Hash::of(&held.bytes),
+            body: held.bytes,
+            input: DecisionInput::Model(input),
+            token: Arc::clone(token),
+            room: held.room,
+            reserved: None,
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! The answer's body on its way to the client: hashed, read and passed on, piece by piece.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use hyper::body::{Frame, Incoming, SizeHint};
+use memchr::memmem;
+use policy::ReasonCode;
+use proof::Envelope;
+use proof::hash::encode_b64u;
+use proof::record::Ended;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
+
+use super::ending::Ending;
+use super::sse::Place;
+use crate::server::BoxError;
+
+/// Longest answer in time: what a receipt can say (clawsig, 2.5), and the longest life of a token.
+const LONGEST_ANSWER: Duration = Duration::from_secs(3600);
+
+/// Why a connection is aborted in the middle of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Abort {
+    #[error("the provider broke off")]
+    Provider,
+    #[error("the provider stopped sending")]
+    Stalled,
+    #[error("cut by policy: {0}")]
+    Cut(ReasonCode),
+    #[error("the receipt could not be recorded")]
+    NoReceipt,
+}
+
+/// What stops a call from outside: a revoked token, a closed job.
+pub(super) type Stop = Pin<Box<dyn Future<Output = ReasonCode> + Send>>;
+
+/// The body.
+pub(super) struct Relay {
+    upstream: Incoming,
+    ending: Ending,
+    stop: Stop,
+    leak: Option<LeakGuard>,
+    clock: Clock,
+    /// A stream of events: passed on at once. Otherwise the last piece waits for the receipt.
+    events: bool,
+    held: Option<Bytes>,
+    /// Bytes still to pass on, when the provider has announced their number.
+    remaining: Option<u64>,
+    /// Where the stream stood when it ended.
+    place_at_end: Place,
+    state: State,
+}
+
+enum State {
+    Passing,
+    /// The end is being recorded; then the client gets the rest, or the abort.
+    Recording(JoinHandle<Option<Envelope>>, Option<Abort>),
+    Over,
+}
+
+impl Relay {
+    pub(super) fn new(
+        upstream: Incoming,
+        ending: Ending,
+        stop: Stop,
+        key_finder: Option<Arc<memmem::Finder<'static>>>,
+        patience: Duration,
+    ) -> Self {
+        let events = ending.place().is_some();
+        let announced = hyper::body::Body::size_hint(&upstream).exact();
+        Self {
+            upstream,
+            ending,
+            stop,
+            leak: key_finder.map(LeakGuard::new),
+            clock: Clock::new(patience),
+            events,
+            held: None,
+            // A stream grows by its receipt.
+            remaining: announced.filter(|_| !events),
+            place_at_end: Place::BetweenEvents,
+            state: State::Passing,
+        }
+    }
+
+    fn end(&mut self, ended: Ended, code: Option<ReasonCode>, abort: Option<Abort>) {
+        self.place_at_end = self.ending.place().unwrap_or(self.place_at_end);
+        self.state = State::Recording(self.ending.end(ended, code), abort);
+    }
+
+    /// Passes the next piece on, or ends the call.
+    fn pass(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.ending.taken();
+        if let Poll::Ready(code) = self.stop.as_mut().poll(context) {
+            self.end(Ended::CutByPolicy, Some(code), Some(Abort::Cut(code)));
+            return Poll::Ready(None);
+        }
+        loop {
+            let frame = match hyper::body::Body::poll_frame(Pin::new(&mut self.upstream), context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending if self.clock.has_stalled(context) => {
+                    let code = Some(ReasonCode::UpstreamTimeout);
+                    self.end(Ended::UpstreamReset, code, Some(Abort::Stalled));
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            match frame {
+                None => {
+                    self.end(Ended::Complete, None, None);
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a model provider broke off within its answer");
+                    let code = Some(ReasonCode::UpstreamReset);
+                    self.end(Ended::UpstreamReset, code, Some(Abort::Provider));
+                    return Poll::Ready(None);
+                }
+                Some(Ok(frame)) => {
+                    self.clock.moved();
+                    // Trailers stay here; nobody has asked for them.
+                    let Ok(piece) = frame.into_data() else {
+                        continue;
+                    };
+                    self.ending.body(&piece);
+                    if self.leak.as_mut().is_some_and(|guard| guard.finds(&piece)) {
+                        tracing::error!("a model provider's answer held the provider's key");
+                        let code = ReasonCode::UpstreamGarbage;
+                        self.end(Ended::CutByPolicy, Some(code), Some(Abort::Cut(code)));
+                        return Poll::Ready(None);
+                    }
+                    let piece = if self.events {
+                        Some(piece)
+                    } else {
+                        self.held.replace(piece)
+                    };
+                    if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
+                        return Poll::Ready(Some(piece));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What follows once the end is recorded.
+    fn rest(
+        &mut self,
+        envelope: Option<Envelope>,
+        abort: Option<Abort>,
+    ) -> Result<Option<Bytes>, Abort> {
+        match (abort, envelope) {
+            (Some(abort), _) => Err(abort),
+            (None, None) => Err(Abort::NoReceipt),
+            (None, Some(envelope)) if self.events => Ok(Some(self.comment(&envelope))),
+            (None, Some(_)) => Ok(self.held.take()),
+        }
+    }
+
+    /// The receipt as a comment, which readers of event streams skip. An event that the provider
+    /// has left without its end stays without one.
+    fn comment(&self, envelope: &Envelope) -> Bytes {
+        let json = serde_json::to_vec(envelope).expect("an envelope is JSON");
+        let (before, after) = match self.place_at_end {
+            Place::BetweenEvents => ("", "\n\n"),
+            Place::WithinEvent => ("", "\n"),
+            Place::WithinLine => ("\n", "\n"),
+        };
+        let receipt = encode_b64u(&json);
+        Bytes::from(format!(
+            "{before}:clawgate_receipt_envelope_b64u={receipt}{after}"
+        ))
+    }
+}
+
+impl hyper::body::Body for Relay {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            let piece = match &mut this.state {
+                State::Over => return Poll::Ready(None),
+                State::Passing => ready!(this.pass(context)),
+                State::Recording(task, abort) => {
+                    // A task that panicked has recorded nothing.
+                    let envelope = ready!(Pin::new(task).poll(context)).unwrap_or(None);
+                    let abort = *abort;
+                    this.state = State::Over;
+                    match this.rest(envelope, abort) {
+                        Ok(None) => return Poll::Ready(None),
+                        Ok(piece) => piece,
+                        Err(abort) => return Poll::Ready(Some(Err(abort.into()))),
+                    }
+                }
+            };
+            if let Some(piece) = piece {
+                if let Some(remaining) = &mut this.remaining {
+                    *remaining = remaining.saturating_sub(piece.len() as u64);
+                }
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.remaining
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Notices when nothing comes for too long, or when the whole takes too long.
+struct Clock {
+    patience: Duration,
+    moved: Instant,
+    last_moment: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Clock {
+    fn new(patience: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            patience,
+            moved: now,
+            last_moment: now + LONGEST_ANSWER,
+            alarm: Box::pin(tokio::time::sleep_until(now + patience)),
+        }
+    }
+
+    fn moved(&mut self) {
+        self.moved = Instant::now();
+    }
+
+    fn has_stalled(&mut self, context: &mut Context<'_>) -> bool {
+        // The alarm is set anew only when it rings, not for each piece.
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let due = (self.moved + self.patience).min(self.last_moment);
+            if due <= Instant::now() {
+                return true;
+            }
+            self.alarm.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+/// Finds the provider's key in what the provider sends, also across pieces.
+struct LeakGuard {
+    key: Arc<memmem::Finder<'static>>,
+    /// The end of what came before, one byte shorter than the key.
+    tail: Vec<u8>,
+}
+
+impl LeakGuard {
+    fn new(key: Arc<memmem::Finder<'static>>) -> Self {
+        Self {
+            key,
+            tail: Vec::new(),
+        }
+    }
+
+    fn finds(&mut self, piece: &[u8]) -> bool {
+        let keep = self.key.needle().len().saturating_sub(1);
+        let head = &piece[..piece.len().min(keep)];
+        self.tail.extend_from_slice(head);
+        let found = self.key.find(&self.tail).is_some() || self.key.find(piece).is_some();
+        if piece.len() >= keep {
+            self.tail.clear();
+            self.tail.extend_from_slice(&piece[piece.len() - keep..]);
+        } else {
+            let surplus = self.tail.len().saturating_sub(keep);
+            self.tail.drain(..surplus);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaking_key_is_found_in_pieces_of_any_size() {
+        let finder = Arc::new(memmem::Finder::new(b"sk-0123456789abcdef").into_owned());
+        let leaking = b"data: {\"error\":\"wrong key sk-0123456789abcdef\"}";
+        let close = b"data: {\"error\":\"wrong key sk-0123456789abcdeX sk-012345678\"}";
+        for size in 1..leaking.len() {
+            let found = |text: &[u8]| {
+                let mut guard = LeakGuard::new(Arc::clone(&finder));
+                text.chunks(size).any(|piece| guard.finds(piece))
+            };
+            assert!(found(leaking), "in pieces of {size}");
+            assert!(!found(close), "in pieces of {size}");
+        }
+    }
+}

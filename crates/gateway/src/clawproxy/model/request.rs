@@ -1,0 +1,571 @@
+//! The request body: read within bounds, passed on unchanged, and looked at only where the
+//! decision needs it.
+//!
+//! Members that we judge must have one reading for everybody: no duplicates, no other spelling
+//! that a lenient reader takes for the same name, the documented type. All others pass unseen.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use policy::{ReasonCode, Refusal};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::surface::MAX_MODEL_NAME;
+
+/// How long a client may take to send its body. Our own choice.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes for one permit of the room that all bodies share.
+pub(super) const ROOM_UNIT: usize = 1024;
+
+/// A body in memory, and its share of the room for bodies, which it gives back when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) bytes: Bytes,
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// No body.
+    pub(super) const fn empty() -> Self {
+        Self {
+            bytes: Bytes::new(),
+            room: None,
+        }
+    }
+}
+
+/// Reads a body of at most `limit` bytes, while `room` lasts.
+///
+/// # Errors
+/// `BODY_TOO_LARGE`, `OVERLOADED` when other bodies take all the room, `BODY_NOT_JSON` when the
+/// client breaks off or dawdles.
+pub(super) async fn read<B>(body: B, limit: usize, room: &Arc<Semaphore>) -> Result<Held, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(too_large(limit));
+    }
+    let mut body = std::pin::pin!(body);
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut length = 0;
+    let mut held: Option<OwnedSemaphorePermit> = None;
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| {
+                Refusal::new(
+                    ReasonCode::BodyNotJson,
+                    "the connection broke within the body",
+                )
+            })?;
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            length += piece.len();
+            if length > limit {
+                return Err(too_large(limit));
+            }
+            let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more = u32::try_from(length.div_ceil(ROOM_UNIT) - have)
+                .map_err(|_| Refusal::from(ReasonCode::BodyTooLarge))?;
+            if more > 0 {
+                let permit = Arc::clone(room)
+                    .try_acquire_many_owned(more)
+                    .map_err(|_| Refusal::from(ReasonCode::Overloaded))?;
+                match &mut held {
+                    Some(held) => held.merge(permit),
+                    None => held = Some(permit),
+                }
+            }
+            pieces.push(piece);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BODY_TIMEOUT, reading)
+        .await
+        .map_err(|_| Refusal::new(ReasonCode::BodyNotJson, "the body did not arrive in time"))??;
+    let bytes = match pieces.len() {
+        1 => pieces.swap_remove(0),
+        _ => pieces.concat().into(),
+    };
+    Ok(Held { bytes, room: held })
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::new(
+        ReasonCode::BodyTooLarge,
+        format!("the body may have {limit} bytes"),
+    )
+}
+
+/// Refuses bodies that are not plain JSON text by their headers.
+///
+/// # Errors
+/// `BODY_CONTENT_TYPE`.
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let refuse = |detail: &'static str| Err(Refusal::new(ReasonCode::BodyContentType, detail));
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else {
+        return refuse("send `Content-Type: application/json`, once");
+    };
+    let essence = only
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    if !essence.trim().eq_ignore_ascii_case("application/json") {
+        return refuse("the content type must be application/json");
+    }
+    let encodings = headers.get_all(header::CONTENT_ENCODING);
+    if encodings
+        .iter()
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return refuse("compressed bodies cannot be judged: send them as they are");
+    }
+    Ok(())
+}
+
+/// What the decision needs to know of a body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Judged {
+    pub(super) model: Option<String>,
+    pub(super) stream: bool,
+    /// Most tokens that all answers together may have.
+    pub(super) output_tokens: Option<u64>,
+}
+
+/// Reads the members that are judged.
+///
+/// # Errors
+/// `BODY_NOT_JSON`, `BODY_WRONG_TYPE`, `BODY_UNKNOWN_MEMBER` for what would escape the decision.
+pub(super) fn judge(body: &[u8]) -> Result<Judged, Refusal> {
+    // The reader skips over strings that it does not need; they must be text all the same.
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Refusal::new(ReasonCode::BodyNotJson, "the body is not UTF-8"))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let members = Members::deserialize(&mut reader)
+        .and_then(|members| reader.end().map(|()| members))
+        .map_err(|error| not_json(&error))?;
+    members.judge()
+}
+
+fn not_json(error: &serde_json::Error) -> Refusal {
+    // The library's own texts can repeat values, and content stays out of records.
+    let place = format!("line {}, column {}", error.line(), error.column());
+    let detail = match error.to_string().strip_prefix(DUPLICATE) {
+        Some(_) => format!("a member that decides is there twice, at {place}"),
+        None if error.is_data() => "the body must be one JSON object".to_owned(),
+        None => format!("not JSON at {place}"),
+    };
+    Refusal::new(ReasonCode::BodyNotJson, detail)
+}
+
+/// How the reader's error for a duplicate begins.
+const DUPLICATE: &str = "duplicate member";
+
+/// The members that are judged, in the order of `Members::values`.
+const JUDGED: [&str; 9] = [
+    "model",
+    "stream",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    // What follows would escape the decision.
+    "background",
+    "models",
+    "fallbacks",
+];
+
+#[derive(Default)]
+struct Members {
+    values: [Option<Scalar>; JUDGED.len()],
+    /// A name that differs from a judged one in letter case only.
+    other_case: Option<usize>,
+}
+
+impl Members {
+    fn judge(self) -> Result<Judged, Refusal> {
+        if let Some(index) = self.other_case {
+            return Err(Refusal::new(
+                ReasonCode::BodyUnknownMember,
+                format!("write `{}` in lower case, and once", JUDGED[index]),
+            ));
+        }
+        let [
+            model,
+            stream,
+            max_tokens,
+            max_completion,
+            max_output,
+            n,
+            background,
+            models,
+            fallbacks,
+        ] = self
+            .values
+            .map(|value| value.filter(|value| *value != Scalar::Null));
+        let model = match model {
+            None => None,
+            Some(Scalar::Text(name)) if is_model_name(&name) => Some(name),
+            Some(Scalar::Text(_)) => return Err(wrong("model", "a short plain name")),
+            Some(_) => return Err(wrong("model", "a string")),
+        };
+        let stream = match stream {
+            None => false,
+            Some(Scalar::Bool(stream)) => stream,
+            Some(_) => return Err(wrong("stream", "true or false")),
+        };
+        if models.is_some() || fallbacks.is_some() {
+            return Err(Refusal::new(
+                ReasonCode::BodyUnknownMember,
+                "the provider may not choose among models: name one in `model`",
+            ));
+        }
+        match background {
+            None | Some(Scalar::Bool(false)) => {}
+            Some(_) => {
+                return Err(Refusal::new(
+                    ReasonCode::BodyUnknownMember,
+                    "a background response would be answered outside of this call",
+                ));
+            }
+        }
+        let mut output_tokens = None;
+        for (name, value) in [
+            ("max_tokens", max_tokens),
+            ("max_completion_tokens", max_completion),
+            ("max_output_tokens", max_output),
+        ] {
+            match value {
+                None => {}
+                // Providers differ in which of two members wins; the larger one is safe.
+                Some(Scalar::Count(count)) => output_tokens = output_tokens.max(Some(count)),
+                Some(_) => return Err(wrong(name, "a whole number, not negative")),
+            }
+        }
+        let answers = match n {
+            None => 1,
+            Some(Scalar::Count(count)) if count > 0 => count,
+            Some(_) => return Err(wrong("n", "a whole number, at least 1")),
+        };
+        let output_tokens = output_tokens.map(|count| count.saturating_mul(answers));
+        Ok(Judged {
+            model,
+            stream,
+            output_tokens,
+        })
+    }
+}
+
+fn wrong(member: &'static str, needed: &'static str) -> Refusal {
+    Refusal::new(
+        ReasonCode::BodyWrongType,
+        format!("`{member}` must be {needed}"),
+    )
+}
+
+fn is_model_name(name: &str) -> bool {
+    (1..=MAX_MODEL_NAME).contains(&name.len())
+        && name.chars().all(|c| !c.is_control() && !c.is_whitespace())
+}
+
+/// Position of a name among the judged ones, as a reader would find it that ignores letter case.
+/// Such readers exist (Go's, which several model servers use) and fold two more characters.
+fn judged_index(name: &str) -> Option<usize> {
+    if name.len() > 64 {
+        return None;
+    }
+    let folded: String = name
+        .chars()
+        .map(|c| match c {
+            '\u{17f}' => 's',
+            '\u{212a}' => 'k',
+            other => other.to_ascii_lowercase(),
+        })
+        .collect();
+    JUDGED.iter().position(|judged| *judged == folded)
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Members::default();
+                while let Some(Name(name)) = map.next_key()? {
+                    let Some(index) = judged_index(&name) else {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    if name != JUDGED[index] {
+                        members.other_case = Some(index);
+                    }
+                    let value = map.next_value()?;
+                    if members.values[index].replace(value).is_some() {
+                        return Err(serde::de::Error::custom(DUPLICATE));
+                    }
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A member's name, borrowed where it has no escapes.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// A judged value, or the fact that it is of no kind that could be right.
+#[derive(Debug, PartialEq, Eq)]
+enum Scalar {
+    Null,
+    Bool(bool),
+    Count(u64),
+    Text(String),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Bool(value))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Count(value))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Scalar, A::Error> {
+                while access.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Scalar, A::Error> {
+                while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_is_judged_and_nothing_else() {
+        let body = br#" {"messages":[{"model":"no","x":{"stream":1}}],"model":"gpt-5","stream":true,
+            "max_tokens":10,"max_completion_tokens":30,"n":2,"unknown":{"a":1,"a":1},"temperature":0.5} "#;
+        let judged = judge(body).unwrap();
+        assert_eq!(judged.model.as_deref(), Some("gpt-5"));
+        assert!(judged.stream);
+        assert_eq!(judged.output_tokens, Some(60));
+        assert_eq!(judge(b"{}").unwrap(), Judged::default());
+        assert_eq!(
+            judge(br#"{"stream":null,"n":null,"background":false}"#).unwrap(),
+            Judged::default()
+        );
+        assert_eq!(
+            judge(br#"{"model":"m","n":18446744073709551615,"max_tokens":9}"#)
+                .unwrap()
+                .output_tokens,
+            Some(u64::MAX)
+        );
+    }
+
+    #[test]
+    fn hostile_bodies_are_refused() {
+        use ReasonCode::{BodyNotJson, BodyUnknownMember, BodyWrongType};
+        for (body, code) in [
+            (r#"{"model":"a","model":"b"}"#, BodyNotJson),
+            (r#"{"model":"a","mod\u0065l":"b"}"#, BodyNotJson),
+            (r#"{"model":"a","Model":"b"}"#, BodyNotJson),
+            (r#"{"MODEL":"b"}"#, BodyUnknownMember),
+            (r#"{"model":"a","\u017ftream":true}"#, BodyUnknownMember),
+            (r#"{"model":"a","max_to\u212aens":5}"#, BodyUnknownMember),
+            (r#"{"stream":true,"stream":false}"#, BodyNotJson),
+            (r#"{"max_tokens":1,"max_tokens":2}"#, BodyNotJson),
+            (r#"{"model":["a"]}"#, BodyWrongType),
+            (r#"{"model":{"name":"a"}}"#, BodyWrongType),
+            (r#"{"model":7}"#, BodyWrongType),
+            (r#"{"model":""}"#, BodyWrongType),
+            (r#"{"model":"a\r\nb"}"#, BodyWrongType),
+            (r#"{"model":"a b"}"#, BodyWrongType),
+            (r#"{"stream":"true"}"#, BodyWrongType),
+            (r#"{"stream":1}"#, BodyWrongType),
+            (r#"{"max_tokens":-1}"#, BodyWrongType),
+            (r#"{"max_tokens":1.5}"#, BodyWrongType),
+            (r#"{"max_tokens":1e3}"#, BodyWrongType),
+            (r#"{"max_tokens":"10"}"#, BodyWrongType),
+            (r#"{"max_tokens":18446744073709551616}"#, BodyWrongType),
+            (r#"{"max_output_tokens":[]}"#, BodyWrongType),
+            (r#"{"n":0}"#, BodyWrongType),
+            (r#"{"models":["a","b"]}"#, BodyUnknownMember),
+            (r#"{"fallbacks":[{"model":"b"}]}"#, BodyUnknownMember),
+            (r#"{"background":true}"#, BodyUnknownMember),
+            (r#"[{"model":"a"}]"#, BodyNotJson),
+            (r#""model""#, BodyNotJson),
+            (r#"{"model":"a"}{"model":"b"}"#, BodyNotJson),
+            (r#"{"model":"a"} x"#, BodyNotJson),
+            (r#"{"model":"a","#, BodyNotJson),
+            ("{'model':'a'}", BodyNotJson),
+            ("{\"model\":\"a\", // x\n\"n\":1}", BodyNotJson),
+            ("\u{feff}{\"model\":\"a\"}", BodyNotJson),
+            ("", BodyNotJson),
+        ] {
+            assert_eq!(judge(body.as_bytes()).unwrap_err().code, code, "{body}");
+        }
+        assert_eq!(judge(b"{\"x\":\"\xff\"}").unwrap_err().code, BodyNotJson);
+        let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(MAX_MODEL_NAME + 1));
+        assert_eq!(judge(long.as_bytes()).unwrap_err().code, BodyWrongType);
+        let deep = format!("{{\"x\":{}", "[".repeat(1_000_000));
+        assert_eq!(judge(deep.as_bytes()).unwrap_err().code, BodyNotJson);
+    }
+
+    #[test]
+    fn refusals_do_not_repeat_the_body() {
+        for body in [
+            r#"{"model":["sk-secret"]}"#,
+            r#"["sk-secret"]"#,
+            r#""sk-secret""#,
+        ] {
+            let refused = judge(body.as_bytes()).unwrap_err().to_string();
+            assert!(!refused.contains("sk-secret"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn only_plain_json_is_read() {
+        let check = |fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            check_content_type(&headers).is_ok()
+        };
+        assert!(check(&[("content-type", "application/json")]));
+        assert!(check(&[(
+            "content-type",
+            "Application/JSON; charset=utf-8"
+        )]));
+        assert!(check(&[
+            ("content-type", "application/json"),
+            ("content-encoding", "identity")
+        ]));
+        for refused in [
+            &[][..],
+            &[("content-type", "text/plain")],
+            &[("content-type", "multipart/form-data; boundary=x")],
+            &[("content-type", "application/jsonp")],
+            &[
+                ("content-type", "application/json"),
+                ("content-type", "application/json"),
+            ],
+            &[
+                ("content-type", "application/json"),
+                ("content-encoding", "gzip"),
+            ],
+            &[
+                ("content-type", "application/json"),
+                ("content-encoding", "identity, br"),
+            ],
+        ] {
+            assert!(!check(refused), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_share_a_bounded_room() {
+        let room = Arc::new(Semaphore::new(3));
+        let body = |length: usize| Full::new(Bytes::from(vec![b'x'; length]));
+        assert_eq!(
+            read(body(11), 10, &room).await.unwrap_err().code,
+            ReasonCode::BodyTooLarge
+        );
+        assert_eq!(read(body(0), 10, &room).await.unwrap().bytes.len(), 0);
+        let first = read(body(2000), 4000, &room).await.unwrap();
+        assert_eq!(
+            read(body(2000), 4000, &room).await.unwrap_err().code,
+            ReasonCode::Overloaded
+        );
+        drop(first);
+        assert_eq!(
+            read(body(2000), 4000, &room).await.unwrap().bytes.len(),
+            2000
+        );
+        assert_eq!(room.available_permits(), 3);
+    }
+}

@@ -1,0 +1,379 @@
+//! Evidence of a call: the intent before it, the outcome with its receipt after it, or the
+//! refusal in its place.
+//!
+//! [`Permit`] is the proof that an intent is in the log's queue; [`intent`] is its only maker,
+//! and nothing goes upstream on an agent's behalf without one.
+
+use std::time::Instant;
+
+use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
+use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
+use proof::record::{
+    Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, Usage,
+};
+use proof::{Did, Envelope, EnvelopeType, Hash, Json};
+use store::{Appended, ObjectRow, Pending, StoreError};
+
+use super::authenticate::{Caller, unavailable};
+use super::Asked;
+use crate::app::App;
+use crate::keys::{random_bytes, random_uuid};
+
+/// On whose behalf a call is made.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// The job.
+    pub job_id: JobId,
+    /// As records name the caller.
+    pub caller: RecordedCaller,
+    /// The contract that decides.
+    pub policy_hash: Hash,
+    /// Scope hash of the token; none for the gateway's own calls.
+    pub token_scope_hash: Option<Hash>,
+}
+
+impl From<&Caller> for Principal {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            job_id: caller.token.job.id.clone(),
+            caller: caller.recorded(),
+            policy_hash: caller.contract().hash,
+            token_scope_hash: Some(caller.token.claims.token_scope_hash_b64u),
+        }
+    }
+}
+
+impl Principal {
+    /// The gateway itself, acting for a job.
+    pub fn gateway(job_id: JobId, agent_did: Did, policy_hash: Hash) -> Self {
+        let caller = RecordedCaller {
+            token_hash: "gateway".to_owned(),
+            agent_did,
+            holder: "gateway".to_owned(),
+        };
+        Self { job_id, caller, policy_hash, token_scope_hash: None }
+    }
+}
+
+/// What is about to be done.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    /// Through which lane.
+    pub lane: Lane,
+    /// Stable name of the operation.
+    pub operation: &'a str,
+    /// The run that it concerns.
+    pub run_id: Option<String>,
+    /// What the decision was made from.
+    pub input: &'a DecisionInput<'a>,
+    /// Hash of the body that goes upstream.
+    pub request_hash: Hash,
+    /// Whether it can change anything.
+    pub mutates: bool,
+    /// The client's trace id.
+    pub trace_id: Option<String>,
+}
+
+/// The proof that a call was decided and that its intent is recorded, or is being recorded for
+/// a call that cannot change anything.
+#[derive(Debug)]
+pub struct Permit {
+    principal: Principal,
+    lane: Lane,
+    operation: String,
+    intent: Stage,
+    request_hash: Hash,
+    receipt_id: String,
+    started: Instant,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Queued(Pending),
+    Durable(Appended),
+}
+
+/// Records the intent of a call that was decided.
+///
+/// A call that can change something waits until the intent is durable: after a crash the intent
+/// is there and the call is reconciled. For a read the intent is in the writer's queue, and the
+/// answer is given only once it is durable.
+///
+/// # Errors
+/// The decision's own reason when it is a denial; `STORE_UNAVAILABLE` when it cannot be
+/// recorded, and then nothing is done.
+pub async fn intent(
+    app: &App,
+    principal: Principal,
+    planned: Planned<'_>,
+    decision: Decision,
+) -> Result<Permit, Refusal> {
+    if decision.verdict == Verdict::Deny {
+        let detail = decision.reasons.join("; ");
+        return Err(Refusal::new(decision.code, detail));
+    }
+    let body = Body::Intent(Box::new(Intent {
+        caller: principal.caller.clone(),
+        lane: planned.lane,
+        operation: planned.operation.to_owned(),
+        run_id: planned.run_id,
+        input: Json::from_value(planned.input).map_err(|_| ReasonCode::Internal)?,
+        decision: Json::from_value(&decision).map_err(|_| ReasonCode::Internal)?,
+        policy_hash_b64u: principal.policy_hash,
+        request_hash_b64u: planned.request_hash,
+        trace_id: planned.trace_id,
+    }));
+    let pending = app.store.append(&principal.job_id, app.now(), body);
+    let intent = if planned.mutates {
+        Stage::Durable(pending.await.map_err(not_recorded)?)
+    } else {
+        Stage::Queued(pending)
+    };
+    Ok(Permit {
+        principal,
+        lane: planned.lane,
+        operation: planned.operation.to_owned(),
+        intent,
+        request_hash: planned.request_hash,
+        receipt_id: format!("rcpt_{}", random_uuid()),
+        started: Instant::now(),
+    })
+}
+
+/// How a call ended, for its outcome and its receipt.
+#[derive(Debug)]
+pub struct Facts {
+    /// Status that the caller saw.
+    pub status: Option<u16>,
+    /// Status of upstream.
+    pub upstream_status: Option<u16>,
+    /// Hash of upstream's body bytes.
+    pub response_hash: Hash,
+    /// Their number.
+    pub response_bytes: u64,
+    /// Milliseconds to the first of them.
+    pub first_byte_ms: Option<u64>,
+    /// How it ended.
+    pub ended: Ended,
+    /// The object that the call made or concerned.
+    pub object_id: Option<String>,
+    /// Why it was refused after all.
+    pub code: Option<ReasonCode>,
+    /// Tokens, for a model call.
+    pub usage: Option<Usage>,
+    /// Ids that the answer taught us.
+    pub learned: Vec<ObjectRow>,
+}
+
+impl Facts {
+    /// A call that the gateway answered itself, with these bytes.
+    pub fn answered(status: u16, body: &[u8]) -> Self {
+        Self {
+            status: Some(status),
+            upstream_status: None,
+            response_hash: Hash::of(body),
+            response_bytes: body.len() as u64,
+            first_byte_ms: None,
+            ended: Ended::Complete,
+            object_id: None,
+            code: None,
+            usage: None,
+            learned: Vec::new(),
+        }
+    }
+}
+
+/// What is said about a model call in its receipt.
+#[derive(Debug, Clone)]
+pub struct ModelNames {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// The model that was asked for.
+    pub model: String,
+}
+
+/// The end of a recorded call.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The receipt.
+    pub envelope: Envelope,
+    /// The outcome's place in the log.
+    pub appended: Appended,
+}
+
+impl Permit {
+    /// Id of the receipt that the call will get.
+    pub fn receipt_id(&self) -> &str {
+        &self.receipt_id
+    }
+
+    /// Milliseconds since the permit was given.
+    pub fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The job.
+    pub fn job_id(&self) -> &JobId {
+        &self.principal.job_id
+    }
+
+    /// Records how the call ended and signs its receipt; resolves when both are durable.
+    ///
+    /// # Errors
+    /// When the store cannot write: the answer must not be given out then, because nothing
+    /// would prove it.
+    pub async fn finish(
+        self,
+        app: &App,
+        facts: Facts,
+        model: Option<&ModelNames>,
+    ) -> Result<Recorded, StoreError> {
+        let latency_ms = self.elapsed_ms();
+        let intent = match self.intent {
+            Stage::Durable(appended) => appended,
+            Stage::Queued(pending) => pending.await?,
+        };
+        let event = intent.event.as_ref();
+        let binding = Binding {
+            run_id: self.principal.job_id.to_string(),
+            event_hash_b64u: event.expect("an intent is an event").event_hash_b64u,
+            nonce: format!("{}:{}", self.principal.job_id, intent.seq),
+            policy_hash: self.principal.policy_hash,
+            token_scope_hash_b64u: self.principal.token_scope_hash,
+        };
+        let now = app.now();
+        let envelope = match model {
+            Some(names) => {
+                let usage = facts.usage.unwrap_or(Usage {
+                    tokens_input: 0,
+                    tokens_output: 0,
+                    derived: true,
+                });
+                let mut ours = Json::object();
+                ours.set("ended", Json::from_value(&facts.ended).unwrap_or(Json::Null));
+                ours.set("issuer", app.keys.receipt.did().as_str());
+                ours.set("tokens_derived", usage.derived);
+                let mut metadata = Json::object();
+                metadata.set("clawgate", ours);
+                let receipt = GatewayReceipt {
+                    receipt_version: "1".to_owned(),
+                    receipt_id: self.receipt_id.clone(),
+                    gateway_id: app.config.gateway_id.clone(),
+                    provider: names.provider.clone(),
+                    model: names.model.clone(),
+                    request_hash_b64u: self.request_hash,
+                    response_hash_b64u: facts.response_hash,
+                    tokens_input: usage.tokens_input.min(10_000_000),
+                    tokens_output: usage.tokens_output.min(10_000_000),
+                    latency_ms: latency_ms.min(3_600_000),
+                    timestamp: now,
+                    binding,
+                    metadata,
+                };
+                Envelope::sign(EnvelopeType::GatewayReceipt, &receipt, &app.keys.receipt, now)
+            }
+            None => {
+                let args_salt = Hash::from_bytes(random_bytes());
+                let result_salt = Hash::from_bytes(random_bytes());
+                let success = facts.ended == Ended::Complete
+                    && facts.code.is_none()
+                    && facts.status.is_some_and(|status| status < 400 || status == 404);
+                let receipt = ToolReceipt {
+                    receipt_version: "2".to_owned(),
+                    receipt_id: self.receipt_id.clone(),
+                    tool_name: format!("terraform_cloud.{}", self.operation),
+                    tool_version: "clawgate/1".to_owned(),
+                    args_hash_b64u: receipt::salted(&args_salt, &self.request_hash),
+                    result_hash_b64u: receipt::salted(&result_salt, &facts.response_hash),
+                    hash_algorithm: "SHA-256".to_owned(),
+                    agent_did: self.principal.caller.agent_did.clone(),
+                    timestamp: now,
+                    latency_ms: latency_ms.min(3_600_000),
+                    result_status: if success {
+                        ResultStatus::Success
+                    } else {
+                        ResultStatus::Error
+                    },
+                    args_salt_b64u: args_salt,
+                    result_salt_b64u: result_salt,
+                    binding,
+                };
+                Envelope::sign(EnvelopeType::ToolReceipt, &receipt, &app.keys.receipt, now)
+            }
+        };
+        let envelope = envelope.expect("a receipt holds strings and integers only");
+        let outcome = Outcome {
+            intent_seq: intent.seq,
+            status: facts.status,
+            upstream_status: facts.upstream_status,
+            response_hash_b64u: facts.response_hash,
+            response_bytes: facts.response_bytes,
+            latency_ms,
+            first_byte_ms: facts.first_byte_ms,
+            usage: facts.usage,
+            object_id: facts.object_id,
+            ended: facts.ended,
+            code: facts.code.map(|code| code.as_str().to_owned()),
+            receipt: Some(ReceiptRef {
+                receipt_id: self.receipt_id,
+                payload_hash_b64u: envelope.payload_hash_b64u,
+            }),
+        };
+        let job_id = &self.principal.job_id;
+        let appended = app
+            .store
+            .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
+            .await?;
+        for stray in &appended.not_learned {
+            tracing::warn!(kind = stray.kind, id = stray.id, "an id is known to belong elsewhere");
+        }
+        Ok(Recorded { envelope, appended })
+    }
+
+    /// Which lane it is for.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+}
+
+/// Records a refusal in the caller's job, when the caller is known and the job is open. An
+/// unknown caller's refusal goes to the log file only: nobody may grow a job's evidence without
+/// a token of that job.
+pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
+    let Some(caller) = &asked.caller else {
+        tracing::info!(code = %refusal.code, asked = asked.name, "refused an unknown caller");
+        return;
+    };
+    if refusal.code.origin() == policy::reason::Origin::Upstream {
+        // Not a policy answer; the call itself left an intent and an outcome.
+        return;
+    }
+    let body = Body::Refusal(Box::new(proof::record::Refusal {
+        caller: caller.recorded(),
+        lane: asked.lane,
+        asked: asked.name.clone(),
+        target_hash_b64u: asked.target_hash,
+        code: refusal.code.as_str().to_owned(),
+        reasons: vec![refusal.detail.chars().take(500).collect()],
+        run_id: asked.run_id.clone(),
+        input: asked.input.clone(),
+        policy_hash_b64u: caller.contract().hash,
+    }));
+    let job_id = &caller.token.job.id;
+    tracing::info!(code = %refusal.code, asked = asked.name, job = %job_id, "refused");
+    if let Err(error) = app.store.append(job_id, app.now(), body).await {
+        // Still refused: what cannot be recorded is not done.
+        tracing::warn!(%error, job = %job_id, "a refusal could not be recorded");
+    }
+}
+
+/// A store that does not take the intent, in the words of the caller's side.
+fn not_recorded(error: StoreError) -> Refusal {
+    match error.conflict() {
+        Some(store::Conflict::JobClosed(_)) => ReasonCode::TokenJobClosed.into(),
+        _ => match error {
+            StoreError::Busy => ReasonCode::Overloaded.into(),
+            other => unavailable(other),
+        },
+    }
+}

@@ -1,0 +1,64 @@
+//! Calls that upstream need not be asked about.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use super::super::authenticate::Caller;
+use super::super::record::Facts;
+use super::super::respond::JSON_API;
+use super::Done;
+use crate::server::{Body, whole};
+
+/// Service discovery: our own addresses, relative so that they fit any name we are called by.
+/// `login.v1` is left out, so that no client asks a person for a real token.
+pub(super) fn discovery() -> Done {
+    let services = json!({
+        "state.v2": "/api/v2/",
+        "tfe.v2": "/api/v2/",
+        "tfe.v2.1": "/api/v2/",
+        "tfe.v2.2": "/api/v2/",
+    });
+    json_answer(HeaderValue::from_static("application/json"), &services)
+}
+
+/// The headers by which the CLI learns what it talks to. The version is the vendor's present
+/// one; the rate limit is what the vendor grants a user, which the CLI then keeps to.
+pub(super) fn ping() -> Done {
+    let mut response = no_content();
+    let headers = response.headers_mut();
+    headers.insert("tfp-api-version", HeaderValue::from_static("2.6"));
+    headers.insert("tfp-appname", HeaderValue::from_static("HCP Terraform"));
+    headers.insert("x-ratelimit-limit", HeaderValue::from_static("30"));
+    Done::answered(response, Facts::answered(204, b""))
+}
+
+/// Who the agent is: its job, not the account behind the gateway.
+pub(super) fn account(caller: &Caller) -> Done {
+    let job = &caller.token.job;
+    let body = json!({"data": {
+        "id": "user-clawgate",
+        "type": "users",
+        "attributes": {
+            "username": job.id,
+            "is-service-account": true,
+            "auth-method": "clawgate",
+            "v2-only": true,
+        },
+    }});
+    json_answer(JSON_API, &body)
+}
+
+/// An answer without a body.
+pub(super) fn no_content() -> Response<Body> {
+    let mut response = Response::new(whole(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+fn json_answer(media: HeaderValue, body: &serde_json::Value) -> Done {
+    let text = body.to_string();
+    let facts = Facts::answered(200, text.as_bytes());
+    let mut response = Response::new(whole(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    Done::answered(response, facts)
+}

@@ -1,0 +1,279 @@
+//! What a call is really about: the path is only where the search begins.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::Method;
+use http::request::Parts;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use policy::decide::{ConfigurationFact, TerraformInput};
+use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
+use policy::terraform::{Call, LogRange, Operation, ParsedTarget};
+use policy::{DecisionInput, ReasonCode, Refusal};
+use proof::Hash;
+
+use super::super::Asked;
+use super::super::authenticate::{Caller, unavailable};
+use super::super::objects::Purpose;
+use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
+use crate::app::App;
+
+/// Largest JSON body of a Terraform call, in bytes: a run with many variables fits.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// Reads a call of the API and finds out whose object it names.
+///
+/// # Errors
+/// Grammar of path, query or body; `UPSTREAM_…` when a fact cannot be had; `STORE_UNAVAILABLE`.
+pub async fn resolve(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: Incoming,
+    asked: &mut Asked,
+) -> Result<TerraformCall, Refusal> {
+    let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let parsed = ParsedTarget::parse(parts.method.as_str(), raw).inspect_err(|_| {
+        asked.name = class_name(parts, raw);
+    })?;
+    let target = parsed.upstream_target();
+    let call = parsed.call;
+    let operation = call.operation();
+    asked.name = operation.name().to_owned();
+    let sent = read_body(body, MAX_BODY_BYTES, ReasonCode::BodyTooLarge).await?;
+    if !sent.is_empty() && !mutates(&call) {
+        return Err(ReasonCode::BodyUnexpected.into());
+    }
+    let mut input = TerraformInput::new(operation, &[]);
+    input.scope = Cow::Owned(caller.token.scopes.clone());
+    let mut resolved = Resolved { input, run: None, body: Bytes::new(), asks: Asks::Nothing };
+    facts(app, caller, &call, &sent, &mut resolved).await?;
+    asked.run_id = resolved.input.run_id.as_deref().map(str::to_owned);
+    // A workspace by name is read by its id: what the contract pins is what is asked for.
+    let target = match (&call, resolved.input.workspace_id.as_deref()) {
+        (Call::WorkspaceByName { .. }, Some(id)) => by_id(&target, id),
+        _ => target,
+    };
+    Ok(TerraformCall {
+        name: operation.name(),
+        mutates: mutates(&call),
+        input: DecisionInput::Terraform(resolved.input),
+        work: Work::Api { call, target, asks: resolved.asks },
+        run: resolved.run,
+        body: resolved.body,
+    })
+}
+
+struct Resolved {
+    input: TerraformInput<'static>,
+    run: Option<store::RunRow>,
+    body: Bytes,
+    asks: Asks,
+}
+
+/// Collects the facts of the decision, and rebuilds the body.
+async fn facts(
+    app: &App,
+    caller: &Caller,
+    call: &Call,
+    sent: &Bytes,
+    resolved: &mut Resolved,
+) -> Result<(), Refusal> {
+    let contract = caller.contract();
+    let input = &mut resolved.input;
+    match call {
+        Call::Discovery | Call::Ping | Call::AccountDetails => {}
+        Call::EntitlementSet { organization }
+        | Call::Capacity { organization }
+        | Call::RunsQueue { organization } => {
+            input.organization = Some(Cow::Owned(organization.as_str().to_owned()));
+            input.organization_known =
+                workspaces::owns_one(app, contract, organization.as_str()).await?;
+        }
+        Call::WorkspaceByName { organization, name } => {
+            let found =
+                workspaces::by_name(app, contract, organization.as_str(), name.as_str()).await?;
+            input.organization = Some(Cow::Owned(organization.as_str().to_owned()));
+            input.workspace_id = found.map(|workspace| Cow::Owned(workspace.id.clone()));
+        }
+        Call::CreateRun => {
+            let request = RunRequest::parse(sent)?;
+            let workspace = request.workspace.as_str().to_owned();
+            let configuration = configuration(app, caller, &request, &workspace).await?;
+            input.run = Some(Cow::Owned(request.facts(configuration)));
+            resolved.body = request.upstream_body(&contract.contract).to_jcs().into();
+            resolved.asks = Asks::Run { request: Box::new(request), sent: Hash::of(sent) };
+            in_workspace(app, caller, workspace, input).await?;
+        }
+        Call::CreateConfigurationVersion { workspace } => {
+            let request = ConfigurationVersionRequest::parse(sent)?;
+            let rebuilt = request.upstream_body(&contract.contract);
+            let speculative = rebuilt
+                .at(&["data", "attributes", "speculative"])
+                .and_then(proof::Json::as_bool)
+                .unwrap_or(true);
+            resolved.body = rebuilt.to_jcs().into();
+            resolved.asks = Asks::Configuration { speculative };
+            in_workspace(app, caller, workspace.as_str().to_owned(), input).await?;
+        }
+        Call::WorkspaceById { workspace }
+        | Call::WorkspaceTagBindings { workspace }
+        | Call::CurrentStateVersion { workspace }
+        | Call::CurrentStateVersionOutputs { workspace }
+        | Call::WorkspaceRuns { workspace } => {
+            in_workspace(app, caller, workspace.as_str().to_owned(), input).await?;
+        }
+        _ => {
+            if mutates(call) {
+                let action = RunAction::parse(sent)?;
+                resolved.body = action.upstream_body().to_jcs().into();
+            }
+            own_object(app, caller, call, resolved).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A call on a workspace; its organization matters only when the contract names one.
+async fn in_workspace(
+    app: &App,
+    caller: &Caller,
+    id: String,
+    input: &mut TerraformInput<'static>,
+) -> Result<(), Refusal> {
+    let contract = caller.contract();
+    // A foreign workspace is not even looked up.
+    if contract.contract.permissions.organization.is_some() && contract.compiled.has_workspace(&id) {
+        let workspace = workspaces::workspace(app, &id).await?;
+        input.organization =
+            workspace.map(|workspace| Cow::Owned(workspace.organization.clone()));
+    }
+    input.workspace_id = Some(Cow::Owned(id));
+    Ok(())
+}
+
+/// A call on an object: its workspace and its owner are in the id index, or nowhere.
+async fn own_object(
+    app: &App,
+    caller: &Caller,
+    call: &Call,
+    resolved: &mut Resolved,
+) -> Result<(), Refusal> {
+    let object = call.object().ok_or(ReasonCode::Internal)?;
+    let row = app.store.object(kind_name(object.kind), object.id).await.map_err(unavailable)?;
+    let Some(row) = row else {
+        if call.operation() == Operation::ApplyRun {
+            resolved.input.run_id = Some(Cow::Owned(object.id.to_owned()));
+        }
+        return Ok(());
+    };
+    resolved.input.owned = row.job_id.as_ref() == Some(&caller.token.job.id);
+    let run_id = match object.kind {
+        policy::terraform::ObjectKind::Run => Some(object.id.to_owned()),
+        _ => row.run_id,
+    };
+    if let Some(run_id) = run_id {
+        if resolved.input.owned {
+            resolved.run = app.store.run(&run_id).await.map_err(unavailable)?;
+        }
+        resolved.input.run_id = Some(Cow::Owned(run_id));
+    }
+    in_workspace(app, caller, row.workspace_id, &mut resolved.input).await
+}
+
+/// What the index says about the configuration that a new run names.
+async fn configuration(
+    app: &App,
+    caller: &Caller,
+    request: &RunRequest,
+    workspace: &str,
+) -> Result<ConfigurationFact, Refusal> {
+    let Some(id) = &request.configuration_version else {
+        return Ok(ConfigurationFact::Absent);
+    };
+    let row = app.store.configuration(id.as_str()).await.map_err(unavailable)?;
+    Ok(match row {
+        None => ConfigurationFact::Unknown,
+        Some(row) if row.job_id != caller.token.job.id => ConfigurationFact::NotOwned,
+        Some(row) if row.workspace_id != workspace => ConfigurationFact::OtherWorkspace,
+        Some(row) if row.sha256.is_none() || !row.uploaded => ConfigurationFact::NotInspected,
+        Some(_) => ConfigurationFact::Inspected,
+    })
+}
+
+/// Reads a request to a capability address.
+///
+/// # Errors
+/// `CAPABILITY_…`, grammar, or a body that is too large.
+pub async fn resolve_object(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: Incoming,
+    asked: &mut Asked,
+) -> Result<TerraformCall, Refusal> {
+    let path = parts.uri.path();
+    let capability = Box::new(app.capabilities.find(path, app.now())?);
+    let (name, operation, method, run_id) = match &capability.purpose {
+        Purpose::Upload { .. } => {
+            ("upload-configuration", Operation::CreateConfigurationVersion, Method::PUT, None)
+        }
+        Purpose::PlanLog { .. } => ("read-plan-log", Operation::ReadPlan, Method::GET, None),
+        Purpose::ApplyLog { run, .. } => {
+            ("read-apply-log", Operation::ReadApply, Method::GET, Some(run.clone()))
+        }
+    };
+    asked.name = name.to_owned();
+    asked.run_id.clone_from(&run_id);
+    if parts.method != method {
+        return Err(ReasonCode::MethodNotAllowed.into());
+    }
+    let run = match &run_id {
+        Some(run_id) => app.store.run(run_id).await.map_err(unavailable)?,
+        None => None,
+    };
+    let mut input = TerraformInput::new(operation, &[]);
+    input.scope = Cow::Owned(caller.token.scopes.clone());
+    input.owned = true;
+    input.run_id = run_id.map(Cow::Owned);
+    in_workspace(app, caller, capability.workspace.clone(), &mut input).await?;
+    let upload = method == Method::PUT;
+    let (work, body) = if upload {
+        if parts.uri.query().is_some() {
+            return Err(ReasonCode::QueryUnknownKey.into());
+        }
+        let limit = app.config.limits.upload_bytes;
+        let archive = read_body(body, limit, ReasonCode::UploadTooLarge).await?;
+        (Work::Upload { path: path.to_owned(), capability, archive: archive.clone() }, archive)
+    } else {
+        let range = LogRange::parse(parts.uri.query())?;
+        (Work::Log { capability, range }, Bytes::new())
+    };
+    let input = DecisionInput::Terraform(input);
+    Ok(TerraformCall { name, input, work, run, body, mutates: upload })
+}
+
+async fn read_body(body: Incoming, limit: usize, too_large: ReasonCode) -> Result<Bytes, Refusal> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large.into()),
+        // The client broke off: nobody will read the answer, but the call must not go on.
+        Err(_) => Err(Refusal::new(ReasonCode::BodyNotJson, "the body broke off")),
+    }
+}
+
+/// The same call by id, its query kept.
+fn by_id(target: &str, id: &str) -> String {
+    let query = target.split_once('?').map_or(String::new(), |(_, query)| format!("?{query}"));
+    format!("/api/v2/workspaces/{id}{query}")
+}
+
+/// Names a refused call in records: method and the template of its route, never the raw path.
+fn class_name(parts: &Parts, raw: &str) -> String {
+    let method: String = parts.method.as_str().chars().take(12).collect();
+    match policy::terraform::template_of(parts.method.as_str(), raw) {
+        Some(template) => format!("{method} {template}"),
+        None => format!("{method} (unknown route)"),
+    }
+}

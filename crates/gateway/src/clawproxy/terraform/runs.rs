@@ -1,0 +1,261 @@
+//! Runs: made once, never applied by the agent, stopped when asked.
+
+use std::sync::Arc;
+
+use http::{Method, Response, StatusCode, header};
+use policy::decide::DecisionInput;
+use policy::{ReasonCode, Refusal};
+use proof::{Hash, Json, Numbers};
+use store::{GateState, RunRow, RunUpdate};
+
+use super::super::authenticate::{Caller, unavailable};
+use super::super::record::Facts;
+use super::super::respond::JSON_API;
+use super::{Asks, Done, TerraformCall, Work, facts_of, local, rewritten, workspaces};
+use crate::app::App;
+use crate::approvals;
+use crate::server::whole;
+use crate::upstream::{Answer, Duty, UpstreamError};
+
+/// How long the same request means the same run, in seconds. A client that lost an answer
+/// repeats it within minutes; a person who plans the same upload again makes a new upload.
+const SAME_REQUEST_SECONDS: i64 = 600;
+
+/// Stands in the place of a run's id while it is not known whether upstream made it.
+const ASKED: &str = "asked";
+
+/// Starts a run, at most once for the same request.
+///
+/// Upstream has no idempotency key. So that a repeated request is remembered before it is made,
+/// and when an earlier one has no known end, upstream is searched for its run first.
+pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
+    let failed = |refusal: Refusal| Done::refused(refusal, Facts::answered(500, b""));
+    let Work::Api { call: api, target, asks: Asks::Run { request, sent } } = &call.work else {
+        return failed(ReasonCode::Internal.into());
+    };
+    let job = &caller.token.job;
+    // Two copies of one request wait for each other.
+    let _turn = job.creating_run.lock().await;
+    let since = app.now().plus_seconds(-SAME_REQUEST_SECONDS);
+    let earlier = match app.store.run_for_request(&job.id, sent, since).await {
+        Ok(earlier) => earlier,
+        Err(error) => return failed(unavailable(error)),
+    };
+    let found = match earlier.as_deref() {
+        None => {
+            let asked = app.store.remember_run_request(&job.id, sent, ASKED, app.now()).await;
+            if let Err(error) = asked {
+                return failed(unavailable(error));
+            }
+            Ok(None)
+        }
+        Some(ASKED) => search(app, &call, request.configuration_version.as_ref()).await,
+        Some(run_id) => read(app, run_id).await.map(Some),
+    };
+    let answer = match found {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => {
+            let body = Some(call.body.clone());
+            app.upstream.call(Duty::Planner, Method::POST, target, body).await
+        }
+        Err(error) => Err(error),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Done::broken(&error),
+    };
+    let mut done = rewritten(app, caller, api, &call, &answer);
+    if let Ok(response) = &mut done.response {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    let Some(run_id) = done.facts.object_id.clone().filter(|_| done.response.is_ok()) else {
+        return done;
+    };
+    match keep(app, caller, &call, &run_id, &answer, sent).await {
+        Ok(()) => done,
+        Err(refusal) => Done::refused(refusal, done.facts),
+    }
+}
+
+/// Remembers a run before its id is given out, and has the gate watch it.
+async fn keep(
+    app: &Arc<App>,
+    caller: &Caller,
+    call: &TerraformCall,
+    run_id: &str,
+    answer: &Answer,
+    sent: &Hash,
+) -> Result<(), Refusal> {
+    let (DecisionInput::Terraform(input), Work::Api { asks: Asks::Run { request, .. }, .. }) =
+        (&call.input, &call.work)
+    else {
+        return Err(ReasonCode::Internal.into());
+    };
+    let job = &caller.token.job;
+    if app.store.run(run_id).await.map_err(unavailable)?.is_none() {
+        let cv_id = request.configuration_version.as_ref().map(|id| id.as_str().to_owned());
+        let configuration = match &cv_id {
+            Some(id) => app.store.configuration(id).await.map_err(unavailable)?,
+            None => None,
+        };
+        let organization = match input.organization.as_deref() {
+            Some(organization) => organization.to_owned(),
+            None => workspaces::workspace(app, call.workspace())
+                .await?
+                .map(|workspace| workspace.organization.clone())
+                .ok_or(ReasonCode::UpstreamNotFound)?,
+        };
+        let json = proof::json::parse(&answer.body, Numbers::Any)
+            .map_err(|_| ReasonCode::UpstreamGarbage)?;
+        let now = app.now();
+        let wished = request.wants_auto_apply() && job.contract.contract.permissions.apply.allowed;
+        let run = RunRow {
+            run_id: run_id.to_owned(),
+            job_id: job.id.clone(),
+            organization,
+            workspace_id: call.workspace().to_owned(),
+            configuration_version_id: cv_id,
+            configuration_sha256: configuration.and_then(|row| row.sha256),
+            plan_id: related(&json, "plan"),
+            apply_id: related(&json, "apply"),
+            apply_wished: wished,
+            gate: GateState::Planned,
+            plan_sha256: None,
+            plan_raw_sha256: None,
+            changes: None,
+            subject: None,
+            summary: None,
+            status: status(&json),
+            state_version_before: None,
+            state_version_after: None,
+            gate_reason: None,
+            approval_expires_at: None,
+            created_at: now,
+            updated_at: now,
+        };
+        app.store.insert_run(run).await.map_err(unavailable)?;
+    }
+    app.store.remember_run_request(&job.id, sent, run_id, app.now()).await.map_err(unavailable)?;
+    app.gate.watch(app, run_id);
+    Ok(())
+}
+
+/// The run that an earlier, unfinished request made, if it did: the one with its configuration.
+async fn search(
+    app: &App,
+    call: &TerraformCall,
+    configuration: Option<&policy::terraform::ids::ConfigurationVersionId>,
+) -> Result<Option<Answer>, UpstreamError> {
+    let Some(wanted) = configuration else { return Ok(None) };
+    let target = format!("/api/v2/workspaces/{}/runs", call.workspace());
+    let answer = app.upstream.call(Duty::Reader, Method::GET, &target, None).await?;
+    let broken = || UpstreamError::Broken("its list of runs was not understood".into());
+    if !answer.status.is_success() {
+        return Err(broken());
+    }
+    let json = proof::json::parse(&answer.body, Numbers::Any).map_err(|_| broken())?;
+    let runs = json.get("data").and_then(Json::as_array).ok_or_else(broken)?;
+    let path = ["relationships", "configuration-version", "data", "id"];
+    let found = runs.iter().find(|run| {
+        run.at(&path).and_then(Json::as_str) == Some(wanted.as_str())
+    });
+    match found.and_then(|run| run.get("id")).and_then(Json::as_str) {
+        Some(run_id) => read(app, run_id).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn read(app: &App, run_id: &str) -> Result<Answer, UpstreamError> {
+    let target = format!("/api/v2/runs/{run_id}");
+    app.upstream.call(Duty::Planner, Method::GET, &target, None).await
+}
+
+/// An agent's wish to apply. Nothing goes upstream: the gate asks a person, and applies itself.
+pub(super) async fn ask_for_apply(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
+    let facts = Facts::answered(202, b"");
+    let Some(run) = &call.run else {
+        return Done::refused(ReasonCode::ObjectUnknown.into(), facts);
+    };
+    let asked = match elevated(caller, &run.run_id) {
+        true => approvals::use_elevated(app, &caller.token, &run.run_id).await,
+        false => approvals::wish(app, run).await,
+    };
+    if let Err(refusal) = asked {
+        return Done::refused(refusal, facts);
+    }
+    let hold = caller.contract().contract.permissions.apply.on_missing_approval;
+    let waits = call_needs_approval(app, &run.run_id).await;
+    if waits && hold == policy::contract::OnMissingApproval::Reject {
+        let detail = format!(
+            "run {} is waiting at {}/trust-pulse/jobs/{} (clawgate approvals show {})",
+            run.run_id, app.operator_url, run.job_id, run.run_id
+        );
+        return Done::refused(Refusal::new(ReasonCode::ApprovalRequired, detail), facts);
+    }
+    let mut response = Response::new(whole("null"));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON_API);
+    let mut facts = Facts::answered(202, b"null");
+    facts.object_id = Some(run.run_id.clone());
+    Done::answered(response, facts)
+}
+
+fn elevated(caller: &Caller, run_id: &str) -> bool {
+    caller.token.claims.scope.iter().any(|scope| {
+        matches!(scope, proof::token::Scope::ElevatedApply(run) if run == run_id)
+    })
+}
+
+async fn call_needs_approval(app: &App, run_id: &str) -> bool {
+    let run = app.store.run(run_id).await.ok().flatten();
+    run.is_none_or(|run| {
+        !matches!(run.gate, GateState::Approved | GateState::Rechecking | GateState::Applying)
+    })
+}
+
+/// Discards or cancels a run of the job, with the executor's credential.
+pub(super) async fn stop(app: &Arc<App>, call: TerraformCall) -> Done {
+    let Work::Api { target, .. } = &call.work else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let body = Some(call.body.clone());
+    let answer = match app.upstream.call(Duty::Executor, Method::POST, target, body).await {
+        Ok(answer) => answer,
+        Err(error) => return Done::broken(&error),
+    };
+    let mut facts = facts_of(&answer);
+    facts.object_id = call.run.as_ref().map(|run| run.run_id.clone());
+    if let Err(refusal) = super::check_status(&answer) {
+        return Done::refused(refusal, facts);
+    }
+    if let Some(run) = &call.run {
+        let update = RunUpdate {
+            gate_reason: Some(format!("{} by the agent", call.name)),
+            ..RunUpdate::default()
+        };
+        let waiting = [GateState::Planned, GateState::Inspecting, GateState::AwaitingApproval];
+        let moved = app
+            .store
+            .transition(&run.run_id, &waiting, GateState::Discarded, app.now(), update)
+            .await;
+        if let Err(error) = moved {
+            return Done::refused(unavailable(error), facts);
+        }
+        app.gate.wake(&run.run_id);
+    }
+    let mut response = local::no_content();
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Done::answered(response, facts)
+}
+
+/// Id of a related object.
+pub(crate) fn related(json: &Json, name: &str) -> Option<String> {
+    json.at(&["data", "relationships", name, "data", "id"])
+        .and_then(Json::as_str)
+        .map(str::to_owned)
+}
+
+/// A run's status, as upstream calls it.
+pub(crate) fn status(json: &Json) -> String {
+    json.at(&["data", "attributes", "status"]).and_then(Json::as_str).unwrap_or("unknown").to_owned()
+}

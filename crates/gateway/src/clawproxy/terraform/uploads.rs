@@ -1,0 +1,128 @@
+//! Configuration uploads: opened by a call of the API, received at a capability address,
+//! inspected, repacked, and only then passed on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use policy::configuration::{self, Limits, UploadRefusal};
+use policy::{ReasonCode, Refusal};
+use proof::Hash;
+use store::ConfigurationRow;
+
+use super::super::authenticate::{Caller, unavailable};
+use super::super::objects::Purpose;
+use super::super::record::Facts;
+use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten};
+use crate::app::App;
+use crate::server::whole;
+use crate::upstream::Duty;
+
+/// Most findings that a refusal tells; the first one decides its code.
+const MAX_TOLD: usize = 5;
+
+/// Opens a configuration version and remembers whose it is.
+pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Done {
+    let Work::Api { call: api, target, asks: Asks::Configuration { speculative } } = &call.work
+    else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let body = Some(call.body.clone());
+    let answer = match app.upstream.call(Duty::Planner, Method::POST, target, body).await {
+        Ok(answer) => answer,
+        Err(error) => return Done::broken(&error),
+    };
+    let done = rewritten(app, caller, api, &call, &answer);
+    let Some(id) = done.facts.object_id.clone().filter(|_| done.response.is_ok()) else {
+        return done;
+    };
+    let row = ConfigurationRow {
+        cv_id: id,
+        job_id: caller.token.job.id.clone(),
+        workspace_id: call.workspace().to_owned(),
+        sha256: None,
+        uploaded: false,
+        speculative: *speculative,
+    };
+    match app.store.save_configuration(row).await {
+        Ok(()) => done,
+        Err(error) => Done::refused(unavailable(error), done.facts),
+    }
+}
+
+/// Receives an upload. The address is spent first, so that of two uploads only one is looked at;
+/// what goes up is our own archive of the files that were inspected.
+pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
+    let Work::Upload { path, capability, archive } = call.work else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let Purpose::Upload { configuration_version } = &capability.purpose else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let facts = || {
+        let mut facts = Facts::answered(200, b"");
+        facts.object_id = Some(configuration_version.clone());
+        facts
+    };
+    if let Err(refusal) = app.capabilities.spend(&path) {
+        return Done::refused(refusal, facts());
+    }
+    let (repacked, sha256) = match inspect(caller, archive).await {
+        Ok(inspected) => inspected,
+        Err(refusal) => return Done::refused(refusal, facts()),
+    };
+    let known = match app.store.configuration(configuration_version).await {
+        Ok(Some(known)) => known,
+        Ok(None) => return Done::refused(ReasonCode::ObjectUnknown.into(), facts()),
+        Err(error) => return Done::refused(unavailable(error), facts()),
+    };
+    // The digest is durable before the configuration can be planned.
+    let row = |uploaded| ConfigurationRow { sha256: Some(sha256), uploaded, ..known.clone() };
+    if let Err(error) = app.store.save_configuration(row(false)).await {
+        return Done::refused(unavailable(error), facts());
+    }
+    let limit = 1 << 20;
+    let sent = app.upstream.object(Method::PUT, &capability.upstream, Some(repacked), limit).await;
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => {
+            // Nothing arrived, or nobody knows: the client may try again with the same files.
+            app.capabilities.restore(&path, *capability);
+            return Done::broken(&error);
+        }
+    };
+    let mut facts = facts_of(&answer);
+    facts.object_id = Some(configuration_version.clone());
+    if let Err(refusal) = super::check_status(&answer) {
+        app.capabilities.restore(&path, *capability);
+        return Done::refused(refusal, facts);
+    }
+    if let Err(error) = app.store.save_configuration(row(true)).await {
+        return Done::refused(unavailable(error), facts);
+    }
+    Done::answered(Response::new(whole("")), facts)
+}
+
+/// Unpacks, judges and repacks, away from the threads that serve connections.
+async fn inspect(caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
+    let job = Arc::clone(&caller.token.job);
+    let inspected = tokio::task::spawn_blocking(move || {
+        let upload = configuration::inspect_upload(&archive, &Limits::default())
+            .map_err(|refused| Refusal::new(refused.code, told(&refused)))?;
+        let findings = configuration::judge_configuration(&job.contract.contract, &upload);
+        let Some(first) = findings.first() else {
+            return Ok((Bytes::from(upload.repacked_tar_gz), upload.sha256));
+        };
+        let told: Vec<String> = findings.iter().take(MAX_TOLD).map(told).collect();
+        Err(Refusal::new(first.code, told.join("; ")))
+    });
+    inspected.await.map_err(|_| ReasonCode::Internal)?
+}
+
+/// A finding in one line: place, rule, and the source line for whoever must correct it.
+fn told(finding: &UploadRefusal) -> String {
+    match &finding.source_line {
+        Some(line) => format!("{finding}: {}", line.trim()),
+        None => finding.to_string(),
+    }
+}

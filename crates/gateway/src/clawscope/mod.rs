@@ -1,0 +1,230 @@
+//! Scoped tokens: issued for one open job, pinned to its contract, inspected and revoked.
+//!
+//! The text of a token is given out once and kept nowhere; the store has its hash and claims.
+
+mod elevated;
+mod introspect;
+mod jwks;
+
+use policy::{ReasonCode, Refusal};
+use proof::record::JobId;
+use proof::token::{Claims, Scope, token_hash};
+use proof::{Hash, Timestamp};
+use store::{JobRow, NewToken, Revoked, Store, StoreError};
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::clawcontrols;
+use crate::config::Config;
+use crate::keys::{Keys, random_uuid};
+use crate::live::{Live, LiveContract};
+use crate::operator::audit::{Action, audited};
+
+pub use elevated::{ElevatedRequest, MAX_ELEVATED_TTL_SECONDS, issue_elevated};
+pub use introspect::{Introspection, introspect};
+pub use jwks::jwks;
+
+/// Most tokens that one job may have over its life. Each stands in the job's bundle.
+pub const MAX_TOKENS_PER_JOB: usize = 256;
+
+/// The parts of the gateway that mint tokens.
+#[derive(Clone, Copy)]
+pub struct Issuer<'a> {
+    /// Where tokens are kept by hash.
+    pub store: &'a dyn Store,
+    /// What is known without asking it.
+    pub live: &'a Live,
+    /// Signs.
+    pub keys: &'a Keys,
+    /// Names the audience and the approvers.
+    pub config: &'a Config,
+}
+
+impl<'a> Issuer<'a> {
+    /// The parts of a running gateway.
+    pub fn of(app: &'a App) -> Self {
+        Self { store: &*app.store, live: &app.live, keys: &app.keys, config: &app.config }
+    }
+}
+
+/// What is asked for; what is left out is as much as the contract allows.
+#[derive(Debug, Clone, Default)]
+pub struct TokenRequest {
+    /// Lifetime in seconds, at most the contract's.
+    pub ttl_seconds: Option<u32>,
+    /// What the token shall be good for.
+    pub scopes: Option<Vec<Scope>>,
+}
+
+/// A token that was just made.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// Its text: shown once.
+    pub text: Zeroizing<String>,
+    /// The name under which it is stored, inspected and revoked.
+    pub hash: Hash,
+    /// What it grants.
+    pub claims: Claims,
+}
+
+/// Why no token was made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The contract or the job does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ReasonCode> for IssueError {
+    fn from(code: ReasonCode) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+/// Issues a token for an open job.
+///
+/// # Errors
+/// `JOB_UNKNOWN`, `JOB_CLOSED`, `CONTRACT_WITHDRAWN`, `TOKEN_REQUEST_REFUSED`, or the store's.
+pub async fn issue(
+    issuer: Issuer<'_>,
+    operator: &str,
+    job_id: &JobId,
+    request: TokenRequest,
+    now: Timestamp,
+) -> Result<IssuedToken, IssueError> {
+    let (job, contract) = open_job(issuer, job_id).await?;
+    let terms = &contract.contract;
+    let most = terms.max_ttl_seconds;
+    let ttl = request.ttl_seconds.unwrap_or(most);
+    if ttl == 0 || ttl > most {
+        return refuse(format!("the lifetime must be 1 to {most} seconds under this contract"));
+    }
+    let allowed: Vec<Scope> = terms
+        .scopes()
+        .into_iter()
+        .map(|scope| Scope::try_from(scope.to_owned()).expect("the contract's scopes are known"))
+        .collect();
+    let mut scopes = request.scopes.unwrap_or_else(|| allowed.clone());
+    scopes.sort();
+    scopes.dedup();
+    if let Some(beyond) = scopes.iter().find(|scope| !allowed.contains(scope)) {
+        let beyond = String::from(beyond.clone());
+        return refuse(format!("the contract does not allow the scope `{beyond}`"));
+    }
+    if !scopes.contains(&Scope::ProxyCall) {
+        return refuse("without the scope `proxy:call` a token is good for nothing".to_owned());
+    }
+    mint(issuer, operator, &job, Grant { scopes, ttl, elevated: None }, now).await
+}
+
+/// An open job under a contract that holds.
+async fn open_job(
+    issuer: Issuer<'_>,
+    job_id: &JobId,
+) -> Result<(JobRow, std::sync::Arc<LiveContract>), IssueError> {
+    let job = issuer.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
+    if !job.state.is_open() {
+        return Err(ReasonCode::JobClosed.into());
+    }
+    let contract = clawcontrols::lookup(issuer.store, issuer.live, &job.policy_hash).await?;
+    let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
+    if contract.withdrawn.load(std::sync::atomic::Ordering::Acquire) {
+        return Err(ReasonCode::ContractWithdrawn.into());
+    }
+    if issuer.store.tokens(job_id).await?.len() >= MAX_TOKENS_PER_JOB {
+        return refuse(format!("the job has {MAX_TOKENS_PER_JOB} tokens already"));
+    }
+    Ok((job, contract))
+}
+
+/// What a new token grants, already judged.
+struct Grant {
+    scopes: Vec<Scope>,
+    ttl: u32,
+    elevated: Option<store::ElevatedApproval>,
+}
+
+async fn mint(
+    issuer: Issuer<'_>,
+    operator: &str,
+    job: &JobRow,
+    grant: Grant,
+    now: Timestamp,
+) -> Result<IssuedToken, IssueError> {
+    let iat = now.seconds();
+    let mut claims = Claims {
+        token_version: "1".to_owned(),
+        sub: job.agent_did.clone(),
+        aud: issuer.config.gateway_id.clone(),
+        scope: grant.scopes,
+        iat,
+        exp: iat + i64::from(grant.ttl),
+        policy_hash_b64u: job.policy_hash,
+        mission_id: job.job_id.to_string(),
+        token_scope_hash_b64u: Hash::of(b""),
+        jti: random_uuid(),
+        cnf: None,
+    };
+    claims.token_scope_hash_b64u = claims.scope_hash();
+    let text = proof::token::sign(claims.clone(), &issuer.keys.token)
+        .map(Zeroizing::new)
+        .expect("our own claims can be written");
+    let hash = token_hash(&text);
+    let scopes: Vec<String> = claims.scope.iter().cloned().map(String::from).collect();
+    let mut detail = vec![
+        ("job_id", job.job_id.to_string()),
+        ("scope", scopes.join(" ")),
+        ("expires_at", claims.expires_at().to_string()),
+    ];
+    if let Some(elevated) = &grant.elevated {
+        detail.push(("approver", elevated.approver.clone()));
+    }
+    let action =
+        Action { operator, name: "token.issue", subject: hash.to_hex(), detail, at: now };
+    let token = NewToken {
+        token_hash: hash,
+        job_id: job.job_id.clone(),
+        claims: claims.clone(),
+        issued_at: now,
+        issued_by: operator.to_owned(),
+        elevated: grant.elevated,
+    };
+    audited(issuer.store, action, issuer.store.issue(token)).await?;
+    Ok(IssuedToken { text, hash, claims })
+}
+
+/// Revokes a token: the store first, then what is known; open streams are cut. `None` when
+/// there is no such token; a second revocation returns the first one.
+///
+/// # Errors
+/// When the store does not take it. The token then counts as before.
+pub async fn revoke(
+    store: &dyn Store,
+    live: &Live,
+    operator: &str,
+    token_hash: &Hash,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<Revoked>, StoreError> {
+    if store.token(token_hash).await?.is_none() {
+        return Ok(None);
+    }
+    let action = Action {
+        operator,
+        name: "token.revoke",
+        subject: token_hash.to_hex(),
+        detail: vec![("reason", reason.to_owned())],
+        at: now,
+    };
+    let revoked = audited(store, action, store.revoke(token_hash, operator, reason, now)).await?;
+    live.revoke_token(token_hash);
+    Ok(revoked)
+}
+
+fn refuse<T>(detail: String) -> Result<T, IssueError> {
+    Err(Refusal::new(ReasonCode::TokenRequestRefused, detail).into())
+}
+

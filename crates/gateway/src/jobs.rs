@@ -1,0 +1,276 @@
+//! Jobs: opened under one contract, closed once, sealed into one bundle.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use policy::{ReasonCode, Refusal};
+use proof::record::{JobId, JobOpen};
+use proof::{Did, Hash, Timestamp};
+use store::{BundleRow, Closing, GateState, JobRow, RunRow, Store, StoreError};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::approvals;
+use crate::bundles::{self, BundleError};
+use crate::clawcontrols;
+use crate::clawscope::Issuer;
+use crate::keys::random_uuid;
+use crate::live::{LiveContract, LiveJob};
+use crate::operator::audit::{Action, audited};
+
+/// Longest name of a job, in bytes; it stands on every page about the job.
+pub const MAX_NAME_BYTES: usize = 200;
+
+/// How often a closing job is looked at while its last calls end.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How a job's contract is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContractChoice {
+    /// This version.
+    Hash(Hash),
+    /// The latest version of this name that is not withdrawn.
+    Name(String),
+}
+
+/// A job that was just opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedJob {
+    /// Its id.
+    pub job_id: JobId,
+    /// Its own key.
+    pub agent_did: Did,
+    /// The contract that holds for all of it.
+    pub policy_hash: Hash,
+    /// Time of its first record.
+    pub opened_at: Timestamp,
+}
+
+/// A job that is closed and sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedJob {
+    /// The job, with what happened in it.
+    pub job: JobRow,
+    /// How it was closed.
+    pub closing: Closing,
+    /// Its bundle.
+    pub bundle: BundleRow,
+    /// Intents of which nobody knows the outcome, by `seq`. Empty when it had been closed before.
+    pub unknown: Vec<u64>,
+}
+
+/// What becomes of a job whose apply is running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunningApply {
+    /// It stays open: what the apply does belongs into its bundle.
+    KeepsOpen,
+    /// It is closed all the same; the bundle says that the run was applying.
+    LeftBehind,
+}
+
+/// Why a job was not opened or not closed.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// It may not be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is closed, and its bundle could not be written; closing it again tries again.
+    #[error("the job is closed, but its bundle could not be sealed")]
+    Seal(#[source] BundleError),
+}
+
+impl From<ReasonCode> for JobError {
+    fn from(code: ReasonCode) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+impl From<BundleError> for JobError {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Store(error) => Self::Store(error),
+            other => Self::Seal(other),
+        }
+    }
+}
+
+/// Opens a job under a published contract. Its key is derived from its id and stored nowhere.
+///
+/// # Errors
+/// `CONTRACT_UNKNOWN`, `CONTRACT_WITHDRAWN`, `BODY_WRONG_TYPE` for a name that is too long or
+/// holds control characters, or the store's.
+pub async fn open(
+    parts: Issuer<'_>,
+    operator: &str,
+    name: &str,
+    choice: ContractChoice,
+    now: Timestamp,
+) -> Result<OpenedJob, JobError> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        let detail = format!("a job's name has 1 to {MAX_NAME_BYTES} bytes on one line");
+        return Err(Refusal::new(ReasonCode::BodyWrongType, detail).into());
+    }
+    let contract = choose(parts, choice).await?;
+    let job_id: JobId =
+        format!("job_{}", random_uuid()).parse().expect("a UUID is letters, digits and dashes");
+    let agent_did = parts.keys.job(&job_id).did();
+    let record = JobOpen {
+        agent_did: agent_did.clone(),
+        name: name.to_owned(),
+        opened_by: operator.to_owned(),
+        policy_hash_b64u: contract.hash,
+        gateway_did: parts.keys.receipt.did(),
+    };
+    let action = Action {
+        operator,
+        name: "job.open",
+        subject: job_id.to_string(),
+        detail: vec![("policy_hash_b64u", contract.hash.to_string())],
+        at: now,
+    };
+    let opening = parts.store.open_job(job_id.clone(), now, record);
+    let appended = audited(parts.store, action, opening).await?;
+    let policy_hash = contract.hash;
+    let live = LiveJob::open(job_id.clone(), agent_did.clone(), name.to_owned(), contract);
+    parts.live.keep_job(live);
+    Ok(OpenedJob { job_id, agent_did, policy_hash, opened_at: appended.at })
+}
+
+async fn choose(
+    parts: Issuer<'_>,
+    choice: ContractChoice,
+) -> Result<Arc<LiveContract>, JobError> {
+    let hash = match choice {
+        ContractChoice::Hash(hash) => hash,
+        ContractChoice::Name(name) => {
+            let versions = parts.store.versions(&name).await?;
+            if versions.is_empty() {
+                return Err(ReasonCode::ContractUnknown.into());
+            }
+            let latest = versions.iter().rev().find(|version| version.withdrawn.is_none());
+            latest.ok_or(ReasonCode::ContractWithdrawn)?.contract.policy_hash
+        }
+    };
+    let contract = clawcontrols::lookup(parts.store, parts.live, &hash).await?;
+    let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
+    if contract.withdrawn.load(Ordering::Acquire) {
+        return Err(ReasonCode::ContractWithdrawn.into());
+    }
+    Ok(contract)
+}
+
+/// Closes a job and seals its bundle. Closing it again returns the same bundle.
+///
+/// Nothing may follow the closing record, so the order is: no more calls are admitted and
+/// streams are cut; runs that still wait for somebody are discarded; calls that run get the
+/// drain time to end; what is left is closed as unknown together with the job.
+///
+/// # Errors
+/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, the store's, or
+/// [`JobError::Seal`].
+pub async fn close(
+    app: &App,
+    operator: &str,
+    job_id: &JobId,
+    reason: &str,
+    running: RunningApply,
+) -> Result<ClosedJob, JobError> {
+    let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
+    if !job.state.is_open() {
+        return finish(app, job, Vec::new()).await;
+    }
+    if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
+        return Err(busy());
+    }
+    let action = Action {
+        operator,
+        name: "job.close",
+        subject: job_id.to_string(),
+        detail: vec![("reason", reason.to_owned())],
+        at: app.now(),
+    };
+    let unknown = audited(&*app.store, action, async {
+        discard_waiting(app, operator, job_id, reason).await?;
+        let patience = Duration::from_secs(app.config.limits.drain_seconds);
+        wait_for_calls(app, job_id, patience).await?;
+        if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
+            return Err(busy());
+        }
+        let closing = app.store.close_job(job_id, operator, reason, app.now()).await?;
+        // A call that was verified a moment ago may have brought the job back among the known.
+        app.live.end_job(job_id);
+        Ok::<_, JobError>(match closing {
+            store::JobClosing::Now { cut, .. } => cut,
+            store::JobClosing::Before(_) => Vec::new(),
+        })
+    })
+    .await?;
+    let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
+    finish(app, job, unknown).await
+}
+
+/// Seals a closed job.
+async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
+    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
+    Ok(ClosedJob { job, closing, bundle, unknown })
+}
+
+fn busy() -> JobError {
+    ReasonCode::JobBusy.into()
+}
+
+/// A run of the job that is being applied, or is about to be.
+async fn applying(store: &dyn Store, job_id: &JobId) -> Result<Option<RunRow>, StoreError> {
+    let runs = store.runs(job_id).await?;
+    Ok(runs.into_iter().find(|run| {
+        matches!(run.gate, GateState::Approved | GateState::Rechecking | GateState::Applying)
+    }))
+}
+
+/// Discards the runs that nobody will decide about any more. A run that cannot be discarded
+/// does not keep the job open: nothing applies it once the job is closed.
+async fn discard_waiting(
+    app: &App,
+    operator: &str,
+    job_id: &JobId,
+    reason: &str,
+) -> Result<(), StoreError> {
+    for run in app.store.runs(job_id).await? {
+        let ended = run.gate.is_final() || run.gate == GateState::Applying;
+        if ended {
+            continue;
+        }
+        if let Err(refusal) = approvals::discard(app, &run.run_id, operator, reason).await {
+            tracing::warn!(run = run.run_id, %refusal, "a run of a closing job was not discarded");
+        }
+    }
+    Ok(())
+}
+
+/// Cuts what can be cut and waits until every intent has its outcome, or patience ends.
+async fn wait_for_calls(
+    app: &App,
+    job_id: &JobId,
+    patience: Duration,
+) -> Result<(), StoreError> {
+    let end = Instant::now() + patience;
+    loop {
+        // Again each time: a call that was verified meanwhile may have brought the job back.
+        app.live.end_job(job_id);
+        let open = app.store.job(job_id).await?.map_or(0, |job| job.counters.open_intents);
+        if open == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            tracing::warn!(job = %job_id, open, "calls are still running; closing without them");
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+

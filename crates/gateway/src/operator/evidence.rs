@@ -1,0 +1,72 @@
+//! Evidence over the operator API: sealed bundles, the log's checkpoint, the trust root.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http::{HeaderValue, header};
+use policy::ReasonCode;
+use proof::record::JobId;
+use proof::trust::TrustRoot;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use super::extract::Id;
+use super::problem::Problem;
+use crate::app::App;
+use crate::bundles::{self, BundleError, Sealing};
+
+/// How much of a bundle is in memory at a time while it is served.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The sealed file, byte for byte.
+pub(super) async fn bundle(
+    State(app): State<Arc<App>>,
+    Id(job_id): Id<JobId>,
+) -> Result<Response, Problem> {
+    let row = app.store.bundle(&job_id).await?.ok_or(ReasonCode::BundleUnknown)?;
+    let path = bundles::path(&app.config, &job_id);
+    let unusable = |source| Problem::internal(&BundleError::File { path: path.clone(), source });
+    let file = File::open(&path).await.map_err(unusable)?;
+    if file.metadata().await.map_err(unusable)?.len() != row.bytes {
+        let shortened = std::io::Error::other("the file has another length than it was sealed with");
+        return Err(unusable(shortened));
+    }
+    let name = format!("attachment; filename=\"{job_id}.json\"");
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CONTENT_LENGTH, HeaderValue::from(row.bytes)),
+        (header::CONTENT_DISPOSITION, HeaderValue::try_from(name).expect("a job id is plain")),
+        (header::ETAG, HeaderValue::try_from(format!("\"{}\"", row.sha256)).expect("base64url")),
+    ];
+    let chunks = stream::try_unfold(file, |mut file| async move {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let read = file.read(&mut chunk).await?;
+        chunk.truncate(read);
+        Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(chunk), file)))
+    });
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// What a verifier is given besides the bundle.
+pub(super) async fn trust(State(app): State<Arc<App>>) -> Json<TrustRoot> {
+    Json(bundles::trust_root(&app.config, &app.keys))
+}
+
+/// The log as it is now: a signed note.
+pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Result<String, Problem> {
+    Ok(bundles::sign_checkpoint(Sealing::of(&app)).await?.note)
+}
+
+impl From<BundleError> for Problem {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Store(error) => error.into(),
+            BundleError::NotClosed(_) => ReasonCode::BundleUnknown.into(),
+            other => Self::internal(&other),
+        }
+    }
+}

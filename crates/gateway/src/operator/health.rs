@@ -1,0 +1,26 @@
+//! Whether the gateway lives, and whether it may get work.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use policy::ReasonCode;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use crate::app::App;
+
+/// The process answers.
+pub(super) async fn alive() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Calls can be taken: the store answers, and the gateway is not about to stop.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    if app.draining.load(Ordering::Acquire) {
+        return Err(ReasonCode::ShuttingDown.into());
+    }
+    app.store.log_size().await?;
+    Ok(Json(json!({ "status": "ready" })))
+}

@@ -1,0 +1,162 @@
+//! Builds a gateway from its configuration, takes up what the last one left, and serves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::app::App;
+use crate::approvals::Gate;
+use crate::clawproxy;
+use crate::clawproxy::model::Providers;
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::server::{Body, Bound};
+use crate::upstream::{Upstream, http_client};
+use crate::{bundles, operator};
+
+/// A gateway that serves.
+pub struct Running {
+    /// What it shares.
+    pub app: Arc<App>,
+    /// How agents write its address.
+    pub agent_url: String,
+    /// How people write it.
+    pub operator_url: String,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+/// Starts a gateway; it serves when this returns.
+///
+/// The order matters: the ports are taken first, so that a second gateway on the same machine
+/// fails before it touches the store; calls that a crash interrupted are settled before the
+/// first new one is taken.
+///
+/// # Errors
+/// When the configuration, a key, a credential, the store or a port cannot be used.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    config.check()?;
+    let agents = Bound::bind(&config.agent_listener).await?;
+    let people = Bound::bind(&config.operator_listener).await?;
+    let keys = Keys::load(&config.keys_dir())
+        .context("cannot load the gateway's keys; `clawgate init` makes them")?;
+    let store_file = config.store_file();
+    let store = store::open_sqlite(&store_file)
+        .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
+    let client = http_client(&config)?;
+    let upstream = Upstream::connect(&config, client.clone())
+        .await
+        .context("cannot fetch a Terraform Cloud credential")?;
+    let models = Providers::connect(&config, client)
+        .await
+        .context("cannot fetch a model provider's key")?;
+    let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
+    let app = Arc::new(App {
+        keys,
+        store,
+        live: Default::default(),
+        upstream,
+        models,
+        capabilities: Default::default(),
+        workspaces: Default::default(),
+        gate: Gate::default(),
+        agent_url: agent_url.clone(),
+        operator_url: operator_url.clone(),
+        draining: AtomicBool::new(false),
+        config,
+    });
+    settle(&app).await?;
+    let (stop, stopping) = watch::channel(false);
+    let listeners = vec![serve_agents(agents, &app, &stopping), serve_people(people, &app, &stopping)];
+    Ok(Running { app, agent_url, operator_url, stop, listeners })
+}
+
+/// Settles what a crash interrupted. A call whose end nobody saw ends as `unknown`; runs are
+/// read again and go on from where they stand; closed jobs that were not sealed are sealed.
+async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
+    use proof::record::{Ended, Outcome};
+    loop {
+        let open = app.store.open_intents().await?;
+        if open.is_empty() {
+            break;
+        }
+        for intent in open {
+            let outcome = Outcome {
+                intent_seq: intent.seq,
+                status: None,
+                upstream_status: None,
+                response_hash_b64u: proof::Hash::of(b""),
+                response_bytes: 0,
+                latency_ms: 0,
+                first_byte_ms: None,
+                usage: None,
+                object_id: None,
+                ended: Ended::Unknown,
+                code: None,
+                receipt: None,
+            };
+            app.store
+                .append_outcome(&intent.job_id, app.now(), outcome, None, Vec::new())
+                .await?;
+            tracing::warn!(job = %intent.job_id, seq = intent.seq, "a call ended unknown");
+        }
+    }
+    bundles::resume(app).await?;
+    app.gate.resume(app).await?;
+    Ok(())
+}
+
+fn serve_agents(
+    bound: Bound,
+    app: &Arc<App>,
+    stopping: &watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let (app, stopping) = (Arc::clone(app), stopping.clone());
+    tokio::spawn(async move {
+        let limits = app.config.limits.clone();
+        let handler = move |request, peer| clawproxy::serve(Arc::clone(&app), request, peer);
+        bound.serve(&limits, stopping, handler).await;
+    })
+}
+
+fn serve_people(
+    bound: Bound,
+    app: &Arc<App>,
+    stopping: &watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    use hyper::service::Service;
+    let (app, stopping) = (Arc::clone(app), stopping.clone());
+    tokio::spawn(async move {
+        let limits = app.config.limits.clone();
+        let router = operator::router(app);
+        let service = hyper_util::service::TowerToHyperService::new(router);
+        let handler = move |mut request: http::Request<hyper::body::Incoming>, peer| {
+            request.extensions_mut().insert(axum::extract::ConnectInfo::<std::net::SocketAddr>(peer));
+            let answer = service.call(request);
+            async move {
+                let response = answer.await.unwrap_or_else(|never| match never {});
+                response.map(|body| {
+                    use http_body_util::BodyExt;
+                    Body::new(body.map_err(Into::into))
+                })
+            }
+        };
+        bound.serve(&limits, stopping, handler).await;
+    })
+}
+
+impl Running {
+    /// Stops taking calls, lets running ones finish, and returns.
+    pub async fn stop(self) {
+        self.app.draining.store(true, Ordering::Release);
+        self.stop.send_replace(true);
+        for listener in self.listeners {
+            if listener.await.is_err() {
+                tracing::error!("a listener ended by a panic");
+            }
+        }
+    }
+}

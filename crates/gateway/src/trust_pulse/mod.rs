@@ -1,0 +1,4 @@
+//! stub
+use std::sync::Arc;
+/// stub
+pub fn router() -> axum::Router<Arc<crate::app::App>> { axum::Router::new() }

@@ -1,0 +1,176 @@
+//! The log: its checkpoint, where each record stands in it, and the gateway's closing word.
+
+use proof::bundle::{CLOSE, Close};
+use proof::checkpoint::Checkpoint;
+use proof::trust::Role;
+use proof::{EnvelopeType, merkle};
+
+use crate::checks::contract::Contract;
+use crate::checks::envelope_code;
+use crate::code::Code;
+use crate::document::Document;
+use crate::report::Findings;
+use crate::threads;
+use crate::trust::Believed;
+
+/// The checkpoint is signed by the log's key for the log's name.
+pub(crate) fn check_checkpoint(
+    document: &Document,
+    believed: &Believed<'_>,
+    findings: &mut Findings,
+) -> Option<Checkpoint> {
+    let log = &believed.root.log;
+    let note = &document.bundle.log.checkpoint;
+    match Checkpoint::verify(note, &log.origin, &log.key.key()) {
+        Ok(checkpoint) => {
+            findings.note(format!("{} at size {}", checkpoint.origin, checkpoint.size));
+            Some(checkpoint)
+        }
+        Err(error) => {
+            findings.fail(
+                Code::CheckpointInvalid,
+                "/log/checkpoint",
+                error.to_string(),
+            );
+            None
+        }
+    }
+}
+
+/// One proof for each record, in order, each leading to the checkpoint's root.
+pub(crate) fn check_inclusion(
+    document: &Document,
+    checkpoint: &Checkpoint,
+    findings: &mut Findings,
+) -> Option<()> {
+    let proofs = &document.bundle.log.proofs;
+    let records = &document.bundle.records;
+    if proofs.len() != records.len() {
+        let detail = format!("{} proofs for {} records", proofs.len(), records.len());
+        findings.fail(Code::InclusionMissing, "/log/proofs", detail);
+        return None;
+    }
+    let ordered = proofs
+        .windows(2)
+        .position(|pair| pair[0].index >= pair[1].index);
+    if let Some(n) = ordered {
+        findings.fail(
+            Code::InclusionMissing,
+            format!("/log/proofs/{}/index", n + 1),
+            "not after the record before",
+        );
+    }
+    let included = threads::map(proofs, |n, proof| {
+        proof.seq == records[n].seq
+            && merkle::verify_inclusion(
+                &document.leaves[n],
+                proof.index,
+                checkpoint.size,
+                &proof.path,
+                &checkpoint.root,
+            )
+    });
+    for (n, included) in included.into_iter().enumerate() {
+        if !included {
+            findings.fail(
+                Code::InclusionInvalid,
+                format!("/records/{n}"),
+                "its path does not lead to the signed root",
+            );
+        }
+    }
+    findings.note(format!("{} records", records.len()));
+    Some(())
+}
+
+/// The closing envelope: who, what, how much.
+pub(crate) fn check_close(
+    document: &Document,
+    contract: &Contract,
+    believed: &Believed<'_>,
+    findings: &mut Findings,
+) -> Option<Close> {
+    let bundle = &document.bundle;
+    let signed = match bundle.close.verify::<Close>(EnvelopeType::JobClose) {
+        Ok(signed) => signed,
+        Err(error) => {
+            findings.fail(envelope_code(&error), "/close", error.to_string());
+            return None;
+        }
+    };
+    let close = signed.payload;
+    believed.require_key(
+        &signed.signer,
+        Role::Close,
+        close.issued_at,
+        "/close/signer_did",
+        findings,
+    );
+    findings.require(
+        close.kind == CLOSE
+            && close.gateway_did == signed.signer
+            && close.issued_at == bundle.close.issued_at,
+        Code::EnvelopeMismatch,
+        "/close",
+        "kind, signer or time are not those of the signed payload",
+    );
+    findings.require(
+        close.count == bundle.records.len() as u64,
+        Code::CountMismatch,
+        "/close/payload/count",
+        "not the number of records in the bundle",
+    );
+    findings.require(
+        close.job_id == bundle.job.job_id,
+        Code::JobMismatch,
+        "/close/payload/job_id",
+        "another job was closed",
+    );
+    findings.require(
+        close.policy_hash_b64u == contract.hash,
+        Code::PolicyHashMismatch,
+        "/close/payload/policy_hash_b64u",
+        "closed under another contract",
+    );
+    let ends = (document.leaves.first(), document.leaves.last());
+    let signed_ends = (
+        Some(&close.first_leaf_hash_b64u),
+        Some(&close.last_leaf_hash_b64u),
+    );
+    findings.require(
+        ends == signed_ends,
+        Code::CloseMismatch,
+        "/close/payload",
+        "first or last leaf is not the one in the bundle",
+    );
+    findings.require(
+        close.issued_at >= bundle.job.closed_at,
+        Code::TimeBackwards,
+        "/close/payload/issued_at",
+        "closed before the last record",
+    );
+    findings.require(
+        believed.at.is_none_or(|at| close.issued_at <= at),
+        Code::AfterTheMoment,
+        "/close/payload/issued_at",
+        "closed after the moment asked about",
+    );
+    findings.note(format!("{} records at {}", close.count, close.issued_at));
+    Some(close)
+}
+
+/// Nothing but the seals was changed since they were made.
+pub(crate) fn check_evidence(
+    document: &Document,
+    close: &Close,
+    findings: &mut Findings,
+) -> Option<()> {
+    findings.require(
+        document.evidence_hash == close.evidence_hash_b64u,
+        Code::EvidenceMismatch,
+        "/close/payload/evidence_hash_b64u",
+        "not the hash of the evidence in the bundle",
+    );
+    findings.note(document.evidence_hash.to_string());
+    Some(())
+}

@@ -1,0 +1,364 @@
+//! Receipts: signed by the gateway's receipt key, bound to one call, and saying what the
+//! records say.
+
+use std::collections::HashMap;
+
+use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted};
+use proof::record::{Ended, Intent, Lane, Outcome, Record};
+use proof::trust::Role;
+use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
+
+use crate::checks::contract::Contract;
+use crate::checks::envelope_code;
+use crate::checks::public_half::PublicReceipts;
+use crate::checks::records::Calls;
+use crate::checks::tokens::Tokens;
+use crate::code::Code;
+use crate::document::Document;
+use crate::report::Findings;
+use crate::threads;
+use crate::trust::Believed;
+
+/// What receipts are compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) contract: &'a Contract,
+    pub(crate) calls: &'a Calls,
+    pub(crate) tokens: &'a Tokens<'a>,
+    pub(crate) believed: Believed<'a>,
+}
+
+/// A verified receipt, by what an outcome names it with.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    place: String,
+    receipt_id: String,
+    payload_hash: Hash,
+    outcome_seq: u64,
+}
+
+type Finding = (Code, &'static str, String);
+
+/// Receipts of model calls, which the public half carries.
+pub(crate) fn check_model(
+    facts: Facts<'_>,
+    receipts: &PublicReceipts,
+    findings: &mut Findings,
+) -> Option<Vec<Verified>> {
+    let verified = threads::map(&receipts.0, |_, (_, envelope)| {
+        facts.model_receipt(envelope)
+    });
+    let places = receipts.0.iter().map(|(place, _)| place.clone());
+    collect(places, verified, findings)
+}
+
+/// Receipts of Terraform calls.
+pub(crate) fn check_terraform(facts: Facts<'_>, findings: &mut Findings) -> Option<Vec<Verified>> {
+    let receipts = &facts.document.bundle.terraform.receipts;
+    let verified = threads::map(receipts, |_, envelope| facts.tool_receipt(envelope));
+    let places = (0..).map(|n| format!("/terraform/receipts/{n}"));
+    collect(places, verified, findings)
+}
+
+fn collect(
+    places: impl Iterator<Item = String>,
+    results: Vec<Result<Verified, Finding>>,
+    findings: &mut Findings,
+) -> Option<Vec<Verified>> {
+    let mut verified = Vec::with_capacity(results.len());
+    for (place, result) in places.zip(results) {
+        match result {
+            Ok(receipt) => verified.push(Verified { place, ..receipt }),
+            Err((code, member, detail)) => findings.fail(code, format!("{place}{member}"), detail),
+        }
+    }
+    if findings.any_failure() {
+        return None;
+    }
+    findings.note(format!("{} receipts", verified.len()));
+    Some(verified)
+}
+
+/// The call that a receipt is about.
+struct Call<'a> {
+    intent: (&'a Record, &'a Intent),
+    outcome: (&'a Record, &'a Outcome),
+}
+
+impl<'a> Facts<'a> {
+    fn model_receipt(&self, envelope: &Envelope) -> Result<Verified, Finding> {
+        let signed = envelope
+            .verify::<GatewayReceipt>(EnvelopeType::GatewayReceipt)
+            .map_err(|error| (envelope_code(&error), "", error.to_string()))?;
+        let receipt = signed.payload;
+        self.signer(envelope, &signed.signer, receipt.timestamp)?;
+        let call = self.call(&receipt.binding, receipt.timestamp)?;
+        let (intent, outcome) = (call.intent.1, call.outcome.1);
+        let audience = self.tokens.values().next().map(|t| t.claims.aud.as_str());
+        let well_formed = receipt.receipt_version == "1"
+            && receipt.receipt_id.starts_with("rcpt_")
+            && audience.is_none_or(|audience| audience == receipt.gateway_id)
+            && intent.lane == Lane::Model
+            && !receipt.provider.is_empty()
+            && !receipt.model.is_empty();
+        ensure(well_formed, Code::ReceiptMalformed, "/payload", || {
+            "not the receipt of a model call by this gateway".to_owned()
+        })?;
+        let clawgate = receipt.metadata.get("clawgate");
+        let issuer = clawgate
+            .and_then(|c| c.get("issuer"))
+            .and_then(Json::as_str);
+        ensure(
+            issuer == Some(signed.signer.as_str()),
+            Code::EnvelopeMismatch,
+            "/payload/metadata/clawgate/issuer",
+            || "not the signer".to_owned(),
+        )?;
+        let usage = outcome.usage;
+        let same = [
+            (
+                "/payload/request_hash_b64u",
+                receipt.request_hash_b64u == intent.request_hash_b64u,
+            ),
+            (
+                "/payload/response_hash_b64u",
+                receipt.response_hash_b64u == outcome.response_hash_b64u,
+            ),
+            (
+                "/payload/tokens_input",
+                receipt.tokens_input == usage.map_or(0, |u| u.tokens_input),
+            ),
+            (
+                "/payload/tokens_output",
+                receipt.tokens_output == usage.map_or(0, |u| u.tokens_output),
+            ),
+            (
+                "/payload/latency_ms",
+                receipt.latency_ms == outcome.latency_ms,
+            ),
+        ];
+        agree(&same)?;
+        Ok(verified(receipt.receipt_id, signed.payload_hash, &call))
+    }
+
+    fn tool_receipt(&self, envelope: &Envelope) -> Result<Verified, Finding> {
+        let signed = envelope
+            .verify::<ToolReceipt>(EnvelopeType::ToolReceipt)
+            .map_err(|error| (envelope_code(&error), "", error.to_string()))?;
+        let receipt = signed.payload;
+        self.signer(envelope, &signed.signer, receipt.timestamp)?;
+        let call = self.call(&receipt.binding, receipt.timestamp)?;
+        let (intent, outcome) = (call.intent.1, call.outcome.1);
+        let well_formed = receipt.receipt_version == "2"
+            && receipt.receipt_id.starts_with("rcpt_")
+            && receipt.tool_version == "clawgate/1"
+            && receipt.hash_algorithm == "SHA-256"
+            && matches!(intent.lane, Lane::Terraform | Lane::Gateway);
+        ensure(well_formed, Code::ReceiptMalformed, "/payload", || {
+            "not the receipt of a Terraform call".to_owned()
+        })?;
+        let args = salted(&receipt.args_salt_b64u, &intent.request_hash_b64u);
+        let result = salted(&receipt.result_salt_b64u, &outcome.response_hash_b64u);
+        let succeeded = outcome
+            .upstream_status
+            .is_some_and(|status| (200..400).contains(&status) || status == 404);
+        let plainly = outcome.ended == Ended::Complete
+            && outcome.code.is_none()
+            && outcome
+                .upstream_status
+                .is_some_and(|status| (200..300).contains(&status));
+        let same = [
+            ("/payload/args_hash_b64u", receipt.args_hash_b64u == args),
+            (
+                "/payload/result_hash_b64u",
+                receipt.result_hash_b64u == result,
+            ),
+            (
+                "/payload/latency_ms",
+                receipt.latency_ms == outcome.latency_ms,
+            ),
+            (
+                "/payload/agent_did",
+                receipt.agent_did == self.document.bundle.job.agent_did,
+            ),
+            (
+                "/payload/tool_name",
+                receipt.tool_name.strip_prefix("terraform_cloud.") == Some(&intent.operation),
+            ),
+            (
+                "/payload/result_status",
+                match receipt.result_status {
+                    ResultStatus::Success => succeeded,
+                    ResultStatus::Error => !plainly,
+                },
+            ),
+        ];
+        agree(&same)?;
+        Ok(verified(receipt.receipt_id, signed.payload_hash, &call))
+    }
+
+    fn signer(
+        &self,
+        envelope: &Envelope,
+        signer: &Did,
+        signed_at: Timestamp,
+    ) -> Result<(), Finding> {
+        self.believed
+            .gateway_key(signer, Role::Receipt, signed_at)
+            .map_err(|(code, detail)| (code, "/signer_did", detail))?;
+        ensure(
+            envelope.issued_at == signed_at,
+            Code::EnvelopeMismatch,
+            "/issued_at",
+            || "not the time of the signed payload".to_owned(),
+        )
+    }
+
+    /// The call that a binding names, when everything about the binding is right.
+    fn call(&self, binding: &Binding, at: Timestamp) -> Result<Call<'a>, Finding> {
+        let wrong = |member, detail: &str| (Code::ReceiptBinding, member, detail.to_owned());
+        let job = self.document.bundle.job.job_id.as_str();
+        if binding.run_id != job {
+            return Err((
+                Code::JobMismatch,
+                "/payload/binding/run_id",
+                "a receipt of another job".to_owned(),
+            ));
+        }
+        let seq = binding
+            .nonce
+            .strip_prefix(job)
+            .and_then(|rest| rest.strip_prefix(':'))
+            .filter(|digits| !digits.starts_with('0') && !digits.starts_with('+'))
+            .and_then(|digits| digits.parse::<u64>().ok())
+            .ok_or_else(|| wrong("/payload/binding/nonce", "not the number of an intent"))?;
+        let intent = self
+            .document
+            .intent(seq)
+            .ok_or_else(|| wrong("/payload/binding/nonce", "not the number of an intent"))?;
+        let event = self.document.event(seq).map(|event| event.event_hash_b64u);
+        if event != Some(binding.event_hash_b64u) {
+            return Err(wrong(
+                "/payload/binding/event_hash_b64u",
+                "not the event of the intent",
+            ));
+        }
+        if binding.policy_hash != self.contract.hash {
+            return Err((
+                Code::PolicyHashMismatch,
+                "/payload/binding/policy_hash",
+                "not the contract of the bundle".to_owned(),
+            ));
+        }
+        let token = self.tokens.get(intent.1.caller.token_hash.as_str());
+        if binding.token_scope_hash_b64u != token.map(|t| t.claims.token_scope_hash_b64u) {
+            return Err(wrong(
+                "/payload/binding/token_scope_hash_b64u",
+                "not the scope of the caller's token",
+            ));
+        }
+        let outcome_seq = self
+            .calls
+            .get(&seq)
+            .ok_or_else(|| wrong("/payload/binding/nonce", "a call without an outcome"))?;
+        let outcome = self
+            .document
+            .record(*outcome_seq)
+            .and_then(|record| match &record.body {
+                proof::record::Body::Outcome(outcome) => Some((record, &**outcome)),
+                _ => None,
+            })
+            .ok_or_else(|| wrong("/payload/binding/nonce", "a call without an outcome"))?;
+        if !(intent.0.at <= at && at <= outcome.0.at) {
+            return Err((
+                Code::TimeBackwards,
+                "/payload/timestamp",
+                "not between the intent and the outcome".to_owned(),
+            ));
+        }
+        Ok(Call { intent, outcome })
+    }
+}
+
+fn verified(receipt_id: String, payload_hash: Hash, call: &Call<'_>) -> Verified {
+    Verified {
+        place: String::new(),
+        receipt_id,
+        payload_hash,
+        outcome_seq: call.outcome.0.seq,
+    }
+}
+
+fn ensure(
+    holds: bool,
+    code: Code,
+    member: &'static str,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Finding> {
+    if holds {
+        Ok(())
+    } else {
+        Err((code, member, detail()))
+    }
+}
+
+fn agree(members: &[(&'static str, bool)]) -> Result<(), Finding> {
+    match members.iter().find(|(_, same)| !same) {
+        Some((member, _)) => Err((
+            Code::ReceiptContent,
+            member,
+            "not what the records say about the call".to_owned(),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Each outcome names a receipt that is there; each receipt is named by its own outcome, once.
+pub(crate) fn check_references(
+    document: &Document,
+    receipts: &[Verified],
+    findings: &mut Findings,
+) -> Option<()> {
+    let mut unnamed: HashMap<&str, &Verified> = HashMap::new();
+    for receipt in receipts {
+        if unnamed.insert(&receipt.receipt_id, receipt).is_some() {
+            findings.fail(
+                Code::ReceiptStray,
+                &receipt.place,
+                "a second one of this id",
+            );
+        }
+    }
+    for (place, record, outcome) in document.outcomes() {
+        let Some(named) = &outcome.receipt else {
+            if outcome.ended != Ended::Unknown {
+                findings.fail(Code::ReceiptMissing, place, "an outcome without a receipt");
+            }
+            continue;
+        };
+        let place = format!("{place}/receipt");
+        match unnamed.remove(named.receipt_id.as_str()) {
+            None => findings.fail(
+                Code::ReceiptMissing,
+                place,
+                format!("{} is not in the bundle, or named twice", named.receipt_id),
+            ),
+            Some(receipt) => findings.require(
+                receipt.payload_hash == named.payload_hash_b64u
+                    && receipt.outcome_seq == record.seq,
+                Code::ReceiptContent,
+                &place,
+                "not the receipt of this call",
+            ),
+        }
+    }
+    let mut stray: Vec<&Verified> = unnamed.into_values().collect();
+    stray.sort_by(|a, b| a.place.cmp(&b.place));
+    for receipt in stray {
+        let detail = format!("no outcome names {}", receipt.receipt_id);
+        findings.fail(Code::ReceiptStray, &receipt.place, detail);
+    }
+    findings.note(format!("{} receipts", receipts.len()));
+    Some(())
+}

@@ -1,0 +1,101 @@
+//! The records themselves: their numbering, their frame, their times, and which belong together.
+
+use std::collections::HashMap;
+
+use proof::record::{Body, Ended, Lane};
+
+use crate::code::Code;
+use crate::document::Document;
+use crate::report::Findings;
+
+/// Numbers without gaps, one open, one close, time that does not run backwards.
+pub(crate) fn check_sequence(document: &Document, findings: &mut Findings) -> Option<()> {
+    let records = &document.bundle.records;
+    let count = records.len() as u64;
+    let mut latest = None;
+    for ((place, record), expected) in document.placed().zip(1u64..) {
+        if record.seq != expected {
+            let detail = format!("number {} where {expected} must be", record.seq);
+            findings.fail(Code::SequenceGap, format!("{place}/seq"), detail);
+        }
+        if latest.is_some_and(|before| record.at < before) {
+            findings.fail(
+                Code::TimeBackwards,
+                format!("{place}/at"),
+                "earlier than the record before",
+            );
+        }
+        latest = Some(record.at);
+        let stands_right = match &record.body {
+            Body::JobOpen(_) => expected == 1,
+            Body::JobClose(_) => expected == count,
+            _ => expected != 1 && expected != count,
+        };
+        findings.require(
+            stands_right,
+            Code::RecordOrder,
+            &place,
+            "job-open is the first and job-close the last record, and only they",
+        );
+        if let Body::JobClose(close) = &record.body {
+            findings.require(
+                close.count == count,
+                Code::CountMismatch,
+                &format!("{place}/count"),
+                "not the number of records in the bundle",
+            );
+        }
+    }
+    let job = &document.bundle.job;
+    if let (Some(first), Some(last)) = (records.first(), records.last()) {
+        findings.require(
+            job.opened_at == first.at && job.closed_at == last.at,
+            Code::JobMismatch,
+            "/job",
+            "the job's times are not those of its first and last record",
+        );
+    }
+    findings.note(format!("{count} records"));
+    Some(())
+}
+
+/// Outcome number by intent number.
+pub(crate) type Calls = HashMap<u64, u64>;
+
+/// One outcome for each intent, after it; and callers that can be.
+pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Option<Calls> {
+    let mut calls = Calls::new();
+    for (place, record, outcome) in document.outcomes() {
+        let intent = document.intent(outcome.intent_seq);
+        if intent.is_none_or(|(intent, _)| intent.seq >= record.seq) {
+            findings.fail(
+                Code::OutcomeWithoutIntent,
+                format!("{place}/intent_seq"),
+                format!("record {} is no earlier intent", outcome.intent_seq),
+            );
+            continue;
+        }
+        if let Some(other) = calls.insert(outcome.intent_seq, record.seq) {
+            let detail = format!("intent {} ended in record {other}", outcome.intent_seq);
+            findings.fail(Code::OutcomeTwice, &place, detail);
+        }
+        if outcome.ended == Ended::Unknown {
+            let detail = format!("what became of intent {}", outcome.intent_seq);
+            findings.not_proven(Code::OutcomeUnknown, &place, detail);
+        }
+    }
+    for (place, record, intent) in document.intents() {
+        if !calls.contains_key(&record.seq) {
+            let detail = format!("{} has no outcome", intent.operation);
+            findings.fail(Code::IntentWithoutOutcome, &place, detail);
+        }
+        findings.require(
+            (intent.lane == Lane::Gateway) == (intent.caller.token_hash == "gateway"),
+            Code::CallerUnknown,
+            &format!("{place}/caller"),
+            "the gateway calls in its own lane, agents in the others",
+        );
+    }
+    findings.note(format!("{} calls", calls.len()));
+    Some(calls)
+}

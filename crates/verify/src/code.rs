@@ -1,0 +1,224 @@
+//! Why a check came out as it did: one table of stable codes, from which the report, the
+//! command line and the documentation are made.
+//!
+//! To add a code: add its line to the table. Nothing else lists them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! codes {
+    ($($variant:ident $text:literal $title:literal $explanation:literal)*) => {
+        /// A stable reason code of the verifier.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable text, `SCREAMING_SNAKE_CASE`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// A few words for people.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What it means and what to do about it.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => $explanation,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    Ok "OK" "The check passed"
+        "Everything that the check looks at is as it must be."
+    NotRun "NOT_RUN" "The check could not run"
+        "An earlier check failed, and this one would have had to build on it. It counts as not proven, never as passed. Look at the first failure."
+    MoreFindings "MORE_FINDINGS" "There is more of the same"
+        "The check found more than a report shows. The first findings are listed above this line."
+
+    TrustRootUnreadable "TRUST_ROOT_UNREADABLE" "The trust root cannot be read"
+        "The trust root is not a document of the kind clawgate.trust/1 in strict JSON. Without it nothing can be believed. Get trust.json from the operator by another way than the bundle itself."
+    FileTooLarge "FILE_TOO_LARGE" "The file is larger than the verifier reads"
+        "The bundle exceeds the limits in bytes or in entries that the verifier sets itself, so that a hostile file cannot exhaust the machine."
+    FileNotJson "FILE_NOT_JSON" "The file is not strict JSON"
+        "Duplicate members, trailing data, fractions, integers beyond 2^53-1, nesting deeper than 64 levels and malformed text are refused, because two readers could understand them differently."
+    FileShape "FILE_SHAPE" "The file is not a proof bundle"
+        "A member is missing, unknown or of the wrong type. Bundles of another version need another version of the verifier."
+
+    SignatureInvalid "SIGNATURE_INVALID" "A signature does not verify"
+        "The payload was changed after it was signed, or it was signed by another key than the envelope names."
+    EnvelopeMismatch "ENVELOPE_MISMATCH" "An envelope contradicts its payload"
+        "Type, version, signer or time stand outside the signature; they differ from what the signed payload says, so somebody changed them."
+    KeyUnknown "KEY_UNKNOWN" "The trust root does not know the key for this role"
+        "The signature is arithmetically right, but the trust root does not list the key for what it signed here. Anybody can make keys."
+    KeyNotValidThen "KEY_NOT_VALID_THEN" "The key was not valid at that time"
+        "The trust root knows the key, but it was not yet valid, had expired or was revoked at the moment of the signature, or at the moment given by --at."
+
+    AuthorUnknown "AUTHOR_UNKNOWN" "The contract is not by a trusted author"
+        "The contract's signer is not among the authors of the trust root."
+    ContractInvalid "CONTRACT_INVALID" "The contract does not load"
+        "The signed contract has a member that is missing, unknown or out of range. A gateway would not have published it."
+    PolicyHashMismatch "POLICY_HASH_MISMATCH" "Another contract is named here"
+        "Contract, tokens, records, receipts, approvals and the closing word must all name the hash of the one contract in the bundle."
+    JobMismatch "JOB_MISMATCH" "Another job is named here"
+        "A record, token, receipt or approval belongs to another job, or the description of the job contradicts its first record."
+
+    SequenceGap "SEQUENCE_GAP" "The numbering of the records has a gap"
+        "Records count 1, 2, 3 without gaps. A gap or a repetition means that a record was left out, added or moved."
+    RecordOrder "RECORD_ORDER" "A record stands where it cannot stand"
+        "A job begins with exactly one job-open record and ends with exactly one job-close record."
+    CountMismatch "COUNT_MISMATCH" "The number of records is not the one that was closed"
+        "The closing record and the closing envelope state how many records the job has. Another number means that records were dropped or added."
+    TimeBackwards "TIME_BACKWARDS" "Time runs backwards"
+        "A later entry carries an earlier time, or a time stands outside the span of what it belongs to."
+
+    OutcomeWithoutIntent "OUTCOME_WITHOUT_INTENT" "An outcome without an intent"
+        "Every call is recorded before it is made. An outcome that answers no earlier intent means that the intent was left out."
+    IntentWithoutOutcome "INTENT_WITHOUT_OUTCOME" "An intent without an outcome"
+        "A closed job has an outcome for every intent, if only one that says that it is unknown."
+    OutcomeTwice "OUTCOME_TWICE" "Two outcomes for one call"
+        "A call ends once."
+    OutcomeUnknown "OUTCOME_UNKNOWN" "Nobody knows how a call ended"
+        "The gateway stopped between the call and its answer and said so. What the call did is not proven by this bundle; look at the run in Terraform Cloud."
+    CallerUnknown "CALLER_UNKNOWN" "A call by somebody who is not in the bundle"
+        "The caller of a record is no token of the job, not the job's agent, or claims to be the gateway in a lane that is not the gateway's own."
+
+    TokenScopeHash "TOKEN_SCOPE_HASH" "A token's scope hash does not fit its claims"
+        "The hash over what a token grants was not computed from these claims."
+    TokenLifetime "TOKEN_LIFETIME" "A token lives longer than the contract allows"
+        "The time between a token's issue and its end is not positive, or exceeds cst_constraints.max_ttl_seconds of the contract."
+    TokenDuplicate "TOKEN_DUPLICATE" "A token is listed twice"
+        "Each token of the job is listed once, by its own hash and its own id."
+    TokenMisused "TOKEN_MISUSED" "A token was used where it did not count"
+        "A call was made with a token before it was minted, after it ended or was revoked, or by another holder than the one it was bound to."
+    RevocationMismatch "REVOCATION_MISMATCH" "Revocations and tokens do not agree"
+        "A token that is marked as revoked needs a revocation record of the job, and the reverse."
+
+    CheckpointInvalid "CHECKPOINT_INVALID" "The checkpoint is not the log's"
+        "The checkpoint is malformed, names another log than the trust root does, or is not signed by the log's key."
+    InclusionMissing "INCLUSION_MISSING" "Records and inclusion proofs do not match"
+        "There is exactly one inclusion proof for each record, in the same order, each at a later place in the log than the one before."
+    InclusionInvalid "INCLUSION_INVALID" "A record is not in the log"
+        "The record, hashed along its path, does not lead to the root that the checkpoint signs. The record or its proof was changed."
+    CloseMismatch "CLOSE_MISMATCH" "The closing word does not fit the records"
+        "The closing envelope names the job, the contract, its signer and the first and last leaf; one of them is not what the bundle holds."
+    EvidenceMismatch "EVIDENCE_MISMATCH" "The evidence was changed after it was sealed"
+        "The hash over everything but the two seals is not the one that the seals carry."
+    PublicHalfMismatch "PUBLIC_HALF_MISMATCH" "The public half does not fit the records"
+        "The public half is signed by the job's own key, carries the job's event chain exactly as the records make it, and ties itself to the rest of the bundle."
+
+    ReceiptMalformed "RECEIPT_MALFORMED" "A receipt is malformed"
+        "A member of the receipt is missing, unknown or has a value that it cannot have."
+    ReceiptBinding "RECEIPT_BINDING" "A receipt is bound to another call"
+        "A receipt names the job, the event of its intent, the contract and the token's scope. One of them is not that of a call of this job."
+    ReceiptContent "RECEIPT_CONTENT" "A receipt contradicts the records"
+        "The hashes, times or counts that were signed in the receipt are not those of the intent and the outcome that it is about."
+    ReceiptMissing "RECEIPT_MISSING" "A call has no receipt"
+        "Every outcome that is known names its receipt, and the bundle holds it."
+    ReceiptStray "RECEIPT_STRAY" "A receipt that no outcome names"
+        "Each receipt is named by exactly one outcome, with the hash of its payload."
+
+    ApprovalMismatch "APPROVAL_MISMATCH" "An approval is not for what the run is"
+        "The signed statement names organization, workspace, run, configuration, plan, contract, job and number of changes. One of them differs from the run in the bundle, so the approval is for something else."
+    ApproverUnknown "APPROVER_UNKNOWN" "The approver is not enrolled"
+        "The statement is not signed by the key that the trust root lists for this approver."
+    ApproverNotAllowed "APPROVER_NOT_ALLOWED" "The approver is not allowed by the contract"
+        "The contract's permissions.apply.approvers does not list the approver."
+    ApprovalExpired "APPROVAL_EXPIRED" "An approval had expired, or lasted too long"
+        "The approval was used after its end, or its end is later than the contract's approval_ttl_seconds after it was recorded."
+    ApprovalReused "APPROVAL_REUSED" "An approval was used twice"
+        "Each statement has its own nonce, and an approval serves one apply."
+    ApprovalUnrecorded "APPROVAL_UNRECORDED" "Approvals and their records do not match"
+        "Each signed statement has exactly one approval record that names its hash, and each approval record its statement."
+    ApplyNotAllowed "APPLY_NOT_ALLOWED" "The contract does not allow applies"
+        "A run was applied although permissions.apply.allowed is not true."
+    ApplyNotApproved "APPLY_NOT_APPROVED" "An apply without enough approvals before it"
+        "Before the gateway applies, as many distinct approvers as the contract asks for must have approved exactly this plan, and their approvals must stand earlier in the records."
+    ApplyAfterDenial "APPLY_AFTER_DENIAL" "An apply although an approver had denied it"
+        "A denial ends a run; it cannot be applied afterwards."
+    ApplyUnrecorded "APPLY_UNRECORDED" "A run was applied, but no record says that the gateway did it"
+        "The run's status or its new state version says that it was applied. Somebody did that past the gateway, or the record was left out."
+
+    RunMismatch "RUN_MISMATCH" "Runs and records do not agree"
+        "Each run is listed once and named by a record, and each run that a call concerns is listed."
+    WorkspaceOutside "WORKSPACE_OUTSIDE" "A run outside the contract's workspaces"
+        "The run's workspace is not among permissions.workspaces of the contract."
+
+    DecisionMismatch "DECISION_MISMATCH" "A decision is not what the contract says"
+        "Deciding the recorded input again under the contract gives another verdict or another reason code than the record has."
+    DecisionNotAllowed "DECISION_NOT_ALLOWED" "A call was made that its own decision did not allow"
+        "An intent needs the verdict allow; the gateway's own apply may also have approve. A refusal needs deny or approve."
+    DecisionUnreadable "DECISION_UNREADABLE" "A recorded decision cannot be made again"
+        "This version of the verifier cannot read the recorded input, so it cannot say whether the decision was right."
+
+    AfterTheMoment "AFTER_THE_MOMENT" "The bundle is younger than the moment asked about"
+        "With --at, everything in the bundle must have happened by that moment."
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that is no code of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown code `{0}`")]
+pub struct UnknownCode(pub String);
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.as_str() == text)
+            .ok_or_else(|| UnknownCode(text.chars().take(64).collect()))
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_reads_back_and_speaks_in_sentences() {
+        let mut texts = std::collections::BTreeSet::new();
+        for code in Code::ALL.iter().copied() {
+            assert!(texts.insert(code.as_str()), "{code} twice");
+            assert_eq!(code.as_str().parse(), Ok(code));
+            assert!(code.explanation().ends_with('.') && !code.title().ends_with('.'));
+            assert_eq!(
+                code.as_str().replace('_', ""),
+                format!("{code:?}").to_ascii_uppercase(),
+                "the name of the variant is the name of the code"
+            );
+        }
+        assert!("NO_SUCH_CODE".parse::<Code>().is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! The file, read once: typed members beside the hashes of the text as it was received.
+//!
+//! Hashes are taken over what stands in the file, not over what our types make of it, so that
+//! two spellings of one value cannot pass for each other.
+
+use std::collections::HashMap;
+
+use proof::bundle::{BUNDLE, Bundle, Run};
+use proof::envelope::Envelope;
+use proof::json::{self, Numbers};
+use proof::record::{Body, Event, EventChain, Intent, Outcome, Record};
+use proof::{Hash, Json, merkle};
+
+use crate::code::Code;
+use crate::report::Findings;
+use crate::threads;
+
+/// Largest bundle that is read, in bytes: some 60,000 calls.
+pub const MAX_BUNDLE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Most elements in each list of a bundle.
+pub const MAX_ENTRIES: usize = 200_000;
+
+/// A bundle, read but not verified.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// Its members.
+    pub(crate) bundle: Bundle,
+    /// Hash over everything but the seals, as it stands in the file.
+    pub(crate) evidence_hash: Hash,
+    /// Leaf hash of each record, as it stands in the file.
+    pub(crate) leaves: Vec<Hash>,
+    /// The event chain that the records make.
+    pub(crate) events: Vec<Event>,
+    /// Index in `events` by the index of the record.
+    event_of_record: HashMap<usize, usize>,
+    /// Index of each run by its id.
+    run_by_id: HashMap<String, usize>,
+}
+
+impl Document {
+    /// Reads the file; what is wrong is a finding.
+    pub(crate) fn read(bytes: &[u8], findings: &mut Findings) -> Option<Self> {
+        if bytes.len() > MAX_BUNDLE_BYTES {
+            let detail = format!("more than {MAX_BUNDLE_BYTES} bytes");
+            findings.fail(Code::FileTooLarge, "", detail);
+            return None;
+        }
+        let mut json = match json::parse(bytes, Numbers::Integers) {
+            Ok(json) => json,
+            Err(error) => {
+                findings.fail(Code::FileNotJson, "", error.to_string());
+                return None;
+            }
+        };
+        if let Some(place) = oversized(&json) {
+            findings.fail(
+                Code::FileTooLarge,
+                place,
+                format!("more than {MAX_ENTRIES} entries"),
+            );
+            return None;
+        }
+        let bundle: Bundle = match serde_json::from_slice(bytes) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                findings.fail(Code::FileShape, misfit(&json), error.to_string());
+                return None;
+            }
+        };
+        findings.require(
+            bundle.bundle == BUNDLE,
+            Code::FileShape,
+            "/bundle",
+            "a bundle of another version",
+        );
+        let one_half = match (json.get("proof_bundle"), json.get("proof_bundles")) {
+            (Some(Json::Object(_)), None) => true,
+            (None, Some(Json::Array(halves))) => halves.len() > 1,
+            _ => false,
+        };
+        findings.require(
+            one_half,
+            Code::FileShape,
+            "/proof_bundle",
+            "either one proof_bundle or several proof_bundles are needed",
+        );
+        findings.require(
+            !bundle.records.is_empty(),
+            Code::FileShape,
+            "/records",
+            "there are no records",
+        );
+        if findings.any_failure() {
+            return None;
+        }
+        for name in ["proof_bundle", "proof_bundles", "close"] {
+            json.remove(name);
+        }
+        let written = json.get("records").and_then(Json::as_array)?;
+        let hashes = threads::map(written, |_, record| {
+            let text = record.to_jcs();
+            (merkle::leaf_hash(&text), Hash::of(&text))
+        });
+        let mut chain = EventChain::default();
+        let mut events = Vec::new();
+        let mut event_of_record = HashMap::new();
+        for (index, record) in bundle.records.iter().enumerate() {
+            if let Some(event) = chain.extend_hashed(record, hashes[index].1) {
+                event_of_record.insert(index, events.len());
+                events.push(event);
+            }
+        }
+        findings.note(format!("{} bytes", bytes.len()));
+        Some(Self {
+            evidence_hash: Hash::of(&json.to_jcs()),
+            leaves: hashes.into_iter().map(|(leaf, _)| leaf).collect(),
+            events,
+            event_of_record,
+            run_by_id: bundle
+                .terraform
+                .runs
+                .iter()
+                .enumerate()
+                .map(|(index, run)| (run.run_id.clone(), index))
+                .collect(),
+            bundle,
+        })
+    }
+
+    /// The envelopes of the public half, with their places.
+    pub(crate) fn public_halves(&self) -> Vec<(String, &Envelope)> {
+        match &self.bundle.proof_bundle {
+            Some(half) => vec![("/proof_bundle".to_owned(), half)],
+            None => self
+                .bundle
+                .proof_bundles
+                .iter()
+                .enumerate()
+                .map(|(n, half)| (format!("/proof_bundles/{n}"), half))
+                .collect(),
+        }
+    }
+
+    /// The record with this number, if it stands where its number says.
+    pub(crate) fn record(&self, seq: u64) -> Option<&Record> {
+        let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.bundle
+            .records
+            .get(index)
+            .filter(|record| record.seq == seq)
+    }
+
+    /// The intent with this number.
+    pub(crate) fn intent(&self, seq: u64) -> Option<(&Record, &Intent)> {
+        match self.record(seq) {
+            Some(
+                record @ Record {
+                    body: Body::Intent(intent),
+                    ..
+                },
+            ) => Some((record, intent)),
+            _ => None,
+        }
+    }
+
+    /// The event that the record with this number makes.
+    pub(crate) fn event(&self, seq: u64) -> Option<&Event> {
+        let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+        Some(&self.events[*self.event_of_record.get(&index)?])
+    }
+
+    /// The run with this id.
+    pub(crate) fn run(&self, run_id: &str) -> Option<&Run> {
+        let index = self.run_by_id.get(run_id)?;
+        self.bundle.terraform.runs.get(*index)
+    }
+
+    /// All intents with their places.
+    pub(crate) fn intents(&self) -> impl Iterator<Item = (String, &Record, &Intent)> {
+        self.placed()
+            .filter_map(|(place, record)| match &record.body {
+                Body::Intent(intent) => Some((place, record, &**intent)),
+                _ => None,
+            })
+    }
+
+    /// All outcomes with their places.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (String, &Record, &Outcome)> {
+        self.placed()
+            .filter_map(|(place, record)| match &record.body {
+                Body::Outcome(outcome) => Some((place, record, &**outcome)),
+                _ => None,
+            })
+    }
+
+    /// All records with their places.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (String, &Record)> {
+        self.bundle
+            .records
+            .iter()
+            .enumerate()
+            .map(|(index, record)| (format!("/records/{index}"), record))
+    }
+}
+
+/// The first list that has too many entries.
+fn oversized(json: &Json) -> Option<&'static str> {
+    let lists: [(&'static str, &[&str]); 7] = [
+        ("/records", &["records"]),
+        ("/tokens", &["tokens"]),
+        ("/approvals", &["approvals"]),
+        ("/proof_bundles", &["proof_bundles"]),
+        ("/terraform/runs", &["terraform", "runs"]),
+        ("/terraform/receipts", &["terraform", "receipts"]),
+        ("/log/proofs", &["log", "proofs"]),
+    ];
+    lists.into_iter().find_map(|(place, path)| {
+        let entries = json.at(path)?.as_array()?;
+        (entries.len() > MAX_ENTRIES).then_some(place)
+    })
+}
+
+/// Where a file that is no bundle differs from one: the innermost place that can be named.
+fn misfit(json: &Json) -> String {
+    use proof::bundle::{Inclusion, Job, Token};
+    fn fits<T: serde::de::DeserializeOwned>(json: &Json) -> bool {
+        json.to_typed::<T>().is_ok()
+    }
+    type Fits = fn(&Json) -> bool;
+    let lists: [(&[&str], Fits); 7] = [
+        (&["records"], fits::<Record>),
+        (&["tokens"], fits::<Token>),
+        (&["approvals"], fits::<Envelope>),
+        (&["proof_bundles"], fits::<Envelope>),
+        (&["terraform", "runs"], fits::<Run>),
+        (&["terraform", "receipts"], fits::<Envelope>),
+        (&["log", "proofs"], fits::<Inclusion>),
+    ];
+    let singles: [(&str, Fits); 4] = [
+        ("job", fits::<Job>),
+        ("wpc", fits::<Envelope>),
+        ("close", fits::<Envelope>),
+        ("proof_bundle", fits::<Envelope>),
+    ];
+    for (name, fits) in singles {
+        if json.get(name).is_some_and(|value| !fits(value)) {
+            return format!("/{name}");
+        }
+    }
+    for (path, fits) in lists {
+        let entries = json.at(path).and_then(Json::as_array).unwrap_or_default();
+        if let Some(index) = entries.iter().position(|entry| !fits(entry)) {
+            return format!("/{}/{index}", path.join("/"));
+        }
+    }
+    String::new()
+}
