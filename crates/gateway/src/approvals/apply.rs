@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::{related, status};
 use crate::clawproxy::terraform::workspaces;
+use crate::upstream::Duty;
 
 /// How often an apply is looked at.
 const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
@@ -174,7 +175,7 @@ async fn current_state_version(
     workspace_id: &str,
 ) -> Result<Option<(String, Option<String>)>, Refusal> {
     let target = format!("/api/v2/workspaces/{workspace_id}/current-state-version");
-    match ours::read(app, &target).await {
+    match ours::read_with(app, Duty::Executor, &target).await {
         Ok(json) => {
             let id = json.at(&["data", "id"]).and_then(Json::as_str).map(str::to_owned);
             Ok(id.map(|id| (id, related(&json, "run"))))

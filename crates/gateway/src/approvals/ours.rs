@@ -40,7 +40,13 @@ pub(super) async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
 
 /// Reads a JSON document with the reader's credential.
 pub(super) async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
-    let answer = app.upstream.call(Duty::Reader, Method::GET, target, None).await;
+    read_with(app, Duty::Reader, target).await
+}
+
+/// Reads a JSON document. What stands in a state version is told only to who may apply, which a
+/// reader of plans and settings need not be.
+pub(super) async fn read_with(app: &App, duty: Duty, target: &str) -> Result<Json, Refusal> {
+    let answer = app.upstream.call(duty, Method::GET, target, None).await;
     let answer = answer.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     if answer.status == http::StatusCode::NOT_FOUND {
         return Err(ReasonCode::UpstreamNotFound.into());
