@@ -10,6 +10,7 @@
 mod apply;
 mod client;
 mod evidence;
+mod forbidden;
 mod plan;
 mod terraform;
 mod world;

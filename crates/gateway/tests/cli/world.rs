@@ -15,7 +15,7 @@ use proof::record::JobId;
 use proof::{Envelope, EnvelopeType};
 use serde_json::{Value, json};
 use sim::{Engine, ModelProvider, Request, TerraformCloud, TerraformCloudConfig};
-use store::{GateState, RunRow};
+use store::{GateState, RunRow, RunUpdate};
 use tempfile::TempDir;
 
 use crate::client::{Answer, Caller};
@@ -246,6 +246,14 @@ impl World {
         let run = self.any_run_at(GateState::AwaitingApproval).await.run_id;
         self.approve(&run).await;
         run
+    }
+
+    /// Time passes until a question's end; the gate looks again.
+    pub(crate) async fn lapse(&self, run_id: &str) {
+        let at = now();
+        let update = RunUpdate { approval_expires_at: Some(at), ..RunUpdate::default() };
+        self.app().store.update_run(run_id, at, update).await.unwrap();
+        self.app().gate.wake(run_id);
     }
 
     /// What reached upstream by method and end of the path.

@@ -135,7 +135,7 @@ pub async fn forward(
 ) -> Response<Body> {
     let done = match &call.work {
         Work::Upload { .. } => uploads::receive(app, caller, call).await,
-        Work::Log { .. } => logs::read(app, call).await,
+        Work::Log { .. } => logs::read(app, caller, call).await,
         Work::Api { call: api, .. } => match api {
             Call::Discovery => local::discovery(),
             Call::Ping => local::ping(),

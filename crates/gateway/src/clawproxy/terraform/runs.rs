@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode, header};
+use policy::contract::OnMissingApproval;
 use policy::decide::DecisionInput;
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
@@ -183,14 +184,10 @@ pub(super) async fn ask_for_apply(app: &Arc<App>, caller: &Caller, call: Terrafo
     if let Err(refusal) = asked {
         return Done::refused(refusal, facts);
     }
-    let hold = caller.contract().contract.permissions.apply.on_missing_approval;
-    let waits = call_needs_approval(app, &run.run_id).await;
-    if waits && hold == policy::contract::OnMissingApproval::Reject {
-        let detail = format!(
-            "run {} is waiting at {}/trust-pulse/jobs/{} (clawgate approvals show {})",
-            run.run_id, app.operator_url, run.job_id, run.run_id
-        );
-        return Done::refused(Refusal::new(ReasonCode::ApprovalRequired, detail), facts);
+    if call_needs_approval(app, &run.run_id).await
+        && let Some(refusal) = rejected(app, caller, run)
+    {
+        return Done::refused(refusal, facts);
     }
     let mut response = Response::new(whole("null"));
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -198,6 +195,18 @@ pub(super) async fn ask_for_apply(app: &Arc<App>, caller: &Caller, call: Terrafo
     let mut facts = Facts::answered(202, b"null");
     facts.object_id = Some(run.run_id.clone());
     Done::answered(response, facts)
+}
+
+/// Where somebody can approve, for a contract that does not let agents wait for it.
+pub(super) fn rejected(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
+    let hold = caller.contract().contract.permissions.apply.on_missing_approval;
+    (hold == OnMissingApproval::Reject).then(|| {
+        let detail = format!(
+            "run {} is waiting at {}/trust-pulse/jobs/{} (clawgate approvals show {})",
+            run.run_id, app.operator_url, run.job_id, run.run_id
+        );
+        Refusal::new(ReasonCode::ApprovalRequired, detail)
+    })
 }
 
 fn elevated(caller: &Caller, run_id: &str) -> bool {
