@@ -25,6 +25,8 @@ pub mod clawcontrols;
 pub mod clawproxy;
 pub mod clawscope;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod jobs;
 pub mod keys;
 pub mod live;

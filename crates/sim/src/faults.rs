@@ -3,10 +3,11 @@
 use std::sync::Mutex;
 
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -63,6 +64,8 @@ pub enum FaultAction {
     Hold,
     /// It does its work; its answer waits until the fault is released.
     HoldAnswer,
+    /// It does its work; half of its answer comes, the rest waits until the fault is released.
+    HoldMidway,
 }
 
 /// Names a fault that was set, so that what it holds can be released.
@@ -95,6 +98,36 @@ impl Hit {
     pub(crate) async fn released(&mut self) {
         // An error means that the fault is gone, and what it held goes on.
         let _ = self.gate.wait_for(|released| *released).await;
+    }
+
+    /// Gives what is answered in place of the work, or `None` when the work is to be done; `failure`
+    /// makes an answer with a status.
+    pub(crate) async fn before(
+        &mut self,
+        failure: impl FnOnce(u16) -> Response,
+    ) -> Option<Response> {
+        match self.action {
+            FaultAction::Status(status) => Some(failure(status)),
+            FaultAction::Garbage => Some(garbage()),
+            FaultAction::Hold => {
+                self.released().await;
+                None
+            }
+            FaultAction::CloseMidway | FaultAction::HoldAnswer | FaultAction::HoldMidway => None,
+        }
+    }
+
+    /// Does to the answer what the fault says.
+    pub(crate) async fn after(mut self, response: Response) -> Response {
+        match self.action {
+            FaultAction::CloseMidway => halved(response, Rest::Lost).await,
+            FaultAction::HoldMidway => halved(response, Rest::Held(self)).await,
+            FaultAction::HoldAnswer => {
+                self.released().await;
+                response
+            }
+            FaultAction::Status(_) | FaultAction::Garbage | FaultAction::Hold => response,
+        }
     }
 }
 
@@ -157,33 +190,60 @@ impl Faults {
 }
 
 /// An answer that claims success and is no JSON.
-pub(crate) fn garbage() -> Response {
+fn garbage() -> Response {
     let mut response = Response::new(Body::from("<html>\u{0}not what you asked for"));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    let kind = HeaderValue::from_static("text/html");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
-/// Replaces the answer's body by its first half, after which the connection breaks.
-pub(crate) async fn cut(response: Response) -> Response {
+/// What becomes of the second half of an answer.
+enum Rest {
+    Lost,
+    Held(Hit),
+}
+
+/// Splits the answer's body in the middle. A length that was promised stays promised.
+async fn halved(response: Response, rest: Rest) -> Response {
     let (mut parts, body) = response.into_parts();
+    let has_length = body.size_hint().exact().is_some();
     let whole = body
         .collect()
         .await
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
-    let promised = whole.len().max(2);
-    let half = whole.slice(..whole.len() / 2);
-    let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "cut by a fault");
-    let chunks = stream::iter([Ok::<Bytes, std::io::Error>(half), Err(broken)]);
-    parts
-        .headers
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(promised));
-    if parts.status == StatusCode::NO_CONTENT {
+    let (first, second) = (
+        whole.slice(..whole.len() / 2),
+        whole.slice(whole.len() / 2..),
+    );
+    if has_length {
+        // Even an empty answer must have something to lose.
+        let promised = if matches!(rest, Rest::Lost) {
+            whole.len().max(2)
+        } else {
+            whole.len()
+        };
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(promised));
+    }
+    if parts.status == StatusCode::NO_CONTENT && matches!(rest, Rest::Lost) {
         parts.status = StatusCode::OK;
     }
-    Response::from_parts(parts, Body::from_stream(chunks))
+    let begun = stream::once(async { Ok::<Bytes, std::io::Error>(first) });
+    let ended = stream::once(async move {
+        match rest {
+            Rest::Lost => Err(std::io::Error::new(
+                std::io::ErrorKind::ConnectionReset,
+                "cut by a fault",
+            )),
+            Rest::Held(mut hit) => {
+                hit.released().await;
+                Ok(second)
+            }
+        }
+    });
+    Response::from_parts(parts, Body::from_stream(begun.chain(ended)))
 }
 
 #[cfg(test)]

@@ -113,6 +113,9 @@ pub enum Conflict {
     /// The run that is named does not exist.
     #[error("no run `{0}`")]
     NoSuchRun(String),
+    /// The run was approved as it is; what it is may not change under the approval.
+    #[error("run `{0}` was approved as it is")]
+    SubjectApproved(String),
     /// The configuration version has another owner, workspace or digest.
     #[error("configuration version `{0}` is another one")]
     ConfigurationDiffers(String),

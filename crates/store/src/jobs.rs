@@ -132,7 +132,7 @@ pub enum JobClosing {
     /// The job is closed by this call.
     Now {
         /// The closing record.
-        appended: Appended,
+        appended: Box<Appended>,
         /// Intents that had no outcome and were closed as `unknown`, by `seq`.
         cut: Vec<u64>,
     },

@@ -5,7 +5,7 @@
 //! is revoked by nobody) cannot be built from them either.
 //!
 //! # What every engine keeps
-//! The contract suite in `tests/contract.rs` runs against `Arc<dyn Store>`; an engine is one
+//! The contract suite in `tests/contract` runs against `Arc<dyn Store>`; an engine is one
 //! that passes it.
 //! - **Answered means durable.** A write's future resolves after the commit that holds it. When
 //!   that commit fails, every write in it fails with [`StoreError::Unavailable`] and none counts.
@@ -52,7 +52,7 @@ pub use objects::{ObjectRow, Objects};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
-pub use sqlite::{open_sqlite, open_sqlite_in_memory};
+pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };

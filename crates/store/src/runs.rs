@@ -218,6 +218,11 @@ pub trait Runs {
     async fn active_runs(&self) -> Result<Vec<RunRow>, StoreError>;
 
     /// Changes members of a run, never its gate; `None` when there is no such run.
+    ///
+    /// # Errors
+    /// [`Conflict::SubjectApproved`](crate::Conflict::SubjectApproved) for another subject than
+    /// the one that was approved. While approvers are still asked the subject may change: what
+    /// they said about the former one does not count for the new one.
     async fn update_run(
         &self,
         run_id: &str,
@@ -228,6 +233,10 @@ pub trait Runs {
     /// Moves the gate from one of the states `from` to `to` and changes members with it, if it
     /// still stands there; `None` when it does not, or when there is no such run. A final state
     /// is never left, whatever `from` says.
+    ///
+    /// # Errors
+    /// [`Conflict::SubjectApproved`](crate::Conflict::SubjectApproved) for another subject on the
+    /// way from the question to the apply.
     async fn transition(
         &self,
         run_id: &str,

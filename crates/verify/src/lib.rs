@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+pub mod clawsig;
 pub mod code;
 mod document;
 pub mod report;

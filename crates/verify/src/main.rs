@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clawverify::report::Name;
-use clawverify::{Check, Code, MAX_BUNDLE_BYTES, Options, Report, Status, Verdict, trust};
+use clawverify::{Check, Code, MAX_BUNDLE_BYTES, Options, Report, Status, Verdict, clawsig, trust};
 use proof::Timestamp;
 
 const EXAMPLES: &str = "\
@@ -52,6 +52,9 @@ struct Verify {
     /// Which verdicts to give.
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
+    /// With the profile clawsig: the run manifest that the bundle refers to.
+    #[arg(long, value_name = "FILE")]
+    urm: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -65,6 +68,9 @@ enum Profile {
     /// Everything that a Clawgate bundle must be.
     #[default]
     Clawgate,
+    /// What the public clawsig verifier says about a proof bundle; the trust file may also be a
+    /// configuration of that verifier.
+    Clawsig,
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,18 +99,54 @@ fn run(arguments: &Verify) -> Result<ExitCode, String> {
         return Err("a bundle and --trust are needed; see --help".to_owned());
     };
     let trust = read(trust, trust::MAX_TRUST_BYTES)?;
+    if arguments.profile == Profile::Clawsig {
+        return run_clawsig(arguments, bundle, &trust);
+    }
+    if arguments.urm.is_some() {
+        return Err("--urm goes with --profile clawsig".to_owned());
+    }
     // A trust root that is none is a mistake in the call, not a word about the bundle.
     trust::read(&trust).map_err(|error| error.to_string())?;
     let bundle = read(bundle, MAX_BUNDLE_BYTES)?;
-    let report = match arguments.profile {
-        Profile::Clawgate => clawverify::verify(&bundle, &trust, &Options { at: arguments.at }),
-    };
-    print(&report, arguments).map_err(|error| format!("cannot print the report: {error}"))?;
+    let report = clawverify::verify(&bundle, &trust, &Options { at: arguments.at });
+    print(&report, arguments).map_err(cannot_print)?;
     Ok(ExitCode::from(match report.verdict {
         Verdict::Valid => 0,
         Verdict::Invalid => 1,
         Verdict::NotProven => 3,
     }))
+}
+
+fn run_clawsig(arguments: &Verify, bundle: &Path, trust: &[u8]) -> Result<ExitCode, String> {
+    let mut options = clawsig::Options::from_trust(trust).map_err(|error| error.to_string())?;
+    options.at = arguments.at;
+    if let Some(urm) = &arguments.urm {
+        options.urm = Some(read(urm, MAX_BUNDLE_BYTES)?);
+    }
+    let report = clawsig::verify(&read(bundle, MAX_BUNDLE_BYTES)?, &options);
+    let (word, color, exit) = match report.verdict {
+        clawsig::Verdict::Pass => ("PASS", AnsiColor::Green, 0),
+        clawsig::Verdict::Fail => ("FAIL", AnsiColor::Red, 1),
+        clawsig::Verdict::Unsupported => ("NOT PROVEN", AnsiColor::Yellow, 3),
+    };
+    let mut out = anstream::stdout().lock();
+    let printed = if arguments.quiet {
+        Ok(())
+    } else if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        let style = color.on_default().bold();
+        let (code, place, detail) = (&report.reason_code, &report.place, &report.detail);
+        writeln!(out, "{style}{word}{style:#}  {code}  {place}  {detail}")
+    };
+    printed.map_err(cannot_print)?;
+    Ok(ExitCode::from(exit))
+}
+
+fn cannot_print(error: std::io::Error) -> String {
+    format!("cannot print the report: {error}")
 }
 
 /// Reads a file, but never much more than the verifier takes: one byte more tells it that the
@@ -200,6 +242,6 @@ fn explain(code: Option<&str>) -> Result<ExitCode, String> {
             )
         }
     };
-    printed.map_err(|error| format!("cannot print: {error}"))?;
+    printed.map_err(cannot_print)?;
     Ok(ExitCode::SUCCESS)
 }

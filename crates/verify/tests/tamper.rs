@@ -1,5 +1,7 @@
 //! Whatever is changed in a sealed file, it is not valid any more.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 use clawverify::testing::{Story, bytes, seal};
 use clawverify::{Options, Report, Verdict, verify};
 use proof::trust::TrustRoot;

@@ -168,13 +168,7 @@ impl Engine {
     /// Says in a few words which engine this is.
     pub fn describe(&self) -> String {
         match self {
-            Self::Real {
-                binary,
-                name,
-                version,
-            } => {
-                format!("{name} {version} ({})", binary.display())
-            }
+            Self::Real { name, version, .. } => format!("{name} {version}"),
             Self::Recorded => {
                 format!(
                     "plans recorded from terraform {}",

@@ -1,11 +1,17 @@
 //! Plans recorded from the real CLI, for machines that have none.
 //!
 //! The recordings are made by `cargo run -p clawgate-sim --example record` and fit the example
-//! configuration only: the seeded state, the change from one instance to two, and its undoing by
-//! `destroy`. Whatever is uploaded, one of these is played; the log says so.
+//! configuration only, with one instance or with two. Whatever is uploaded, one of these is played;
+//! the log says that it is a recording.
+
+use std::io::Read as _;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use serde_json::Value;
+use tar::Archive;
+
+use crate::example::example_change;
 
 use super::{Applied, EngineError, Log, PlanOrder, Planned, SavedPlan, count};
 
@@ -13,6 +19,9 @@ use super::{Applied, EngineError, Log, PlanOrder, Planned, SavedPlan, count};
 pub(super) const TERRAFORM_VERSION: &str = "1.11.4";
 /// What stands in the recordings in place of the workspace's secret.
 const RECORDED_SECRET: &str = "recorded-database-password";
+
+/// The most bytes of an upload that are looked at, unpacked.
+const LARGEST_READ: u64 = 16 << 20;
 
 const NOTE: &str = "This is a recording: neither terraform nor tofu is on the PATH.\n";
 
@@ -44,14 +53,17 @@ macro_rules! scene {
     };
 }
 
-const CREATE: Scene = scene!("create");
-const CHANGE: Scene = scene!("change");
-const NO_CHANGES: Scene = scene!("no-changes");
-const DESTROY: Scene = scene!("destroy");
+const CREATE_1: Scene = scene!("create-1");
+const KEEP_1: Scene = scene!("keep-1");
+const GROW: Scene = scene!("grow");
+const KEEP_2: Scene = scene!("keep-2");
+const SHRINK: Scene = scene!("shrink");
+const DESTROY_1: Scene = scene!("destroy-1");
+const DESTROY_2: Scene = scene!("destroy-2");
 
 /// The state of the example's workspace before anything happens, with `secret` in it.
 pub(crate) fn seeded_state(secret: &str) -> Bytes {
-    Bytes::from(CREATE.state_after.replace(RECORDED_SECRET, secret))
+    Bytes::from(CREATE_1.state_after.replace(RECORDED_SECRET, secret))
 }
 
 /// A recording being played for one run.
@@ -69,14 +81,22 @@ pub(super) fn plan(order: &PlanOrder, log: &Log) -> Result<Planned, EngineError>
             "there is no recording of a refresh-only, targeted or replacing plan",
         ));
     }
-    let scene = match (order.destroy, instances(order.state.as_deref())) {
-        (false, 0) => CREATE,
-        (false, 1) => CHANGE,
-        (false, _) => NO_CHANGES,
-        (true, 2) => DESTROY,
-        (true, _) => {
+    let wanted = if order.destroy {
+        0
+    } else {
+        wanted_instances(&order.configuration)
+    };
+    let scene = match (instances(order.state.as_deref()), wanted) {
+        (0, 1) => CREATE_1,
+        (1, 1) => KEEP_1,
+        (1, 2) => GROW,
+        (2, 2) => KEEP_2,
+        (2, 1) => SHRINK,
+        (1, 0) => DESTROY_1,
+        (2, 0) => DESTROY_2,
+        _ => {
             return Err(EngineError::NotRecorded(
-                "there is only a recording of destroying the example with two instances",
+                "there is no recording of this change; begin with one instance",
             ));
         }
     };
@@ -120,6 +140,20 @@ impl Play {
             state,
         }
     }
+}
+
+/// Looks whether an upload is the example as it stands, with one instance; anything else counts as
+/// the changed example.
+fn wanted_instances(upload: &[u8]) -> usize {
+    let mut archive = Archive::new(GzDecoder::new(upload).take(LARGEST_READ));
+    let unchanged = archive.entries().is_ok_and(|entries| {
+        // An entry that cannot be read ends the look: `flatten` would go on for ever.
+        entries.map_while(Result::ok).any(|mut entry| {
+            let mut text = String::new();
+            entry.read_to_string(&mut text).is_ok() && text.contains(example_change().from)
+        })
+    });
+    if unchanged { 1 } else { 2 }
 }
 
 /// Counts the instances of the example's application in a state.

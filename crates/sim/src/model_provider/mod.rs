@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use crate::faults::{Fault, FaultAction, FaultId, Faults, cut, garbage};
+use crate::faults::{Fault, FaultId, Faults};
 use crate::ids;
 use crate::listener::{Bound, Listener};
 use crate::request_log::{Request, RequestLog};
@@ -198,19 +198,15 @@ async fn guard(
         .log
         .append(parts.method.as_str(), &parts.uri, name, &body);
 
+    let failure = |status| {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        protocol.error(status, "api_error", "Failed on request.")
+    };
     let mut hit = provider.faults.hit(parts.method.as_str(), parts.uri.path());
-    match hit.as_mut().map(|hit| hit.action.clone()) {
-        Some(FaultAction::Status(status)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return protocol.error(status, "api_error", "Failed on request.");
-        }
-        Some(FaultAction::Garbage) => return garbage(),
-        Some(FaultAction::Hold) => {
-            if let Some(hit) = &mut hit {
-                hit.released().await;
-            }
-        }
-        Some(FaultAction::CloseMidway | FaultAction::HoldAnswer) | None => {}
+    if let Some(hit) = &mut hit
+        && let Some(instead) = hit.before(failure).await
+    {
+        return instead;
     }
     if !known {
         let (kind, message) = match protocol {
@@ -223,12 +219,8 @@ async fn guard(
         .run(HttpRequest::from_parts(parts, Body::from(body)))
         .await;
     match hit {
-        Some(hit) if hit.action == FaultAction::CloseMidway => cut(response).await,
-        Some(mut hit) if hit.action == FaultAction::HoldAnswer => {
-            hit.released().await;
-            response
-        }
-        _ => response,
+        Some(hit) => hit.after(response).await,
+        None => response,
     }
 }
 

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use super::cloud::Cloud;
 use super::config::{Credential, Rights};
 use super::jsonapi::{ApiError, empty};
-use crate::faults::{FaultAction, cut, garbage};
 
 /// The largest body that a stand-in takes.
 pub(crate) const LARGEST_BODY: usize = 64 << 20;
@@ -99,15 +98,10 @@ async fn guard(cloud: &Cloud, request: Request, next: Next, needs_token: bool) -
         .append(parts.method.as_str(), &parts.uri, name, &body);
 
     let mut hit = cloud.faults.hit(parts.method.as_str(), parts.uri.path());
-    match hit.as_mut().map(|hit| hit.action.clone()) {
-        Some(FaultAction::Status(status)) => return failure(status),
-        Some(FaultAction::Garbage) => return garbage(),
-        Some(FaultAction::Hold) => {
-            if let Some(hit) = &mut hit {
-                hit.released().await;
-            }
-        }
-        Some(FaultAction::CloseMidway | FaultAction::HoldAnswer) | None => {}
+    if let Some(hit) = &mut hit
+        && let Some(instead) = hit.before(failure).await
+    {
+        return instead;
     }
 
     let response = match credential {
@@ -119,12 +113,8 @@ async fn guard(cloud: &Cloud, request: Request, next: Next, needs_token: bool) -
         _ => next.run(Request::from_parts(parts, Body::from(body))).await,
     };
     match hit {
-        Some(hit) if hit.action == FaultAction::CloseMidway => cut(response).await,
-        Some(mut hit) if hit.action == FaultAction::HoldAnswer => {
-            hit.released().await;
-            response
-        }
-        _ => response,
+        Some(hit) => hit.after(response).await,
+        None => response,
     }
 }
 

@@ -289,7 +289,7 @@ async fn plan(cloud: Arc<Cloud>, id: String) {
 async fn engine_fault(cloud: &Cloud, what: &str) -> Option<EngineError> {
     let mut hit = cloud.faults.hit("ENGINE", what)?;
     match hit.action {
-        FaultAction::Hold | FaultAction::HoldAnswer => {
+        FaultAction::Hold | FaultAction::HoldAnswer | FaultAction::HoldMidway => {
             hit.released().await;
             None
         }

@@ -113,6 +113,20 @@ impl Api {
             .unwrap()
     }
 
+    /// Posts and gives the answer's body as it comes.
+    pub(crate) async fn open(&self, path: &str, body: &Value) -> hyper::body::Incoming {
+        let mut request = http::Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{path}", self.base));
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        self.client.request(request).await.unwrap().into_body()
+    }
+
     /// Fetches what a redirect leads to, without the token.
     pub(crate) async fn follow(&self, answer: &Answer) -> Answer {
         let location = answer.headers["location"].to_str().unwrap();

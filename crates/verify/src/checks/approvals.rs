@@ -369,22 +369,22 @@ fn check_approved(
                 && Some(statement.plan_sha256_b64u) == run.plan_sha256_b64u
         })
         .collect();
-    let in_time = for_this_plan
-        .iter()
-        .filter(|statement| record.at < statement.expires_at);
-    let people: HashSet<&str> = in_time.clone().map(|s| s.approver.as_str()).collect();
-    let keys: HashSet<&str> = in_time.map(|s| s.approver_did.as_str()).collect();
-    let needed = contract.apply().min_approvals.max(1) as usize;
-    let enough = |count: usize| count >= needed;
-    if enough(people.len().min(keys.len())) {
-        return;
-    }
-    let everybody: HashSet<&str> = for_this_plan.iter().map(|s| s.approver.as_str()).collect();
-    let code = if enough(everybody.len()) {
-        Code::ApprovalExpired
-    } else {
-        Code::ApplyNotApproved
+    // Distinct people with distinct keys: one key under two names is one approval.
+    let distinct = |counts: &dyn Fn(&Statement) -> bool| {
+        let counted = for_this_plan.iter().filter(|s| counts(s));
+        let keys: HashSet<&str> = counted.clone().map(|s| s.approver_did.as_str()).collect();
+        let people: HashSet<&str> = counted.map(|s| s.approver.as_str()).collect();
+        people.len().min(keys.len())
     };
-    let detail = format!("{} of {needed} approvals for this plan", people.len());
-    findings.fail(code, place, detail);
+    let in_time = distinct(&|statement| record.at < statement.expires_at);
+    let needed = contract.apply().min_approvals.max(1) as usize;
+    if in_time < needed {
+        let code = if distinct(&|_| true) < needed {
+            Code::ApplyNotApproved
+        } else {
+            Code::ApprovalExpired
+        };
+        let detail = format!("{in_time} of {needed} approvals for this plan");
+        findings.fail(code, place, detail);
+    }
 }

@@ -1,0 +1,83 @@
+//! The schema: numbered steps, forward only.
+//!
+//! To change it: a new file under `migrations/sqlite`, a line at the end of [`MIGRATIONS`].
+//! A step that has been released is never edited; its hash is kept in the store, and a store
+//! whose steps differ from ours is refused.
+
+use proof::Hash;
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::column::{self, Columns as _};
+use crate::{Conflict, StoreError};
+
+/// Every step, in order; the first has number 1.
+const MIGRATIONS: &[(&str, &str)] = &[(
+    "0001_spine",
+    include_str!("../../migrations/sqlite/0001_spine.sql"),
+)];
+
+/// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
+const APPLICATION_ID: i64 = 0x636c_6177;
+
+/// Refuses a database of another program before anything in it is touched.
+pub(super) fn check_identity(connection: &Connection) -> Result<(), StoreError> {
+    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id == APPLICATION_ID || (id == 0 && tables == 0) {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt(
+            "the file is a database of another program".to_owned(),
+        ))
+    }
+}
+
+/// Takes the steps that the store has not taken yet, all or none.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migrations (
+            number INTEGER PRIMARY KEY,
+            name   TEXT NOT NULL,
+            sha256 BLOB NOT NULL
+        ) STRICT",
+    )?;
+    let taken = column::all(
+        &transaction,
+        "SELECT number, sha256 FROM migrations ORDER BY number",
+        [],
+        |row| Ok((row.uint("number")?, row.hash("sha256")?)),
+    )?;
+    if let Some((number, _)) = taken.last()
+        && *number > MIGRATIONS.len() as u64
+    {
+        return Err(Conflict::NewerSchema {
+            found: u32::try_from(*number).unwrap_or(u32::MAX),
+            known: u32::try_from(MIGRATIONS.len()).expect("there are few steps"),
+        }
+        .into());
+    }
+    for (index, (name, sql)) in MIGRATIONS.iter().enumerate() {
+        let number = index as u64 + 1;
+        let sha256 = Hash::of(sql.as_bytes());
+        match taken.get(index) {
+            Some(step) if *step == (number, sha256) => {}
+            Some(_) => {
+                return Err(StoreError::Corrupt(format!(
+                    "step {number} of the schema is another one"
+                )));
+            }
+            None => {
+                transaction.execute_batch(sql)?;
+                transaction.execute(
+                    "INSERT INTO migrations (number, name, sha256) VALUES (?1, ?2, ?3)",
+                    params![column::integer(number)?, name, column::bytes(&sha256)],
+                )?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! The one thread that writes, and its group commit.
+//!
+//! # Concurrency
+//! Operations wait in a bounded queue. The writer takes all that are there, at most [`BATCH`],
+//! runs each in a savepoint of one transaction, commits once and answers them all. While it waits
+//! for the disk the next batch gathers, so that the cost of a sync is shared by as many as are
+//! waiting for it, and a lone write pays one sync. An operation sees what the ones before it in
+//! the batch did; one that fails is undone to its savepoint and takes no other with it.
+//!
+//! # Crash
+//! An answer is given after the commit. A crash before it leaves nothing of the batch; a crash
+//! after it, everything. When the commit fails, all of the batch fails, also those operations
+//! that refused something, since they may have refused it because of a write that is now undone.
+//! (After a failed sync the log's tail may still reach the disk and be found by a recovery: a
+//! write that was answered with an error may then exist. That is the safe side for evidence, and
+//! a caller that repeats it meets a conflict.)
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::tokens::Touches;
+use crate::StoreError;
+
+/// Operations that may wait; at 5 ms for a full batch of [`BATCH`] this is a wait of 80 ms.
+const QUEUE: usize = 4096;
+
+/// Operations of one transaction at most, so that the first of them does not wait for ever.
+const BATCH: usize = 256;
+
+/// An operation in the queue. It is given the connection, or the reason why there is none.
+type Operation = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
+
+/// An operation that has run and waits for the commit.
+struct Ran {
+    /// Whether its changes are to be kept.
+    keep: bool,
+    /// Answers the caller with its result, or with the failure of the commit.
+    answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+}
+
+/// The store is being closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the store has been closed")]
+pub(super) struct Closed;
+
+/// SQLite gave up the transaction on its own: disk full, out of memory, I/O error.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction was rolled back")]
+struct RolledBack;
+
+/// The queue of the writer thread.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Operation>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, touches: Arc<Touches>) -> Result<Self, StoreError> {
+        let (queue, operations) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(&connection, &operations, &touches))
+            .map_err(StoreError::unavailable)?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    /// Puts an operation into the queue now; the answer comes after its commit.
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let operation: Operation = Box::new(move |connection| {
+            let result = connection.and_then(work);
+            Ran {
+                keep: result.is_ok(),
+                answer: Box::new(move |committed| {
+                    // A caller that has gone does not take its write back.
+                    let _ = sender.send(committed.and(result));
+                }),
+            }
+        });
+        let queue = self.queue.as_ref().expect("taken only when dropped");
+        match queue.try_send(operation) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(StoreError::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::unavailable(Closed)),
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Lets the writer finish what is queued, and waits for it.
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // It panicked: every caller has been told by its closed channel.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(connection: &Connection, operations: &Receiver<Operation>, touches: &Touches) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while let Ok(first) = operations.recv() {
+        batch.push(first);
+        batch.extend(operations.try_iter().take(BATCH - 1));
+        commit_together(connection, &mut batch, touches);
+    }
+    // The last uses of tokens, which no operation followed.
+    commit_together(connection, &mut batch, touches);
+}
+
+/// Runs a batch in one transaction and answers all of it.
+fn commit_together(connection: &Connection, batch: &mut Vec<Operation>, touches: &Touches) {
+    let mut state = begin(connection);
+    if state.is_ok()
+        && let Err(error) = in_savepoint(connection, || touches.write(connection))
+    {
+        tracing::warn!(%error, "the last uses of some tokens were not written");
+    }
+    let mut ran = Vec::with_capacity(batch.len());
+    for operation in batch.drain(..) {
+        state = state.and_then(|()| still_open(connection));
+        ran.push(match &state {
+            Ok(()) => run_one(connection, operation, &mut state),
+            Err(error) => operation(Err(error.clone())),
+        });
+    }
+    let committed = state.and_then(|()| still_open(connection)).and_then(|()| {
+        // Whatever the reason, what counts is that the disk did not take it.
+        execute(connection, "COMMIT").map_err(StoreError::unavailable)
+    });
+    if let Err(error) = &committed {
+        tracing::error!(%error, cause = ?error, writes = ran.len(), "a batch of writes failed");
+        if !connection.is_autocommit()
+            && let Err(error) = execute(connection, "ROLLBACK")
+        {
+            // The next BEGIN fails then, and with it every write, until the process restarts.
+            tracing::error!(%error, "a failed batch could not be rolled back");
+        }
+    }
+    for operation in ran {
+        (operation.answer)(committed.clone());
+    }
+}
+
+fn begin(connection: &Connection) -> Result<(), StoreError> {
+    // IMMEDIATE takes the write lock now: a later upgrade could fail halfway.
+    execute(connection, "BEGIN IMMEDIATE")
+}
+
+/// Some errors make SQLite roll back everything; going on would write outside a transaction.
+fn still_open(connection: &Connection) -> Result<(), StoreError> {
+    if connection.is_autocommit() {
+        Err(StoreError::unavailable(RolledBack))
+    } else {
+        Ok(())
+    }
+}
+
+fn run_one(
+    connection: &Connection,
+    operation: Operation,
+    state: &mut Result<(), StoreError>,
+) -> Ran {
+    if let Err(error) = execute(connection, "SAVEPOINT operation") {
+        *state = Err(error.clone());
+        return operation(Err(error));
+    }
+    let ran = operation(Ok(connection));
+    if !connection.is_autocommit() {
+        *state = leave_savepoint(connection, ran.keep);
+    }
+    ran
+}
+
+fn in_savepoint(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    execute(connection, "SAVEPOINT operation")?;
+    let result = work();
+    if !connection.is_autocommit() {
+        leave_savepoint(connection, result.is_ok())?;
+    }
+    result
+}
+
+fn leave_savepoint(connection: &Connection, keep: bool) -> Result<(), StoreError> {
+    if !keep {
+        execute(connection, "ROLLBACK TO operation")?;
+    }
+    execute(connection, "RELEASE operation")
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON;
+                 CREATE TABLE parents (id INTEGER PRIMARY KEY);
+                 CREATE TABLE children (id INTEGER PRIMARY KEY REFERENCES parents
+                     DEFERRABLE INITIALLY DEFERRED);",
+            )
+            .unwrap();
+        Writer::start(connection, Arc::default()).unwrap()
+    }
+
+    fn add(sql: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send {
+        move |connection| Ok(connection.execute_batch(sql)?)
+    }
+
+    fn parents(writer: &Writer) -> i64 {
+        let count = writer.submit(|connection| {
+            Ok(connection.query_row("SELECT count(*) FROM parents", [], |row| row.get(0))?)
+        });
+        count.unwrap().blocking_recv().unwrap().unwrap()
+    }
+
+    /// Runs the statements as one batch, each an operation, and tells which were answered well.
+    fn batch(writer: &Writer, statements: [&'static str; 3]) -> Vec<Result<(), StoreError>> {
+        let (started, has_started) = channel();
+        let (release, released) = channel::<()>();
+        let gate = writer.submit(move |_| {
+            started.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        });
+        has_started.recv().unwrap();
+        // The writer is busy with the gate: all of these wait, and are taken together.
+        let waiting = statements.map(|sql| writer.submit(add(sql)).unwrap());
+        release.send(()).unwrap();
+        gate.unwrap().blocking_recv().unwrap().unwrap();
+        waiting
+            .into_iter()
+            .map(|receiver| receiver.blocking_recv().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_failed_operation_takes_no_other_with_it() {
+        let writer = writer();
+        let answers = batch(
+            &writer,
+            [
+                "INSERT INTO parents VALUES (1)",
+                "INSERT INTO parents VALUES (7); INSERT INTO parents VALUES (1)",
+                "INSERT INTO parents VALUES (2)",
+            ],
+        );
+        assert!(matches!(
+            answers[..],
+            [Ok(()), Err(StoreError::Corrupt(_)), Ok(())]
+        ));
+        assert_eq!(parents(&writer), 2, "the failed one left nothing");
+    }
+
+    #[test]
+    fn a_failed_commit_fails_all_and_keeps_nothing() {
+        let writer = writer();
+        let answers = batch(
+            &writer,
+            [
+                "INSERT INTO parents VALUES (1)",
+                // Without a parent: the engine finds out at the commit.
+                "INSERT INTO children VALUES (9)",
+                "INSERT INTO parents VALUES (2)",
+            ],
+        );
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        }
+        assert_eq!(parents(&writer), 0);
+        let next = writer.submit(add("INSERT INTO parents VALUES (3)"));
+        next.unwrap().blocking_recv().unwrap().unwrap();
+        assert_eq!(parents(&writer), 1, "the next batch is a new one");
+    }
+
+    #[test]
+    fn a_transaction_that_the_engine_gave_up_fails_all() {
+        let writer = writer();
+        let answers = batch(
+            &writer,
+            [
+                "INSERT INTO parents VALUES (1)",
+                // What SQLite does by itself when the disk is full at the wrong moment.
+                "ROLLBACK",
+                "INSERT INTO parents VALUES (2)",
+            ],
+        );
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        }
+        assert_eq!(parents(&writer), 0);
+    }
+
+    #[test]
+    fn what_is_queued_is_written_before_the_end() {
+        let writer = writer();
+        let last = writer
+            .submit(add("INSERT INTO parents VALUES (1)"))
+            .unwrap();
+        drop(writer);
+        last.blocking_recv().unwrap().unwrap();
+    }
+}

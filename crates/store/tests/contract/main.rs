@@ -1,0 +1,106 @@
+//! The rules that every engine keeps, as a suite over `Arc<dyn Store>`.
+//!
+//! To add an engine: a module in [`engines`] that opens an empty store. To add a rule: a function
+//! in the module of its area, and its name in the list below.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod approvals;
+mod areas;
+mod fixtures;
+mod jobs;
+mod log;
+mod races;
+mod runs;
+mod tokens;
+
+/// Runs each rule on each engine, on an empty store of its own.
+macro_rules! suite {
+    ($($area:ident: $($rule:ident),+ $(,)?;)+) => {
+        mod sqlite_file {
+            $(mod $area {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let folder = tempfile::tempdir().unwrap();
+                    let store = store::open_sqlite(&folder.path().join("store.db")).unwrap();
+                    crate::$area::$rule(store).await;
+                }
+            )+})+
+        }
+        mod sqlite_memory {
+            $(mod $area {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    crate::$area::$rule(store::open_sqlite_in_memory().unwrap()).await;
+                }
+            )+})+
+        }
+    };
+}
+
+suite! {
+    areas:
+        a_contract_is_published_once_and_under_one_name,
+        versions_are_numbered_and_listed,
+        a_withdrawn_contract_stays_readable_and_grounds_nothing_new,
+        objects_keep_their_first_workspace_and_owner,
+        learning_is_all_or_nothing,
+        a_bundle_seals_a_closed_job_once,
+        operators_are_found_by_credential_only_while_they_are_there,
+        actions_are_listed_newest_first,
+        budgets_admit_up_to_the_limit_and_not_beyond,
+        a_reservation_is_settled_once;
+    jobs:
+        a_job_opens_once_and_under_a_contract_in_force,
+        closing_counts_its_own_record_and_ends_the_job,
+        closing_cuts_off_what_is_in_flight,
+        jobs_are_listed_newest_first_in_pages,
+        counters_follow_the_records;
+    log:
+        only_calls_are_appended_on_their_own,
+        an_outcome_answers_one_intent_once,
+        a_receipt_is_the_one_that_the_outcome_names,
+        an_outcome_counts_even_when_an_id_belongs_elsewhere,
+        times_do_not_run_backwards,
+        numbers_that_readers_write_differently_are_refused,
+        pages_give_every_record_once,
+        the_chain_equals_that_of_the_bundle,
+        records_keep_their_canonical_form,
+        roots_and_paths_equal_the_definition_across_a_tile,
+        checkpoints_cover_what_is_there,
+        a_refused_write_spoils_no_other_of_its_batch;
+    races:
+        appends_leave_no_gaps,
+        appends_keep_the_order_of_their_calls,
+        one_holder_wins,
+        one_transition_wins,
+        an_elevated_token_is_used_once,
+        two_approvers_at_once_are_both_recorded,
+        approval_and_denial_at_once_end_in_denial,
+        a_budget_is_not_overdrawn,
+        one_closing_wins;
+    runs:
+        a_run_is_kept_as_it_was_given,
+        an_update_changes_what_it_names_only,
+        a_final_gate_is_not_left,
+        what_was_approved_does_not_change,
+        active_runs_are_those_whose_gate_is_open,
+        a_repeated_request_finds_its_run,
+        a_configuration_keeps_owner_workspace_and_digest;
+    approvals:
+        an_approval_moves_the_gate,
+        several_approvers_are_distinct_people,
+        a_statement_is_used_once,
+        a_denial_stops_an_approved_run_before_its_apply,
+        nothing_counts_before_or_after_its_time,
+        what_changed_voids_what_was_said,
+        the_statement_is_the_signed_one,
+        a_closed_job_takes_no_approval;
+    tokens:
+        a_token_is_issued_for_its_job_and_contract,
+        a_token_is_bound_to_its_first_holder,
+        uses_are_noted_with_the_next_write,
+        a_revocation_is_written_in_all_three_places,
+        a_token_of_a_closed_job_is_revoked_without_a_record,
+        an_elevated_token_is_used_only_while_it_is_good;
+}

@@ -1,0 +1,361 @@
+//! What holds for the file that SQLite keeps: crashes, a full disk, other processes, other files.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+#[path = "../contract/fixtures.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the contract suite, which uses all of it"
+)]
+mod fixtures;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fixtures::*;
+use proof::approval::Decision;
+use proof::merkle;
+use proof::record::Lane;
+use store::{
+    Conflict, GateState, ModelLimits, ModelUsage, Pending, RunUpdate, StatementOutcome, Store,
+    StoreError, open_sqlite, open_sqlite_bounded,
+};
+
+struct Place {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        Self {
+            _folder: folder,
+            path,
+        }
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        open_sqlite(&self.path).unwrap()
+    }
+
+    /// Changes the file behind the store's back.
+    fn tamper(&self, sql: &str) {
+        let connection = rusqlite::Connection::open(&self.path).unwrap();
+        connection.execute_batch(sql).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn everything_is_there_again_after_reopening() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    store.issue(token(&job, 1)).await.unwrap();
+    awaiting(&store, &job, "run-1").await;
+    let answered = append(&store, &job, intent(Lane::Model)).await.unwrap().seq;
+    let pending = store.append_outcome(&job, at(11), outcome(answered), None, Vec::new());
+    pending.await.unwrap();
+    let approved = says(1, Decision::Approve, subject(&job, "run-1", "plan"), "n1");
+    store.record_statement(approved.clone()).await.unwrap();
+    store.save_checkpoint("note", 3).await.unwrap();
+    store.touch(&token(&job, 1).token_hash, at(40));
+    let before = (
+        store.job(&job).await.unwrap(),
+        records(&store, &job).await,
+        store.run("run-1").await.unwrap(),
+        store.statements("run-1").await.unwrap(),
+        store.log_root(4).await.unwrap(),
+        store.latest_checkpoint().await.unwrap(),
+        store.contracts().await.unwrap(),
+    );
+    drop(store);
+
+    let store = place.open();
+    let after = (
+        store.job(&job).await.unwrap(),
+        records(&store, &job).await,
+        store.run("run-1").await.unwrap(),
+        store.statements("run-1").await.unwrap(),
+        store.log_root(4).await.unwrap(),
+        store.latest_checkpoint().await.unwrap(),
+        store.contracts().await.unwrap(),
+    );
+    assert_eq!(after, before);
+    let row = store.token(&token(&job, 1).token_hash).await.unwrap();
+    assert_eq!(row.unwrap().last_used_at, Some(at(40)), "the last use too");
+    let again = store.record_statement(approved).await.unwrap();
+    assert_eq!(again, StatementOutcome::Duplicate);
+    let next = append(&store, &job, refusal()).await.unwrap();
+    assert_eq!((next.seq, next.leaf_index), (5, 4));
+}
+
+#[tokio::test]
+async fn a_call_without_an_outcome_shows_after_a_crash() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    let lost = append(&store, &job, intent(Lane::Terraform)).await.unwrap();
+    let answered = append(&store, &job, intent(Lane::Model)).await.unwrap();
+    let pending = store.append_outcome(&job, at(11), outcome(answered.seq), None, Vec::new());
+    pending.await.unwrap();
+    drop(store);
+
+    let store = place.open();
+    let open = store.open_intents().await.unwrap();
+    assert_eq!(open.len(), 1);
+    assert_eq!((&open[0].job_id, open[0].seq), (&job, lost.seq));
+    assert_eq!(open[0].intent.lane, Lane::Terraform);
+    let pending = store.append_outcome(&job, at(99), outcome(lost.seq), None, Vec::new());
+    pending.await.unwrap();
+    assert_eq!(store.open_intents().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_files_of_a_running_store_holds_what_was_answered() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    for _ in 0..20 {
+        append(&store, &job, refusal()).await.unwrap();
+    }
+    // As after a power failure: whatever is in the files now, with nobody to tidy up.
+    let copy = Place::new();
+    for suffix in ["", "-wal"] {
+        let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+        std::fs::copy(name(&place.path), name(&copy.path)).unwrap();
+    }
+    let copied = copy.open();
+    assert_eq!(records(&copied, &job).await, records(&store, &job).await);
+    assert_eq!(
+        copied.log_root(21).await.unwrap(),
+        store.log_root(21).await.unwrap()
+    );
+}
+
+#[tokio::test]
+async fn reservations_of_a_crash_are_spent() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    let limits = ModelLimits::default();
+    store.reserve_model(&job, limits, 70, at(1)).await.unwrap();
+    // A second handle is no crash: the reservation may still be settled.
+    let second = place.open();
+    let reserved = ModelUsage {
+        calls: 1,
+        tokens: 0,
+        reserved: 70,
+    };
+    assert_eq!(second.model_usage(&job).await.unwrap(), reserved);
+    drop((store, second));
+    let spent = ModelUsage {
+        calls: 1,
+        tokens: 70,
+        reserved: 0,
+    };
+    assert_eq!(place.open().model_usage(&job).await.unwrap(), spent);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_writes_and_leaves_nothing_half_written() {
+    let place = Place::new();
+    drop(place.open());
+    let empty = std::fs::metadata(&place.path).unwrap().len();
+    let store = open_sqlite_bounded(&place.path, empty + 65_536).unwrap();
+    let job = open_job(&store, 1).await;
+    let mut answered = 1;
+    loop {
+        let pending: Vec<Pending> = (0..16)
+            .map(|_| store.append(&job, at(10), intent(Lane::Model)))
+            .collect();
+        let mut failed = 0;
+        for pending in pending {
+            match pending.await {
+                Ok(_) => answered += 1,
+                Err(StoreError::Unavailable(_)) => failed += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        if failed > 0 {
+            break;
+        }
+        assert!(answered < 10_000, "the bound holds");
+    }
+    let consistent = async |store: &Arc<dyn Store>| {
+        let all = records(store, &job).await;
+        let seqs: Vec<u64> = all.iter().map(|(_, record)| record.seq).collect();
+        assert_eq!(seqs, (1..=answered).collect::<Vec<_>>());
+        assert_eq!(store.log_size().await.unwrap(), answered);
+        let open = store.open_intents().await.unwrap();
+        assert_eq!(open.len() as u64, answered - 1);
+        let leaves: Vec<_> = all.iter().map(|(_, record)| record.leaf_hash()).collect();
+        let root = merkle::root(leaves.as_slice(), answered).unwrap();
+        assert_eq!(store.log_root(answered).await.unwrap(), Some(root));
+    };
+    consistent(&store).await;
+    drop(store);
+
+    let store = place.open();
+    consistent(&store).await;
+    let next = append(&store, &job, refusal()).await.unwrap();
+    assert_eq!(next.seq, answered + 1, "with space again, it goes on");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_busy_at_once_and_keeps_what_it_took() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    let other = rusqlite::Connection::open(&place.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // More than the queue and one batch hold, while nothing can be written.
+    let pending: Vec<Pending> = (0..4400)
+        .map(|_| store.append(&job, at(10), refusal()))
+        .collect();
+    other.execute_batch("ROLLBACK").unwrap();
+    let (mut written, mut busy) = (0, 0);
+    for pending in pending {
+        match pending.await {
+            Ok(appended) => {
+                written += 1;
+                assert_eq!(appended.seq, written + 1);
+            }
+            Err(StoreError::Busy) => busy += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        busy > 0 && written >= 4096,
+        "{busy} busy, {written} written"
+    );
+    assert_eq!(store.log_size().await.unwrap(), written + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_handles_of_one_file_agree() {
+    let place = Place::new();
+    let handles = [place.open(), place.open()];
+    let job = open_job(&handles[0], 1).await;
+    handles[0].issue(token(&job, 1)).await.unwrap();
+    for n in 0..8 {
+        awaiting(&handles[1], &job, &format!("run-{n}")).await;
+    }
+    let tasks = handles.clone().map(|store| {
+        let job = job.clone();
+        tokio::spawn(async move {
+            let mut moved = 0;
+            for n in 0..8 {
+                store.append(&job, at(10), refusal()).await.unwrap();
+                let from = [GateState::AwaitingApproval];
+                let run = format!("run-{n}");
+                let won = store
+                    .transition(&run, &from, GateState::Expired, at(9), RunUpdate::default())
+                    .await;
+                moved += u32::from(won.unwrap().is_some());
+            }
+            moved
+        })
+    });
+    let mut moved = 0;
+    for task in tasks {
+        moved += task.await.unwrap();
+    }
+    assert_eq!(moved, 8, "each gate moved once");
+    let [one, two] = handles;
+    assert_eq!(one.log_size().await.unwrap(), 17);
+    assert_eq!(records(&one, &job).await, records(&two, &job).await);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_reads_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let place = Place::new();
+    std::fs::write(&place.path, b"").unwrap();
+    let wide = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&place.path, wide).unwrap();
+    let store = place.open();
+    open_job(&store, 1).await;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let name = format!("{}{suffix}", place.path.display());
+        let mode = std::fs::metadata(&name).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn other_files_are_refused() {
+    let newer = Place::new();
+    drop(newer.open());
+    newer.tamper("INSERT INTO migrations VALUES (99, 'from the future', x'00')");
+    let refused = open_sqlite(&newer.path).err();
+    let hash_of_wrong_length = matches!(refused, Some(StoreError::Corrupt(_)));
+    assert!(hash_of_wrong_length, "{refused:?}");
+    newer.tamper("UPDATE migrations SET sha256 = zeroblob(32) WHERE number = 99");
+    match open_sqlite(&newer.path).err() {
+        Some(StoreError::Conflict(Conflict::NewerSchema { found: 99, known })) => {
+            assert!(known < 99);
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let edited = Place::new();
+    drop(edited.open());
+    edited.tamper("UPDATE migrations SET sha256 = zeroblob(32)");
+    let foreign = Place::new();
+    foreign.tamper("CREATE TABLE recipes (name TEXT)");
+    let garbage = Place::new();
+    std::fs::write(&garbage.path, [b'x'; 8192]).unwrap();
+    for place in [edited, foreign, garbage] {
+        let refused = open_sqlite(&place.path).err();
+        assert!(
+            matches!(refused, Some(StoreError::Corrupt(_))),
+            "{refused:?}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = open_sqlite(&folder.path().join("missing/store.db")).err();
+    assert!(matches!(nowhere, Some(StoreError::Unavailable(_))));
+}
+
+#[test]
+fn the_schema_itself_keeps_what_was_written() {
+    let place = Place::new();
+    let store = place.open();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        let job = open_job(&store, 1).await;
+        append(&store, &job, refusal()).await.unwrap();
+    });
+    drop(store);
+    let connection = rusqlite::Connection::open(&place.path).unwrap();
+    for sql in [
+        "DELETE FROM records",
+        "UPDATE records SET record = x'00'",
+        "DELETE FROM leaves WHERE leaf_index = 1",
+        "UPDATE leaves SET hash = zeroblob(32)",
+        "DELETE FROM contracts",
+        "UPDATE jobs SET phase = 'closed'",
+    ] {
+        assert!(connection.execute_batch(sql).is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_told_as_damage() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    place.tamper(
+        "DROP TRIGGER records_stay; UPDATE records SET record = x'7b7d'; \
+         UPDATE jobs SET agent_did = 'nobody'",
+    );
+    assert!(matches!(
+        store.records(&job, 0, 9).await,
+        Err(StoreError::Corrupt(_))
+    ));
+    assert!(matches!(store.job(&job).await, Err(StoreError::Corrupt(_))));
+}
