@@ -92,7 +92,7 @@ pub async fn submit(
 }
 
 /// Signature, person, subject and time of a statement.
-fn check(
+pub fn check(
     app: &App,
     run: &RunRow,
     envelope: &Envelope,
@@ -114,6 +114,12 @@ fn check(
     }
     if statement.approver_did != signed.signer {
         return Err(ReasonCode::ApprovalSignature.into());
+    }
+    // The envelope's own time is not signed; a verifier compares it, so a bundle that holds
+    // another one would not verify.
+    if statement.issued_at != envelope.issued_at {
+        let detail = "the envelope's time is not the statement's";
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
     }
     let named = approvers.iter().any(|email| email.as_str() == statement.approver);
     let enrolled = app.config.approvers.iter().any(|approver| {
