@@ -9,7 +9,7 @@ async fn contracts_are_published_read_compared_and_withdrawn() {
     let world = World::new().await;
     let admin = world.admin().await;
     let old = admin.publish().await;
-    let envelope = world.contract("1800", "900");
+    let envelope = world.contract("1800", "15 minutes");
     let made = admin
         .post("/v1/contracts", &json!({ "envelope": envelope }))
         .await
