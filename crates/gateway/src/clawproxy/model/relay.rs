@@ -303,4 +303,19 @@ mod tests {
             assert!(!found(close), "in pieces of {size}");
         }
     }
+
+    #[tokio::test]
+    async fn the_clock_notices_a_stall_and_nothing_else() {
+        let mut short = Clock::new(Duration::from_millis(1));
+        std::future::poll_fn(|context| match short.has_stalled(context) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        short.patience = LONGEST_ANSWER;
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(!short.has_stalled(&mut context), "it may go on after all");
+        let mut long = Clock::new(LONGEST_ANSWER);
+        assert!(!long.has_stalled(&mut context));
+    }
 }
