@@ -27,8 +27,16 @@ pub struct Demo {
 impl Demo {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         super::serve::log_to_stderr(false, "error")?;
-        let told = play(DemoOptions { once: self.once, out: self.out }).await;
+        let told = play(DemoOptions {
+            once: self.once,
+            out: self.out,
+        })
+        .await;
         let good = told.map_err(|error| Failure::new(format!("the demo broke off: {error:#}")))?;
-        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }

@@ -35,16 +35,26 @@ impl Sandbox {
     pub(super) async fn run(self) -> Result<(), Failure> {
         super::serve::log_to_stderr(false, "warn")?;
         let failed = |error: anyhow::Error| Failure::new(format!("no sandbox: {error:#}"));
-        let sandbox = sandbox::Sandbox::start(&self.out, self.contract.as_deref(), Engine::detect())
-            .await
-            .map_err(failed)?;
+        let sandbox =
+            sandbox::Sandbox::start(&self.out, self.contract.as_deref(), Engine::detect())
+                .await
+                .map_err(failed)?;
         let connection = sandbox.write_connection().map_err(failed)?;
-        anstream::println!("A simulated Terraform Cloud ({}), a simulated model provider,", sandbox.cloud.engine());
-        anstream::println!("and a gateway with an open job. Everything you need to connect stands in");
+        anstream::println!(
+            "A simulated Terraform Cloud ({}), a simulated model provider,",
+            sandbox.cloud.engine()
+        );
+        anstream::println!(
+            "and a gateway with an open job. Everything you need to connect stands in"
+        );
         anstream::println!("  {}", connection.display());
         anstream::println!("agents      {}", sandbox.gateway.agent_url);
         anstream::println!("operators   {}", sandbox.gateway.operator_url);
-        anstream::println!("Trust Pulse {}/trust-pulse/jobs/{}", sandbox.gateway.operator_url, sandbox.job_id);
+        anstream::println!(
+            "Trust Pulse {}/trust-pulse/jobs/{}",
+            sandbox.gateway.operator_url,
+            sandbox.job_id
+        );
         anstream::println!("It stays up until you press Ctrl-C.");
         crate::server::stop_signal()
             .await

@@ -106,7 +106,10 @@ impl Sandbox {
         // for showing what a stolen one could do.
         let outside = Credential::random(OUTSIDE, Rights::OWNER);
         let cloud = TerraformCloud::start(cloud.with_credential(outside)).await?;
-        let models = ModelProviderConfig { any_model: true, ..ModelProviderConfig::default() };
+        let models = ModelProviderConfig {
+            any_model: true,
+            ..ModelProviderConfig::default()
+        };
         let provider = ModelProvider::start(models).await?;
         let author = person(&folder, "author", "platform-team")?;
         let approvers = parsed
@@ -122,7 +125,10 @@ impl Sandbox {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
         change(&mut config);
-        fs::write(folder.join("clawgate.toml"), toml::to_string_pretty(&config)?)?;
+        fs::write(
+            folder.join("clawgate.toml"),
+            toml::to_string_pretty(&config)?,
+        )?;
         Keys::create(&config.keys_dir())?;
         let gateway = start(config).await?;
         let operator_token = add_operator(&gateway.app, &folder).await?;
@@ -162,9 +168,14 @@ impl Sandbox {
         for (name, text) in sim::example_configuration() {
             fs::write(folder.join(name), text)?;
         }
-        let approver = |person: &Person| json!({"email": person.email, "key_file": person.key_file});
-        let workspaces: serde_json::Map<_, _> =
-            self.cloud.workspaces().into_iter().map(|(name, id)| (name, id.into())).collect();
+        let approver =
+            |person: &Person| json!({"email": person.email, "key_file": person.key_file});
+        let workspaces: serde_json::Map<_, _> = self
+            .cloud
+            .workspaces()
+            .into_iter()
+            .map(|(name, id)| (name, id.into()))
+            .collect();
         let connection = json!({
             "agent": { "url": agent, "cst": self.cst, "job_id": self.job_id },
             "operator": { "url": self.gateway.operator_url, "token": self.operator_token },
@@ -200,7 +211,11 @@ fn person(folder: &Path, name: &str, email: &str) -> anyhow::Result<Person> {
         keys::write_key(&key_file, &random_key())?;
     }
     let key = keys::read_key(&key_file)?;
-    Ok(Person { email: email.to_owned(), key, key_file })
+    Ok(Person {
+        email: email.to_owned(),
+        key,
+        key_file,
+    })
 }
 
 fn configuration(
@@ -226,7 +241,11 @@ fn configuration(
     let host = |url: String| url.trim_start_matches("http://").to_owned();
     let model = |dialect| -> anyhow::Result<ConfiguredProvider> {
         let url = format!("{}/v1", provider.url());
-        Ok(ConfiguredProvider { dialect, url, key: secret("model", provider.key())? })
+        Ok(ConfiguredProvider {
+            dialect,
+            url,
+            key: secret("model", provider.key())?,
+        })
     };
     let config = Config {
         gateway_id: "clawgate.sandbox".to_owned(),
@@ -246,14 +265,23 @@ fn configuration(
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),
         ]
         .into(),
-        authors: vec![Author { name: author.email.clone(), did: author.key.did() }],
+        authors: vec![Author {
+            name: author.email.clone(),
+            did: author.key.did(),
+        }],
         approvers: approvers
             .iter()
-            .map(|person| Approver { email: person.email.clone(), did: person.key.did() })
+            .map(|person| Approver {
+                email: person.email.clone(),
+                did: person.key.did(),
+            })
             .collect(),
         policy: Policy::default(),
         trust_pulse: TrustPulse { open: true },
-        limits: Limits { drain_seconds: 5, ..Limits::default() },
+        limits: Limits {
+            drain_seconds: 5,
+            ..Limits::default()
+        },
     };
     keys::make_private_folder(&config.data_dir)?;
     Ok(config)
@@ -287,7 +315,10 @@ async fn publish(app: &App, contract: &[u8], author: &SigningKey) -> anyhow::Res
     match clawcontrols::publish(&*app.store, &app.config, OPERATOR, envelope, now()).await {
         Ok(publication) => Ok(publication.policy_hash),
         Err(clawcontrols::PublishError::Blocked(issues)) => {
-            let list: Vec<String> = issues.iter().map(|issue| format!("- {}: {}", issue.path, issue.message)).collect();
+            let list: Vec<String> = issues
+                .iter()
+                .map(|issue| format!("- {}: {}", issue.path, issue.message))
+                .collect();
             bail!("the contract may not be published:\n{}", list.join("\n"))
         }
         Err(error) => Err(error.into()),
@@ -300,7 +331,10 @@ async fn publish(app: &App, contract: &[u8], author: &SigningKey) -> anyhow::Res
 /// When the job is closed.
 pub async fn mint(app: &Arc<App>, job: &JobId, contract: &Contract) -> anyhow::Result<String> {
     let ttl_seconds = Some(contract.max_ttl_seconds.min(TOKEN_SECONDS));
-    let request = TokenRequest { ttl_seconds, ..TokenRequest::default() };
+    let request = TokenRequest {
+        ttl_seconds,
+        ..TokenRequest::default()
+    };
     let issued = clawscope::issue(Issuer::of(app), OPERATOR, job, request, now()).await?;
     Ok(issued.text.to_string())
 }

@@ -18,7 +18,10 @@ async fn auto_approve_is_held_approved_and_applied() {
         world.approve_when_asked()
     );
     let output = ended.ok();
-    assert!(output.contains("Apply complete! Resources: 1 added, 1 changed"), "{output}");
+    assert!(
+        output.contains("Apply complete! Resources: 1 added, 1 changed"),
+        "{output}"
+    );
     assert_eq!(world.instances(), 2);
     world.run_at(&run, GateState::Applied).await;
 
@@ -39,9 +42,15 @@ async fn an_interactive_apply_is_held_after_the_yes() {
     }
     let world = Setup::new().start().await;
     let cli = world.cli().await;
-    let (ended, _) = tokio::join!(cli.answered(&["apply"], "yes\n"), world.approve_when_asked());
+    let (ended, _) = tokio::join!(
+        cli.answered(&["apply"], "yes\n"),
+        world.approve_when_asked()
+    );
     let output = ended.ok();
-    assert!(output.contains("Only 'yes' will be accepted to approve"), "{output}");
+    assert!(
+        output.contains("Only 'yes' will be accepted to approve"),
+        "{output}"
+    );
     assert!(output.contains("Apply complete!"), "{output}");
     assert_eq!(world.instances(), 2);
     let bundle = world.valid_evidence().await;
@@ -60,10 +69,16 @@ async fn a_no_to_the_clis_question_discards_the_run() {
     let output = cli.answered(&["apply"], "no\n").await.failed();
     assert!(output.contains("Apply discarded."), "{output}");
     let run = world.any_run_at(GateState::Discarded).await.run_id;
-    assert_eq!(world.cloud.run_status(&run).unwrap(), sim::RunStatus::Discarded);
+    assert_eq!(
+        world.cloud.run_status(&run).unwrap(),
+        sim::RunStatus::Discarded
+    );
     assert_eq!(world.instances(), 1);
     let bundle = world.valid_evidence().await;
-    assert_eq!((begun(&bundle, "discard-run"), begun(&bundle, "apply-run")), (1, 0));
+    assert_eq!(
+        (begun(&bundle, "discard-run"), begun(&bundle, "apply-run")),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -75,14 +90,19 @@ async fn a_denial_ends_the_cli_with_the_approvers_reason() {
     let cli = world.cli().await;
     let (ended, _) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
         let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
-        let no = world.statement(&run, 0, Decision::Deny, Some("not before the weekend")).await;
+        let no = world
+            .statement(&run, 0, Decision::Deny, Some("not before the weekend"))
+            .await;
         world.submit(&run, &no).await.ok();
     });
     let output = words(&ended.failed());
     assert!(output.contains("(APPROVAL_DENIED)"), "{output}");
     assert!(output.contains("not before the weekend"), "{output}");
     let run = world.any_run_at(GateState::Denied).await.run_id;
-    assert_eq!(world.cloud.run_status(&run).unwrap(), sim::RunStatus::Discarded);
+    assert_eq!(
+        world.cloud.run_status(&run).unwrap(),
+        sim::RunStatus::Discarded
+    );
     assert_eq!(world.instances(), 1);
     let bundle = world.valid_evidence().await;
     assert_eq!((judgements(&bundle), begun(&bundle, "apply-run")), (1, 0));
@@ -103,7 +123,10 @@ async fn a_question_that_lapses_ends_the_cli() {
     assert!(output.contains("(APPROVAL_EXPIRED)"), "{output}");
     assert!(output.contains("nobody approved in time"), "{output}");
     let run = world.any_run_at(GateState::Expired).await.run_id;
-    assert_eq!(world.cloud.wait_until_ended(&run).await.unwrap(), sim::RunStatus::Discarded);
+    assert_eq!(
+        world.cloud.wait_until_ended(&run).await.unwrap(),
+        sim::RunStatus::Discarded
+    );
     assert_eq!(world.instances(), 1);
     let bundle = world.valid_evidence().await;
     assert_eq!(begun(&bundle, "apply-run"), 0);
@@ -119,8 +142,15 @@ async fn reject_tells_the_cli_where_to_ask() {
     let cli = world.cli().await;
     for (arguments, answer) in [(&["apply"][..], "yes\n"), (&["apply", "-auto-approve"], "")] {
         let output = words(&cli.answered(arguments, answer).await.failed());
-        assert!(output.contains("(APPROVAL_REQUIRED)"), "{arguments:?}: {output}");
-        let address = format!("{}/trust-pulse/jobs/{}", world.gateway().operator_url, world.job);
+        assert!(
+            output.contains("(APPROVAL_REQUIRED)"),
+            "{arguments:?}: {output}"
+        );
+        let address = format!(
+            "{}/trust-pulse/jobs/{}",
+            world.gateway().operator_url,
+            world.job
+        );
         assert!(output.contains(&address), "{arguments:?}: {output}");
         // The question stands: a person may still say yes, and the gateway then applies.
         let run = world.approve_when_asked().await;
@@ -129,5 +159,13 @@ async fn reject_tells_the_cli_where_to_ask() {
     }
     assert_eq!(world.instances(), 1);
     let bundle = world.valid_evidence().await;
-    assert_eq!(bundle.terraform.runs.iter().filter(|run| run.status == "applied").count(), 2);
+    assert_eq!(
+        bundle
+            .terraform
+            .runs
+            .iter()
+            .filter(|run| run.status == "applied")
+            .count(),
+        2
+    );
 }

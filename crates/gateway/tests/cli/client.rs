@@ -29,7 +29,9 @@ impl Answer {
     pub(crate) fn code(&self) -> String {
         let json = self.json();
         let places = ["/errors/0/code", "/error/code", "/code"];
-        let code = places.iter().find_map(|place| json.pointer(place)?.as_str());
+        let code = places
+            .iter()
+            .find_map(|place| json.pointer(place)?.as_str());
         code.unwrap_or_default().to_owned()
     }
 
@@ -89,7 +91,11 @@ impl Caller {
         body: impl Into<Bytes>,
     ) -> Result<Answer, String> {
         let absolute = path.starts_with("http://");
-        let uri = if absolute { path.to_owned() } else { format!("{}{path}", self.base) };
+        let uri = if absolute {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.base)
+        };
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(bearer) = self.bearer.as_deref().filter(|_| !absolute) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
@@ -98,10 +104,22 @@ impl Caller {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
-        let answer = self.http.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let answer = self
+            .http
+            .request(request)
+            .await
+            .map_err(|error| format!("{error:?}"))?;
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?
+            .to_bytes();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -111,13 +129,15 @@ impl Caller {
     /// Posts JSON as an operator does.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         let headers = [("content-type", "application/json")];
-        self.call(Method::POST, path, &headers, body.to_string()).await
+        self.call(Method::POST, path, &headers, body.to_string())
+            .await
     }
 
     /// Posts JSON:API as Terraform's clients do.
     pub(crate) async fn send(&self, path: &str, body: &Value) -> Answer {
         let headers = [("content-type", "application/vnd.api+json")];
-        self.call(Method::POST, path, &headers, body.to_string()).await
+        self.call(Method::POST, path, &headers, body.to_string())
+            .await
     }
 
     /// Opens a configuration version and uploads the files; its id, or the refusal.
@@ -135,7 +155,9 @@ impl Caller {
             return Err(opened);
         }
         let resource = opened.json();
-        let address = resource["data"]["attributes"]["upload-url"].as_str().unwrap();
+        let address = resource["data"]["attributes"]["upload-url"]
+            .as_str()
+            .unwrap();
         let put = self.call(Method::PUT, address, &[], archive(files)).await;
         if !put.status.is_success() {
             return Err(put);
@@ -145,7 +167,8 @@ impl Caller {
 
     /// Asks for a run.
     pub(crate) async fn run(&self, workspace: &str, upload: &str, attributes: &Value) -> Answer {
-        self.send("/api/v2/runs", &run_body(workspace, upload, attributes)).await
+        self.send("/api/v2/runs", &run_body(workspace, upload, attributes))
+            .await
     }
 }
 
@@ -164,7 +187,9 @@ pub(crate) fn archive(files: &[(&str, &str)]) -> Bytes {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
-        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        archive
+            .append_data(&mut header, name, text.as_bytes())
+            .unwrap();
     }
     Bytes::from(archive.into_inner().unwrap().finish().unwrap())
 }

@@ -48,17 +48,29 @@ pub(crate) fn refusals(bundle: &Bundle) -> Vec<String> {
         Body::Outcome(outcome) => outcome.code.clone(),
         _ => None,
     };
-    bundle.records.iter().filter_map(|record| code(&record.body)).collect()
+    bundle
+        .records
+        .iter()
+        .filter_map(|record| code(&record.body))
+        .collect()
 }
 
 /// How often an operation was begun.
 pub(crate) fn begun(bundle: &Bundle, operation: &str) -> usize {
     let fits = |body: &Body| matches!(body, Body::Intent(i) if i.operation == operation);
-    bundle.records.iter().filter(|record| fits(&record.body)).count()
+    bundle
+        .records
+        .iter()
+        .filter(|record| fits(&record.body))
+        .count()
 }
 
 /// Approvals and denials that were recorded.
 pub(crate) fn judgements(bundle: &Bundle) -> usize {
     let fits = |body: &Body| matches!(body, Body::Approval(_));
-    bundle.records.iter().filter(|record| fits(&record.body)).count()
+    bundle
+        .records
+        .iter()
+        .filter(|record| fits(&record.body))
+        .count()
 }

@@ -10,10 +10,19 @@ async fn a_plan_is_made_freely_and_proven() {
     let world = Setup::new().engine(engine).start().await;
     let cli = Cli::new(&world, "agent");
     let init = cli.run(&["init", "-input=false"]).await.ok();
-    assert!(init.contains("HCP Terraform has been successfully initialized!"), "{init}");
+    assert!(
+        init.contains("HCP Terraform has been successfully initialized!"),
+        "{init}"
+    );
     let plan = cli.run(&["plan", "-input=false"]).await.ok();
-    assert!(plan.contains("# terraform_data.instance[1] will be created"), "{plan}");
-    assert!(plan.contains("Plan: 1 to add, 1 to change, 0 to destroy."), "{plan}");
+    assert!(
+        plan.contains("# terraform_data.instance[1] will be created"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("Plan: 1 to add, 1 to change, 0 to destroy."),
+        "{plan}"
+    );
     assert_eq!(world.instances(), 1);
 
     let run = &world.asked("POST", "/api/v2/runs")[0];
@@ -22,7 +31,13 @@ async fn a_plan_is_made_freely_and_proven() {
     assert_eq!(begun(&bundle, "create-run"), 1);
     assert_eq!(begun(&bundle, "apply-run"), 0);
     // The CLI looks for a state and does without when there is none for it.
-    assert!(refusals(&bundle).iter().all(|code| code == "STATE_READ_DENIED"), "{:?}", refusals(&bundle));
+    assert!(
+        refusals(&bundle)
+            .iter()
+            .all(|code| code == "STATE_READ_DENIED"),
+        "{:?}",
+        refusals(&bundle)
+    );
     assert_eq!(bundle.terraform.runs[0].workspace_id, APP);
 }
 
@@ -33,9 +48,14 @@ async fn a_saved_plan_is_shown_held_and_applied() {
     }
     let world = Setup::new().start().await;
     let cli = world.cli().await;
-    cli.run(&["plan", "-input=false", "-out=saved.tfplan"]).await.ok();
+    cli.run(&["plan", "-input=false", "-out=saved.tfplan"])
+        .await
+        .ok();
     let shown = cli.run(&["show", "saved.tfplan"]).await.ok();
-    assert!(shown.contains("terraform_data.instance[1] will be created"), "{shown}");
+    assert!(
+        shown.contains("terraform_data.instance[1] will be created"),
+        "{shown}"
+    );
     // The full plan JSON holds secrets in clear text.
     let json = words(&cli.run(&["show", "-json", "saved.tfplan"]).await.failed());
     assert!(json.contains("(PLAN_JSON_DENIED)"), "{json}");
@@ -44,11 +64,17 @@ async fn a_saved_plan_is_shown_held_and_applied() {
         world.approve_when_asked()
     );
     let output = ended.ok();
-    assert!(output.contains("Apply complete! Resources: 1 added, 1 changed"), "{output}");
+    assert!(
+        output.contains("Apply complete! Resources: 1 added, 1 changed"),
+        "{output}"
+    );
     assert_eq!(world.instances(), 2);
     let bundle = world.valid_evidence().await;
     // The apply twice: the agent's wish, and the gateway's own call.
-    assert_eq!((begun(&bundle, "create-run"), begun(&bundle, "apply-run")), (1, 2));
+    assert_eq!(
+        (begun(&bundle, "create-run"), begun(&bundle, "apply-run")),
+        (1, 2)
+    );
     assert_eq!(world.asked("POST", "/actions/apply").len(), 1);
 }
 
@@ -59,10 +85,18 @@ async fn the_contracts_second_workspace_works_too() {
     }
     let world = Setup::new().start().await;
     let cli = Cli::new(&world, "agent");
-    cli.write("main.tf", &sim::example_configuration()[0].1.replace("staging-app", "staging-db"));
+    cli.write(
+        "main.tf",
+        &sim::example_configuration()[0]
+            .1
+            .replace("staging-app", "staging-db"),
+    );
     cli.run(&["init", "-input=false"]).await.ok();
     let plan = cli.run(&["plan", "-input=false"]).await.ok();
-    assert!(plan.contains("to add, 0 to change, 0 to destroy."), "{plan}");
+    assert!(
+        plan.contains("to add, 0 to change, 0 to destroy."),
+        "{plan}"
+    );
     assert_eq!(world.runs().await[0].workspace_id, "ws-staging-db");
     world.valid_evidence().await;
 }

@@ -45,7 +45,11 @@ impl<'w> Cli<'w> {
     /// A folder with the example configuration, changed to two instances; not initialised.
     pub(crate) fn new(world: &'w World, name: &str) -> Self {
         let root = world.folder().join(name);
-        let cli = Self { world, root, token: world.cst.clone() };
+        let cli = Self {
+            world,
+            root,
+            token: world.cst.clone(),
+        };
         std::fs::create_dir_all(cli.work()).unwrap();
         let settings = sim::example_cli_config(&world.gateway().agent_url);
         std::fs::write(cli.root.join("cli.tfrc"), settings).unwrap();
@@ -96,19 +100,26 @@ impl<'w> Cli<'w> {
         stdin.write_all(answer.as_bytes()).await.unwrap();
         drop(stdin);
         let ended = tokio::time::timeout(PATIENCE, child.wait_with_output());
-        let ended = ended.await.unwrap_or_else(|_| panic!("`{arguments:?}` did not end"));
+        let ended = ended
+            .await
+            .unwrap_or_else(|_| panic!("`{arguments:?}` did not end"));
         let ended = ended.unwrap();
         let mut output = String::from_utf8_lossy(&ended.stdout).into_owned();
         output.push_str(&String::from_utf8_lossy(&ended.stderr));
         self.world.remember(&output);
-        Ended { code: ended.status.code(), output }
+        Ended {
+            code: ended.status.code(),
+            output,
+        }
     }
 }
 
 /// The example configuration after the change that the demo's model proposes.
 pub(crate) fn two_instances() -> String {
     let change = sim::example_change();
-    sim::example_configuration()[0].1.replace(change.from, change.to)
+    sim::example_configuration()[0]
+        .1
+        .replace(change.from, change.to)
 }
 
 /// Words of an output without the CLI's frames and line breaks, so that a sentence can be found.

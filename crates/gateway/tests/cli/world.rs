@@ -65,7 +65,10 @@ impl Setup {
     /// Sets a member of the contract by its JSON pointer.
     pub(crate) fn contract(mut self, pointer: &str, value: Value) -> Self {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
-        let parent = self.contract.pointer_mut(parent).expect("the parent is there");
+        let parent = self
+            .contract
+            .pointer_mut(parent)
+            .expect("the parent is there");
         parent[name] = value;
         self
     }
@@ -84,10 +87,19 @@ impl Setup {
 /// skipped. In CI it must be there.
 pub(crate) fn terraform() -> Option<Engine> {
     let engine = Engine::detect();
-    if matches!(engine, Engine::Real { name: "terraform", .. }) {
+    if matches!(
+        engine,
+        Engine::Real {
+            name: "terraform",
+            ..
+        }
+    ) {
         return Some(engine);
     }
-    assert!(std::env::var_os("CI").is_none(), "terraform must be on the PATH in CI");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "terraform must be on the PATH in CI"
+    );
     println!("skipped: terraform is not on the PATH");
     None
 }
@@ -130,7 +142,10 @@ impl World {
     }
 
     pub(crate) fn agent_with(&self, token: &str) -> Agent<'_> {
-        Agent { world: self, caller: Caller::new(&self.gateway().agent_url, Some(token)) }
+        Agent {
+            world: self,
+            caller: Caller::new(&self.gateway().agent_url, Some(token)),
+        }
     }
 
     /// An operator with every role.
@@ -156,8 +171,14 @@ impl World {
     pub(crate) async fn stop(&mut self) {
         let gateway = self.gateway.take().expect("the gateway runs");
         let port = |url: &str| url.rsplit(':').next().unwrap().parse().unwrap();
-        self.config.agent_listener.address.set_port(port(&gateway.agent_url));
-        self.config.operator_listener.address.set_port(port(&gateway.operator_url));
+        self.config
+            .agent_listener
+            .address
+            .set_port(port(&gateway.agent_url));
+        self.config
+            .operator_listener
+            .address
+            .set_port(port(&gateway.operator_url));
         gateway.stop().await;
     }
 
@@ -171,12 +192,18 @@ impl World {
     }
 
     pub(crate) async fn run(&self, run_id: &str) -> RunRow {
-        self.app().store.run(run_id).await.unwrap().expect("the run is known")
+        self.app()
+            .store
+            .run(run_id)
+            .await
+            .unwrap()
+            .expect("the run is known")
     }
 
     /// Waits until a run of the job stands at a state.
     pub(crate) async fn any_run_at(&self, gate: GateState) -> RunRow {
-        self.until(async || self.runs().await.into_iter().find(|run| run.gate == gate)).await
+        self.until(async || self.runs().await.into_iter().find(|run| run.gate == gate))
+            .await
     }
 
     /// Waits until a run stands at a state; any other end fails the test.
@@ -184,7 +211,11 @@ impl World {
         self.until(async || {
             let run = self.run(run_id).await;
             let ended = run.gate.is_final() && run.gate != gate;
-            assert!(!ended, "{:?} in place of {gate:?}: {:?}", run.gate, run.gate_reason);
+            assert!(
+                !ended,
+                "{:?} in place of {gate:?}: {:?}",
+                run.gate, run.gate_reason
+            );
             (run.gate == gate).then_some(run)
         })
         .await
@@ -214,7 +245,11 @@ impl World {
         decision: Decision,
         reason: Option<&str>,
     ) -> Envelope {
-        let question = self.operator().get(&format!("/v1/approvals/{run_id}")).await.ok();
+        let question = self
+            .operator()
+            .get(&format!("/v1/approvals/{run_id}"))
+            .await
+            .ok();
         let subject: Subject = serde_json::from_value(question["subject"].clone()).unwrap();
         let person = &self.approvers[who];
         let statement = subject.judge(Judgement {
@@ -226,13 +261,21 @@ impl World {
             nonce: random_text(),
             reason: reason.map(str::to_owned),
         });
-        Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &person.key, now()).unwrap()
+        Envelope::sign(
+            EnvelopeType::ApprovalStatement,
+            &statement,
+            &person.key,
+            now(),
+        )
+        .unwrap()
     }
 
     /// Hands a statement in.
     pub(crate) async fn submit(&self, run_id: &str, envelope: &Envelope) -> Answer {
         let path = format!("/v1/approvals/{run_id}");
-        self.operator().post(&path, &json!({ "envelope": envelope })).await
+        self.operator()
+            .post(&path, &json!({ "envelope": envelope }))
+            .await
     }
 
     /// The first approver says yes.
@@ -251,23 +294,36 @@ impl World {
     /// Time passes until a question's end; the gate looks again.
     pub(crate) async fn lapse(&self, run_id: &str) {
         let at = now();
-        let update = RunUpdate { approval_expires_at: Some(at), ..RunUpdate::default() };
-        self.app().store.update_run(run_id, at, update).await.unwrap();
+        let update = RunUpdate {
+            approval_expires_at: Some(at),
+            ..RunUpdate::default()
+        };
+        self.app()
+            .store
+            .update_run(run_id, at, update)
+            .await
+            .unwrap();
         self.app().gate.wake(run_id);
     }
 
     /// What reached upstream by method and end of the path.
     pub(crate) fn asked(&self, method: &str, ending: &str) -> Vec<Request> {
         let requests = self.cloud.requests().into_iter();
-        requests.filter(|r| r.method == method && r.path.ends_with(ending)).collect()
+        requests
+            .filter(|r| r.method == method && r.path.ends_with(ending))
+            .collect()
     }
 
     /// How many instances of the application stand in the state.
     pub(crate) fn instances(&self) -> usize {
         let state = self.cloud.state(APP).unwrap();
         let resources = state["resources"].as_array().unwrap();
-        let instance = resources.iter().find(|resource| resource["name"] == "instance");
-        instance.map_or(0, |resource| resource["instances"].as_array().unwrap().len())
+        let instance = resources
+            .iter()
+            .find(|resource| resource["name"] == "instance");
+        instance.map_or(0, |resource| {
+            resource["instances"].as_array().unwrap().len()
+        })
     }
 
     /// A folder with the CLI in it, initialised.
@@ -281,7 +337,10 @@ impl World {
         for request in &requests {
             let to = format!("{} {}", request.method, request.path);
             let by = request.bearer.as_deref().unwrap_or("nobody");
-            assert_ne!(by, "foreign", "a token that is not upstream's went up: {to}");
+            assert_ne!(
+                by, "foreign",
+                "a token that is not upstream's went up: {to}"
+            );
             let changes = request.method != "GET";
             let action = request.path.contains("/actions/");
             match by {
@@ -345,17 +404,27 @@ impl Agent<'_> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        self.saw(self.caller.call(method, path, headers, body.to_owned()).await)
+        self.saw(
+            self.caller
+                .call(method, path, headers, body.to_owned())
+                .await,
+        )
     }
 
     /// Uploads the example with two instances.
     pub(crate) async fn upload(&self) -> String {
         let text = two_instances();
-        self.caller.upload(APP, false, &[("main.tf", &text)]).await.unwrap()
+        self.caller
+            .upload(APP, false, &[("main.tf", &text)])
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn upload_files(&self, files: &[(&str, &str)]) -> Result<String, Answer> {
-        self.caller.upload(APP, false, files).await.map_err(|answer| self.saw(answer))
+        self.caller
+            .upload(APP, false, files)
+            .await
+            .map_err(|answer| self.saw(answer))
     }
 
     pub(crate) async fn run(&self, upload: &str, attributes: &Value) -> Answer {

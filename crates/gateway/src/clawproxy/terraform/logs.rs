@@ -19,9 +19,14 @@ const MAX_PIECE_BYTES: usize = 2 << 20;
 pub(super) fn purpose(signed: &SignedUrl<'_>, run: Option<&str>) -> Option<Purpose> {
     let id = signed.object_id.to_owned();
     match signed.purpose {
-        UrlPurpose::ConfigurationUpload => Some(Purpose::Upload { configuration_version: id }),
+        UrlPurpose::ConfigurationUpload => Some(Purpose::Upload {
+            configuration_version: id,
+        }),
         UrlPurpose::PlanLog => Some(Purpose::PlanLog { plan: id }),
-        UrlPurpose::ApplyLog => Some(Purpose::ApplyLog { apply: id, run: run?.to_owned() }),
+        UrlPurpose::ApplyLog => Some(Purpose::ApplyLog {
+            apply: id,
+            run: run?.to_owned(),
+        }),
         UrlPurpose::StateDownload => None,
     }
 }
@@ -41,15 +46,20 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
         return Done::refused(refusal, Facts::answered(403, b""));
     }
     let mut address = capability.upstream.clone();
-    for (name, value) in
-        [("limit", range.limit.map(u64::from)), ("offset", range.offset)]
-    {
+    for (name, value) in [
+        ("limit", range.limit.map(u64::from)),
+        ("offset", range.offset),
+    ] {
         if let Some(value) = value {
             let separator = if address.contains('?') { '&' } else { '?' };
             address.push_str(&format!("{separator}{name}={value}"));
         }
     }
-    let answer = match app.upstream.object(Method::GET, &address, None, MAX_PIECE_BYTES).await {
+    let answer = match app
+        .upstream
+        .object(Method::GET, &address, None, MAX_PIECE_BYTES)
+        .await
+    {
         Ok(answer) => answer,
         Err(error) => return Done::broken(&error),
     };
@@ -57,9 +67,7 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     match check_status(&answer) {
         Ok(()) => Done::answered(text_answer(answer.body), facts),
         // A log that upstream has not begun yet is empty, not missing.
-        Err(_) if answer.status == StatusCode::NOT_FOUND => {
-            Done::answered(text_answer(""), facts)
-        }
+        Err(_) if answer.status == StatusCode::NOT_FOUND => Done::answered(text_answer(""), facts),
         Err(refusal) => Done::refused(refusal, facts),
     }
 }
@@ -70,7 +78,10 @@ fn not_applied(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
         GateState::AwaitingApproval => return runs::rejected(app, caller, run),
         GateState::Denied => (ReasonCode::ApprovalDenied, "an approver said no"),
         GateState::Expired => (ReasonCode::ApprovalExpired, "nobody approved in time"),
-        GateState::Superseded => (ReasonCode::ApprovalSuperseded, "something changed meanwhile"),
+        GateState::Superseded => (
+            ReasonCode::ApprovalSuperseded,
+            "something changed meanwhile",
+        ),
         GateState::Violates => (ReasonCode::ApprovalClosed, "the plan breaks the contract"),
         GateState::Discarded => (ReasonCode::ApprovalClosed, "the run was discarded"),
         _ => return None,
@@ -78,14 +89,24 @@ fn not_applied(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
     let reason = run.gate_reason.as_deref().unwrap_or(what);
     // A plan that breaks the contract is refused with the code of the rule that it breaks.
     let first = reason.split(':').next().unwrap_or_default();
-    let code = ReasonCode::ALL.iter().find(|code| code.as_str() == first).copied().unwrap_or(code);
-    Some(Refusal::new(code, format!("this plan was not applied: {reason}")))
+    let code = ReasonCode::ALL
+        .iter()
+        .find(|code| code.as_str() == first)
+        .copied()
+        .unwrap_or(code);
+    Some(Refusal::new(
+        code,
+        format!("this plan was not applied: {reason}"),
+    ))
 }
 
 fn text_answer(body: impl Into<bytes::Bytes>) -> Response<crate::server::Body> {
     let mut response = Response::new(whole(body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
