@@ -52,7 +52,14 @@ pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
 
 fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> Option<()> {
     let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
-        Ok(root) => Some(root),
+        Ok(root) => {
+            let (keys, authors) = (root.gateway.len(), root.authors.len());
+            let approvers = root.approvers.len();
+            findings.note(format!(
+                "{keys} gateway keys, {authors} authors, {approvers} approvers"
+            ));
+            Some(root)
+        }
         Err(error) => {
             findings.not_proven(Code::TrustRootUnreadable, "", error.to_string());
             None
