@@ -10,10 +10,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
-use crate::json::{Json, JsonError};
+use crate::json::{Json, JsonError, Without};
 use crate::keys::Did;
 use crate::merkle;
 use crate::time::Timestamp;
@@ -332,6 +333,42 @@ pub struct JobClose {
     pub policy_hash_b64u: Hash,
 }
 
+/// Where a record stands: the members that its body does not have.
+const PLACE: [&str; 3] = ["job_id", "seq", "at"];
+
+fn shape(message: impl fmt::Display) -> JsonError {
+    JsonError::Shape(serde::de::Error::custom(message))
+}
+
+fn member<T: DeserializeOwned>(json: &Json, name: &str) -> Result<T, JsonError> {
+    let value = json.get(name);
+    let value = value.ok_or_else(|| shape(format_args!("missing member `{name}`")))?;
+    value.to_typed()
+}
+
+impl Body {
+    /// Reads the body out of a record. Records are many, so the kind is looked up by hand:
+    /// the derived way would copy every member first to find it.
+    fn from_json(json: &Json) -> Result<Self, JsonError> {
+        fn rest<T: DeserializeOwned>(json: &Json) -> Result<T, JsonError> {
+            let names = &["record", PLACE[0], PLACE[1], PLACE[2]];
+            T::deserialize(Without { json, names }).map_err(JsonError::Shape)
+        }
+        match member::<String>(json, "record")?.as_str() {
+            "clawgate.job-open/1" => rest(json).map(Self::JobOpen),
+            "clawgate.intent/1" => rest(json).map(Self::Intent),
+            "clawgate.outcome/1" => rest(json).map(Self::Outcome),
+            "clawgate.refusal/1" => rest(json).map(Self::Refusal),
+            "clawgate.approval/1" => rest(json).map(Self::Approval),
+            "clawgate.revocation/1" => rest(json).map(Self::Revocation),
+            "clawgate.job-close/1" => rest(json).map(Self::JobClose),
+            other => Err(shape(format_args!(
+                "a record of the unknown kind `{other:.64}`"
+            ))),
+        }
+    }
+}
+
 impl Record {
     /// The canonical form: what is hashed, stored and shown.
     pub fn to_jcs(&self) -> Vec<u8> {
@@ -355,27 +392,14 @@ impl Record {
     /// # Errors
     /// When a member is missing, unknown or of the wrong type.
     pub fn from_json(json: &Json) -> Result<Self, JsonError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Place {
-            job_id: JobId,
-            seq: u64,
-            at: Timestamp,
-        }
-        let mut body = json.clone();
-        let mut place = Json::object();
-        for name in ["job_id", "seq", "at"] {
-            if let Some(value) = body.remove(name) {
-                place.set(name, value);
-            }
-        }
-        let place: Place = place.to_typed()?;
-        let body = body.to_typed()?;
+        let Json::Object(_) = json else {
+            return Err(shape("a record is an object"));
+        };
         Ok(Self {
-            job_id: place.job_id,
-            seq: place.seq,
-            at: place.at,
-            body,
+            job_id: member(json, "job_id")?,
+            seq: member(json, "seq")?,
+            at: member(json, "at")?,
+            body: Body::from_json(json)?,
         })
     }
 
