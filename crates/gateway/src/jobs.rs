@@ -115,8 +115,9 @@ pub async fn open(
         return Err(Refusal::new(ReasonCode::BodyWrongType, detail).into());
     }
     let contract = choose(parts, choice).await?;
-    let job_id: JobId =
-        format!("job_{}", random_uuid()).parse().expect("a UUID is letters, digits and dashes");
+    let job_id: JobId = format!("job_{}", random_uuid())
+        .parse()
+        .expect("a UUID is letters, digits and dashes");
     let agent_did = parts.keys.job(&job_id).did();
     let record = JobOpen {
         agent_did: agent_did.clone(),
@@ -137,13 +138,15 @@ pub async fn open(
     let policy_hash = contract.hash;
     let live = LiveJob::open(job_id.clone(), agent_did.clone(), name.to_owned(), contract);
     parts.live.keep_job(live);
-    Ok(OpenedJob { job_id, agent_did, policy_hash, opened_at: appended.at })
+    Ok(OpenedJob {
+        job_id,
+        agent_did,
+        policy_hash,
+        opened_at: appended.at,
+    })
 }
 
-async fn choose(
-    parts: Issuer<'_>,
-    choice: ContractChoice,
-) -> Result<Arc<LiveContract>, JobError> {
+async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveContract>, JobError> {
     let hash = match choice {
         ContractChoice::Hash(hash) => hash,
         ContractChoice::Name(name) => {
@@ -151,8 +154,14 @@ async fn choose(
             if versions.is_empty() {
                 return Err(ReasonCode::ContractUnknown.into());
             }
-            let latest = versions.iter().rev().find(|version| version.withdrawn.is_none());
-            latest.ok_or(ReasonCode::ContractWithdrawn)?.contract.policy_hash
+            let latest = versions
+                .iter()
+                .rev()
+                .find(|version| version.withdrawn.is_none());
+            latest
+                .ok_or(ReasonCode::ContractWithdrawn)?
+                .contract
+                .policy_hash
         }
     };
     let contract = clawcontrols::lookup(parts.store, parts.live, &hash).await?;
@@ -194,13 +203,17 @@ pub async fn close(
         at: app.now(),
     };
     let unknown = audited(&*app.store, action, async {
+        app.live.end_job(job_id);
         discard_waiting(app, operator, job_id, reason).await?;
         let patience = Duration::from_secs(app.config.limits.drain_seconds);
         wait_for_calls(app, job_id, patience).await?;
         if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
             return Err(busy());
         }
-        let closing = app.store.close_job(job_id, operator, reason, app.now()).await?;
+        let closing = app
+            .store
+            .close_job(job_id, operator, reason, app.now())
+            .await?;
         // A call that was verified a moment ago may have brought the job back among the known.
         app.live.end_job(job_id);
         Ok::<_, JobError>(match closing {
@@ -217,7 +230,12 @@ pub async fn close(
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
-    Ok(ClosedJob { job, closing, bundle, unknown })
+    Ok(ClosedJob {
+        job,
+        closing,
+        bundle,
+        unknown,
+    })
 }
 
 fn busy() -> JobError {
@@ -227,13 +245,17 @@ fn busy() -> JobError {
 /// A run of the job that is being applied, or is about to be.
 async fn applying(store: &dyn Store, job_id: &JobId) -> Result<Option<RunRow>, StoreError> {
     let runs = store.runs(job_id).await?;
-    Ok(runs.into_iter().find(|run| {
-        matches!(run.gate, GateState::Approved | GateState::Rechecking | GateState::Applying)
-    }))
+    let busy = |run: &RunRow| run.gate == GateState::Approved || is_applying(run.gate);
+    Ok(runs.into_iter().find(busy))
 }
 
-/// Discards the runs that nobody will decide about any more. A run that cannot be discarded
-/// does not keep the job open: nothing applies it once the job is closed.
+/// The apply is asked for, or is about to be: nothing here can take it back.
+fn is_applying(gate: GateState) -> bool {
+    matches!(gate, GateState::Rechecking | GateState::Applying)
+}
+
+/// Discards the runs that nobody will decide about any more. A run that cannot be discarded does
+/// not keep the job open: nothing can be recorded once the job is closed, so nothing applies it.
 async fn discard_waiting(
     app: &App,
     operator: &str,
@@ -241,8 +263,7 @@ async fn discard_waiting(
     reason: &str,
 ) -> Result<(), StoreError> {
     for run in app.store.runs(job_id).await? {
-        let ended = run.gate.is_final() || run.gate == GateState::Applying;
-        if ended {
+        if run.gate.is_final() || is_applying(run.gate) {
             continue;
         }
         if let Err(refusal) = approvals::discard(app, &run.run_id, operator, reason).await {
@@ -253,16 +274,16 @@ async fn discard_waiting(
 }
 
 /// Cuts what can be cut and waits until every intent has its outcome, or patience ends.
-async fn wait_for_calls(
-    app: &App,
-    job_id: &JobId,
-    patience: Duration,
-) -> Result<(), StoreError> {
+async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result<(), StoreError> {
     let end = Instant::now() + patience;
     loop {
         // Again each time: a call that was verified meanwhile may have brought the job back.
         app.live.end_job(job_id);
-        let open = app.store.job(job_id).await?.map_or(0, |job| job.counters.open_intents);
+        let open = app
+            .store
+            .job(job_id)
+            .await?
+            .map_or(0, |job| job.counters.open_intents);
         if open == 0 {
             return Ok(());
         }
@@ -273,4 +294,3 @@ async fn wait_for_calls(
         tokio::time::sleep(POLL).await;
     }
 }
-

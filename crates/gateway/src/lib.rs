@@ -24,6 +24,7 @@ pub mod bundles;
 pub mod clawcontrols;
 pub mod clawproxy;
 pub mod clawscope;
+pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;

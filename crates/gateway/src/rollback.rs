@@ -76,10 +76,11 @@ pub async fn discard_run(
         at: app.now(),
     };
     audited(&*app.store, action, async {
-        approvals::discard(app, run_id, operator, reason).await.map_err(RollbackError::from)
+        approvals::discard(app, run_id, operator, reason)
+            .await
+            .map_err(RollbackError::from)
     })
-    .await?;
-    Ok(app.store.run(run_id).await?.ok_or(ReasonCode::ObjectUnknown)?)
+    .await
 }
 
 /// A job that was stopped.
@@ -133,7 +134,11 @@ pub async fn stop_job(
         let runs = app.store.runs(job_id).await?;
         let unfinished = runs.into_iter().filter(|run| !run.gate.is_final());
         let unfinished_runs = unfinished.map(|run| run.run_id).collect();
-        Ok(StoppedJob { closed, revoked_tokens, unfinished_runs })
+        Ok(StoppedJob {
+            closed,
+            revoked_tokens,
+            unfinished_runs,
+        })
     })
     .await
 }
@@ -181,7 +186,13 @@ pub async fn return_to_state(
         detail.push(("job_id", job.job_id.to_string()));
     }
     let subject = request.workspace.to_string();
-    let action = Action { operator, name: "rollback.state", subject, detail, at: app.now() };
+    let action = Action {
+        operator,
+        name: "rollback.state",
+        subject,
+        detail,
+        at: app.now(),
+    };
     audited(&*app.store, action, async {
         match &job {
             Some(job) => recorded(app, operator, job, request).await,
@@ -227,13 +238,9 @@ async fn recorded(
         _ => None,
     };
     let (outcome, envelope) = outcome(app, job, request, &intent, answer, code, latency_ms);
-    let recording = app.store.append_outcome(
-        &job.job_id,
-        app.now(),
-        outcome,
-        Some(envelope),
-        Vec::new(),
-    );
+    let recording =
+        app.store
+            .append_outcome(&job.job_id, app.now(), outcome, Some(envelope), Vec::new());
     recording.await?;
     result
 }
@@ -247,8 +254,11 @@ fn intent(operator: &str, job: &JobRow, request: &StateRollback) -> Body {
     input.set("state_version_id", request.state_version.as_str());
     input.set("operator", operator);
     input.set("reason", request.reason.as_str());
-    let decision =
-        Decision { verdict: Verdict::Allow, code: ReasonCode::Allowed, reasons: Vec::new() };
+    let decision = Decision {
+        verdict: Verdict::Allow,
+        code: ReasonCode::Allowed,
+        reasons: Vec::new(),
+    };
     Body::Intent(Box::new(Intent {
         caller: Caller {
             token_hash: "gateway".to_owned(),
@@ -276,12 +286,18 @@ fn outcome(
     latency_ms: u64,
 ) -> (Outcome, Envelope) {
     let now = app.now();
-    let body = answer.as_ref().map_or(Bytes::new(), |answer| answer.body.clone());
-    let (request_hash, response_hash) =
-        (Hash::of(&rollback_body(&request.state_version)), Hash::of(&body));
+    let body = answer
+        .as_ref()
+        .map_or(Bytes::new(), |answer| answer.body.clone());
+    let (request_hash, response_hash) = (
+        Hash::of(&rollback_body(&request.state_version)),
+        Hash::of(&body),
+    );
     let event = intent.event.as_ref().expect("an intent is an event");
-    let (args_salt, result_salt) =
-        (Hash::from_bytes(random_bytes()), Hash::from_bytes(random_bytes()));
+    let (args_salt, result_salt) = (
+        Hash::from_bytes(random_bytes()),
+        Hash::from_bytes(random_bytes()),
+    );
     let receipt = ToolReceipt {
         receipt_version: "2".to_owned(),
         receipt_id: format!("rcpt_{}", random_uuid()),
@@ -319,7 +335,11 @@ fn outcome(
         first_byte_ms: None,
         usage: None,
         object_id: Some(request.workspace.to_string()),
-        ended: if answer.is_some() { Ended::Complete } else { Ended::UpstreamReset },
+        ended: if answer.is_some() {
+            Ended::Complete
+        } else {
+            Ended::UpstreamReset
+        },
         code: code.map(|code| code.as_str().to_owned()),
         receipt: Some(ReceiptRef {
             receipt_id: receipt.receipt_id,
@@ -342,15 +362,22 @@ async fn exchange(
     let locked = call(app, Method::POST, &lock, Some(reason.to_jcs())).await;
     let locked = judge("the workspace was not locked", locked);
     if locked.1.is_err() {
-        return (locked.0, locked.1.map(|_| RolledBack { state_version: String::new() }));
+        return (
+            locked.0,
+            locked.1.map(|_| RolledBack {
+                state_version: String::new(),
+            }),
+        );
     }
     let target = format!("/api/v2/workspaces/{workspace}/state-versions");
     let body = rollback_body(&request.state_version);
     let rolled = call(app, Method::PATCH, &target, Some(body)).await;
     let (answer, rolled) = judge("the state was not rolled back", rolled);
     let unlock = format!("/api/v2/workspaces/{workspace}/actions/unlock");
-    let (_, unlocked) =
-        judge("the workspace is still locked", call(app, Method::POST, &unlock, None).await);
+    let (_, unlocked) = judge(
+        "the workspace is still locked",
+        call(app, Method::POST, &unlock, None).await,
+    );
     let result = match (rolled, unlocked) {
         (Ok(state_version), Ok(_)) => Ok(RolledBack { state_version }),
         (Ok(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
@@ -369,7 +396,9 @@ async fn call(
     target: &str,
     body: Option<Vec<u8>>,
 ) -> Result<Answer, UpstreamError> {
-    app.upstream.call(Duty::Executor, method, target, body.map(Bytes::from)).await
+    app.upstream
+        .call(Duty::Executor, method, target, body.map(Bytes::from))
+        .await
 }
 
 /// Upstream's answer and the id in it, or why it is a failure.
@@ -400,7 +429,10 @@ fn judge(
         _ => ReasonCode::UpstreamGarbage,
     };
     let detail = format!("upstream answered {}", answer.status.as_u16());
-    (Some(answer), Err(RollbackError::Upstream { code, step, detail }))
+    (
+        Some(answer),
+        Err(RollbackError::Upstream { code, step, detail }),
+    )
 }
 
 /// The vendor's body for a rollback.
@@ -413,4 +445,3 @@ fn rollback_body(state_version: &StateVersionId) -> Vec<u8> {
     }});
     serde_json::to_vec(&body).expect("texts are JSON")
 }
-

@@ -3,6 +3,7 @@
 //! Redirects are never followed by the client library; the few that upstream uses (plan JSON)
 //! are followed here, to allowed hosts only and without the bearer.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,10 +97,18 @@ impl UpstreamError {
 /// # Errors
 /// When certificates cannot be read.
 pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
+    http_client_with(config.terraform_cloud.ca_file.as_deref())
+}
+
+/// The same with the certificates of one more file: the operators' commands use it too.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
     let mut roots = rustls::RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
-    if let Some(file) = &config.terraform_cloud.ca_file {
+    if let Some(file) = ca_file {
         use rustls::pki_types::pem::PemObject;
         for certificate in rustls::pki_types::CertificateDer::pem_file_iter(file)? {
             roots.add(certificate?)?;

@@ -24,6 +24,11 @@ impl Decimal {
     /// Nought.
     pub const ZERO: Self = Self(0);
 
+    /// The amount in units of 10^-9.
+    pub(crate) const fn units(self) -> i128 {
+        self.0
+    }
+
     /// Whether the amount is below nought.
     pub const fn is_negative(self) -> bool {
         self.0 < 0

@@ -33,8 +33,16 @@ pub(crate) fn resource_type(contract: &Contract, kind: &str) -> bool {
 
 /// Whether a data source of a type may be read.
 pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
-    // These carry what they are given to any address, or run any program, during a plan.
-    let reaches_out = matches!(kind, "external" | "http") || must_be_named(kind);
+    // Whose state may be read is not enforced yet (see NOT_ENFORCED), so nobody's may.
+    if kind == "terraform_remote_state" {
+        return false;
+    }
+    // During a plan these carry what they are given to any address, run any program or read any
+    // file of the worker: no wildcard covers them.
+    let reaches_out = matches!(kind, "external" | "http")
+        || kind.starts_with("dns_")
+        || kind.starts_with("local_")
+        || must_be_named(kind);
     match contract
         .permissions
         .configuration
@@ -197,7 +205,10 @@ mod tests {
             ("external", false, false, false),
             ("terraform_remote_state", false, false, false),
             ("tfe_outputs", false, false, false),
-            ("local_file", true, true, false),
+            ("local_file", false, false, false),
+            ("local_command", false, false, false),
+            ("dns_a_record_set", false, false, false),
+            ("archive_file", true, true, false),
         ] {
             assert_eq!(data_source(&contract(""), kind), by_default, "{kind}");
             assert_eq!(data_source(&wide, kind), by_wide, "{kind}");

@@ -2,8 +2,6 @@
 //!
 //! The budget: at least 0.8 of (processors x the rate of raw Ed25519 verification).
 
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
-
 use std::hint::black_box;
 
 use clawverify::testing::{Story, bytes, seal};

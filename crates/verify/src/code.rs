@@ -157,7 +157,7 @@ codes! {
     DecisionMismatch "DECISION_MISMATCH" "A decision is not what the contract says"
         "Deciding the recorded input again under the contract gives another verdict or another reason code than the record has."
     DecisionNotAllowed "DECISION_NOT_ALLOWED" "A call was made that its own decision did not allow"
-        "An intent needs the verdict allow; the gateway's own apply may also have approve. A refusal needs deny or approve."
+        "An intent needs the verdict allow; only the wish to apply, of which nothing but an approval can come, may also have approve. A refusal needs deny or approve."
     DecisionUnreadable "DECISION_UNREADABLE" "A recorded decision cannot be made again"
         "This version of the verifier cannot read the recorded input, so it cannot say whether the decision was right."
 

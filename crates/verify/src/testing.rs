@@ -253,9 +253,12 @@ impl Story {
             .expect("the story has such a step")
     }
 
-    /// Where the intent of an operation is.
+    /// Where the last intent of an operation is.
     pub fn intent(&self, operation: &str) -> usize {
-        self.position(|body| matches!(body, Body::Intent(i) if i.operation == operation))
+        self.steps
+            .iter()
+            .rposition(|step| matches!(&step.body, Body::Intent(i) if i.operation == operation))
+            .expect("the story has such a call")
     }
 
     /// Corrects what follows from the number of steps: the count in the last record.

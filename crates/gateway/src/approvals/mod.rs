@@ -92,7 +92,7 @@ pub async fn submit(
 }
 
 /// Signature, person, subject and time of a statement.
-fn check(
+pub fn check(
     app: &App,
     run: &RunRow,
     envelope: &Envelope,

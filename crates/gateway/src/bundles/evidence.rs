@@ -16,8 +16,10 @@ pub(super) async fn collect(
     checkpoint: &SignedCheckpoint,
 ) -> Result<Evidence, BundleError> {
     let job_id = &job.job_id;
-    let closing =
-        job.state.closing().ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
+    let closing = job
+        .state
+        .closing()
+        .ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
     let contract = store.contract(&job.policy_hash).await?;
     let contract = contract.ok_or(BundleError::Incomplete("the job's contract"))?;
     let stored = records(store, job_id).await?;
@@ -38,7 +40,10 @@ pub(super) async fn collect(
         runs: store.runs(job_id).await?.into_iter().map(run).collect(),
         tool_receipts: receipts.tool,
         gateway_receipts: receipts.gateway,
-        approvals: statements.into_iter().map(|statement| statement.envelope).collect(),
+        approvals: statements
+            .into_iter()
+            .map(|statement| statement.envelope)
+            .collect(),
         records: stored.into_iter().map(|stored| stored.record).collect(),
         log,
     })
@@ -55,7 +60,9 @@ async fn records(store: &dyn Store, job_id: &JobId) -> Result<Vec<StoredRecord>,
         }
         all.extend(page);
     }
-    let gapless = (1..).zip(&all).all(|(seq, stored)| stored.record.seq == seq);
+    let gapless = (1..)
+        .zip(&all)
+        .all(|(seq, stored)| stored.record.seq == seq);
     let closed = all.last().is_some_and(|last| is_close(&last.record));
     match (gapless, closed) {
         (false, _) => Err(BundleError::Incomplete("a record in the middle")),
@@ -81,7 +88,10 @@ async fn prove(
         index: stored.leaf_index,
         path,
     });
-    Ok(LogProof { checkpoint: checkpoint.note.clone(), proofs: proofs.collect() })
+    Ok(LogProof {
+        checkpoint: checkpoint.note.clone(),
+        proofs: proofs.collect(),
+    })
 }
 
 fn token(row: TokenRow) -> Token {

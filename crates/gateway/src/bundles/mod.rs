@@ -41,7 +41,11 @@ pub struct Sealing<'a> {
 impl<'a> Sealing<'a> {
     /// The parts of a running gateway.
     pub fn of(app: &'a App) -> Self {
-        Self { store: &*app.store, keys: &app.keys, config: &app.config }
+        Self {
+            store: &*app.store,
+            keys: &app.keys,
+            config: &app.config,
+        }
     }
 }
 
@@ -93,24 +97,38 @@ pub async fn seal(
     }
     let checkpoint = sign_checkpoint(parts).await?;
     let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
-    let state_versions: Vec<String> =
-        evidence.runs.iter().filter_map(|run| run.state_version_after.clone()).collect();
+    let state_versions: Vec<String> = evidence
+        .runs
+        .iter()
+        .filter_map(|run| run.state_version_after.clone())
+        .collect();
     let (job_key, close_key) = (parts.keys.job(job_id), parts.keys.close.clone());
     let receipt_did = parts.keys.receipt.did();
     let path = path(parts.config, job_id);
     // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
     let written = tokio::task::spawn_blocking(move || {
-        let sealers =
-            Sealers { job: &job_key, close: &close_key, receipt_did, at: now };
+        let sealers = Sealers {
+            job: &job_key,
+            close: &close_key,
+            receipt_did,
+            at: now,
+        };
         let bundle = proof::bundle::seal(evidence, &sealers)?;
         let mut bytes = serde_json::to_vec(&bundle).expect("a bundle is strings and integers");
         bytes.push(b'\n');
         file::write(&path, &bytes).map_err(|source| BundleError::File { path, source })?;
         Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
     });
-    let (sha256, bytes) = written.await.expect("sealing does not panic and is not cancelled")?;
-    let row =
-        BundleRow { job_id: job_id.clone(), sha256, bytes, sealed_at: now, verdict: None };
+    let (sha256, bytes) = written
+        .await
+        .expect("sealing does not panic and is not cancelled")?;
+    let row = BundleRow {
+        job_id: job_id.clone(),
+        sha256,
+        bytes,
+        sealed_at: now,
+        verdict: None,
+    };
     parts.store.save_bundle(row.clone(), state_versions).await?;
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
@@ -126,9 +144,15 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
     let mut sealed = 0;
     let mut before = None;
     loop {
-        let filter = JobFilter { phase: Some(JobPhase::Closed), before: before.take(), limit: 100 };
+        let filter = JobFilter {
+            phase: Some(JobPhase::Closed),
+            before: before.take(),
+            limit: 100,
+        };
         let jobs = app.store.jobs(filter).await?;
-        let Some(last) = jobs.last() else { return Ok(sealed) };
+        let Some(last) = jobs.last() else {
+            return Ok(sealed);
+        };
         before = Some(last.job_id.clone());
         for job in jobs {
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
@@ -151,7 +175,10 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
     if let Some(latest) = parts.store.latest_checkpoint().await?
         && latest.size == size
     {
-        return Ok(SignedCheckpoint { size, note: latest.note });
+        return Ok(SignedCheckpoint {
+            size,
+            note: latest.note,
+        });
     }
     let root = match size {
         0 => proof::merkle::empty_root(),
@@ -160,7 +187,11 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
             root.ok_or(BundleError::Incomplete("the root of the log"))?
         }
     };
-    let checkpoint = Checkpoint { origin: log_origin(parts.config), size, root };
+    let checkpoint = Checkpoint {
+        origin: log_origin(parts.config),
+        size,
+        root,
+    };
     let note = checkpoint.sign(&parts.keys.checkpoint);
     parts.store.save_checkpoint(&note, size).await?;
     Ok(SignedCheckpoint { size, note })
@@ -201,12 +232,21 @@ pub fn trust_root(config: &Config, keys: &Keys) -> TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
         gateway: gateway.to_vec(),
         authors: authors
-            .map(|author| Author { did: author.did.clone(), name: author.name.clone() })
+            .map(|author| Author {
+                did: author.did.clone(),
+                name: author.name.clone(),
+            })
             .collect(),
         approvers: approvers
-            .map(|approver| Approver { email: approver.email.clone(), did: approver.did.clone() })
+            .map(|approver| Approver {
+                email: approver.email.clone(),
+                did: approver.did.clone(),
+            })
             .collect(),
-        log: Log { origin: log_origin(config), key: keys.checkpoint.did() },
+        log: Log {
+            origin: log_origin(config),
+            key: keys.checkpoint.did(),
+        },
     }
 }
 
@@ -215,3 +255,5 @@ pub fn is_applied(run: &store::RunRow) -> bool {
     run.gate == GateState::Applied
 }
 
+#[cfg(test)]
+mod tests;

@@ -85,8 +85,9 @@ pub async fn publish(
     let issues = contract.publication_issues(&PublicationRules {
         allow_autonomous_apply: config.policy.allow_autonomous_apply,
     });
-    let (blocking, warnings): (Vec<_>, Vec<_>) =
-        issues.into_iter().partition(|issue| issue.severity == Severity::Blocks);
+    let (blocking, warnings): (Vec<_>, Vec<_>) = issues
+        .into_iter()
+        .partition(|issue| issue.severity == Severity::Blocks);
     if !blocking.is_empty() {
         return Err(PublishError::Blocked(blocking));
     }
@@ -95,7 +96,10 @@ pub async fn publish(
         operator,
         name: "contract.publish",
         subject: policy_hash.to_string(),
-        detail: vec![("name", contract.name.clone()), ("author_did", author.to_string())],
+        detail: vec![
+            ("name", contract.name.clone()),
+            ("author_did", author.to_string()),
+        ],
         at: now,
     };
     let version = ContractVersion {
@@ -121,7 +125,11 @@ fn examine(config: &Config, envelope: &Envelope) -> Result<(Contract, Did), Publ
     let signed = envelope
         .verify::<Json>(EnvelopeType::WorkPolicyContract)
         .map_err(PublishError::Envelope)?;
-    if !config.authors.iter().any(|author| author.did == signed.signer) {
+    if !config
+        .authors
+        .iter()
+        .any(|author| author.did == signed.signer)
+    {
         return Err(PublishError::UnknownAuthor(signed.signer));
     }
     let contract = Contract::parse(&signed.payload.to_jcs()).map_err(PublishError::Contract)?;
@@ -182,14 +190,17 @@ pub async fn lookup(
     if let Some(known) = live.contract(hash) {
         return Ok(Some(known));
     }
-    let Some(row) = store.contract(hash).await? else { return Ok(None) };
+    let Some(row) = store.contract(hash).await? else {
+        return Ok(None);
+    };
     let corrupt = |what: &str| StoreError::Corrupt(format!("contract `{hash}` {what}"));
     let signed = row
         .contract
         .envelope
         .verify::<Json>(EnvelopeType::WorkPolicyContract)
         .map_err(|_| corrupt("is not what its author signed"))?;
-    let contract = Contract::parse(&signed.payload.to_jcs()).map_err(|_| corrupt("does not load"))?;
+    let contract =
+        Contract::parse(&signed.payload.to_jcs()).map_err(|_| corrupt("does not load"))?;
     if contract.hash() != *hash {
         return Err(corrupt("has another hash"));
     }
@@ -209,3 +220,5 @@ pub async fn lookup(
     Ok(Some(kept))
 }
 
+#[cfg(test)]
+mod tests;

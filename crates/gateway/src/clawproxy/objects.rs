@@ -160,4 +160,13 @@ impl Capabilities {
         let mut table = self.table.lock().expect("no panic while it is held");
         table.remove(name).map(drop).ok_or_else(|| ReasonCode::CapabilityUsed.into())
     }
+
+    /// Makes a spent address good again: its upload never reached upstream.
+    pub fn restore(&self, path: &str, capability: Capability) {
+        let Some(name) = path.strip_prefix(PREFIX) else { return };
+        let mut table = self.table.lock().expect("no panic while it is held");
+        let object = (capability.token.hash, capability.purpose.clone());
+        table.names.insert(object, name.to_owned());
+        table.by_name.insert(name.to_owned(), capability);
+    }
 }

@@ -5,13 +5,14 @@
 //! again there.
 
 use policy::{ReasonCode, Refusal};
-use proof::approval::{Decision, STATEMENT, Statement};
+use proof::Envelope;
+use proof::approval::Decision;
 use proof::token::Scope;
-use proof::{Envelope, EnvelopeType, Timestamp};
-use store::{ElevatedApproval, GateState, RunRow};
+use store::{ElevatedApproval, GateState};
 
 use super::{Grant, IssueError, IssuedToken, Issuer, mint, open_job, refuse};
-use crate::live::LiveContract;
+use crate::app::App;
+use crate::approvals;
 
 /// Longest life of an elevated token, in seconds: a person waits beside it.
 pub const MAX_ELEVATED_TTL_SECONDS: u32 = 600;
@@ -33,19 +34,34 @@ pub struct ElevatedRequest {
 /// `APPROVAL_…` when the statement is not this approver's valid yes to the plan as it is now,
 /// `TOKEN_REQUEST_REFUSED` for the lifetime, and everything that [`issue`](super::issue) refuses.
 pub async fn issue_elevated(
-    issuer: Issuer<'_>,
+    app: &App,
     operator: &str,
     request: ElevatedRequest,
-    now: Timestamp,
 ) -> Result<IssuedToken, IssueError> {
-    let run = issuer.store.run(&request.run_id).await?.ok_or(ReasonCode::ApprovalUnknown)?;
+    let (issuer, now) = (Issuer::of(app), app.now());
+    let run = issuer
+        .store
+        .run(&request.run_id)
+        .await?
+        .ok_or(ReasonCode::ApprovalUnknown)?;
     let (job, contract) = open_job(issuer, &run.job_id).await?;
     let most = MAX_ELEVATED_TTL_SECONDS.min(contract.contract.max_ttl_seconds);
     let ttl = request.ttl_seconds.unwrap_or(most);
     if ttl == 0 || ttl > most {
-        return refuse(format!("the lifetime of an elevated token must be 1 to {most} seconds"));
+        return refuse(format!(
+            "the lifetime of an elevated token must be 1 to {most} seconds"
+        ));
     }
-    let statement = examine(issuer, &contract, &run, &request.envelope, now)?;
+    if run.gate != GateState::AwaitingApproval {
+        let detail = format!("the run stands at `{}`", run.gate.as_str());
+        return Err(Refusal::new(ReasonCode::ApprovalClosed, detail).into());
+    }
+    let approvers = &contract.contract.permissions.apply.approvers;
+    let statement = approvals::check(app, &run, &request.envelope, approvers)?;
+    if statement.decision != Decision::Approve {
+        let detail = "a token can carry an approval only; hand a denial in as it is";
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail).into());
+    }
     // The token must not outlive the approval that it carries.
     let left = statement.expires_at.seconds() - now.seconds();
     let ttl = u32::try_from(left).map_or(ttl, |left| ttl.min(left));
@@ -66,52 +82,4 @@ pub async fn issue_elevated(
 
 fn elevated_scope(run_id: &str) -> Result<Scope, Refusal> {
     Scope::try_from(format!("tfc:apply:{run_id}")).map_err(|_| ReasonCode::IdMalformed.into())
-}
-
-/// Whether the envelope is a listed approver's yes to this run as it is now.
-fn examine(
-    issuer: Issuer<'_>,
-    contract: &LiveContract,
-    run: &RunRow,
-    envelope: &Envelope,
-    now: Timestamp,
-) -> Result<Statement, Refusal> {
-    if run.gate != GateState::AwaitingApproval {
-        let detail = format!("the run's approval is {}", run.gate.as_str());
-        return Err(Refusal::new(ReasonCode::ApprovalClosed, detail));
-    }
-    let signed = envelope
-        .verify::<Statement>(EnvelopeType::ApprovalStatement)
-        .map_err(|error| match error {
-            proof::EnvelopeError::Malformed(_) | proof::EnvelopeError::WrongType { .. } => {
-                Refusal::new(ReasonCode::ApprovalMalformed, error.to_string())
-            }
-            _ => Refusal::new(ReasonCode::ApprovalSignature, error.to_string()),
-        })?;
-    let statement = signed.payload;
-    if statement.statement != STATEMENT || statement.decision != Decision::Approve {
-        return Err(ReasonCode::ApprovalMalformed.into());
-    }
-    let enrolled = issuer.config.approvers.iter().any(|approver| {
-        approver.email == statement.approver && approver.did == statement.approver_did
-    });
-    let named = contract
-        .contract
-        .permissions
-        .apply
-        .approvers
-        .iter()
-        .any(|email| email.as_str() == statement.approver);
-    if !enrolled || !named || signed.signer != statement.approver_did {
-        return Err(ReasonCode::ApprovalNotAnApprover.into());
-    }
-    let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalClosed)?;
-    if statement.subject() != *subject {
-        return Err(ReasonCode::ApprovalWrongDigest.into());
-    }
-    let lapsed = run.approval_expires_at.is_none_or(|end| end <= now);
-    if lapsed || statement.expires_at <= now || statement.expires_at <= statement.issued_at {
-        return Err(ReasonCode::ApprovalExpired.into());
-    }
-    Ok(statement)
 }

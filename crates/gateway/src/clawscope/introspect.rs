@@ -85,10 +85,18 @@ pub async fn introspect(
     now: Timestamp,
 ) -> Result<Introspection, StoreError> {
     let Some(row) = store.token(token_hash).await? else {
-        return Ok(Introspection { active: false, code: None, known: None });
+        return Ok(Introspection {
+            active: false,
+            code: None,
+            known: None,
+        });
     };
     let code = reason_against(store, live, &row, now).await?;
-    Ok(Introspection { active: code.is_none(), code, known: Some(Known::from(row)) })
+    Ok(Introspection {
+        active: code.is_none(),
+        code,
+        known: Some(Known::from(row)),
+    })
 }
 
 /// The first reason for which the token would be refused, whoever holds it.

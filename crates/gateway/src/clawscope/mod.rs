@@ -43,7 +43,12 @@ pub struct Issuer<'a> {
 impl<'a> Issuer<'a> {
     /// The parts of a running gateway.
     pub fn of(app: &'a App) -> Self {
-        Self { store: &*app.store, live: &app.live, keys: &app.keys, config: &app.config }
+        Self {
+            store: &*app.store,
+            live: &app.live,
+            keys: &app.keys,
+            config: &app.config,
+        }
     }
 }
 
@@ -100,7 +105,9 @@ pub async fn issue(
     let most = terms.max_ttl_seconds;
     let ttl = request.ttl_seconds.unwrap_or(most);
     if ttl == 0 || ttl > most {
-        return refuse(format!("the lifetime must be 1 to {most} seconds under this contract"));
+        return refuse(format!(
+            "the lifetime must be 1 to {most} seconds under this contract"
+        ));
     }
     let allowed: Vec<Scope> = terms
         .scopes()
@@ -117,7 +124,18 @@ pub async fn issue(
     if !scopes.contains(&Scope::ProxyCall) {
         return refuse("without the scope `proxy:call` a token is good for nothing".to_owned());
     }
-    mint(issuer, operator, &job, Grant { scopes, ttl, elevated: None }, now).await
+    mint(
+        issuer,
+        operator,
+        &job,
+        Grant {
+            scopes,
+            ttl,
+            elevated: None,
+        },
+        now,
+    )
+    .await
 }
 
 /// An open job under a contract that holds.
@@ -125,13 +143,20 @@ async fn open_job(
     issuer: Issuer<'_>,
     job_id: &JobId,
 ) -> Result<(JobRow, std::sync::Arc<LiveContract>), IssueError> {
-    let job = issuer.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
+    let job = issuer
+        .store
+        .job(job_id)
+        .await?
+        .ok_or(ReasonCode::JobUnknown)?;
     if !job.state.is_open() {
         return Err(ReasonCode::JobClosed.into());
     }
     let contract = clawcontrols::lookup(issuer.store, issuer.live, &job.policy_hash).await?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
-    if contract.withdrawn.load(std::sync::atomic::Ordering::Acquire) {
+    if contract
+        .withdrawn
+        .load(std::sync::atomic::Ordering::Acquire)
+    {
         return Err(ReasonCode::ContractWithdrawn.into());
     }
     if issuer.store.tokens(job_id).await?.len() >= MAX_TOKENS_PER_JOB {
@@ -182,8 +207,13 @@ async fn mint(
     if let Some(elevated) = &grant.elevated {
         detail.push(("approver", elevated.approver.clone()));
     }
-    let action =
-        Action { operator, name: "token.issue", subject: hash.to_hex(), detail, at: now };
+    let action = Action {
+        operator,
+        name: "token.issue",
+        subject: hash.to_hex(),
+        detail,
+        at: now,
+    };
     let token = NewToken {
         token_hash: hash,
         job_id: job.job_id.clone(),
@@ -219,7 +249,12 @@ pub async fn revoke(
         detail: vec![("reason", reason.to_owned())],
         at: now,
     };
-    let revoked = audited(store, action, store.revoke(token_hash, operator, reason, now)).await?;
+    let revoked = audited(
+        store,
+        action,
+        store.revoke(token_hash, operator, reason, now),
+    )
+    .await?;
     live.revoke_token(token_hash);
     Ok(revoked)
 }
@@ -228,3 +263,5 @@ fn refuse<T>(detail: String) -> Result<T, IssueError> {
     Err(Refusal::new(ReasonCode::TokenRequestRefused, detail).into())
 }
 
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,9 @@ impl Terraform {
         for (name, text) in sim::example_configuration() {
             std::fs::write(folder.join(name), text)?;
         }
-        let settings = folder.join("terraform.rc");
+        // Beside the folder, not in it: the CLI uploads the folder, and a CLI configuration in an
+        // upload is refused.
+        let settings = sandbox.folder.join("terraform.rc");
         std::fs::write(&settings, sim::example_cli_config(&sandbox.gateway.agent_url))?;
         let cst = sandbox.cst.clone();
         Ok(Self::Cli { binary: binary.clone(), folder, settings, cst })

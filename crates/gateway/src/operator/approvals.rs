@@ -15,10 +15,10 @@ use store::{GateState, RunRow};
 use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
 use super::problem::Problem;
-use crate::approvals::Submitted;
 use crate::app::App;
+use crate::approvals::{self, Submitted};
+use crate::clawcontrols;
 use crate::operator::audit::{Action, audited};
-use crate::{approvals, clawcontrols};
 
 /// Most approvals in one answer; the ones that wait longest.
 const MAX_LIST: usize = 200;
@@ -40,7 +40,9 @@ pub(super) async fn list(
         None | Some("awaiting_approval") => app.store.awaiting().await?,
         Some("active") => app.store.active_runs().await?,
         Some(name) => {
-            let state = GateState::ALL.into_iter().find(|state| state.as_str() == name);
+            let state = GateState::ALL
+                .into_iter()
+                .find(|state| state.as_str() == name);
             let state = state.filter(|state| !state.is_final()).ok_or_else(|| {
                 let detail = "`state` is `active` or a state that is not an end; runs that have \
                               ended are listed with their job";
@@ -54,7 +56,9 @@ pub(super) async fn list(
     for run in runs.iter().take(MAX_LIST) {
         views.push(view(&app, run).await?);
     }
-    Ok(Json(json!({ "approvals": views, "more": runs.len() > MAX_LIST })))
+    Ok(Json(
+        json!({ "approvals": views, "more": runs.len() > MAX_LIST }),
+    ))
 }
 
 /// One run's approval.
@@ -62,7 +66,11 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Id(run_id): Id<RunId>,
 ) -> Result<Json<Value>, Problem> {
-    let run = app.store.run(run_id.as_str()).await?.ok_or(ReasonCode::ApprovalUnknown)?;
+    let run = app
+        .store
+        .run(run_id.as_str())
+        .await?
+        .ok_or(ReasonCode::ApprovalUnknown)?;
     Ok(Json(view(&app, &run).await?))
 }
 
@@ -90,21 +98,32 @@ pub(super) async fn submit(
         detail: vec![("signer_did", body.envelope.signer_did.to_string())],
         at: app.now(),
     };
-    let outcome = audited(&*app.store, action, async {
-        approvals::submit(&app, run_id, body.envelope, ApprovalVia::Key).await.map_err(Problem::from)
+    let submitted = audited(&*app.store, action, async {
+        approvals::submit(&app, run_id, body.envelope, ApprovalVia::Key)
+            .await
+            .map_err(Problem::from)
     })
     .await?;
-    let run = app.store.run(run_id).await?.ok_or(ReasonCode::ApprovalUnknown)?;
+    let run = app
+        .store
+        .run(run_id)
+        .await?
+        .ok_or(ReasonCode::ApprovalUnknown)?;
     let mut view = view(&app, &run).await?;
-    if let Submitted::Counted { approvals, missing } = outcome {
+    if let Submitted::Counted { approvals, missing } = submitted {
         view["given"] = json!(approvals);
+        view["missing"] = json!(missing);
         view["complete"] = json!(missing == 0);
     }
     Ok(Json(view))
 }
 
 async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
-    let job = app.store.job(&run.job_id).await?.ok_or(ReasonCode::JobUnknown)?;
+    let job = app
+        .store
+        .job(&run.job_id)
+        .await?
+        .ok_or(ReasonCode::JobUnknown)?;
     let contract = clawcontrols::contract(app, &job.policy_hash).await?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
     let terms = &contract.contract.permissions.apply;

@@ -51,7 +51,9 @@ where
                 %error,
                 "an operator's action failed"
             );
-            let failure = store.note_operator_action(action.row(Some(error.to_string()))).await;
+            let failure = store
+                .note_operator_action(action.row(Some(error.to_string())))
+                .await;
             if let Err(error) = failure {
                 tracing::error!(%error, "the failure of an operator's action cannot be noted");
             }
@@ -99,7 +101,14 @@ mod tests {
         assert!(audited(&*store, action(), failed).await.is_err());
         let actions = store.operator_actions(10).await.unwrap();
         assert_eq!(actions.len(), 3);
-        assert!(actions[0].detail.get("failed").is_some(), "the newest is the failure");
-        assert!(actions[1..].iter().all(|action| action.detail.get("failed").is_none()));
+        assert!(
+            actions[0].detail.get("failed").is_some(),
+            "the newest is the failure"
+        );
+        assert!(
+            actions[1..]
+                .iter()
+                .all(|action| action.detail.get("failed").is_none())
+        );
     }
 }

@@ -30,9 +30,14 @@ pub(super) async fn publish(
     Strict(body): Strict<Publish>,
 ) -> Result<Json<Value>, Problem> {
     let now = app.now();
-    let made =
-        clawcontrols::publish(&*app.store, &app.config, operator.name(), body.envelope, now)
-            .await?;
+    let made = clawcontrols::publish(
+        &*app.store,
+        &app.config,
+        operator.name(),
+        body.envelope,
+        now,
+    )
+    .await?;
     Ok(Json(json!({
         "policy_hash_b64u": made.policy_hash,
         "name": made.name,
@@ -60,7 +65,11 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Id(hash): Id<Hash>,
 ) -> Result<Json<Value>, Problem> {
-    let row = app.store.contract(&hash).await?.ok_or(ReasonCode::ContractUnknown)?;
+    let row = app
+        .store
+        .contract(&hash)
+        .await?
+        .ok_or(ReasonCode::ContractUnknown)?;
     let mut view = version_view(&row);
     view["envelope"] = json!(row.contract.envelope);
     Ok(Json(view))
@@ -92,14 +101,19 @@ pub(super) async fn diff(
     Params(pair): Params<Pair>,
 ) -> Result<Json<Value>, Problem> {
     let (old, new) = (load(&app, &pair.old).await?, load(&app, &pair.new).await?);
-    let diff = json!([old.name, new.name]);
-    Ok(Json(json!({ "old": pair.old, "new": pair.new, "diff": diff })))
+    let diff = policy::diff(&old, &new);
+    Ok(Json(
+        json!({ "old": pair.old, "new": pair.new, "diff": diff }),
+    ))
 }
 
 async fn load(app: &App, hash: &Hash) -> Result<Contract, Problem> {
     let found = clawcontrols::contract(app, hash).await?;
     let found = found.ok_or_else(|| {
-        Problem::new(ReasonCode::ContractUnknown, format!("no contract has the hash `{hash}`"))
+        Problem::new(
+            ReasonCode::ContractUnknown,
+            format!("no contract has the hash `{hash}`"),
+        )
     })?;
     Ok(found.contract.clone())
 }
@@ -147,7 +161,11 @@ fn add_withdrawal(view: &mut Value, withdrawal: Option<&Withdrawal>) {
 }
 
 fn finding(issue: &Issue) -> Finding {
-    Finding { path: issue.path.to_owned(), message: issue.message.clone(), code: issue.code }
+    Finding {
+        path: issue.path.to_owned(),
+        message: issue.message.clone(),
+        code: issue.code,
+    }
 }
 
 impl From<PublishError> for Problem {
@@ -160,7 +178,11 @@ impl From<PublishError> for Problem {
                 let found = errors.0.iter().map(|error| {
                     let (text, prefix) = (error.to_string(), format!("{}: ", error.path));
                     let message = text.strip_prefix(&prefix).unwrap_or(&text).to_owned();
-                    Finding { path: error.path.clone(), message, code: None }
+                    Finding {
+                        path: error.path.clone(),
+                        message,
+                        code: None,
+                    }
                 });
                 Self::new(code, message).with_errors(found.collect())
             }

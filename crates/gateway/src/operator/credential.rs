@@ -42,8 +42,13 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] =
-        [Self::Admin, Self::Author, Self::Issuer, Self::Approver, Self::Auditor];
+    pub const ALL: [Self; 5] = [
+        Self::Admin,
+        Self::Author,
+        Self::Issuer,
+        Self::Approver,
+        Self::Auditor,
+    ];
 
     /// Its name in the store and on the command line.
     pub const fn as_str(self) -> &'static str {
@@ -103,7 +108,10 @@ impl Operator {
         match access {
             Access::Public => true,
             Access::Operator => !self.roles.is_empty(),
-            Access::Needs(role) => self.roles.iter().any(|own| *own == role || *own == Role::Admin),
+            Access::Needs(role) => self
+                .roles
+                .iter()
+                .any(|own| *own == role || *own == Role::Admin),
         }
     }
 
@@ -118,7 +126,11 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get().cloned().ok_or_else(|| ReasonCode::OperatorCredentialMissing.into())
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .ok_or_else(|| ReasonCode::OperatorCredentialMissing.into())
     }
 }
 
@@ -135,7 +147,12 @@ pub async fn add(
     let credential = Zeroizing::new(format!("{PREFIX}{}", random_text()));
     let roles = roles.iter().map(|role| role.as_str().to_owned()).collect();
     let token_hash = Hash::of(credential.as_bytes());
-    let row = OperatorRow { name: name.to_owned(), token_hash, roles, created_at: at };
+    let row = OperatorRow {
+        name: name.to_owned(),
+        token_hash,
+        roles,
+        created_at: at,
+    };
     store.add_operator(row).await?;
     Ok(credential)
 }
@@ -170,7 +187,10 @@ pub async fn authenticate_page(
         return authenticate(store, headers).await.map_err(page);
     }
     let invalid = || Problem::from(ReasonCode::OperatorCredentialInvalid).for_browsers();
-    let pair = STANDARD.decode(rest.trim()).map(Zeroizing::new).map_err(|_| invalid())?;
+    let pair = STANDARD
+        .decode(rest.trim())
+        .map(Zeroizing::new)
+        .map_err(|_| invalid())?;
     let pair = std::str::from_utf8(&pair).map_err(|_| invalid())?;
     let (_, password) = pair.split_once(':').ok_or_else(invalid)?;
     identify(store, password).await.map_err(page)
@@ -182,7 +202,9 @@ fn single_authorization(headers: &HeaderMap) -> Result<&str, Problem> {
     if values.next().is_some() {
         return Err(ReasonCode::TokenAmbiguous.into());
     }
-    value.to_str().map_err(|_| ReasonCode::OperatorCredentialInvalid.into())
+    value
+        .to_str()
+        .map_err(|_| ReasonCode::OperatorCredentialInvalid.into())
 }
 
 async fn identify(store: &dyn Store, credential: &str) -> Result<Operator, Problem> {
@@ -196,11 +218,20 @@ async fn identify(store: &dyn Store, credential: &str) -> Result<Operator, Probl
     if credential.len() != LENGTH || !credential.starts_with(PREFIX) {
         return Err(ReasonCode::OperatorCredentialInvalid.into());
     }
-    let row = store.operator_by_token(&Hash::of(credential.as_bytes())).await?;
+    let row = store
+        .operator_by_token(&Hash::of(credential.as_bytes()))
+        .await?;
     let row = row.ok_or(ReasonCode::OperatorCredentialInvalid)?;
     // A role that this version does not know grants nothing.
-    let roles = row.roles.iter().filter_map(|role| role.parse().ok()).collect();
-    Ok(Operator { name: row.name, roles })
+    let roles = row
+        .roles
+        .iter()
+        .filter_map(|role| role.parse().ok())
+        .collect();
+    Ok(Operator {
+        name: row.name,
+        roles,
+    })
 }
 
 #[cfg(test)]
@@ -220,8 +251,16 @@ mod tests {
         let store = store::open_sqlite_in_memory().unwrap();
         let at = Timestamp::from_seconds(1);
         let good = add(&*store, "olga", &[Role::Issuer], at).await.unwrap();
-        let who = authenticate(&*store, &headers(&[&format!("Bearer {}", *good)])).await.unwrap();
-        assert_eq!(who, Operator { name: "olga".into(), roles: vec![Role::Issuer] });
+        let who = authenticate(&*store, &headers(&[&format!("Bearer {}", *good)]))
+            .await
+            .unwrap();
+        assert_eq!(
+            who,
+            Operator {
+                name: "olga".into(),
+                roles: vec![Role::Issuer]
+            }
+        );
 
         let other = format!("Bearer {PREFIX}{}", random_text());
         let longer = format!("Bearer {}x", *good);
@@ -235,7 +274,10 @@ mod tests {
             (&["Bearer"], R::OperatorCredentialMissing),
             (&[&basic], R::OperatorCredentialMissing),
             (&[&right, &right], R::TokenAmbiguous),
-            (&["Bearer eyJhbGciOiJFZERTQSJ9.e30.AAAA"], R::TokenWrongListener),
+            (
+                &["Bearer eyJhbGciOiJFZERTQSJ9.e30.AAAA"],
+                R::TokenWrongListener,
+            ),
             (&[&other], R::OperatorCredentialInvalid),
             (&[&longer], R::OperatorCredentialInvalid),
             (&[&bare], R::OperatorCredentialInvalid),
@@ -257,7 +299,10 @@ mod tests {
 
     #[test]
     fn roles_open_their_own_doors_only() {
-        let operator = |roles: &[Role]| Operator { name: "o".into(), roles: roles.to_vec() };
+        let operator = |roles: &[Role]| Operator {
+            name: "o".into(),
+            roles: roles.to_vec(),
+        };
         let issuing = Access::Needs(Role::Issuer);
         assert!(operator(&[Role::Admin]).may(issuing));
         assert!(operator(&[Role::Issuer]).may(issuing));

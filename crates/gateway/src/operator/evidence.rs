@@ -27,20 +27,39 @@ pub(super) async fn bundle(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
 ) -> Result<Response, Problem> {
-    let row = app.store.bundle(&job_id).await?.ok_or(ReasonCode::BundleUnknown)?;
+    let row = app
+        .store
+        .bundle(&job_id)
+        .await?
+        .ok_or(ReasonCode::BundleUnknown)?;
     let path = bundles::path(&app.config, &job_id);
-    let unusable = |source| Problem::internal(&BundleError::File { path: path.clone(), source });
+    let unusable = |source| {
+        Problem::internal(&BundleError::File {
+            path: path.clone(),
+            source,
+        })
+    };
     let file = File::open(&path).await.map_err(unusable)?;
     if file.metadata().await.map_err(unusable)?.len() != row.bytes {
-        let shortened = std::io::Error::other("the file has another length than it was sealed with");
+        let shortened =
+            std::io::Error::other("the file has another length than it was sealed with");
         return Err(unusable(shortened));
     }
     let name = format!("attachment; filename=\"{job_id}.json\"");
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
         (header::CONTENT_LENGTH, HeaderValue::from(row.bytes)),
-        (header::CONTENT_DISPOSITION, HeaderValue::try_from(name).expect("a job id is plain")),
-        (header::ETAG, HeaderValue::try_from(format!("\"{}\"", row.sha256)).expect("base64url")),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(name).expect("a job id is plain"),
+        ),
+        (
+            header::ETAG,
+            HeaderValue::try_from(format!("\"{}\"", row.sha256)).expect("base64url"),
+        ),
     ];
     let chunks = stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK_BYTES];

@@ -31,7 +31,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Strict<T> {
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         if !is(&parts.headers, "application/json") {
-            return Err(Problem::new(ReasonCode::BodyContentType, "send application/json"));
+            return Err(Problem::new(
+                ReasonCode::BodyContentType,
+                "send application/json",
+            ));
         }
         json(&read(body).await?).map(Self)
     }
@@ -58,7 +61,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
             return Err(ReasonCode::BodyTooLarge.into());
         }
         // A form is written like a query, and is read by the same code.
-        let uri = std::str::from_utf8(&bytes).ok().and_then(|form| format!("/?{form}").parse().ok());
+        let uri = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|form| format!("/?{form}").parse().ok());
         let uri: Uri = uri.ok_or_else(|| Problem::new(ReasonCode::BodyWrongType, "not a form"))?;
         match Query::try_from_uri(&uri) {
             Ok(Query(value)) => Ok(Self(value)),
@@ -75,17 +80,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Query::try_from_uri(&parts.uri).map(|Query(value)| Self(value)).map_err(|rejection| {
-            let message = cause(&rejection);
-            let code = if message.contains("unknown field") {
-                ReasonCode::QueryUnknownKey
-            } else if message.contains("duplicate field") {
-                ReasonCode::QueryRepeatedKey
-            } else {
-                ReasonCode::QueryValue
-            };
-            Problem::new(code, message)
-        })
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(value)| Self(value))
+            .map_err(|rejection| {
+                let message = cause(&rejection);
+                let code = if message.contains("unknown field") {
+                    ReasonCode::QueryUnknownKey
+                } else if message.contains("duplicate field") {
+                    ReasonCode::QueryRepeatedKey
+                } else {
+                    ReasonCode::QueryValue
+                };
+                Problem::new(code, message)
+            })
     }
 }
 
@@ -98,9 +105,13 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let names = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
-        let text = names.ok().and_then(|Path(names)| names.into_values().next());
+        let text = names
+            .ok()
+            .and_then(|Path(names)| names.into_values().next());
         let value = text.and_then(|text| text.parse().ok());
-        value.map(Self).ok_or_else(|| ReasonCode::IdMalformed.into())
+        value
+            .map(Self)
+            .ok_or_else(|| ReasonCode::IdMalformed.into())
     }
 }
 
@@ -125,7 +136,9 @@ impl TryFrom<String> for Reason {
     fn try_from(text: String) -> Result<Self, String> {
         let blank = text.trim().is_empty();
         if blank || text.len() > MAX_REASON_BYTES || text.chars().any(char::is_control) {
-            return Err(format!("a reason has 1 to {MAX_REASON_BYTES} bytes on one line"));
+            return Err(format!(
+                "a reason has 1 to {MAX_REASON_BYTES} bytes on one line"
+            ));
         }
         Ok(Self(text))
     }
@@ -145,24 +158,35 @@ pub(super) fn hash_from_hex(text: &str) -> Result<Hash, Problem> {
     let pairs = text.as_bytes().chunks(2);
     let good = text.len() == 64
         && bytes.iter_mut().zip(pairs).all(|(byte, pair)| {
-            let value = digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low);
+            let value = digit(pair[0])
+                .zip(digit(pair[1]))
+                .map(|(high, low)| high << 4 | low);
             value.map(|value| *byte = value).is_some()
         });
     if good {
         Ok(Hash::from_bytes(bytes))
     } else {
-        Err(Problem::new(ReasonCode::IdMalformed, "a token's hash has 64 hexadecimal digits"))
+        Err(Problem::new(
+            ReasonCode::IdMalformed,
+            "a token's hash has 64 hexadecimal digits",
+        ))
     }
 }
 
 fn is(headers: &HeaderMap, media_type: &str) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let bare = value.and_then(|value| value.split(';').next()).unwrap_or("");
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let bare = value
+        .and_then(|value| value.split(';').next())
+        .unwrap_or("");
     bare.trim().eq_ignore_ascii_case(media_type)
 }
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
-    to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| ReasonCode::BodyTooLarge.into())
+    to_bytes(body, MAX_BODY_BYTES)
+        .await
+        .map_err(|_| ReasonCode::BodyTooLarge.into())
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -207,16 +231,23 @@ mod tests {
         let request = Request::builder().header(header::CONTENT_TYPE, content_type);
         let request = request.body(body.into()).unwrap();
         let read = FormOrJson::<Wanted>::from_request(request, &()).await;
-        read.map(|FormOrJson(value)| value).map_err(|problem| problem.code)
+        read.map(|FormOrJson(value)| value)
+            .map_err(|problem| problem.code)
     }
 
     #[tokio::test]
     async fn bodies_are_read_strictly() {
         const JSON: &str = "application/json";
         const FORM: &str = "application/x-www-form-urlencoded";
-        let wanted = Wanted { token: "a b".into(), reason: None };
+        let wanted = Wanted {
+            token: "a b".into(),
+            reason: None,
+        };
         assert_eq!(sent(JSON, r#"{"token":"a b"}"#).await, Ok(wanted));
-        let wanted = Wanted { token: "a b".into(), reason: Some("x&y".into()) };
+        let wanted = Wanted {
+            token: "a b".into(),
+            reason: Some("x&y".into()),
+        };
         assert_eq!(sent(FORM, "token=a+b&reason=x%26y").await, Ok(wanted));
         use ReasonCode as R;
         for (content_type, body, code) in [
@@ -233,7 +264,11 @@ mod tests {
             (FORM, "token=a&token=b", R::BodyWrongType),
             (FORM, "token=\u{7f}\u{0}", R::BodyWrongType),
         ] {
-            assert_eq!(sent(content_type, body).await, Err(code), "{content_type} {body}");
+            assert_eq!(
+                sent(content_type, body).await,
+                Err(code),
+                "{content_type} {body}"
+            );
         }
         let large = vec![b' '; MAX_BODY_BYTES + 1];
         assert_eq!(sent(JSON, large).await, Err(R::BodyTooLarge));
@@ -246,7 +281,13 @@ mod tests {
         let hash = Hash::of(b"x");
         assert_eq!(hash_from_hex(&hash.to_hex()).unwrap(), hash);
         let hex = hash.to_hex();
-        for bad in ["", &hex[1..], &hex.to_uppercase(), &format!("{hex}0"), &"é".repeat(32)] {
+        for bad in [
+            "",
+            &hex[1..],
+            &hex.to_uppercase(),
+            &format!("{hex}0"),
+            &"é".repeat(32),
+        ] {
             assert!(hash_from_hex(bad).is_err(), "{bad}");
         }
         assert!(Reason::try_from("because".to_owned()).is_ok());
@@ -263,8 +304,14 @@ mod tests {
             read.map(|_| ()).map_err(|problem| problem.code)
         };
         assert_eq!(read("/?token=a").await, Ok(()));
-        assert_eq!(read("/?token=a&b=c").await, Err(ReasonCode::QueryUnknownKey));
-        assert_eq!(read("/?token=a&token=c").await, Err(ReasonCode::QueryRepeatedKey));
+        assert_eq!(
+            read("/?token=a&b=c").await,
+            Err(ReasonCode::QueryUnknownKey)
+        );
+        assert_eq!(
+            read("/?token=a&token=c").await,
+            Err(ReasonCode::QueryRepeatedKey)
+        );
         assert_eq!(read("/").await, Err(ReasonCode::QueryValue));
     }
 }

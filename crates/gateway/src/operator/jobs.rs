@@ -88,8 +88,17 @@ pub(super) async fn list(
         Phase::Sealed => JobPhase::Sealed,
     });
     let limit = page(filter.limit)?;
-    let jobs = app.store.jobs(JobFilter { phase, before: filter.before, limit }).await?;
-    Ok(Json(json!({ "jobs": jobs.iter().map(view).collect::<Vec<_>>() })))
+    let jobs = app
+        .store
+        .jobs(JobFilter {
+            phase,
+            before: filter.before,
+            limit,
+        })
+        .await?;
+    Ok(Json(
+        json!({ "jobs": jobs.iter().map(view).collect::<Vec<_>>() }),
+    ))
 }
 
 fn page(limit: Option<u32>) -> Result<u32, Problem> {
@@ -132,7 +141,10 @@ pub(super) async fn records(
     Params(asked): Params<Page>,
 ) -> Result<Json<Value>, Problem> {
     known(&app, &job_id).await?;
-    let records = app.store.records(&job_id, asked.after, page(asked.limit)?).await?;
+    let records = app
+        .store
+        .records(&job_id, asked.after, page(asked.limit)?)
+        .await?;
     let records: Vec<Value> = records
         .iter()
         .map(|stored| json!({ "leaf_index": stored.leaf_index, "record": stored.record }))
@@ -147,7 +159,9 @@ pub(super) async fn runs(
 ) -> Result<Json<Value>, Problem> {
     known(&app, &job_id).await?;
     let runs = app.store.runs(&job_id).await?;
-    Ok(Json(json!({ "job_id": job_id, "runs": runs.iter().map(run_view).collect::<Vec<_>>() })))
+    Ok(Json(
+        json!({ "job_id": job_id, "runs": runs.iter().map(run_view).collect::<Vec<_>>() }),
+    ))
 }
 
 /// A job's tokens, oldest first; never their text, which nobody has.

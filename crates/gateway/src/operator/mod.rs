@@ -3,16 +3,18 @@
 //! To add a route: one line in [`routes`] with what it asks of its caller, and its handler in the
 //! module of its subject. There is no way to add one that asks nothing by forgetting to say so.
 
-pub mod audit;
-pub mod credential;
 mod approvals;
+pub mod audit;
 mod contracts;
+pub mod credential;
 mod evidence;
 mod extract;
 mod health;
 mod jobs;
 mod problem;
 mod rollback;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tokens;
 
 use std::sync::Arc;
@@ -58,8 +60,16 @@ pub fn routes() -> Vec<Route> {
         get("/v1/contracts", Operator, contracts::list),
         get("/v1/contracts/diff", Operator, contracts::diff),
         get("/v1/contracts/{hash}", Operator, contracts::show),
-        get("/v1/contracts/by-name/{name}", Operator, contracts::versions),
-        post("/v1/contracts/{hash}/withdraw", Needs(Author), contracts::withdraw),
+        get(
+            "/v1/contracts/by-name/{name}",
+            Operator,
+            contracts::versions,
+        ),
+        post(
+            "/v1/contracts/{hash}/withdraw",
+            Needs(Author),
+            contracts::withdraw,
+        ),
         post("/v1/jobs", Needs(Issuer), jobs::open),
         get("/v1/jobs", Operator, jobs::list),
         get("/v1/jobs/{id}", Operator, jobs::show),
@@ -69,7 +79,11 @@ pub fn routes() -> Vec<Route> {
         post("/v1/jobs/{id}/close", Needs(Issuer), jobs::close),
         get("/v1/jobs/{id}/bundle", Operator, evidence::bundle),
         post("/v1/tokens", Needs(Issuer), tokens::issue),
-        post("/v1/tokens/elevated", Needs(Approver), tokens::issue_elevated),
+        post(
+            "/v1/tokens/elevated",
+            Needs(Approver),
+            tokens::issue_elevated,
+        ),
         post("/v1/tokens/introspect", Needs(Issuer), tokens::introspect),
         post("/v1/tokens/revoke", Needs(Issuer), tokens::revoke),
         get("/v1/approvals", Operator, approvals::list),
@@ -88,7 +102,12 @@ where
     H: Handler<T, Arc<App>>,
     T: 'static,
 {
-    Route { method: "GET", path, access, handler: on(MethodFilter::GET, handler) }
+    Route {
+        method: "GET",
+        path,
+        access,
+        handler: on(MethodFilter::GET, handler),
+    }
 }
 
 fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
@@ -96,7 +115,12 @@ where
     H: Handler<T, Arc<App>>,
     T: 'static,
 {
-    Route { method: "POST", path, access, handler: on(MethodFilter::POST, handler) }
+    Route {
+        method: "POST",
+        path,
+        access,
+        handler: on(MethodFilter::POST, handler),
+    }
 }
 
 /// The operator listener's router. Scoped tokens are refused on every route that asks for a
@@ -158,7 +182,10 @@ async fn admit_to_pages(
 /// Whether the `Host` header is a loopback address: a foreign page in the same browser can make
 /// its own name point here, and must not read open pages that way.
 fn names_this_machine(request: &Request) -> bool {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
     authority.is_some_and(|authority| {
         let host = authority.host().trim_matches(['[', ']']);
@@ -178,8 +205,12 @@ async fn unknown_method() -> Problem {
 /// Answers hold evidence and, once, a token: nothing between us and the operator keeps them.
 async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     let sniff = HeaderValue::from_static("nosniff");
-    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(sniff);
+    headers
+        .entry(header::X_CONTENT_TYPE_OPTIONS)
+        .or_insert(sniff);
     response
 }

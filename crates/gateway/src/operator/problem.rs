@@ -44,7 +44,12 @@ impl Problem {
     /// A problem with its detail.
     pub fn new(code: ReasonCode, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { code, detail, errors: Vec::new(), challenge: Challenge::Bearer }
+        Self {
+            code,
+            detail,
+            errors: Vec::new(),
+            challenge: Challenge::Bearer,
+        }
     }
 
     /// Adds everything that was found.
@@ -116,7 +121,10 @@ impl From<StoreError> for Problem {
 /// An error and its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl IntoResponse for Problem {
@@ -152,7 +160,10 @@ impl IntoResponse for Problem {
                 Challenge::Bearer => "Bearer realm=\"clawgate\"",
                 Challenge::Basic => "Basic realm=\"Clawgate Trust Pulse\", charset=\"UTF-8\"",
             };
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
         }
         response
     }
@@ -165,12 +176,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_carries_code_advice_and_findings() {
-        let finding = Finding { path: "name".into(), message: "missing".into(), code: None };
+        let finding = Finding {
+            path: "name".into(),
+            message: "missing".into(),
+            code: None,
+        };
         let problem = Problem::new(ReasonCode::ContractInvalid, "one member is missing")
             .with_errors(vec![finding]);
         let response = problem.into_response();
         assert_eq!(response.status(), 422);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
         let body = to_bytes(response.into_body(), 4096).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["code"], "CONTRACT_INVALID");
@@ -187,16 +205,29 @@ mod tests {
         assert_eq!(unknown.code, ReasonCode::ContractUnknown);
         let damaged = Problem::from(StoreError::Corrupt("page 7 of secret things".into()));
         assert_eq!(damaged.code, ReasonCode::Internal);
-        assert!(!damaged.detail.contains("page 7"), "internals stay in the log");
+        assert!(
+            !damaged.detail.contains("page 7"),
+            "internals stay in the log"
+        );
     }
 
     #[test]
     fn browsers_are_asked_in_their_own_way() {
         let problem = Problem::from(ReasonCode::OperatorCredentialMissing);
         let plain = problem.into_response();
-        assert!(plain.headers()[header::WWW_AUTHENTICATE].to_str().unwrap().starts_with("Bearer"));
+        assert!(
+            plain.headers()[header::WWW_AUTHENTICATE]
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer")
+        );
         let problem = Problem::from(ReasonCode::OperatorCredentialMissing).for_browsers();
         let page = problem.into_response();
-        assert!(page.headers()[header::WWW_AUTHENTICATE].to_str().unwrap().starts_with("Basic"));
+        assert!(
+            page.headers()[header::WWW_AUTHENTICATE]
+                .to_str()
+                .unwrap()
+                .starts_with("Basic")
+        );
     }
 }

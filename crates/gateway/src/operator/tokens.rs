@@ -38,8 +38,10 @@ pub(super) async fn issue(
     operator: Operator,
     Strict(body): Strict<Issue>,
 ) -> Result<Json<Value>, Problem> {
-    let request =
-        clawscope::TokenRequest { ttl_seconds: body.ttl_seconds, scopes: body.scopes };
+    let request = clawscope::TokenRequest {
+        ttl_seconds: body.ttl_seconds,
+        scopes: body.scopes,
+    };
     let issuer = Issuer::of(&app);
     let token = clawscope::issue(issuer, operator.name(), &body.job_id, request, app.now()).await?;
     Ok(Json(issued(&token)))
@@ -65,8 +67,7 @@ pub(super) async fn issue_elevated(
         envelope: body.envelope,
         ttl_seconds: body.ttl_seconds,
     };
-    let issuer = Issuer::of(&app);
-    let token = clawscope::issue_elevated(issuer, operator.name(), request, app.now()).await?;
+    let token = clawscope::issue_elevated(&app, operator.name(), request).await?;
     Ok(Json(issued(&token)))
 }
 
@@ -125,7 +126,9 @@ pub(super) async fn introspect(
     FormOrJson(body): FormOrJson<Which>,
 ) -> Result<Json<Introspection>, Problem> {
     let hash = named(body.token.as_deref(), body.token_hash.as_deref())?;
-    Ok(Json(clawscope::introspect(&*app.store, &app.live, &hash, app.now()).await?))
+    Ok(Json(
+        clawscope::introspect(&*app.store, &app.live, &hash, app.now()).await?,
+    ))
 }
 
 /// Revokes a token (RFC 7009). A token that is not known is as good as revoked: also 200.
@@ -135,7 +138,10 @@ pub(super) async fn revoke(
     FormOrJson(body): FormOrJson<Revoke>,
 ) -> Result<Json<Value>, Problem> {
     let hash = named(body.token.as_deref(), body.token_hash.as_deref())?;
-    let reason = body.reason.as_ref().map_or("revoked by an operator", Reason::as_str);
+    let reason = body
+        .reason
+        .as_ref()
+        .map_or("revoked by an operator", Reason::as_str);
     let (store, by, now) = (&*app.store, operator.name(), app.now());
     let revoked = clawscope::revoke(store, &app.live, by, &hash, reason, now).await?;
     let mut view = json!({ "token_hash": hash.to_hex(), "known": revoked.is_some() });

@@ -1,6 +1,6 @@
 //! What stands against publishing a contract that reads well, and what its author should know.
 
-use super::{Contract, OnMissingApproval};
+use super::Contract;
 use crate::reason::ReasonCode;
 
 /// Members that this version reads but does not enforce. A contract that uses one cannot be
@@ -137,14 +137,6 @@ impl Contract {
                 .is_some_and(|m| m.providers.is_empty() || m.allowed.is_empty()),
             "models",
             "allows no model: both providers and allowed must list something",
-        );
-        warn(
-            apply.allowed
-                && apply.on_missing_approval == OnMissingApproval::Hold
-                && apply.approval_ttl_seconds > self.max_ttl_seconds,
-            "permissions.apply.approval_ttl_seconds",
-            "is longer than max_ttl_seconds: a waiting agent's token ends before the approval \
-             does, and it needs a new one",
         );
         found
     }

@@ -24,6 +24,7 @@ use crate::terraform::ids::{OrganizationName, WorkspaceId};
 pub use email::Email;
 pub use error::{ContractError, ContractErrorKind, ContractErrors};
 pub use issues::{Issue, NOT_ENFORCED, PublicationRules, Severity};
+pub(crate) use summary::{duration, listed};
 
 /// The runbook's example, byte for byte. Its hash is a fixed vector.
 pub const EXAMPLE_CONTRACT: &str = include_str!("../../examples/terraform-cloud-staging-only.json");
@@ -337,3 +338,6 @@ pub struct Models {
     /// Most money in a job.
     pub max_cost_usd: Option<Decimal>,
 }
+
+#[cfg(test)]
+mod tests;

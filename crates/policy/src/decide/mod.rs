@@ -164,3 +164,6 @@ impl Against {
 fn has_scope(scope: &[String], wanted: &str) -> bool {
     scope.iter().any(|scope| scope == wanted)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use proof::approval::{Decision, STATEMENT, Statement};
 use proof::bundle::Run;
-use proof::record::{ApprovalRecord, ApprovalVia, Body, Ended, Lane, Record};
+use proof::record::{ApprovalRecord, ApprovalVia, Body, Lane, Outcome, Record};
 use proof::token::Scope;
 use proof::{Envelope, EnvelopeType, Hash, Signed};
 
@@ -276,19 +276,25 @@ pub(crate) fn check_applies(
         if intent.operation != APPLY {
             continue;
         }
-        count += 1;
         findings.require(
             contract.apply().allowed,
             Code::ApplyNotAllowed,
             &place,
             "the contract allows no applies",
         );
-        findings.require(
-            intent.lane == Lane::Gateway,
-            Code::ApplyNotApproved,
-            &format!("{place}/lane"),
-            "only the gateway itself applies",
-        );
+        let outcome = outcome_of(document, calls, record.seq);
+        let upstream = outcome.and_then(|outcome| outcome.upstream_status);
+        if intent.lane != Lane::Gateway {
+            // An agent's wish: it opens the approval, and nothing goes upstream.
+            findings.require(
+                upstream.is_none(),
+                Code::ApplyNotApproved,
+                &place,
+                "the agent's own apply reached upstream; only the gateway applies",
+            );
+            continue;
+        }
+        count += 1;
         let run = intent.run_id.as_ref().and_then(|id| document.run(id));
         let Some(run) = run else {
             findings.fail(
@@ -298,7 +304,8 @@ pub(crate) fn check_applies(
             );
             continue;
         };
-        // A refused attempt uses nothing up; one that was taken, or of which nobody knows, does.
+        // Upstream confirms a run once. An attempt that it did not take uses nothing up: the
+        // gateway reads the run and may try again.
         let used = applied.entry(run.run_id.as_str()).or_default();
         findings.require(
             !*used,
@@ -306,7 +313,7 @@ pub(crate) fn check_applies(
             &place,
             "the run was applied before",
         );
-        *used |= !was_refused(document, calls, record.seq);
+        *used |= upstream.is_some_and(|status| (200..300).contains(&status));
         if contract.apply().requires_approval {
             let of_run = by_run.get(run.run_id.as_str());
             let before = of_run.into_iter().flatten().copied();
@@ -331,18 +338,11 @@ pub(crate) fn check_applies(
     Some(())
 }
 
-fn was_refused(document: &Document, calls: &Calls, intent_seq: u64) -> bool {
-    let outcome = calls
-        .get(&intent_seq)
-        .and_then(|seq| document.record(*seq))
-        .and_then(|record| match &record.body {
-            Body::Outcome(outcome) => Some(outcome),
-            _ => None,
-        });
-    outcome.is_some_and(|outcome| {
-        outcome.ended != Ended::Unknown
-            && outcome.upstream_status.is_some_and(|status| status >= 400)
-    })
+fn outcome_of<'a>(document: &'a Document, calls: &Calls, intent: u64) -> Option<&'a Outcome> {
+    match &document.record(*calls.get(&intent)?)?.body {
+        Body::Outcome(outcome) => Some(outcome),
+        _ => None,
+    }
 }
 
 fn check_approved(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use policy::reason::Origin;
 use policy::terraform::Operation;
 use policy::{Decision, DecisionInput, ReasonCode, Verdict, decide};
 use proof::record::{Body, Intent, Lane, Refusal};
@@ -20,6 +21,16 @@ const DECIDED: [Operation; 3] = [
     Operation::ApplyRun,
     Operation::CreateRun,
     Operation::CreateConfigurationVersion,
+];
+
+/// Calls at the gateway's own capability addresses, and the operations by which they are decided.
+const CAPABILITIES: [(&str, Operation); 3] = [
+    (
+        "upload-configuration",
+        Operation::CreateConfigurationVersion,
+    ),
+    ("read-plan-log", Operation::ReadPlan),
+    ("read-apply-log", Operation::ReadApply),
 ];
 
 /// Decides every call again.
@@ -66,7 +77,8 @@ fn judge_intent(
     intent: &Intent,
 ) -> Outcome {
     let own = intent.lane == Lane::Gateway;
-    let applies = own && intent.operation == Operation::ApplyRun.name();
+    // An agent may wish for an apply; `applies` checks that nothing but that came of it.
+    let applies = intent.operation == Operation::ApplyRun.name();
     let recorded = match intent.decision.to_typed::<Decision>() {
         Ok(recorded) => recorded,
         Err(error) => return Outcome::Unreadable(format!("decision: {error:?}")),
@@ -103,7 +115,8 @@ fn contradiction(
     let scope = match (intent.lane, input) {
         (Lane::Model, DecisionInput::Model(input)) => &input.scope,
         (Lane::Terraform | Lane::Gateway, DecisionInput::Terraform(input)) => {
-            if input.operation.name() != intent.operation {
+            let named = (intent.operation.as_str(), input.operation);
+            if input.operation.name() != intent.operation && !CAPABILITIES.contains(&named) {
                 return Some("the input is about another operation");
             }
             let run = intent.run_id.as_deref();
@@ -147,6 +160,10 @@ fn judge_refusal(contract: &Contract, refusal: &Refusal) -> Outcome {
         Ok(input) => input,
         Err(error) => return Outcome::Unreadable(format!("input: {error:?}")),
     };
+    if code.origin() != Origin::Policy {
+        // The token, or the gateway's own trouble: no answer of the contract.
+        return Outcome::NothingToDecide;
+    }
     let decided = decide(&contract.compiled, &input);
     if decided.is_allow() || decided.code != code {
         let detail = format!("refused with {code}, but decided {}", decided.code);

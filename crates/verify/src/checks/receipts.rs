@@ -19,6 +19,10 @@ use crate::report::Findings;
 use crate::threads;
 use crate::trust::Believed;
 
+/// Largest values of the public receipt format; receipts of larger ones carry these.
+const MAX_LATENCY_MS: u64 = 3_600_000;
+const MAX_TOKENS: u64 = 10_000_000;
+
 /// What receipts are compared with.
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -127,15 +131,15 @@ impl<'a> Facts<'a> {
             ),
             (
                 "/payload/tokens_input",
-                receipt.tokens_input == usage.map_or(0, |u| u.tokens_input),
+                receipt.tokens_input == usage.map_or(0, |u| u.tokens_input).min(MAX_TOKENS),
             ),
             (
                 "/payload/tokens_output",
-                receipt.tokens_output == usage.map_or(0, |u| u.tokens_output),
+                receipt.tokens_output == usage.map_or(0, |u| u.tokens_output).min(MAX_TOKENS),
             ),
             (
                 "/payload/latency_ms",
-                receipt.latency_ms == outcome.latency_ms,
+                receipt.latency_ms == outcome.latency_ms.min(MAX_LATENCY_MS),
             ),
         ];
         agree(&same)?;
@@ -160,14 +164,6 @@ impl<'a> Facts<'a> {
         })?;
         let args = salted(&receipt.args_salt_b64u, &intent.request_hash_b64u);
         let result = salted(&receipt.result_salt_b64u, &outcome.response_hash_b64u);
-        let succeeded = outcome
-            .upstream_status
-            .is_some_and(|status| (200..400).contains(&status) || status == 404);
-        let plainly = outcome.ended == Ended::Complete
-            && outcome.code.is_none()
-            && outcome
-                .upstream_status
-                .is_some_and(|status| (200..300).contains(&status));
         let same = [
             ("/payload/args_hash_b64u", receipt.args_hash_b64u == args),
             (
@@ -176,7 +172,7 @@ impl<'a> Facts<'a> {
             ),
             (
                 "/payload/latency_ms",
-                receipt.latency_ms == outcome.latency_ms,
+                receipt.latency_ms == outcome.latency_ms.min(MAX_LATENCY_MS),
             ),
             (
                 "/payload/agent_did",
@@ -188,10 +184,7 @@ impl<'a> Facts<'a> {
             ),
             (
                 "/payload/result_status",
-                match receipt.result_status {
-                    ResultStatus::Success => succeeded,
-                    ResultStatus::Error => !plainly,
-                },
+                may_be(receipt.result_status, outcome),
             ),
         ];
         agree(&same)?;
@@ -278,6 +271,18 @@ impl<'a> Facts<'a> {
             ));
         }
         Ok(Call { intent, outcome })
+    }
+}
+
+/// Whether a receipt may say this about how a call went. An answer of 404 or of the 3xx kind may
+/// be called either; what is clear is not to be turned round.
+fn may_be(status: ResultStatus, outcome: &Outcome) -> bool {
+    let statuses = [outcome.status, outcome.upstream_status];
+    let mut statuses = statuses.into_iter().flatten();
+    let whole = outcome.ended == Ended::Complete && outcome.code.is_none();
+    match status {
+        ResultStatus::Success => whole && statuses.all(|s| s < 400 || s == 404),
+        ResultStatus::Error => !(whole && statuses.all(|s| (200..300).contains(&s))),
     }
 }
 

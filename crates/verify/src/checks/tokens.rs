@@ -141,7 +141,7 @@ fn check_claims(
     moments.extend(token.first_used_at);
     moments.extend(token.last_used_at);
     let bound = token.first_used_at.is_some() == token.holder.is_some()
-        && token.first_used_at.is_some() == token.last_used_at.is_some();
+        && (token.first_used_at.is_some() || token.last_used_at.is_none());
     findings.require(
         moments.is_sorted()
             && bound

@@ -46,6 +46,8 @@ impl Story {
             story.ask_model(n);
             story.outcome(900, |outcome| outcome.usage = Some(usage));
         }
+        story.upload();
+        story.outcome(150, |_| ());
         story.call(Lane::Terraform, create_run(WORKSPACE), None);
         story.outcome(200, |outcome| {
             outcome.status = Some(201);
@@ -53,6 +55,11 @@ impl Story {
             outcome.object_id = Some(RUN.to_owned());
         });
         story.refuse();
+        story.call(Lane::Terraform, apply_run(ApprovalFact::None), Some(RUN));
+        story.outcome(2, |outcome| {
+            outcome.status = Some(202);
+            outcome.upstream_status = None;
+        });
         let judged_at = Timestamp::from_millis(
             start().millis() + story.steps.iter().map(|s| s.after_ms).sum::<i64>() + 500,
         );
@@ -60,7 +67,7 @@ impl Story {
         let key = story.keys.approver.clone();
         let approval = story.approve(&statement, &key);
         story.step(1000, approval);
-        story.call(Lane::Gateway, apply_run(), Some(RUN));
+        story.call(Lane::Gateway, apply_run(ApprovalFact::Valid), Some(RUN));
         story.outcome(300, |outcome| {
             outcome.status = None;
             outcome.upstream_status = Some(202);
@@ -103,6 +110,17 @@ impl Story {
             max_tokens_requested: Some(4096),
         });
         self.intend(Lane::Model, "chat-completions", &input, None);
+    }
+
+    /// An upload to a capability address, which has a name of its own.
+    fn upload(&mut self) {
+        let input = DecisionInput::Terraform(TerraformInput {
+            workspace_id: Some(WORKSPACE.into()),
+            owned: true,
+            scope: scope().into(),
+            ..TerraformInput::new(Operation::CreateConfigurationVersion, &[])
+        });
+        self.intend(Lane::Terraform, "upload-configuration", &input, None);
     }
 
     /// A Terraform call.
@@ -189,13 +207,13 @@ fn create_run(workspace: &str) -> TerraformInput<'static> {
     }
 }
 
-/// The facts of the gateway's own apply.
-fn apply_run() -> TerraformInput<'static> {
+/// The facts of an apply: wished for, or the gateway's own.
+fn apply_run(approval: ApprovalFact) -> TerraformInput<'static> {
     TerraformInput {
         workspace_id: Some(WORKSPACE.into()),
         run_id: Some(RUN.into()),
         owned: true,
-        approval: ApprovalFact::Valid,
+        approval,
         scope: scope().into(),
         ..TerraformInput::new(Operation::ApplyRun, &[])
     }

@@ -232,6 +232,13 @@ fn applies() -> Vec<Forgery> {
                 intent.caller.holder = token.holder.unwrap();
             }
         }),
+        forgery("a wish that reached upstream", Code::ApplyNotApproved).story(|s| {
+            let wish =
+                s.position(|body| matches!(body, Body::Intent(i) if i.operation == "apply-run"));
+            if let Body::Outcome(outcome) = &mut s.steps[wish + 1].body {
+                outcome.upstream_status = Some(202);
+            }
+        }),
         forgery("applied past the gateway", Code::ApplyUnrecorded).story(|s| {
             let apply = s.intent("apply-run");
             s.steps.drain(apply..apply + 2);

@@ -185,10 +185,14 @@ impl Done {
 /// Records the outcome, then answers. An answer that cannot be proven is not given.
 async fn conclude(app: &App, permit: Permit, done: Done) -> Response<Body> {
     let receipt_id = permit.receipt_id().to_owned();
+    let job = permit.job_id().clone();
     let mut response = match permit.finish(app, done.facts, None).await {
         Ok(_) => match done.response {
             Ok(response) => response,
-            Err(refusal) => respond::json_api(&refusal),
+            Err(refusal) => {
+                tracing::info!(code = %refusal.code, job = %job, "refused: {}", refusal.detail);
+                respond::json_api(&refusal)
+            }
         },
         Err(error) => {
             tracing::error!(%error, "an outcome could not be recorded");

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-mod configuration { #![allow(missing_docs)] use policy::*; pub struct Limits; impl Default for Limits{fn default()->Self{Limits}} #[derive(Debug)] pub struct UploadRefusal{pub code:ReasonCode} impl std::fmt::Display for UploadRefusal{fn fmt(&self,_:&mut std::fmt::Formatter<'_>)->std::fmt::Result{Ok(())}} pub struct U{pub repacked_tar_gz:Vec<u8>,pub sha256:proof::Hash} pub fn inspect_upload(_:&[u8],_:&Limits)->Result<U,UploadRefusal>{todo!()} pub fn judge_configuration(_:&Contract,_:&U)->Result<(),UploadRefusal>{todo!()} }
-use configuration::Limits;
+use policy::configuration::{self, Limits, UploadRefusal};
 use policy::{ReasonCode, Refusal};
 use proof::Hash;
 use store::ConfigurationRow;
@@ -18,6 +17,9 @@ use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
+
+/// Most findings that a refusal tells; the first one decides its code.
+const MAX_TOLD: usize = 5;
 
 /// Opens a configuration version and remembers whose it is.
 pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Done {
@@ -83,11 +85,16 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     let sent = app.upstream.object(Method::PUT, &capability.upstream, Some(repacked), limit).await;
     let answer = match sent {
         Ok(answer) => answer,
-        Err(error) => return Done::broken(&error),
+        Err(error) => {
+            // Nothing arrived, or nobody knows: the client may try again with the same files.
+            app.capabilities.restore(&path, *capability);
+            return Done::broken(&error);
+        }
     };
     let mut facts = facts_of(&answer);
     facts.object_id = Some(configuration_version.clone());
     if let Err(refusal) = super::check_status(&answer) {
+        app.capabilities.restore(&path, *capability);
         return Done::refused(refusal, facts);
     }
     if let Err(error) = app.store.save_configuration(row(true)).await {
@@ -100,13 +107,22 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
 async fn inspect(caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
-        let upload = configuration::inspect_upload(&archive, &Limits::default())?;
-        configuration::judge_configuration(&job.contract.contract, &upload)?;
-        Ok((Bytes::from(upload.repacked_tar_gz), upload.sha256))
-    })
-    .await
-    .map_err(|_| ReasonCode::Internal)?;
-    inspected.map_err(|refused: configuration::UploadRefusal| {
-        Refusal::new(refused.code, refused.to_string())
-    })
+        let upload = configuration::inspect_upload(&archive, &Limits::default())
+            .map_err(|refused| Refusal::new(refused.code, told(&refused)))?;
+        let findings = configuration::judge_configuration(&job.contract.contract, &upload);
+        let Some(first) = findings.first() else {
+            return Ok((Bytes::from(upload.repacked_tar_gz), upload.sha256));
+        };
+        let told: Vec<String> = findings.iter().take(MAX_TOLD).map(told).collect();
+        Err(Refusal::new(first.code, told.join("; ")))
+    });
+    inspected.await.map_err(|_| ReasonCode::Internal)?
+}
+
+/// A finding in one line: place, rule, and the source line for whoever must correct it.
+fn told(finding: &UploadRefusal) -> String {
+    match &finding.source_line {
+        Some(line) => format!("{finding}: {}", line.trim()),
+        None => finding.to_string(),
+    }
 }

@@ -1,0 +1,148 @@
+use proof::bundle::Bundle;
+use proof::trust::Role;
+
+use super::*;
+use crate::clawscope::{self, TokenRequest};
+use crate::operator::testing::{Fixture, now};
+
+fn parts(fixture: &Fixture) -> Sealing<'_> {
+    Sealing {
+        store: &*fixture.store,
+        keys: &fixture.keys,
+        config: &fixture.config,
+    }
+}
+
+async fn closed_job(fixture: &Fixture) -> JobId {
+    let job = fixture.job(fixture.published().await).await;
+    let request = TokenRequest::default();
+    clawscope::issue(fixture.issuer(), "olga", &job, request, now())
+        .await
+        .unwrap();
+    fixture
+        .store
+        .close_job(&job, "olga", "done", now())
+        .await
+        .unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_closed_job_is_sealed_once() {
+    let fixture = Fixture::new();
+    let open = fixture.job(fixture.published().await).await;
+    assert!(matches!(
+        seal(parts(&fixture), &open, now()).await,
+        Err(BundleError::NotClosed(_))
+    ));
+    let job = closed_job(&fixture).await;
+    let row = seal(parts(&fixture), &job, now()).await.unwrap();
+    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    assert_eq!(
+        (Hash::of(&bytes), bytes.len() as u64),
+        (row.sha256, row.bytes)
+    );
+    let again = seal(parts(&fixture), &job, now().plus_seconds(60))
+        .await
+        .unwrap();
+    assert_eq!(again, row, "the same bundle, not a second one");
+    assert_eq!(std::fs::read(path(&fixture.config, &job)).unwrap(), bytes);
+    let job = fixture.store.job(&job).await.unwrap().unwrap();
+    assert!(matches!(job.state, JobState::Sealed { bundle, .. } if bundle == row.sha256));
+}
+
+#[tokio::test]
+async fn a_bundle_holds_what_happened_and_proves_it() {
+    let fixture = Fixture::new();
+    // Another job's records lie before and between, so that the places in the log differ.
+    let other = fixture.job(fixture.published().await).await;
+    let job = closed_job(&fixture).await;
+    fixture
+        .store
+        .close_job(&other, "olga", "done", now())
+        .await
+        .unwrap();
+    seal(parts(&fixture), &job, now()).await.unwrap();
+    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
+
+    assert_eq!(bundle.job.job_id, job);
+    assert_eq!(bundle.tokens.len(), 1);
+    assert_eq!(bundle.records.len(), 2);
+    assert!(bundle.proof_bundle.is_some());
+    let key = fixture.keys.checkpoint.public();
+    let origin = log_origin(&fixture.config);
+    let checkpoint = Checkpoint::verify(&bundle.log.checkpoint, &origin, &key).unwrap();
+    assert_eq!(bundle.log.proofs.len(), bundle.records.len());
+    for (record, place) in bundle.records.iter().zip(&bundle.log.proofs) {
+        assert_eq!(record.seq, place.seq);
+        let (leaf, root) = (record.leaf_hash(), &checkpoint.root);
+        let included =
+            proof::merkle::verify_inclusion(&leaf, place.index, checkpoint.size, &place.path, root);
+        assert!(included, "record {}", record.seq);
+    }
+    assert_eq!(bundle.close.signer_did, fixture.keys.close.did());
+    let half = bundle.proof_bundle.unwrap();
+    assert_eq!(half.signer_did, fixture.keys.job(&job).did());
+}
+
+#[tokio::test]
+async fn a_bundle_whose_file_was_written_but_not_noted_is_sealed_again() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    // What a crash between the two leaves behind, however it got there.
+    let place = path(&fixture.config, &job);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(&place, b"half a bun").unwrap();
+    let row = seal(parts(&fixture), &job, now()).await.unwrap();
+    assert_eq!(Hash::of(&std::fs::read(&place).unwrap()), row.sha256);
+}
+
+#[tokio::test]
+async fn a_bundle_that_cannot_be_written_leaves_the_job_closed() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    std::fs::write(fixture.config.bundles_dir(), b"in the way").unwrap();
+    assert!(matches!(
+        seal(parts(&fixture), &job, now()).await,
+        Err(BundleError::File { .. })
+    ));
+    let state = fixture.store.job(&job).await.unwrap().unwrap().state;
+    assert!(matches!(state, JobState::Closed(_)));
+    std::fs::remove_file(fixture.config.bundles_dir()).unwrap();
+    assert!(seal(parts(&fixture), &job, now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn checkpoints_are_signed_once_for_each_size() {
+    let fixture = Fixture::new();
+    let empty = sign_checkpoint(parts(&fixture)).await.unwrap();
+    assert_eq!(empty.size, 0);
+    closed_job(&fixture).await;
+    let first = sign_checkpoint(parts(&fixture)).await.unwrap();
+    assert_eq!(first, sign_checkpoint(parts(&fixture)).await.unwrap());
+    let key = fixture.keys.checkpoint.public();
+    let read = Checkpoint::verify(&first.note, "gateway.example/log", &key).unwrap();
+    assert_eq!(read.size, first.size);
+}
+
+#[test]
+fn the_trust_root_names_every_key_for_its_role() {
+    let fixture = Fixture::new();
+    let trust = trust_root(&fixture.config, &fixture.keys);
+    let roles = [
+        (Role::Receipt, fixture.keys.receipt.did()),
+        (Role::Token, fixture.keys.token.did()),
+        (Role::Checkpoint, fixture.keys.checkpoint.did()),
+        (Role::Close, fixture.keys.close.did()),
+    ];
+    for (role, did) in &roles {
+        assert!(trust.gateway_key(did, *role, now()), "{role:?}");
+        let before = Timestamp::from_millis(KEYS_NOT_BEFORE - 1);
+        assert!(!trust.gateway_key(did, *role, before), "{role:?}");
+    }
+    assert!(!trust.gateway_key(&roles[0].1, Role::Close, now()));
+    assert!(trust.author(&fixture.author.did()).is_some());
+    let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE).to_string();
+    assert_eq!(not_before, "2026-01-01T00:00:00.000Z");
+}

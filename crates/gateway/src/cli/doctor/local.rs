@@ -1,0 +1,232 @@
+//! What can be seen on this machine.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use policy::Contract;
+use store::Store;
+
+use super::super::failure::chain;
+use super::Report;
+use crate::config::{Config, Listener};
+use crate::keys::Keys;
+
+/// Plain HTTP beyond loopback works when it is asked for, and is warned about for ever.
+pub(super) fn listeners(config: &Config, report: &mut Report) {
+    let both = [
+        ("agent", &config.agent_listener),
+        ("operator", &config.operator_listener),
+    ];
+    for (name, listener) in both {
+        listener_files(name, listener, report);
+        let address = listener.address;
+        if listener.tls.is_some() {
+            report.ok("listeners", format!("{name}: TLS on {address}"));
+        } else if address.ip().is_loopback() {
+            report.ok(
+                "listeners",
+                format!("{name}: plain HTTP on {address}, this machine only"),
+            );
+        } else {
+            report.warn(
+                "listeners",
+                format!("{name}: plain HTTP on {address}, where tokens can be read on the way"),
+                format!(
+                    "set {name}_listener.tls, or make sure that something in front does TLS and \
+                     that nobody else reaches {address}"
+                ),
+            );
+        }
+    }
+    if config.agent_listener.address == config.operator_listener.address
+        && config.agent_listener.address.port() != 0
+    {
+        report.problem(
+            "listeners",
+            format!("both listen on {}", config.agent_listener.address),
+            "give the two planes addresses of their own",
+        );
+    }
+}
+
+fn listener_files(name: &str, listener: &Listener, report: &mut Report) {
+    let Some(tls) = &listener.tls else { return };
+    if let Err(error) = std::fs::File::open(&tls.certificate_file) {
+        report.problem(
+            "listeners",
+            format!(
+                "{name}: no certificate at `{}`: {error}",
+                tls.certificate_file.display()
+            ),
+            "put the certificate chain there, PEM",
+        );
+    }
+    match std::fs::metadata(&tls.key_file) {
+        Err(error) => report.problem(
+            "listeners",
+            format!(
+                "{name}: no private key at `{}`: {error}",
+                tls.key_file.display()
+            ),
+            "put the private key there, PEM",
+        ),
+        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => report.problem(
+            "listeners",
+            format!("{name}: everybody can read `{}`", tls.key_file.display()),
+            format!("chmod 600 {}", tls.key_file.display()),
+        ),
+        Ok(_) => {}
+    }
+}
+
+/// Without authors nothing can be published, without approvers nothing applied.
+pub(super) fn people(config: &Config, report: &mut Report) {
+    if config.authors.is_empty() {
+        report.warn(
+            "people",
+            "nobody may publish contracts",
+            "`clawgate key new author.key`, and its did:key under [[authors]]",
+        );
+    }
+    if config.approvers.is_empty() {
+        report.warn(
+            "people",
+            "nobody may approve applies",
+            "`clawgate key new approver.key`, and its did:key under [[approvers]]",
+        );
+    }
+    let both = config.approvers.iter().filter(|approver| {
+        config
+            .authors
+            .iter()
+            .any(|author| author.did == approver.did)
+    });
+    for approver in both {
+        report.warn(
+            "people",
+            format!(
+                "{} writes contracts and approves applies with one key",
+                approver.email
+            ),
+            "give each duty a key of its own",
+        );
+    }
+    if config.policy.allow_autonomous_apply {
+        report.warn(
+            "people",
+            "contracts may let agents apply without a person",
+            "set policy.allow_autonomous_apply = false unless that is meant",
+        );
+    }
+    if !config.authors.is_empty() && !config.approvers.is_empty() {
+        let (authors, approvers) = (config.authors.len(), config.approvers.len());
+        report.ok(
+            "people",
+            format!("{authors} authors, {approvers} approvers"),
+        );
+    }
+}
+
+/// The gateway's own keys and the folders around them.
+pub(super) fn keys(config: &Config, report: &mut Report) {
+    let folder = config.keys_dir();
+    match Keys::load(&folder) {
+        Ok(_) => report.ok(
+            "keys",
+            format!("five keys in `{}`, mode 0600", folder.display()),
+        ),
+        Err(error) => report.problem(
+            "keys",
+            chain(&error),
+            "chmod 600 the key files; a lost key comes from the backup, or from `clawgate init` \
+             for a new set-up",
+        ),
+    }
+    for folder in [&config.data_dir, &folder, &config.bundles_dir()] {
+        if open_to_others(folder) {
+            report.warn(
+                "keys",
+                format!("others can look into `{}`", folder.display()),
+                format!("chmod 700 {}", folder.display()),
+            );
+        }
+    }
+}
+
+fn open_to_others(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+/// The store opens and answers, and somebody may operate.
+pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dyn Store>> {
+    let file = config.store_file();
+    if !file.exists() {
+        report.problem(
+            "store",
+            format!("there is none at `{}`", file.display()),
+            "`clawgate init` makes one; an old one comes from the backup",
+        );
+        return None;
+    }
+    let next = "restore it from the backup; keep the damaged one for investigation";
+    let store = match store::open_sqlite(&file) {
+        Ok(store) => store,
+        Err(error) => {
+            report.problem("store", chain(&error), next);
+            return None;
+        }
+    };
+    match (store.log_size().await, store.operators().await) {
+        (Ok(_), Ok(operators)) if operators.is_empty() => report.warn(
+            "store",
+            "opens, but knows no operator",
+            "clawgate operator add NAME --role admin",
+        ),
+        (Ok(leaves), Ok(operators)) => report.ok(
+            "store",
+            format!("opens; {leaves} records, {} operators", operators.len()),
+        ),
+        (Err(error), _) | (_, Err(error)) => {
+            report.problem("store", chain(&error), next);
+            return None;
+        }
+    }
+    Some(store)
+}
+
+/// The contracts that agents may work under now: the latest versions that are not withdrawn.
+pub(super) async fn open_contracts(store: Option<&dyn Store>) -> Vec<Contract> {
+    let Some(store) = store else {
+        return Vec::new();
+    };
+    let Ok(contracts) = store.contracts().await else {
+        return Vec::new();
+    };
+    contracts
+        .into_iter()
+        .filter(|contract| contract.latest.withdrawn.is_none())
+        .filter_map(|contract| Contract::from_json(contract.latest.contract.envelope.payload).ok())
+        .collect()
+}
+
+/// A hint only: agents bring their own.
+pub(super) fn engine(report: &mut Report) {
+    let found = ["terraform", "tofu"].into_iter().find(|name| on_path(name));
+    match found {
+        Some(name) => report.ok("engine", format!("`{name}` is on PATH")),
+        None => report.warn(
+            "engine",
+            "neither terraform nor tofu is on PATH",
+            "only `clawgate demo` and `sandbox` want one; a gateway runs without",
+        ),
+    }
+}
+
+fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| {
+        std::fs::metadata(folder.join(name))
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    })
+}

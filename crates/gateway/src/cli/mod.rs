@@ -1,0 +1,222 @@
+//! The commands of `clawgate`.
+//!
+//! One file for each command. [`client`] is the only thing here that speaks to a gateway,
+//! [`term`] the only thing that knows about colours, [`Failure`] the only way to fail.
+//!
+//! Exit codes: 0 the command did what it says; 1 it did not, or what it looked at is not in
+//! order; 2 the command line is wrong.
+//!
+//! To add a command: a file with its arguments (a clap type with examples in `after_help`) and
+//! its `run`, a variant of [`Command`] and its arm in [`dispatch`].
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod approvals;
+mod bundle;
+mod client;
+mod contract_file;
+pub mod doctor;
+mod explain;
+mod failure;
+pub mod init;
+mod job;
+mod key;
+pub mod operator;
+mod policy;
+mod rollback;
+mod routes;
+mod serve;
+pub mod term;
+mod token;
+mod trust;
+
+pub use client::{OperatorApi, Remote};
+pub use failure::Failure;
+
+const AFTER_HELP: &str = "\
+Where operator commands find the gateway:
+  --operator URL          or CLAWGATE_OPERATOR, else http://127.0.0.1:8788
+  --credential-file FILE  or CLAWGATE_CREDENTIAL (the credential itself),
+                          else data/operator.credential when it is there
+
+A first set-up:
+  clawgate init --dir gateway
+  clawgate doctor --config gateway/clawgate.toml
+  clawgate serve --config gateway/clawgate.toml
+
+Exit codes: 0 done; 1 not done, or not in order; 2 the command line is wrong.";
+
+/// Lets AI agents use Terraform Cloud under contract.
+#[derive(Debug, Parser)]
+#[command(name = "clawgate", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Init),
+    Serve(serve::Serve),
+    Doctor(doctor::Doctor),
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    Routes(routes::Routes),
+    #[command(subcommand)]
+    Job(job::Job),
+    #[command(subcommand)]
+    Token(token::Token),
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
+    #[command(subcommand)]
+    Trust(trust::Trust),
+    #[command(subcommand)]
+    Rollback(rollback::Rollback),
+    #[command(subcommand)]
+    Key(key::Key),
+    #[command(subcommand)]
+    Operator(operator::Operator),
+    Explain(explain::Explain),
+}
+
+/// Reads the command line, runs the command and reports how it went.
+pub fn main() -> ExitCode {
+    // Help and version come out on standard output with 0, mistakes on standard error with 2.
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        // A gateway uses all cores; every other command waits for one answer at a time.
+        Command::Serve(serve) => return runtime(true)?.block_on(serve.run()),
+        Command::Doctor(doctor) => return runtime(false)?.block_on(doctor.run()),
+        Command::Policy(policy) => return runtime(false)?.block_on(policy.run()),
+        Command::Init(init) => runtime(false)?.block_on(init.run()),
+        Command::Routes(routes) => routes.run(),
+        Command::Job(job) => runtime(false)?.block_on(job.run()),
+        Command::Token(token) => runtime(false)?.block_on(token.run()),
+        Command::Approvals(approvals) => runtime(false)?.block_on(approvals.run()),
+        Command::Bundle(bundle) => runtime(false)?.block_on(bundle.run()),
+        Command::Trust(trust) => runtime(false)?.block_on(trust.run()),
+        Command::Rollback(rollback) => runtime(false)?.block_on(rollback.run()),
+        Command::Key(key) => key.run(),
+        Command::Operator(operator) => runtime(false)?.block_on(operator.run()),
+        Command::Explain(explain) => explain.run(),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = if all_cores {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the program cannot start its runtime: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_each_command_explains_itself() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        fn walk(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            let leaf = command.get_subcommands().next().is_none();
+            if command.get_about().is_none() {
+                missing.push(format!("{path}: no description"));
+            }
+            if leaf && command.get_after_help().is_none() {
+                missing.push(format!("{path}: no examples"));
+            }
+            for argument in command.get_arguments() {
+                if argument.get_help().is_none() {
+                    missing.push(format!("{path}: `{}` has no help", argument.get_id()));
+                }
+            }
+            for below in command.get_subcommands().filter(|c| c.get_name() != "help") {
+                walk(below, &path, missing);
+            }
+        }
+        let mut missing = Vec::new();
+        walk(&command, "", &mut missing);
+        assert_eq!(missing, Vec::<String>::new());
+    }
+
+    #[test]
+    fn command_lines_are_read_or_refused() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        for good in [
+            "clawgate init",
+            "clawgate init --dir gateway --save",
+            "clawgate serve --config clawgate.toml",
+            "clawgate doctor --json",
+            "clawgate policy lint a.json",
+            "clawgate policy publish a.json --author-key k",
+            "clawgate policy check a.json --method POST --path /api/v2/runs --body b.json --json",
+            "clawgate policy diff a.json b.json",
+            "clawgate routes --class read-state --json",
+            "clawgate job open fix-staging --contract terraform-cloud-staging-only",
+            "clawgate job close job_1 --reason done",
+            "clawgate token issue job_1 --ttl 600",
+            "clawgate token issue --elevated --run run-1 --approver a@example.com --key k",
+            "clawgate token revoke - --reason lost",
+            "clawgate approvals approve run-1 --key k --yes",
+            "clawgate approvals deny run-1 --key k --reason no",
+            "clawgate bundle get job_1 -o bundle.json",
+            "clawgate trust export",
+            "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate key new a.key",
+            "clawgate operator add alice --role issuer",
+            "clawgate explain TOKEN_REPLAYED",
+        ] {
+            assert!(parse(good).is_ok(), "{good}: {}", parse(good).unwrap_err());
+        }
+        for bad in [
+            "clawgate",
+            "clawgate initt",
+            "clawgate approvals deny run-1 --key k",
+            "clawgate approvals approve run-1",
+            "clawgate token issue",
+            "clawgate token issue --elevated --run run-1",
+            "clawgate token issue job_1 --run run-1",
+            "clawgate token issue runs",
+            "clawgate job open x",
+            "clawgate job show ../secret",
+            "clawgate rollback state ws-1 --reason wrong",
+            "clawgate rollback job job_1",
+            "clawgate policy check a.json --method POST",
+            "clawgate operator add alice --role king",
+        ] {
+            let code = parse(bad).expect_err(bad).exit_code();
+            assert_eq!(code, 2, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `clawgate operator`: who may use the operator listener. Works on the store, so it runs where
+//! the gateway runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use store::Store;
+use zeroize::Zeroizing;
+
+use super::{Failure, term};
+use crate::app;
+use crate::config::Config;
+use crate::operator::credential::{self, Role};
+
+/// Adds, lists and removes operators; run it beside the gateway.
+#[derive(Debug, Subcommand)]
+pub enum Operator {
+    /// Adds an operator and prints the credential, once
+    #[command(after_help = "\
+Examples:
+  clawgate operator add alice --role issuer --role auditor
+  clawgate operator add ci --role author > ci.credential
+
+Only the credential's hash is kept: a lost one is replaced by a new operator.")]
+    Add {
+        /// The name under which acts are recorded
+        name: String,
+        /// What the operator may do: admin, author, issuer, approver or auditor; repeatable
+        #[arg(long = "role", value_name = "ROLE", required = true, value_parser = role)]
+        roles: Vec<Role>,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
+        config: PathBuf,
+    },
+    /// Lists operators
+    #[command(after_help = "Example:\n  clawgate operator list --config clawgate.toml")]
+    List {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
+        config: PathBuf,
+    },
+    /// Removes an operator: the credential is refused from then on
+    #[command(after_help = "Example:\n  clawgate operator remove alice")]
+    Remove {
+        /// The name
+        name: String,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
+        config: PathBuf,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    text.parse().map_err(|error: credential::UnknownRole| error.to_string())
+}
+
+impl Operator {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Add {
+                name,
+                roles,
+                config,
+            } => {
+                let store = open(&config)?;
+                let credential = add(&*store, &name, &roles).await?;
+                anstream::println!("{}", *credential);
+                anstream::eprintln!("Shown this once; the gateway keeps its hash only.");
+                Ok(())
+            }
+            Self::List { config } => {
+                let operators = open(&config)?.operators().await?;
+                let rows: Vec<Vec<String>> = operators
+                    .iter()
+                    .map(|operator| {
+                        vec![
+                            term::plain(&operator.name),
+                            operator.roles.join(" "),
+                            operator.created_at.to_string(),
+                        ]
+                    })
+                    .collect();
+                term::print_table(&["name", "roles", "added"], &rows, "no operators");
+                Ok(())
+            }
+            Self::Remove { name, config } => {
+                if open(&config)?.remove_operator(&name).await? {
+                    anstream::println!("removed");
+                    Ok(())
+                } else {
+                    Err(
+                        Failure::new(format!("no operator `{}`", term::plain(&name)))
+                            .next("`clawgate operator list` shows them"),
+                    )
+                }
+            }
+        }
+    }
+}
+
+fn open(config: &std::path::Path) -> Result<Arc<dyn Store>, Failure> {
+    let config = Config::load(config)?;
+    let file = config.store_file();
+    if !file.exists() {
+        return Err(Failure::new(format!("no store at `{}`", file.display()))
+            .next("`clawgate init` makes one"));
+    }
+    Ok(store::open_sqlite(&file)?)
+}
+
+/// Adds an operator and gives the credential, of which only the hash is stored.
+///
+/// # Errors
+/// When the name is taken or unusable, or the store cannot be written.
+pub async fn add(
+    store: &dyn Store,
+    name: &str,
+    roles: &[Role],
+) -> Result<Zeroizing<String>, Failure> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
+        return Err(Failure::usage(format!(
+            "an operator's name is letters, digits and . _ @ + -, not `{}`",
+            term::plain(name)
+        )));
+    }
+    Ok(credential::add(store, name, roles, app::now()).await?)
+}

@@ -1,0 +1,106 @@
+//! `clawgate serve`: runs the gateway until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::config::Config;
+use crate::start;
+
+/// Runs the gateway
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  clawgate serve --config clawgate.toml
+  CLAWGATE_LOG=clawgate=debug clawgate serve --log-json
+
+SIGTERM or Ctrl-C drains: readiness answers no, running calls finish, nothing new is taken. A
+second one stops at once. Logs go to standard error and never hold a secret.")]
+pub(super) struct Serve {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
+    config: PathBuf,
+    /// Log as JSON, one object a line
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        log_to_stderr(self.log_json)?;
+        let config = Config::load(&self.config)?;
+        // Before the listeners open, so that no signal is missed.
+        let mut stop = Stop::listen()?;
+        let running = start::start(config).await.map_err(|error| {
+            Failure::new(format!("the gateway does not start: {error:#}")).next(format!(
+                "clawgate doctor --config {}",
+                self.config.display()
+            ))
+        })?;
+        tracing::info!(
+            agents = %running.agent_url,
+            operators = %running.operator_url,
+            "serving"
+        );
+        let signal = stop.recv().await;
+        tracing::info!(signal, "stopping: no new calls, running ones finish");
+        tokio::select! {
+            () = running.stop() => {
+                tracing::info!("stopped");
+                Ok(ExitCode::SUCCESS)
+            }
+            signal = stop.recv() => {
+                tracing::warn!(signal, "stopped at once, with calls still running");
+                Ok(ExitCode::from(1))
+            }
+        }
+    }
+}
+
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Logs to standard error; `CLAWGATE_LOG` takes tracing's filters.
+fn log_to_stderr(json: bool) -> Result<(), Failure> {
+    let filter = match std::env::var("CLAWGATE_LOG") {
+        Ok(text) => EnvFilter::try_new(&text)
+            .map_err(|error| Failure::usage(format!("CLAWGATE_LOG `{text}`: {error}")))?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let done = if json {
+        logs.json().flatten_event(true).try_init()
+    } else {
+        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr())
+            && std::env::var_os("NO_COLOR").is_none();
+        logs.with_ansi(colours).with_target(false).try_init()
+    };
+    done.map_err(|error| Failure::new(format!("cannot log: {error}")))
+}

@@ -1,0 +1,380 @@
+//! From the store to a page.
+
+use policy::Contract;
+use proof::approval::{Changes, Decision, Statement};
+use proof::record::{ApprovalVia, JobId};
+use proof::{EnvelopeType, Json, Timestamp};
+use store::{
+    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobPhase, JobRow, JobState, RunRow,
+    StatementRow, Store, StoreError, TokenRow,
+};
+
+use super::STYLE;
+use super::story::{BARS, Bar, Story, StoryBounds, bar_tone};
+use super::view::{
+    ApprovalView, BarView, BundleView, ClosedView, ContractView, Figure, JobPage, JobView,
+    ListPage, ListedJob, ObjectView, Pulse, RunView, TokenView,
+};
+use super::words::{self, Moment, Quoted, count, number, short_did};
+use crate::config::Config;
+
+/// Records that are read at a time: the most that the store gives.
+const PAGE: u32 = 1000;
+
+/// Most records that one page reads; the bundle has them all.
+const MAX_RECORDS: u64 = 50_000;
+
+/// Most objects that a run lists.
+const MAX_OBJECTS: usize = 60;
+
+/// The phase that a word in the address means.
+pub(super) fn phase(word: &str) -> Option<JobPhase> {
+    match word {
+        "open" => Some(JobPhase::Open),
+        "closed" => Some(JobPhase::Closed),
+        "sealed" => Some(JobPhase::Sealed),
+        _ => None,
+    }
+}
+
+const fn phase_word(phase: Option<JobPhase>) -> &'static str {
+    match phase {
+        None => "all",
+        Some(JobPhase::Open) => "open",
+        Some(JobPhase::Closed) => "closed",
+        Some(JobPhase::Sealed) => "sealed",
+    }
+}
+
+const fn state_word(state: &JobState) -> &'static str {
+    match state {
+        JobState::Open => "open",
+        JobState::Closed(_) => "closed",
+        JobState::Sealed { .. } => "sealed",
+    }
+}
+
+/// The list of jobs.
+pub(super) async fn list(
+    store: &dyn Store,
+    gateway_id: &str,
+    filter: JobFilter,
+    now: Timestamp,
+) -> Result<ListPage, StoreError> {
+    let (shown, limit) = (phase_word(filter.phase), filter.limit);
+    let rows = store.jobs(filter).await?;
+    let waiting = store.awaiting().await?;
+    let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
+    let next = rows.last().filter(|_| full).map(|last| match shown {
+        "all" => format!("?before={}", last.job_id),
+        _ => format!("?state={shown}&before={}", last.job_id),
+    });
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let contract = store.contract(&row.policy_hash).await?;
+        let waits = waiting.iter().filter(|run| run.job_id == row.job_id).count();
+        jobs.push(listed(row, contract, waits as u64));
+    }
+    let gateway_id = gateway_id.to_owned();
+    Ok(ListPage { style: STYLE, gateway_id, made_at: now.into(), shown, jobs, next })
+}
+
+fn listed(row: JobRow, contract: Option<ContractRow>, waiting: u64) -> ListedJob {
+    let counters = row.counters;
+    ListedJob {
+        id: row.job_id.to_string(),
+        name: Quoted::new(&row.name, "the operator"),
+        state: state_word(&row.state),
+        agent_short: short_did(&row.agent_did),
+        contract: contract
+            .as_ref()
+            .map_or_else(|| row.policy_hash.to_string(), |row| row.contract.name.clone()),
+        version: contract.map(|row| row.version),
+        opened_at: row.opened_at.into(),
+        opened_by: row.opened_by,
+        model_calls: number(counters.model_calls),
+        terraform_calls: number(counters.calls.saturating_sub(counters.model_calls)),
+        refusals: counters.refusals,
+        approvals: counters.approvals,
+        denials: counters.denials,
+        applies: counters.applies,
+        waiting,
+    }
+}
+
+/// One job; `None` when there is no such job.
+pub(super) async fn job(
+    store: &dyn Store,
+    config: &Config,
+    job_id: &JobId,
+    now: Timestamp,
+) -> Result<Option<JobPage>, StoreError> {
+    let Some(row) = store.job(job_id).await? else { return Ok(None) };
+    let until = row.state.closing().map_or(row.last_at.max(row.opened_at), |closing| closing.at);
+    let mut story = Story::new(row.opened_at, until, StoryBounds::default());
+    let mut last = 0;
+    loop {
+        let page = store.records(job_id, last, PAGE).await?;
+        for stored in &page {
+            story.push(&stored.record);
+            last = stored.record.seq;
+        }
+        if page.is_empty() || last >= MAX_RECORDS {
+            break;
+        }
+    }
+    let unread = row.counters.records.saturating_sub(last);
+    let runs: Vec<RunView> = store.runs(job_id).await?.into_iter().map(run).collect();
+    let (waiting, runs) = runs.into_iter().partition(|run| run.tone == "waiting");
+    let contract = store.contract(&row.policy_hash).await?;
+    let statements = store.statements_of_job(job_id).await?;
+    let page = JobPage {
+        style: STYLE,
+        gateway_id: config.gateway_id.clone(),
+        made_at: now.into(),
+        figures: figures(&row.counters, &story),
+        pulse: pulse(&story, row.opened_at, until),
+        waiting,
+        contract: contract.map(|row| contract_view(row, config)),
+        gap: (story.dropped() > 0).then(|| (story.kept_head(), story.dropped())),
+        entries: story.entries().cloned().collect(),
+        unread,
+        models: story.models,
+        refusals: story.refusals,
+        refusals_more: story.refusals_more,
+        approvals: statements.into_iter().filter_map(approval).collect(),
+        tokens: store.tokens(job_id).await?.into_iter().map(token).collect(),
+        bundle: store.bundle(job_id).await?.map(bundle),
+        job: job_view(row, until, &runs),
+        runs,
+    };
+    Ok(Some(page))
+}
+
+fn job_view(row: JobRow, until: Timestamp, runs: &[RunView]) -> JobView {
+    let state = state_word(&row.state);
+    let verdict = verdict(&row, runs);
+    JobView {
+        id: row.job_id.to_string(),
+        name: Quoted::new(&row.name, "the operator"),
+        state,
+        agent_did: row.agent_did.to_string(),
+        agent_short: short_did(&row.agent_did),
+        opened_by: row.opened_by,
+        opened_at: row.opened_at.into(),
+        closed: row.state.closing().map(|closing| ClosedView {
+            at: closing.at.into(),
+            by: closing.by.clone(),
+            reason: Quoted::new(&closing.reason, "the operator"),
+        }),
+        lasted: words::span(row.opened_at, until),
+        verdict,
+    }
+}
+
+/// The whole in one sentence.
+fn verdict(row: &JobRow, runs: &[RunView]) -> String {
+    let counters = &row.counters;
+    let applied = match counters.applies {
+        0 => "Nothing was applied".to_owned(),
+        applies => {
+            let destroyed = runs.iter().filter(|run| run.applied);
+            let destructive = destroyed.flat_map(|run| &run.changes).any(|change| change.destructive);
+            let what = count(applies, "plan was applied", "plans were applied");
+            let by = match counters.approvals {
+                0 => "without a person's approval",
+                _ => "after a person approved",
+            };
+            let end = if destructive { ", with destructive changes" } else { "" };
+            format!("{what} {by}{end}")
+        }
+    };
+    let refused = match counters.refusals {
+        0 => "nothing had to be refused".to_owned(),
+        refusals => count(refusals, "request was refused", "requests were refused"),
+    };
+    let evidence = match row.state {
+        JobState::Open => "The job is still open.",
+        JobState::Closed(_) => "The job is closed; its bundle is not sealed yet.",
+        JobState::Sealed { .. } => "The evidence is sealed.",
+    };
+    format!("{applied}; {refused}. {evidence}")
+}
+
+fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
+    let figure = |value: u64, label, tone, at| Figure {
+        number: number(value),
+        label,
+        tone: if value == 0 { "none" } else { tone },
+        at,
+    };
+    let terraform = counters.calls.saturating_sub(counters.model_calls);
+    vec![
+        figure(counters.model_calls, "model calls", "model", "asked"),
+        figure(terraform, "Terraform calls", "quiet", "asked"),
+        figure(story.changes, "of all calls could change something", "change", "asked"),
+        figure(counters.refusals, "refused", "refused", "refused"),
+        figure(counters.approvals, "approved by people", "person", "approved"),
+        figure(counters.applies, "applied", "applied", "applied"),
+    ]
+}
+
+fn pulse(story: &Story, from: Timestamp, to: Timestamp) -> Pulse {
+    const HEIGHT: u32 = 64;
+    const WIDTH: usize = 960;
+    let most = story.bars.iter().map(|bar| bar.records).max().unwrap_or(1).max(1);
+    let height = |bar: &Bar| {
+        // By the logarithm, so that one apply is seen beside two hundred reads.
+        let share = HEIGHT * (bar.records + 1).ilog2() / (most + 1).ilog2();
+        let least = if bar.weight >= 3 { HEIGHT / 2 } else { HEIGHT / 8 };
+        share.clamp(least, HEIGHT)
+    };
+    let bars = story.bars.iter().enumerate().filter(|(_, bar)| bar.records > 0);
+    let bars = bars.map(|(index, bar)| BarView {
+        x: index * WIDTH / BARS,
+        y: HEIGHT - height(bar),
+        height: height(bar),
+        tone: bar_tone(bar).as_str(),
+    });
+    let label = "When things happened in this job: reads, model calls, changes, refusals, \
+                 people's decisions and applies";
+    Pulse { bars: bars.collect(), label: label.to_owned(), from: from.into(), to: to.into() }
+}
+
+fn contract_view(row: ContractRow, config: &Config) -> ContractView {
+    let published = row.contract;
+    let contract = Contract::from_json(published.envelope.payload.clone()).ok();
+    let document = serde_json::to_string_pretty(&published.envelope.payload).unwrap_or_default();
+    let author = config.authors.iter().find(|author| author.did == published.author_did);
+    ContractView {
+        name: published.name,
+        version: row.version,
+        hash: published.policy_hash.to_string(),
+        author: author.map(|author| author.name.clone()),
+        author_short: short_did(&published.author_did),
+        author_did: published.author_did.to_string(),
+        published_at: published.published_at.into(),
+        withdrawn: row.withdrawn.map(|withdrawal| (withdrawal.at.into(), withdrawal.by)),
+        words: contract.as_ref().map(Contract::summary).unwrap_or_default(),
+        description: contract
+            .and_then(|contract| contract.description)
+            .map(|text| Quoted::new(&text, "the author")),
+        document,
+    }
+}
+
+/// A statement that the store kept verified once; it is verified again here, since the page
+/// must not show what was not signed.
+fn approval(row: StatementRow) -> Option<ApprovalView> {
+    let signed = row.envelope.verify::<Statement>(EnvelopeType::ApprovalStatement).ok()?;
+    let statement = signed.payload;
+    Some(ApprovalView {
+        approver: statement.approver,
+        approves: statement.decision == Decision::Approve,
+        counted: row.counted,
+        at: row.at.into(),
+        expires_at: statement.expires_at.into(),
+        via: match row.via {
+            ApprovalVia::Key => "signed with the approver's key",
+            ApprovalVia::Token => "signed with the approver's key, carried by an elevated token",
+        },
+        did_short: short_did(&signed.signer),
+        did: signed.signer.to_string(),
+        run_id: statement.run_id,
+        workspace: format!("{} / {}", statement.organization, statement.workspace_id),
+        plan_digest: statement.plan_sha256_b64u.to_string(),
+        changes: words::changes(&statement.changes),
+        reason: statement.reason.map(|text| Quoted::new(&text, "the approver")),
+        cost: statement.cost,
+    })
+}
+
+fn run(row: RunRow) -> RunView {
+    let (standing, tone) = standing(row.gate);
+    let objects = row.summary.as_ref().map(objects).unwrap_or_default();
+    RunView {
+        id: row.run_id,
+        place: format!("{} / {}", row.organization, row.workspace_id),
+        standing,
+        tone,
+        reason: row.gate_reason.map(|text| Quoted::new(&text, "the gate")),
+        status: row.status,
+        created_at: row.created_at.into(),
+        expires_at: row.approval_expires_at.map(Moment::from),
+        changes: words::changes(&row.changes.unwrap_or(Changes::default())),
+        more_objects: objects.len().saturating_sub(MAX_OBJECTS),
+        objects: objects.into_iter().take(MAX_OBJECTS).collect(),
+        configuration: row.configuration_sha256.map(|hash| hash.to_string()),
+        plan: row.plan_sha256.map(|hash| hash.to_string()),
+        before: row.state_version_before,
+        after: row.state_version_after,
+        applied: row.gate == GateState::Applied,
+    }
+}
+
+/// The objects of an approver's summary.
+fn objects(summary: &Json) -> Vec<ObjectView> {
+    let listed = summary.get("resources").and_then(Json::as_array).unwrap_or_default();
+    listed
+        .iter()
+        .filter_map(|object| {
+            let address = object.get("address")?.as_str()?;
+            let actions = object.get("actions").and_then(Json::as_array).unwrap_or_default();
+            let actions: Vec<&str> = actions.iter().filter_map(Json::as_str).collect();
+            let ends = |action: &&str| matches!(*action, "delete" | "replace" | "forget");
+            Some(ObjectView {
+                destructive: actions.iter().any(ends),
+                action: if actions.is_empty() { "move".into() } else { actions.join(" + ") },
+                address: Quoted::new(address, "the configuration"),
+            })
+        })
+        .collect()
+}
+
+/// Where a run stands, in words, and how that looks.
+const fn standing(gate: GateState) -> (&'static str, &'static str) {
+    match gate {
+        GateState::Planned => ("planned; not asked to be applied yet", "quiet"),
+        GateState::Inspecting => ("being inspected", "quiet"),
+        GateState::Violates => ("breaks the contract; being discarded", "refused"),
+        GateState::AwaitingApproval => ("waits for a person", "waiting"),
+        GateState::Approved => ("approved; about to be applied", "person"),
+        GateState::Rechecking => ("approved; being checked once more", "person"),
+        GateState::Applying => ("being applied", "applied"),
+        GateState::Applied => ("applied", "applied"),
+        GateState::Errored => ("ended with an error", "refused"),
+        GateState::Denied => ("denied by an approver", "refused"),
+        GateState::Expired => ("nobody decided in time", "refused"),
+        GateState::Superseded => ("overtaken by a change", "quiet"),
+        GateState::Discarded => ("discarded", "quiet"),
+        GateState::Finished => ("planned only", "quiet"),
+    }
+}
+
+fn token(row: TokenRow) -> TokenView {
+    let hash = row.token.token_hash.to_hex();
+    let scopes: Vec<String> = row.token.claims.scope.iter().cloned().map(String::from).collect();
+    TokenView {
+        hash_short: hash.chars().take(12).collect(),
+        hash,
+        scopes: scopes.join(" "),
+        issued_by: row.token.issued_by,
+        issued_at: row.token.issued_at.into(),
+        expires_at: row.token.claims.expires_at().into(),
+        holder: row.holder,
+        revoked: row.revoked.map(|revoked| (revoked.at.into(), revoked.by)),
+        replays: row.replays_refused,
+    }
+}
+
+fn bundle(row: BundleRow) -> BundleView {
+    BundleView {
+        href: format!("{}/bundle.json", row.job_id),
+        file: format!("{}.bundle.json", row.job_id),
+        sha256_hex: row.sha256.to_hex(),
+        sha256_b64u: row.sha256.to_string(),
+        size: words::bytes(row.bytes),
+        sealed_at: row.sealed_at.into(),
+        verdict: row.verdict,
+    }
+}

@@ -1,0 +1,593 @@
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::*;
+use crate::contract::EXAMPLE_CONTRACT;
+
+fn contract(permissions: &str) -> Contract {
+    let text = EXAMPLE_CONTRACT.replace(
+        "\"state_read\": false",
+        &format!("\"state_read\": false{permissions}"),
+    );
+    Contract::parse(text.as_bytes()).unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An entry with any name that a header can hold.
+fn entry(kind: tar::EntryType, name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    header.set_mtime(1_700_000_000);
+    header.set_uid(1000);
+    header.set_gid(1000);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(content);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = entries.concat();
+    bytes.extend_from_slice(&[0; 1024]);
+    gzip(&bytes)
+}
+
+fn files(files: &[(&str, &str)]) -> Vec<u8> {
+    let entries: Vec<_> = files
+        .iter()
+        .map(|(name, text)| entry(tar::EntryType::Regular, name, text.as_bytes()))
+        .collect();
+    archive(&entries)
+}
+
+fn refusal(gz: &[u8]) -> ReasonCode {
+    inspect_upload(gz, &Limits::default()).unwrap_err().code
+}
+
+fn judge(contract: &Contract, uploaded: &[(&str, &str)]) -> Vec<UploadRefusal> {
+    let upload = inspect_upload(&files(uploaded), &Limits::default()).unwrap();
+    judge_configuration(contract, &upload)
+}
+
+/// `source` may put nested blocks on one line, which HCL itself does not allow.
+fn codes(source: &str) -> Vec<ReasonCode> {
+    let source = &source.replace("{ ", "{\n").replace(" }", "\n}");
+    judge(
+        &contract(""),
+        &[
+            ("main.tf", source),
+            ("mod/main.tf", ""),
+            ("mod/a.tpl", "${x}"),
+        ],
+    )
+    .into_iter()
+    .map(|refusal| refusal.code)
+    .collect()
+}
+
+#[test]
+fn an_upload_of_the_cli_passes_and_is_packed_anew() {
+    use tar::EntryType::{Directory, Regular};
+    let main = b"terraform {\n  cloud {\n    organization = \"acme\"\n    workspaces {\n      name = \"staging-app\"\n    }\n  }\n}\nresource \"terraform_data\" \"x\" {\n  input = file(\"${path.module}/a.txt\")\n}\n";
+    let first = archive(&[
+        entry(Directory, "mod/", b""),
+        entry(Regular, "mod/main.tf", b"output \"x\" { value = 1 }\n"),
+        entry(Regular, "main.tf", main),
+        entry(Regular, "a.txt", b"text"),
+        entry(Regular, ".terraform.lock.hcl", b""),
+        entry(Regular, ".terraformignore", b"*.log\n"),
+        entry(
+            Regular,
+            "tfplan",
+            b"{\"remote_plan_format\":1,\"run_id\":\"run-1\"}",
+        ),
+        entry(Directory, ".terraform/modules/", b""),
+        entry(Regular, ".terraform/modules/modules.json", b"{}"),
+    ]);
+    let upload = inspect_upload(&first, &Limits::default()).unwrap();
+    assert_eq!(judge_configuration(&contract(""), &upload), []);
+    let names: Vec<_> = upload.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            ".terraform.lock.hcl",
+            ".terraformignore",
+            "a.txt",
+            "main.tf",
+            "mod/main.tf",
+            "tfplan"
+        ]
+    );
+    // Another order, other times and owners, the same archive for upstream.
+    let again = inspect_upload(&upload.repacked_tar_gz, &Limits::default()).unwrap();
+    assert_eq!(again, upload);
+    assert_eq!(Hash::of(&upload.repacked_tar_gz), upload.sha256);
+}
+
+#[test]
+fn the_recorded_configuration_passes() {
+    const MODULE: &str = include_str!("../../tests/data/configurations/aws-staging/mod/main.tf");
+    const PROVIDER: &str = include_str!("../../tests/data/configurations/aws-staging/provider.tf");
+    for main in [
+        include_str!("../../tests/data/configurations/aws-staging/v1.tf.txt"),
+        include_str!("../../tests/data/configurations/aws-staging/v2.tf.txt"),
+    ] {
+        let uploaded = [
+            ("main.tf", main),
+            ("provider.tf", PROVIDER),
+            ("mod/main.tf", MODULE),
+        ];
+        assert_eq!(judge(&contract(""), &uploaded), []);
+        let google = contract(r#","configuration":{"providers":["hashicorp/google"]}"#);
+        assert!(
+            judge(&google, &uploaded)
+                .iter()
+                .all(|r| r.code == ReasonCode::ConfigurationProvider)
+        );
+        assert!(!judge(&google, &uploaded).is_empty());
+    }
+}
+
+#[test]
+fn what_is_no_plain_archive_is_refused() {
+    use ReasonCode::*;
+    use tar::EntryType::*;
+    let one = |kind, name: &str| archive(&[entry(kind, name, b"")]);
+    let file = |name: &str| one(Regular, name);
+    let good = files(&[("main.tf", "")]);
+    let cases: Vec<(&str, Vec<u8>, ReasonCode)> = vec![
+        ("empty", vec![], UploadNotGzip),
+        ("text", b"hello".to_vec(), UploadNotGzip),
+        ("zip", b"PK\x03\x04".to_vec(), UploadNotGzip),
+        ("cut", good[..good.len() - 9].to_vec(), UploadNotGzip),
+        (
+            "two streams",
+            [good.clone(), good.clone()].concat(),
+            UploadNotGzip,
+        ),
+        (
+            "trailing",
+            [good.clone(), b"x".to_vec()].concat(),
+            UploadNotGzip,
+        ),
+        (
+            "no tar",
+            gzip(b"not a tar archive, but longer than nothing"),
+            UploadNotTar,
+        ),
+        (
+            "cut tar",
+            gzip(&entry(Regular, "main.tf", &[b'x'; 2000])[..1024]),
+            UploadNotTar,
+        ),
+        ("nothing", archive(&[]), ConfigurationEmpty),
+        ("symlink", one(Symlink, "a"), UploadLink),
+        ("hard link", one(Link, "a"), UploadLink),
+        ("device", one(Char, "a"), UploadSpecialFile),
+        ("block", one(Block, "a"), UploadSpecialFile),
+        ("fifo", one(Fifo, "a"), UploadSpecialFile),
+        ("sparse", one(GNUSparse, "a"), UploadNotTar),
+        ("absolute", file("/etc/passwd"), UploadPath),
+        ("up", file("../main.tf"), UploadPath),
+        ("up inside", file("a/../../main.tf"), UploadPath),
+        ("dot", file("a/./main.tf"), UploadPath),
+        ("empty part", file("a//main.tf"), UploadPath),
+        ("backslash", file("a\\main.tf"), UploadPath),
+        ("drive", file("c:main.tf"), UploadPath),
+        ("control", file("main\n.tf"), UploadPath),
+        ("folder file", file("a/"), UploadPath),
+        (
+            "twice",
+            files(&[("main.tf", ""), ("main.tf", "x")]),
+            UploadDuplicate,
+        ),
+        (
+            "twice by dot",
+            files(&[("main.tf", ""), ("./main.tf", "x")]),
+            UploadDuplicate,
+        ),
+        (
+            "file and folder",
+            files(&[("a", ""), ("a/main.tf", "x")]),
+            UploadDuplicate,
+        ),
+        ("bomb", gzip(&vec![0; 64 << 20]), UploadBomb),
+    ];
+    for (name, gz, expected) in cases {
+        assert_eq!(refusal(&gz), expected, "{name}");
+    }
+    let limits = Limits {
+        entries: 1,
+        ..Limits::default()
+    };
+    let two = files(&[("a.tf", ""), ("b.tf", "")]);
+    assert_eq!(
+        inspect_upload(&two, &limits).unwrap_err().code,
+        UploadTooManyEntries
+    );
+    let limits = Limits {
+        packed: 10,
+        ..Limits::default()
+    };
+    assert_eq!(
+        inspect_upload(&two, &limits).unwrap_err().code,
+        UploadTooLarge
+    );
+}
+
+#[test]
+fn files_that_bring_programs_along_are_refused() {
+    use ReasonCode::*;
+    for (path, content, expected) in [
+        ("terraform.d/plugins/x", "", ConfigurationProviderBinary),
+        ("sub/terraform.d/x", "", ConfigurationProviderBinary),
+        (".terraform/providers/x", "", ConfigurationProviderBinary),
+        (
+            "sub/.terraform/modules/x.tf",
+            "",
+            ConfigurationProviderBinary,
+        ),
+        (".terraformrc", "", ConfigurationProviderBinary),
+        ("terraform.rc", "", ConfigurationProviderBinary),
+        ("terraform-provider-aws_v5", "", ConfigurationProviderBinary),
+        ("helper", "\u{7f}ELF", ConfigurationProviderBinary),
+        ("helper.exe", "MZ", ConfigurationProviderBinary),
+        (".git/config", "", ConfigurationFileType),
+        (".netrc", "", ConfigurationFileType),
+        ("main.tofu", "", ConfigurationFileType),
+        ("x.tfquery.hcl", "", ConfigurationFileType),
+        ("MAIN.TF", "", ConfigurationFileType),
+        ("bad.tf", "resource {", ConfigurationSyntax),
+        ("bad.tf.json", "{", ConfigurationSyntax),
+        (
+            "bad.tf.json",
+            r#"{"resource":{},"resource":{}}"#,
+            ConfigurationSyntax,
+        ),
+    ] {
+        let found = judge(&contract(""), &[("main.tf", ""), (path, content)]);
+        assert_eq!(
+            found.first().map(|r| r.code),
+            Some(expected),
+            "{path}: {found:?}"
+        );
+        assert_eq!(found[0].file.as_deref(), Some(path));
+    }
+    assert_eq!(
+        judge(&contract(""), &[("readme.md", "")])[0].code,
+        ConfigurationEmpty
+    );
+    for path in [
+        "lambda.zip",
+        "policy.json",
+        "terraform.tfvars",
+        "x.auto.tfvars",
+        "LICENSE",
+        "run.sh",
+        "tests/a.tftest.hcl",
+        "terraform.tfstate",
+    ] {
+        assert_eq!(
+            judge(&contract(""), &[("main.tf", ""), (path, "")]),
+            [],
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn allowed_configuration_is_not_disturbed() {
+    for source in [
+        "terraform {\n  required_version = \">= 1.5\"\n  backend \"remote\" {\n    organization = \"acme\"\n    workspaces { name = \"x\" }\n  }\n}",
+        "terraform {\n  required_providers {\n    aws = { source = \"hashicorp/aws\", version = \"~> 5.0\" }\n    random = \"~> 3.0\"\n  }\n}",
+        "provider \"aws\" {\n  alias = \"b\"\n  region = var.r\n}",
+        "resource \"aws_instance\" \"x\" {\n  provider = aws.b\n  dynamic \"ebs\" {\n    for_each = [1]\n    content { size = ebs.value }\n  }\n  lifecycle { prevent_destroy = true }\n}",
+        "data \"aws_ami\" \"x\" { most_recent = true }",
+        "module \"a\" { source = \"./mod\" }",
+        "module \"a\" {\n  source = \"terraform-aws-modules/vpc/aws\"\n  version = \"5.1.2\"\n}",
+        "variable \"a\" { validation {\n  condition = length(var.a) > 1\n  error_message = \"no\"\n} }\nlocals { a = 1 }\noutput \"b\" { value = local.a }",
+        "moved {\n  from = a.b\n  to = a.c\n}\nimport {\n  to = aws_s3_bucket.b\n  id = \"x\"\n}\nremoved {\n  from = a.d\n  lifecycle { destroy = false }\n}",
+        "check \"c\" { assert {\n  condition = true\n  error_message = \"x\"\n} }",
+        "locals { a = file(\"mod/a.tpl\") }",
+        "locals { a = templatefile(\"${path.module}/mod/a.tpl\", { x = 1 }) }",
+        "locals { a = fileset(path.module, \"*.json\") }",
+        "locals { a = filebase64sha256(\"${path.root}/lambda.zip\") }",
+        "locals { a = <<EOT\nhello ${upper(\"x\")}\nEOT\n}",
+        "locals { a = provider::terraform::encode_tfvars({}) }",
+    ] {
+        assert_eq!(codes(source), [], "{source}");
+    }
+}
+
+#[test]
+fn each_rule_refuses_what_it_is_there_for() {
+    use ReasonCode::*;
+    for (source, expected) in [
+        ("x = 1", ConfigurationSyntax),
+        ("action \"a\" \"b\" {}", ConfigurationBlock),
+        ("list \"a\" \"b\" {}", ConfigurationBlock),
+        ("made_up {}", ConfigurationBlock),
+        ("resource \"a\" {}", ConfigurationBlock),
+        ("terraform { provider_meta \"x\" {} }", ConfigurationBlock),
+        ("terraform { backend \"http\" {} }", ConfigurationBackend),
+        ("terraform { backend \"local\" {} }", ConfigurationBackend),
+        (
+            "terraform { cloud { token = \"x\" } }",
+            ConfigurationBackend,
+        ),
+        (
+            "terraform { required_providers { a = { source = \"evil.example/a/b\" } } }",
+            ConfigurationProvider,
+        ),
+        (
+            "terraform { required_providers { a = { source = var.x } } }",
+            ConfigurationProvider,
+        ),
+        (
+            "provider \"kubernetes\" { exec { command = \"sh\" } }",
+            ConfigurationProvider,
+        ),
+        (
+            "provider \"helm\" { kubernetes { exec { command = \"sh\" } } }",
+            ConfigurationProvider,
+        ),
+        (
+            "provider \"helm\" {\n  kubernetes = { x = 1 }\n  exec = { command = \"sh\" }\n}",
+            ConfigurationProvider,
+        ),
+        (
+            "resource \"tfe_workspace\" \"x\" {}",
+            ConfigurationResourceType,
+        ),
+        (
+            "resource \"null_resource\" \"x\" { provisioner \"local-exec\" { command = \"id\" } }",
+            ConfigurationProvisioner,
+        ),
+        (
+            "resource \"null_resource\" \"x\" { connection { host = \"x\" } }",
+            ConfigurationProvisioner,
+        ),
+        (
+            "removed {\n  from = a.b\n  provisioner \"local-exec\" { command = \"id\" }\n}",
+            ConfigurationProvisioner,
+        ),
+        (
+            "data \"http\" \"x\" { url = \"https://x\" }",
+            ConfigurationDataSource,
+        ),
+        (
+            "data \"external\" \"x\" { program = [\"id\"] }",
+            ConfigurationDataSource,
+        ),
+        (
+            "data \"terraform_remote_state\" \"x\" { backend = \"http\" }",
+            ConfigurationDataSource,
+        ),
+        (
+            "data \"local_file\" \"x\" { filename = \"/proc/self/environ\" }",
+            ConfigurationDataSource,
+        ),
+        ("ephemeral \"external\" \"x\" {}", ConfigurationDataSource),
+        (
+            "check \"c\" { data \"http\" \"x\" { url = \"https://x\" } }",
+            ConfigurationDataSource,
+        ),
+        (
+            "module \"a\" { source = \"../other\" }",
+            ConfigurationModuleSource,
+        ),
+        (
+            "module \"a\" { source = \"./missing\" }",
+            ConfigurationModuleSource,
+        ),
+        (
+            "module \"a\" { source = \"github.com/acme/x\" }",
+            ConfigurationModuleSource,
+        ),
+        (
+            "module \"a\" { source = \"git::https://x.y/z?ref=1\" }",
+            ConfigurationModuleSource,
+        ),
+        (
+            "module \"a\" { source = \"a/b/c\" }",
+            ConfigurationModuleSource,
+        ),
+        (
+            "module \"a\" {\n  source = \"a/b/c\"\n  version = \"~> 1.0\"\n}",
+            ConfigurationModuleSource,
+        ),
+        ("module \"a\" { source = var.x }", ConfigurationModuleSource),
+        ("module \"a\" {}", ConfigurationModuleSource),
+        (
+            "locals { a = file(\"/proc/self/environ\") }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = file(\"\\u002fproc/self/environ\") }",
+            ConfigurationFunction,
+        ),
+        ("locals { a = file(\"../secret\") }", ConfigurationFunction),
+        (
+            "locals { a = file(\"${path.module}/../../secret\") }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = file(\"${path.cwd}/x\") }",
+            ConfigurationFunction,
+        ),
+        ("locals { a = file(var.x) }", ConfigurationFunction),
+        ("locals { a = file(\"${var.x}/y\") }", ConfigurationFunction),
+        ("locals { a = file(\"~/x\") }", ConfigurationFunction),
+        (
+            "locals { a = file(pathexpand(\"~\")) }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = core::file(\"/etc/passwd\") }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = fileset(\"/\", \"**\") }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = fileset(path.module, \"../**\") }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = templatefile(\"missing.tpl\", {}) }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = templatestring(local.b, {}) }",
+            ConfigurationFunction,
+        ),
+        ("locals { a = nonsensitive(var.x) }", ConfigurationFunction),
+        (
+            "locals { a = provider::local::direxists(\"/\") }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = [for x in [1] : { y = [file(\"/x\")] }] }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = \"%{if true}${upper(file(\"/x\"))}%{endif}\" }",
+            ConfigurationFunction,
+        ),
+        (
+            "locals { a = <<EOT\n${file(\"/x\")}\nEOT\n}",
+            ConfigurationFunction,
+        ),
+        ("locals { a = var.x[file(\"/x\")] }", ConfigurationFunction),
+        (
+            "output \"x\" {\n  value = 1\n  precondition {\n    condition = fileexists(\"/x\")\n    error_message = \"\"\n  }\n}",
+            ConfigurationFunction,
+        ),
+    ] {
+        let found = codes(source);
+        assert!(found.contains(&expected), "{source}: {found:?}");
+    }
+    assert_eq!(
+        judge(
+            &contract(""),
+            &[
+                ("main.tf", "locals { a = templatefile(\"a.tpl\", {}) }"),
+                ("a.tpl", "${file(\"/proc/self/environ\")}")
+            ]
+        )[0]
+        .code,
+        ConfigurationFunction
+    );
+    let provisioners = contract(r#","configuration":{"provisioners":true}"#);
+    let exec =
+        "resource \"null_resource\" \"x\" {\n  provisioner \"local-exec\" { command = \"id\" }\n}";
+    assert_eq!(judge(&provisioners, &[("main.tf", exec)]), []);
+}
+
+#[test]
+fn json_syntax_is_judged_alike() {
+    use ReasonCode::*;
+    let good = r#"{"//":"comment","terraform":{"required_providers":{"aws":{"source":"hashicorp/aws"}},
+        "cloud":{"organization":"acme","workspaces":{"name":"x"}}},
+        "resource":{"aws_instance":{"x":{"ami":"${data.aws_ami.a.id}","tags":{"a":"b"},"count":1.5}}},
+        "data":[{"aws_ami":{"a":[{"owners":["self"]}]}}],"module":{"m":{"source":"./mod"}},
+        "locals":{"a":"${file(\"a.txt\")}"},"variable":{"v":{"type":"string"}}}"#;
+    let uploaded = |json: &str| {
+        judge(
+            &contract(""),
+            &[("main.tf.json", json), ("mod/main.tf", "")],
+        )
+    };
+    assert_eq!(uploaded(good), []);
+    for (source, expected) in [
+        (r#"{"made_up":{}}"#, ConfigurationSyntax),
+        (r#"{"locals":{"a":"${file("}}"#, ConfigurationSyntax),
+        (r#"[]x"#, ConfigurationSyntax),
+        (
+            r#"{"terraform":{"backend":{"http":{}}}}"#,
+            ConfigurationBackend,
+        ),
+        (
+            r#"{"terraform":{"required_providers":{"a":{"source":"evil.example/a/b"}}}}"#,
+            ConfigurationProvider,
+        ),
+        (
+            r#"{"resource":{"null_resource":{"x":{"provisioner":{"local-exec":{"command":"id"}}}}}}"#,
+            ConfigurationProvisioner,
+        ),
+        (
+            r#"{"resource":[{"null_resource":[{"x":[{"provisioner":[{"local-exec":{"command":"id"}}]}]}]}]}"#,
+            ConfigurationProvisioner,
+        ),
+        (
+            r#"{"data":{"http":{"x":{"url":"https://x"}}}}"#,
+            ConfigurationDataSource,
+        ),
+        (
+            r#"{"check":{"c":{"data":{"http":{"x":{"url":"https://x"}}}}}}"#,
+            ConfigurationDataSource,
+        ),
+        (
+            r#"{"module":{"m":{"source":"github.com/a/b"}}}"#,
+            ConfigurationModuleSource,
+        ),
+        (
+            r#"{"resource":{"tfe_team":{"x":{}}}}"#,
+            ConfigurationResourceType,
+        ),
+        (
+            r#"{"locals":{"a":"${file(\"/x\")}"}}"#,
+            ConfigurationFunction,
+        ),
+        (
+            r#"{"locals":{"a":{"b":["x${upper(file(\"/x\"))}"]}}}"#,
+            ConfigurationFunction,
+        ),
+        (
+            r#"{"locals":{"a":{"${file(\"/x\")}":1}}}"#,
+            ConfigurationFunction,
+        ),
+        (
+            r#"{"resource":{"aws_x":{"x":{"dynamic":{"y":{"content":{"z":"${file(\"/x\")}"}}}}}}}"#,
+            ConfigurationFunction,
+        ),
+    ] {
+        let found: Vec<_> = uploaded(source).into_iter().map(|r| r.code).collect();
+        assert!(found.contains(&expected), "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn findings_say_where() {
+    let source = "locals {\n  a = 1\n  b = file(\"/etc/passwd\")\n}\n\ndata \"http\" \"x\" {\n}\n";
+    let found = judge(&contract(""), &[("sub/main.tf", source)]);
+    assert_eq!(found.len(), 2);
+    let places: Vec<_> = found
+        .iter()
+        .map(|r| (r.line, r.source_line.as_deref()))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            (Some(6), Some("data \"http\" \"x\" {")),
+            (Some(3), Some("  b = file(\"/etc/passwd\")"))
+        ]
+    );
+    assert!(
+        found[0]
+            .to_string()
+            .starts_with("sub/main.tf:6: data source `http` is not allowed")
+    );
+}

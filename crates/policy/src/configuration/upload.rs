@@ -1,0 +1,221 @@
+//! Unpacking within limits, and packing anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, Read};
+
+use flate2::bufread::GzDecoder;
+use flate2::{Compression, GzBuilder};
+use proof::Hash;
+
+use super::{InspectedUpload, Limits, UploadRefusal, UploadedFile};
+use crate::reason::ReasonCode;
+
+/// Below this size no ratio is looked at: small files compress well.
+const RATIO_FREE: usize = 1 << 20;
+
+/// Unpacks an upload as the Terraform CLI makes it (gzip, tar), checks it and packs it anew.
+/// The same files give the same bytes, whoever packed them.
+///
+/// # Errors
+/// `UPLOAD_…` for anything that is not an archive of plain files and folders within `limits`.
+pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, UploadRefusal> {
+    let tar = gunzip(gz, limits)?;
+    let tree = untar(&tar, limits)?;
+    drop(tar);
+    let repacked_tar_gz = pack(&tree);
+    let files = tree
+        .files
+        .into_iter()
+        .map(|(path, content)| UploadedFile { path, content })
+        .collect();
+    let sha256 = Hash::of(&repacked_tar_gz);
+    Ok(InspectedUpload {
+        files,
+        repacked_tar_gz,
+        sha256,
+    })
+}
+
+fn gunzip(gz: &[u8], limits: &Limits) -> Result<Vec<u8>, UploadRefusal> {
+    if gz.len() > limits.packed {
+        let rule = format!("larger than {} bytes", limits.packed);
+        return Err(UploadRefusal::whole(ReasonCode::UploadTooLarge, rule));
+    }
+    let mut decoder = GzDecoder::new(Cursor::new(gz));
+    let most = limits
+        .unpacked
+        .min(gz.len().saturating_mul(limits.ratio).max(RATIO_FREE));
+    let mut tar = Vec::new();
+    let read = decoder
+        .by_ref()
+        .take(most as u64 + 1)
+        .read_to_end(&mut tar)
+        .map_err(|_| UploadRefusal::whole(ReasonCode::UploadNotGzip, "not a whole gzip stream"))?;
+    if read > most {
+        let rule = format!("unpacks to more than {most} bytes");
+        return Err(UploadRefusal::whole(ReasonCode::UploadBomb, rule));
+    }
+    // Another reader might go on with what follows; we would not have seen it.
+    if decoder.into_inner().position() != gz.len() as u64 {
+        let rule = "data follows the gzip stream";
+        return Err(UploadRefusal::whole(ReasonCode::UploadNotGzip, rule));
+    }
+    Ok(tar)
+}
+
+#[derive(Default)]
+struct Tree {
+    files: BTreeMap<String, Vec<u8>>,
+    folders: BTreeSet<String>,
+}
+
+fn untar(tar: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
+    let broken = || UploadRefusal::whole(ReasonCode::UploadNotTar, "not a whole tar archive");
+    let mut archive = tar::Archive::new(tar);
+    let mut tree = Tree::default();
+    for (count, entry) in archive.entries().map_err(|_| broken())?.enumerate() {
+        if count >= limits.entries {
+            let rule = format!("more than {} files and folders", limits.entries);
+            return Err(UploadRefusal::whole(ReasonCode::UploadTooManyEntries, rule));
+        }
+        let mut entry = entry.map_err(|_| broken())?;
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() {
+            continue;
+        }
+        let raw = entry.path_bytes().into_owned();
+        let shown = String::from_utf8_lossy(&raw).into_owned();
+        if kind.is_symlink() || kind.is_hard_link() {
+            return Err(UploadRefusal::at(
+                ReasonCode::UploadLink,
+                &shown,
+                "is a link",
+            ));
+        }
+        if !kind.is_file() && !kind.is_dir() {
+            let rule = "is neither a file nor a folder";
+            return Err(UploadRefusal::at(
+                ReasonCode::UploadSpecialFile,
+                &shown,
+                rule,
+            ));
+        }
+        let path = path(&raw, kind.is_dir(), limits)
+            .map_err(|rule| UploadRefusal::at(ReasonCode::UploadPath, &shown, rule))?;
+        // The archive's root, as some tools write it.
+        let Some(path) = path else { continue };
+        if is_dropped(&path) {
+            continue;
+        }
+        let twice = || UploadRefusal::at(ReasonCode::UploadDuplicate, &shown, "is there twice");
+        if kind.is_dir() {
+            if tree.files.contains_key(&path) || !tree.folders.insert(path) {
+                return Err(twice());
+            }
+            continue;
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).map_err(|_| broken())?;
+        if content.len() as u64 != entry.size() {
+            return Err(broken());
+        }
+        if tree.folders.contains(&path) || tree.files.insert(path, content).is_some() {
+            return Err(twice());
+        }
+    }
+    for path in tree.files.keys() {
+        if let Some((folder, _)) =
+            ancestors(path).find(|(folder, _)| tree.files.contains_key(*folder))
+        {
+            let rule = "is a file and a folder";
+            return Err(UploadRefusal::at(ReasonCode::UploadDuplicate, folder, rule));
+        }
+    }
+    if tree.files.is_empty() {
+        return Err(UploadRefusal::whole(
+            ReasonCode::ConfigurationEmpty,
+            "no files",
+        ));
+    }
+    Ok(tree)
+}
+
+/// Every folder above a path, with the rest.
+fn ancestors(path: &str) -> impl Iterator<Item = (&str, &str)> {
+    path.match_indices('/')
+        .map(|(at, _)| (&path[..at], &path[at + 1..]))
+}
+
+/// The CLI uploads the modules that `init` has fetched. They are left out of our archive:
+/// upstream fetches them itself, from the source and at the version that was judged.
+fn is_dropped(path: &str) -> bool {
+    path == ".terraform" || path == ".terraform/modules" || path.starts_with(".terraform/modules/")
+}
+
+/// A clean relative path; `None` for the root itself.
+fn path(raw: &[u8], is_folder: bool, limits: &Limits) -> Result<Option<String>, &'static str> {
+    let text = std::str::from_utf8(raw).map_err(|_| "path is not UTF-8")?;
+    if text.len() > limits.path {
+        return Err("path is too long");
+    }
+    if text
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\\' | ':' | '\u{feff}' | '\u{202a}'..='\u{202e}'))
+    {
+        return Err("path has characters that are not accepted");
+    }
+    let text = match text.strip_suffix('/') {
+        Some(text) if is_folder => text,
+        Some(_) => return Err("file with the path of a folder"),
+        None => text,
+    };
+    if matches!(text, "" | ".") && is_folder {
+        return Ok(None);
+    }
+    let text = text.strip_prefix("./").unwrap_or(text);
+    if text.starts_with('/') {
+        return Err("absolute path");
+    }
+    if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("path with empty or dot components");
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// Everything sorted, nothing of the original headers.
+fn pack(tree: &Tree) -> Vec<u8> {
+    const MEMORY: &str = "writing to memory cannot fail";
+    let encoder = GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(Vec::new(), Compression::default());
+    let mut builder = tar::Builder::new(encoder);
+    builder.mode(tar::HeaderMode::Deterministic);
+    let mut folders = tree.folders.clone();
+    for path in tree.files.keys().chain(&tree.folders) {
+        folders.extend(ancestors(path).map(|(folder, _)| folder.to_owned()));
+    }
+    let header = |kind: tar::EntryType, mode: u32, size: usize| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size as u64);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header
+    };
+    for folder in &folders {
+        let mut header = header(tar::EntryType::Directory, 0o755, 0);
+        builder
+            .append_data(&mut header, format!("{folder}/"), std::io::empty())
+            .expect(MEMORY);
+    }
+    for (path, content) in &tree.files {
+        let mut header = header(tar::EntryType::Regular, 0o644, content.len());
+        builder
+            .append_data(&mut header, path, content.as_slice())
+            .expect(MEMORY);
+    }
+    builder.into_inner().expect(MEMORY).finish().expect(MEMORY)
+}
