@@ -115,6 +115,12 @@ pub fn check(
     if statement.approver_did != signed.signer {
         return Err(ReasonCode::ApprovalSignature.into());
     }
+    // The envelope's own time is not signed; a verifier compares it, so a bundle that holds
+    // another one would not verify.
+    if statement.issued_at != envelope.issued_at {
+        let detail = "the envelope's time is not the statement's";
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
+    }
     let named = approvers.iter().any(|email| email.as_str() == statement.approver);
     let enrolled = app.config.approvers.iter().any(|approver| {
         approver.email == statement.approver && approver.did == statement.approver_did

@@ -247,16 +247,17 @@ fn show(stage: &Stage, question: &Value, subject: &Subject) {
 
 fn sign(subject: Subject, person: &Person, question: &Value) -> anyhow::Result<Envelope> {
     let expires_at = question["expires_at"].as_str().context("an approval without an end")?;
+    let issued_at = now();
     let statement = subject.judge(Judgement {
         decision: Decision::Approve,
         approver: person.email.clone(),
         approver_did: person.key.did(),
-        issued_at: now(),
+        issued_at,
         expires_at: expires_at.parse()?,
         nonce: random_text(),
         reason: None,
     });
-    Ok(Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &person.key, now())?)
+    Ok(Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &person.key, issued_at)?)
 }
 
 async fn seal(stage: &mut Stage, operator: &Caller, sandbox: &Sandbox) -> anyhow::Result<Vec<u8>> {
