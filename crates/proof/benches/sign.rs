@@ -61,7 +61,9 @@ fn receipt() -> GatewayReceipt {
 fn record() -> Record {
     let object = |value: serde_json::Value| Json::from(value);
     Record {
-        job_id: "job_00000000-0000-7000-8000-000000000001".parse().expect("a job id"),
+        job_id: "job_00000000-0000-7000-8000-000000000001"
+            .parse()
+            .expect("a job id"),
         seq: 4,
         at: at(),
         body: Body::Intent(Box::new(Intent {
@@ -93,7 +95,12 @@ fn signatures(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sign");
     group.bench_function("a gateway receipt", |bencher| {
         bencher.iter(|| {
-            Envelope::sign(EnvelopeType::GatewayReceipt, black_box(&payload), &key, at())
+            Envelope::sign(
+                EnvelopeType::GatewayReceipt,
+                black_box(&payload),
+                &key,
+                at(),
+            )
         });
     });
     group.bench_function("43 bytes, the raw signature alone", |bencher| {
@@ -114,7 +121,9 @@ fn records(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record");
     group.bench_function("read strictly, write canonically", |bencher| {
         bencher.iter(|| {
-            json::parse(black_box(&bytes), Numbers::Integers).expect("it is strict").to_jcs()
+            json::parse(black_box(&bytes), Numbers::Integers)
+                .expect("it is strict")
+                .to_jcs()
         });
     });
     group.bench_function("hash as a leaf of the log", |bencher| {

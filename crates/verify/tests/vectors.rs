@@ -100,11 +100,19 @@ impl Case {
 }
 
 fn apply() -> Case {
-    Case::good("apply", "a model call, a plan, a refusal, an approval and an apply", &Story::apply())
+    Case::good(
+        "apply",
+        "a model call, a plan, a refusal, an approval and an apply",
+        &Story::apply(),
+    )
 }
 
 fn model_calls() -> Case {
-    Case::good("model-calls", "five model calls before the plan", &Story::with_model_calls(5))
+    Case::good(
+        "model-calls",
+        "five model calls before the plan",
+        &Story::with_model_calls(5),
+    )
 }
 
 /// The job of `apply`, changed before it is sealed by the gateway's own keys.
@@ -118,41 +126,84 @@ fn cases() -> Vec<Case> {
     vec![
         apply(),
         model_calls(),
-        apply_at("at-a-moment", "judged as of a moment after the job", "2026-11-22T12:00:00.000Z"),
+        apply_at(
+            "at-a-moment",
+            "judged as of a moment after the job",
+            "2026-11-22T12:00:00.000Z",
+        ),
         Case {
             verdict: Verdict::Invalid,
             code: Some(Code::AfterTheMoment),
-            ..apply_at("at-a-moment_fail", "judged as of a moment before the job", "2026-11-22T07:00:00.000Z")
+            ..apply_at(
+                "at-a-moment_fail",
+                "judged as of a moment before the job",
+                "2026-11-22T07:00:00.000Z",
+            )
         },
-        apply().broken("byte_fail", "one letter of a record changed", Code::EvidenceMismatch).edit(
-            |bundle| bundle["records"][1]["operation"] = "chat-completionz".into(),
-        ),
-        apply().broken("order_fail", "two records exchanged", Code::SequenceGap).edit(|bundle| {
-            bundle["records"].as_array_mut().unwrap().swap(3, 4);
-        }),
+        apply()
+            .broken(
+                "byte_fail",
+                "one letter of a record changed",
+                Code::EvidenceMismatch,
+            )
+            .edit(|bundle| bundle["records"][1]["operation"] = "chat-completionz".into()),
+        apply()
+            .broken("order_fail", "two records exchanged", Code::SequenceGap)
+            .edit(|bundle| {
+                bundle["records"].as_array_mut().unwrap().swap(3, 4);
+            }),
         model_calls()
             .broken("dropped_fail", "a refusal left out", Code::SequenceGap)
             .edit(|bundle| {
                 let refusal = "clawgate.refusal/1";
-                bundle["records"].as_array_mut().unwrap().retain(|r| r["record"] != refusal);
+                bundle["records"]
+                    .as_array_mut()
+                    .unwrap()
+                    .retain(|r| r["record"] != refusal);
             }),
         apply()
-            .broken("version_fail", "a bundle of an unknown version", Code::FileShape)
+            .broken(
+                "version_fail",
+                "a bundle of an unknown version",
+                Code::FileShape,
+            )
             .edit(|bundle| bundle["bundle"] = "clawgate.proof-bundle/2".into()),
         Case {
             trust: bytes(&Keys::from_seed(66).trust_root()),
-            ..apply().broken("key_fail", "a good bundle, another trust root", Code::AuthorUnknown)
+            ..apply().broken(
+                "key_fail",
+                "a good bundle, another trust root",
+                Code::AuthorUnknown,
+            )
         },
-        retold("unapproved_fail", "an apply that nobody approved", Code::ApplyNotApproved, |story| {
-            story.approvals.clear();
-            story.steps.retain(|step| !matches!(step.body, Body::Approval(_)));
-        }),
-        retold("decision_fail", "a call that the contract denies, let through", Code::DecisionMismatch, |story| {
-            let create = story.intent("create-run");
-            let Body::Intent(intent) = &mut story.steps[create].body else { unreachable!() };
-            intent.input.set("workspace_id", "ws-production-app");
-        }),
-        relogged("time_fail", "a record that is older than the one before", Code::TimeBackwards),
+        retold(
+            "unapproved_fail",
+            "an apply that nobody approved",
+            Code::ApplyNotApproved,
+            |story| {
+                story.approvals.clear();
+                story
+                    .steps
+                    .retain(|step| !matches!(step.body, Body::Approval(_)));
+            },
+        ),
+        retold(
+            "decision_fail",
+            "a call that the contract denies, let through",
+            Code::DecisionMismatch,
+            |story| {
+                let create = story.intent("create-run");
+                let Body::Intent(intent) = &mut story.steps[create].body else {
+                    unreachable!()
+                };
+                intent.input.set("workspace_id", "ws-production-app");
+            },
+        ),
+        relogged(
+            "time_fail",
+            "a record that is older than the one before",
+            Code::TimeBackwards,
+        ),
         unknown_ending(),
     ]
 }
@@ -168,14 +219,19 @@ fn relogged(name: &'static str, about: &'static str, code: Code) -> Case {
     let earlier = evidence.records[0].at.plus_seconds(-1);
     evidence.records[3].at = earlier;
     evidence.log = log_for(&evidence.records, &story.keys);
-    Case { bundle: bytes(&seal(evidence, &story.keys)), ..apply().broken(name, about, code) }
+    Case {
+        bundle: bytes(&seal(evidence, &story.keys)),
+        ..apply().broken(name, about, code)
+    }
 }
 
 /// The gateway stopped during a call and said so: nothing is wrong, and not all is proven.
 fn unknown_ending() -> Case {
     let mut story = Story::apply();
     let model = story.position(|body| matches!(body, Body::Intent(i) if i.lane == Lane::Model));
-    let Body::Outcome(outcome) = &mut story.steps[model + 1].body else { unreachable!() };
+    let Body::Outcome(outcome) = &mut story.steps[model + 1].body else {
+        unreachable!()
+    };
     outcome.ended = Ended::Unknown;
     outcome.status = None;
     outcome.upstream_status = None;
@@ -197,7 +253,12 @@ fn each_case_is_judged_as_it_should() {
     for case in cases() {
         let report = case.report();
         assert_eq!(report.verdict, case.verdict, "{}: {report:#?}", case.name);
-        assert_eq!(case.name.ends_with("_fail"), case.verdict == Verdict::Invalid, "{}", case.name);
+        assert_eq!(
+            case.name.ends_with("_fail"),
+            case.verdict == Verdict::Invalid,
+            "{}",
+            case.name
+        );
         let Some(code) = case.code else { continue };
         let named = report.checks.iter().any(|check| check.code == code);
         assert!(named, "{} is not named {code}: {report:#?}", case.name);
@@ -221,7 +282,11 @@ fn the_files_are_what_the_code_makes() {
                 fs::write(&file, &content).unwrap();
             }
             let there = fs::read(&file).unwrap_or_default();
-            assert!(there == content, "{} is stale: run `cargo xtask vectors`", file.display());
+            assert!(
+                there == content,
+                "{} is stale: run `cargo xtask vectors`",
+                file.display()
+            );
         }
     }
     let there: BTreeSet<String> = fs::read_dir(folder())
@@ -238,13 +303,22 @@ fn the_files_say_what_they_say() {
         let folder = entry.unwrap().path();
         let read = |name: &str| fs::read(folder.join(name)).unwrap();
         let expected: Json = proof::json::from_slice(&read("expected.json")).unwrap();
-        let at = expected.get("at").and_then(Json::as_str).map(|text| text.parse().unwrap());
+        let at = expected
+            .get("at")
+            .and_then(Json::as_str)
+            .map(|text| text.parse().unwrap());
         let report = verify(&read("bundle.json"), &read("trust.json"), &Options { at });
         let verdict = serde_json::to_value(report.verdict).unwrap();
-        assert_eq!(verdict.as_str(), expected.get("verdict").and_then(Json::as_str));
+        assert_eq!(
+            verdict.as_str(),
+            expected.get("verdict").and_then(Json::as_str)
+        );
         for code in expected.get("codes").and_then(Json::as_array).unwrap() {
             let code = code.as_str().unwrap();
-            let found = report.checks.iter().any(|check| check.code.as_str() == code);
+            let found = report
+                .checks
+                .iter()
+                .any(|check| check.code.as_str() == code);
             assert!(found, "{}: {code}", folder.display());
         }
     }
