@@ -157,3 +157,9 @@ fn failed(error: &StoreError) -> Response {
     let title = "This cannot be shown now";
     html(StatusCode::SERVICE_UNAVAILABLE, &view::NoticePage { style: STYLE, title, what })
 }
+
+#[cfg(test)]
+mod sample;
+
+#[cfg(test)]
+mod tests;

@@ -226,8 +226,8 @@ fn pulse(story: &Story, from: Timestamp, to: Timestamp) -> Pulse {
     let height = |bar: &Bar| {
         // By the logarithm, so that one apply is seen beside two hundred reads.
         let share = HEIGHT * (bar.records + 1).ilog2() / (most + 1).ilog2();
-        let least = if bar.weight >= 3 { HEIGHT / 2 } else { HEIGHT / 8 };
-        share.clamp(least, HEIGHT)
+        // Reading alone never stands as high as what matters.
+        if bar.weight >= 3 { share.max(HEIGHT * 5 / 8) } else { (share / 2).max(HEIGHT / 8) }
     };
     let bars = story.bars.iter().enumerate().filter(|(_, bar)| bar.records > 0);
     let bars = bars.map(|(index, bar)| BarView {

@@ -5,6 +5,8 @@ use std::fmt;
 use proof::approval::Changes;
 use proof::{Did, Timestamp};
 
+use crate::cli::term::is_hostile;
+
 /// Longest foreign text on a page, in characters; the evidence has what is cut.
 const LONGEST: usize = 300;
 
@@ -18,14 +20,26 @@ pub struct Quoted {
     pub whose: &'static str,
 }
 
+/// Most combining marks on one letter; more only serve to paint over the lines around.
+const MOST_MARKS: usize = 3;
+
+fn is_combining(c: char) -> bool {
+    matches!(c,
+        '\u{0300}'..='\u{036f}' | '\u{0483}'..='\u{0489}' | '\u{1ab0}'..='\u{1aff}'
+        | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
+}
+
 impl Quoted {
     /// Quotes a text.
     pub fn new(text: &str, whose: &'static str) -> Self {
-        let mut clean: String = text
-            .chars()
-            .take(LONGEST)
-            .map(|c| if crate::cli::term::is_hostile(c) { '\u{fffd}' } else { c })
-            .collect();
+        let mut clean = String::new();
+        let mut marks = 0;
+        for c in text.chars().take(LONGEST) {
+            marks = if is_combining(c) { marks + 1 } else { 0 };
+            if marks <= MOST_MARKS {
+                clean.push(if is_hostile(c) { '\u{fffd}' } else { c });
+            }
+        }
         if text.chars().nth(LONGEST).is_some() {
             clean.push('…');
         }
@@ -169,6 +183,8 @@ mod tests {
     fn foreign_text_is_cut_and_cannot_turn_the_line() {
         let quoted = Quoted::new("ok\u{202e}no\u{7}", "the agent");
         assert_eq!(quoted.text, "ok\u{fffd}no\u{fffd}");
+        let painted = format!("a{}b", "\u{0336}".repeat(50));
+        assert_eq!(Quoted::new(&painted, "the agent").text, "a\u{336}\u{336}\u{336}b");
         assert_eq!(Quoted::new(&"x".repeat(1000), "the agent").text.chars().count(), 301);
     }
 }
