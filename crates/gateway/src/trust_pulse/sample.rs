@@ -66,8 +66,12 @@ impl Sample {
         let contract = Contract::parse(policy::EXAMPLE_CONTRACT.as_bytes()).unwrap();
         let clock: Timestamp = "2026-11-22T08:00:00.000Z".parse().unwrap();
         let author = key(1);
-        let envelope =
-            Envelope::sign(EnvelopeType::WorkPolicyContract, contract.json(), &author, clock);
+        let envelope = Envelope::sign(
+            EnvelopeType::WorkPolicyContract,
+            contract.json(),
+            &author,
+            clock,
+        );
         store
             .publish(ContractVersion {
                 policy_hash: contract.hash(),
@@ -79,7 +83,11 @@ impl Sample {
             })
             .await
             .unwrap();
-        Self { store, contract, clock }
+        Self {
+            store,
+            contract,
+            clock,
+        }
     }
 
     /// Opens a job.
@@ -94,8 +102,15 @@ impl Sample {
             policy_hash_b64u: self.contract.hash(),
             gateway_did: key(4).did(),
         };
-        self.store.open_job(job.clone(), self.clock, open).await.unwrap();
-        Told { sample: self, job, agent }
+        self.store
+            .open_job(job.clone(), self.clock, open)
+            .await
+            .unwrap();
+        Told {
+            sample: self,
+            job,
+            agent,
+        }
     }
 }
 
@@ -141,11 +156,19 @@ impl Told<'_> {
         };
         let at = self.sample.clock;
         let store = self.store();
-        let seq = store.append(&self.job, at, Body::Intent(Box::new(intent))).await.unwrap().seq;
+        let seq = store
+            .append(&self.job, at, Body::Intent(Box::new(intent)))
+            .await
+            .unwrap()
+            .seq;
         self.wait(1);
         let id = format!("rcpt_0198c1f2-7e1b-4d64-9e3c-{seq:012x}");
         let payload = json!({ "receipt_id": id });
-        let kind = if model { EnvelopeType::GatewayReceipt } else { EnvelopeType::ToolReceipt };
+        let kind = if model {
+            EnvelopeType::GatewayReceipt
+        } else {
+            EnvelopeType::ToolReceipt
+        };
         let envelope = Envelope::sign(kind, &payload, &key(4), at).unwrap();
         let outcome = Outcome {
             intent_seq: seq,
@@ -155,7 +178,11 @@ impl Told<'_> {
             response_bytes: 6,
             latency_ms: 840,
             first_byte_ms: None,
-            usage: model.then_some(Usage { tokens_input: 3120, tokens_output: 412, derived: false }),
+            usage: model.then_some(Usage {
+                tokens_input: 3120,
+                tokens_output: 412,
+                derived: false,
+            }),
             object_id: object.map(str::to_owned),
             ended: Ended::Complete,
             code: None,
@@ -165,7 +192,10 @@ impl Told<'_> {
             }),
         };
         let clock = self.sample.clock;
-        store.append_outcome(&self.job, clock, outcome, Some(envelope), vec![]).await.unwrap();
+        store
+            .append_outcome(&self.job, clock, outcome, Some(envelope), vec![])
+            .await
+            .unwrap();
         seq
     }
 
@@ -178,7 +208,8 @@ impl Told<'_> {
     /// A model call.
     pub(super) async fn model(&mut self, model: &str) -> u64 {
         let input = json!({ "lane": "model", "provider": "openai", "model": model });
-        self.call(Lane::Model, "chat-completions", input, None).await
+        self.call(Lane::Model, "chat-completions", input, None)
+            .await
     }
 
     /// A call that was refused.
@@ -195,7 +226,10 @@ impl Told<'_> {
             policy_hash_b64u: self.sample.contract.hash(),
         };
         let at = self.sample.clock;
-        self.store().append(&self.job, at, Body::Refusal(Box::new(refusal))).await.unwrap();
+        self.store()
+            .append(&self.job, at, Body::Refusal(Box::new(refusal)))
+            .await
+            .unwrap();
         self.wait(2);
     }
 
@@ -227,14 +261,23 @@ impl Told<'_> {
         };
         let store = self.store();
         store.issue(token).await.unwrap();
-        store.bind_holder(&token_hash, "10.0.3.17", at).await.unwrap();
+        store
+            .bind_holder(&token_hash, "10.0.3.17", at)
+            .await
+            .unwrap();
         store.count_replay(&token_hash).await.unwrap();
     }
 
     /// A run whose plan waits for a person.
     pub(super) async fn run(&mut self, run_id: &str, address: &str) -> Subject {
-        let changes =
-            Changes { create: 2, update: 1, delete: 0, replace: 1, forget: 0, import: 0 };
+        let changes = Changes {
+            create: 2,
+            update: 1,
+            delete: 0,
+            replace: 1,
+            forget: 0,
+            import: 0,
+        };
         let subject = Subject {
             organization: "acme".into(),
             workspace_id: "ws-staging-app".into(),
@@ -248,9 +291,7 @@ impl Told<'_> {
             changes,
             cost: Some("18.40".into()),
         };
-        let object = |action: &str, address: &str| {
-            json!({"address": address, "type": "aws_x", "actions": [action], "diff": []})
-        };
+        let object = |action: &str, address: &str| json!({"address": address, "type": "aws_x", "actions": [action], "diff": []});
         let summary = json!({ "listed": true, "resources": [
             object("replace", address),
             object("create", "aws_s3_bucket.assets"),
@@ -301,14 +342,20 @@ impl Told<'_> {
         });
         let envelope =
             Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &approver, at).unwrap();
-        let statement =
-            NewStatement { envelope, statement, via: ApprovalVia::Key, at, min_approvals: 1 };
+        let statement = NewStatement {
+            envelope,
+            statement,
+            via: ApprovalVia::Key,
+            at,
+            min_approvals: 1,
+        };
         self.store().record_statement(statement).await.unwrap();
     }
 
     /// The gateway applies.
     pub(super) async fn apply(&mut self, run_id: &str) {
-        let input = json!({ "lane": "terraform", "workspace_id": "ws-staging-app", "run_id": run_id });
+        let input =
+            json!({ "lane": "terraform", "workspace_id": "ws-staging-app", "run_id": run_id });
         self.call(Lane::Gateway, "apply-run", input, None).await;
         let store = self.store();
         let at = self.sample.clock;
@@ -323,7 +370,10 @@ impl Told<'_> {
                 state_version_after: Some("sv-Q2c8rT1bXw9yLm4k".into()),
                 ..RunUpdate::default()
             };
-            let moved = store.transition(run_id, &[from], to, at, update).await.unwrap();
+            let moved = store
+                .transition(run_id, &[from], to, at, update)
+                .await
+                .unwrap();
             assert!(moved.is_some());
         }
     }
@@ -332,7 +382,10 @@ impl Told<'_> {
     pub(super) async fn close(&mut self, reason: &str) {
         let at = self.sample.clock;
         let store = self.store();
-        store.close_job(&self.job, "olga@example.com", reason, at).await.unwrap();
+        store
+            .close_job(&self.job, "olga@example.com", reason, at)
+            .await
+            .unwrap();
         let bundle = BundleRow {
             job_id: self.job.clone(),
             sha256: Hash::of(b"bundle"),
@@ -340,7 +393,10 @@ impl Told<'_> {
             sealed_at: at.plus_seconds(1),
             verdict: Some("valid".into()),
         };
-        store.save_bundle(bundle, vec!["sv-Q2c8rT1bXw9yLm4k".into()]).await.unwrap();
+        store
+            .save_bundle(bundle, vec!["sv-Q2c8rT1bXw9yLm4k".into()])
+            .await
+            .unwrap();
     }
 }
 
@@ -354,22 +410,42 @@ pub(super) async fn whole_job(sample: &mut Sample, id: &str, name: &str, foreign
     for _ in 0..3 {
         job.wait(4).model("gpt-5.1").await;
     }
-    job.wait(10).refuse("read-state", "STATE_READ_DENIED", "State is closed to this contract").await;
+    job.wait(10)
+        .refuse(
+            "read-state",
+            "STATE_READ_DENIED",
+            "State is closed to this contract",
+        )
+        .await;
     for _ in 0..4 {
         let reason = format!("workspace `{foreign}` is outside the contract");
-        job.refuse("create-run", "WORKSPACE_NOT_ALLOWED", &reason).await;
+        job.refuse("create-run", "WORKSPACE_NOT_ALLOWED", &reason)
+            .await;
     }
-    job.refuse("variables-write", "VARIABLES_DENIED", "Variables are closed").await;
+    job.refuse(
+        "variables-write",
+        "VARIABLES_DENIED",
+        "Variables are closed",
+    )
+    .await;
     job.wait(20).model("gpt-5.1").await;
-    job.terraform("create-configuration-version", Some("cv-ntv3HbhJqvFzamy7")).await;
+    job.terraform("create-configuration-version", Some("cv-ntv3HbhJqvFzamy7"))
+        .await;
     job.terraform("upload-configuration", None).await;
-    job.terraform("create-run", Some("run-CZcmD7eagjhyX0vN")).await;
+    job.terraform("create-run", Some("run-CZcmD7eagjhyX0vN"))
+        .await;
     let subject = job.run("run-CZcmD7eagjhyX0vN", foreign).await;
     for _ in 0..90 {
         job.terraform("read-run", None).await;
         job.terraform("read-plan-log", None).await;
     }
-    job.wait(30).decide(subject, Decision::Approve, "Matches the change request CR-1182").await;
+    job.wait(30)
+        .decide(
+            subject,
+            Decision::Approve,
+            "Matches the change request CR-1182",
+        )
+        .await;
     job.wait(2).apply("run-CZcmD7eagjhyX0vN").await;
     for _ in 0..20 {
         job.terraform("read-apply-log", None).await;

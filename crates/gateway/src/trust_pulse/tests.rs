@@ -16,7 +16,12 @@ fn show(name: &str, page: &str) {
 
 async fn job_page(sample: &Sample, id: &proof::record::JobId) -> String {
     let now = app::now();
-    read::job(&*sample.store, &sample::config(), id, now).await.unwrap().unwrap().render().unwrap()
+    read::job(&*sample.store, &sample::config(), id, now)
+        .await
+        .unwrap()
+        .unwrap()
+        .render()
+        .unwrap()
 }
 
 /// A page without its style sheet and its quoted passages: the gateway's own words.
@@ -68,7 +73,16 @@ async fn a_job_page_answers_a_reviewers_questions() {
     }
     // Two hundred polling reads are one line of the story.
     assert!(page.matches("class=\"quiet stretch\"").count() < 6);
-    for never in ["<script", "javascript:", "<img", "<iframe", " src=", "<link", "http://", "@import"] {
+    for never in [
+        "<script",
+        "javascript:",
+        "<img",
+        "<iframe",
+        " src=",
+        "<link",
+        "http://",
+        "@import",
+    ] {
         assert!(!page.contains(never), "{never}");
     }
 }
@@ -79,7 +93,9 @@ async fn hostile_text_is_quoted_and_stays_text() {
     let id = sample::whole_job(&mut sample, "job_1", HOSTILE, HOSTILE).await;
     let page = job_page(&sample, &id).await;
     show("hostile", &page);
-    let list = read::list(&*sample.store, "g", Default::default(), app::now()).await.unwrap();
+    let list = read::list(&*sample.store, "g", Default::default(), app::now())
+        .await
+        .unwrap();
     let list = list.render().unwrap();
     for page in [page, list] {
         assert!(page.contains("APPROVED"), "it is shown");
@@ -88,7 +104,10 @@ async fn hostile_text_is_quoted_and_stays_text() {
         assert!(!page.contains('\u{202e}'), "nor turning the line");
         assert!(!page.contains("</q>&lt;/q"), "nor leaving its quotation");
         let own = own_words(&page);
-        assert!(!own.contains("APPROVED") && !own.contains("alert"), "only in quotation marks");
+        assert!(
+            !own.contains("APPROVED") && !own.contains("alert"),
+            "only in quotation marks"
+        );
     }
 }
 
@@ -103,7 +122,9 @@ async fn open_denied_and_empty_jobs_have_pages_too() {
     let waiting = job.job;
     let mut job = sample.open("job_denied", "Replace the cluster").await;
     let subject = job.run("run-2", "aws_eks_cluster.main").await;
-    job.wait(60).decide(subject, Decision::Deny, "Not on a Friday").await;
+    job.wait(60)
+        .decide(subject, Decision::Deny, "Not on a Friday")
+        .await;
     let denied = job.job;
 
     let page = job_page(&sample, &empty).await;
@@ -118,13 +139,17 @@ async fn open_denied_and_empty_jobs_have_pages_too() {
     show("denied", &page);
     assert!(page.contains("denied a plan") && page.contains("Not on a Friday"));
 
-    let list = read::list(&*sample.store, "g", Default::default(), app::now()).await.unwrap();
+    let list = read::list(&*sample.store, "g", Default::default(), app::now())
+        .await
+        .unwrap();
     assert_eq!(list.jobs.len(), 3);
     let text = list.render().unwrap();
     show("list", &text);
     assert!(text.contains("waits for a person"));
     let unknown = "job_none".parse().unwrap();
-    let none = read::job(&*sample.store, &sample::config(), &unknown, app::now()).await.unwrap();
+    let none = read::job(&*sample.store, &sample::config(), &unknown, app::now())
+        .await
+        .unwrap();
     assert!(none.is_none());
 }
 
@@ -139,10 +164,14 @@ async fn the_list_goes_on_where_it_ended() {
         before: before.map(|id| id.parse().unwrap()),
         limit: 2,
     };
-    let first = read::list(&*sample.store, "g", filter(None), app::now()).await.unwrap();
+    let first = read::list(&*sample.store, "g", filter(None), app::now())
+        .await
+        .unwrap();
     let next = first.next.unwrap();
     let before = next.strip_prefix("?before=").unwrap();
-    let second = read::list(&*sample.store, "g", filter(Some(before)), app::now()).await.unwrap();
+    let second = read::list(&*sample.store, "g", filter(Some(before)), app::now())
+        .await
+        .unwrap();
     assert_eq!((first.jobs.len(), second.jobs.len()), (2, 1));
     assert!(second.next.is_none());
 }

@@ -66,7 +66,11 @@ impl From<Timestamp> for Moment {
                 .map(|moment| moment.strftime(pattern).to_string())
                 .unwrap_or_else(|_| iso.clone())
         };
-        Self { day: format("%-d %b %Y"), clock: format("%H:%M:%S"), iso }
+        Self {
+            day: format("%-d %b %Y"),
+            clock: format("%H:%M:%S"),
+            iso,
+        }
     }
 }
 
@@ -146,7 +150,11 @@ pub fn changes(changes: &Changes) -> Vec<Change> {
     ]
     .into_iter()
     .filter(|(count, _, _)| *count > 0)
-    .map(|(count, what, destructive)| Change { count: number(count), what, destructive })
+    .map(|(count, what, destructive)| Change {
+        count: number(count),
+        what,
+        destructive,
+    })
     .collect()
 }
 
@@ -162,9 +170,12 @@ mod tests {
         assert_eq!(count(1, "call", "calls"), "1 call");
         assert_eq!(bytes(4097), "5 KiB");
         let at = Timestamp::from_seconds;
-        for (seconds, says) in
-            [(1, "1 second"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 days 1 h")]
-        {
+        for (seconds, says) in [
+            (1, "1 second"),
+            (61, "1 min 1 s"),
+            (7260, "2 h 1 min"),
+            (90_000, "1 days 1 h"),
+        ] {
             assert_eq!(span(at(0), at(seconds)), says);
         }
         assert_eq!(span(at(9), at(1)), "0 seconds");
@@ -184,7 +195,16 @@ mod tests {
         let quoted = Quoted::new("ok\u{202e}no\u{7}", "the agent");
         assert_eq!(quoted.text, "ok\u{fffd}no\u{fffd}");
         let painted = format!("a{}b", "\u{0336}".repeat(50));
-        assert_eq!(Quoted::new(&painted, "the agent").text, "a\u{336}\u{336}\u{336}b");
-        assert_eq!(Quoted::new(&"x".repeat(1000), "the agent").text.chars().count(), 301);
+        assert_eq!(
+            Quoted::new(&painted, "the agent").text,
+            "a\u{336}\u{336}\u{336}b"
+        );
+        assert_eq!(
+            Quoted::new(&"x".repeat(1000), "the agent")
+                .text
+                .chars()
+                .count(),
+            301
+        );
     }
 }

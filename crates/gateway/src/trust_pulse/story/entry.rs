@@ -246,7 +246,11 @@ impl Stretch {
     pub fn tokens(&self) -> String {
         let sum = |of: fn(&ModelTally) -> u64| self.models.iter().map(of).sum();
         let (sent, received) = (sum(|tally| tally.tokens_in), sum(|tally| tally.tokens_out));
-        format!("{} tokens in, {} out", words::number(sent), words::number(received))
+        format!(
+            "{} tokens in, {} out",
+            words::number(sent),
+            words::number(received)
+        )
     }
 
     /// In one line.
