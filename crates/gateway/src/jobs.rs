@@ -7,7 +7,7 @@ use std::time::Duration;
 use policy::{ReasonCode, Refusal};
 use proof::record::{JobId, JobOpen};
 use proof::{Did, Hash, Timestamp};
-use store::{BundleRow, Closing, GateState, JobRow, RunRow, Store, StoreError};
+use store::{BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -229,6 +229,9 @@ pub async fn close(
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    if !matches!(job.state, JobState::Sealed { .. }) {
+        bundles::announce(app, &bundle).await;
+    }
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
     Ok(ClosedJob {
         job,

@@ -158,5 +158,10 @@ impl Running {
                 tracing::error!("a listener ended by a panic");
             }
         }
+        // Calls whose clients have left still have their ends to record.
+        let drain = std::time::Duration::from_secs(self.app.config.limits.drain_seconds);
+        if tokio::time::timeout(drain, self.app.models.idle()).await.is_err() {
+            tracing::warn!("model calls were still running; they end as unknown");
+        }
     }
 }

@@ -108,7 +108,7 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
 
 /// Verifies a token that is not known yet, and keeps it.
 async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Refusal> {
-    if app.upstream.is_credential(text) {
+    if app.upstream.is_credential(text) || app.models.is_credential(text) {
         // An agent that holds a real credential is an incident; say so where people look.
         tracing::error!("an upstream credential was presented on the agent listener");
         return Err(ReasonCode::TokenMalformed.into());

@@ -90,7 +90,7 @@ pub struct Permit {
 #[derive(Debug)]
 enum Stage {
     Queued(Pending),
-    Durable(Appended),
+    Durable(Box<Appended>),
 }
 
 /// Records the intent of a call that was decided.
@@ -125,7 +125,7 @@ pub async fn intent(
     }));
     let pending = app.store.append(&principal.job_id, app.now(), body);
     let intent = if planned.mutates {
-        Stage::Durable(pending.await.map_err(not_recorded)?)
+        Stage::Durable(Box::new(pending.await.map_err(not_recorded)?))
     } else {
         Stage::Queued(pending)
     };
@@ -230,7 +230,7 @@ impl Permit {
     ) -> Result<Recorded, StoreError> {
         let latency_ms = self.elapsed_ms();
         let intent = match self.intent {
-            Stage::Durable(appended) => appended,
+            Stage::Durable(appended) => *appended,
             Stage::Queued(pending) => pending.await?,
         };
         let event = intent.event.as_ref();

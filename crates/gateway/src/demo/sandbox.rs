@@ -9,7 +9,10 @@ use policy::Contract;
 use proof::record::JobId;
 use proof::{Envelope, EnvelopeType, Hash, SigningKey};
 use serde_json::json;
-use sim::{Engine, ModelProvider, ModelProviderConfig, TerraformCloud, TerraformCloudConfig};
+use sim::{
+    Credential, Engine, ModelProvider, ModelProviderConfig, Rights, TerraformCloud,
+    TerraformCloudConfig,
+};
 
 use crate::app::{App, now};
 use crate::clawscope::{Issuer, TokenRequest};
@@ -25,6 +28,9 @@ use crate::{bundles, clawcontrols, clawscope, jobs};
 
 /// Name of the operator whom the sandbox acts as.
 pub const OPERATOR: &str = "sandbox";
+
+/// Name of the simulator's credential that the gateway does not have.
+const OUTSIDE: &str = "owner";
 
 /// Longest token of the sandbox, in seconds: the runbook's thirty minutes.
 const TOKEN_SECONDS: u32 = 1800;
@@ -82,8 +88,13 @@ impl Sandbox {
         };
         let parsed = Contract::parse(&contract)
             .map_err(|errors| anyhow::anyhow!("the contract is not valid:\n{errors}"))?;
-        let cloud = TerraformCloud::start(TerraformCloudConfig::acme(engine)).await?;
-        let provider = ModelProvider::start(ModelProviderConfig::default()).await?;
+        // A token that nobody gave to the gateway: for looking at the simulator from outside, and
+        // for showing what a stolen one could do.
+        let outside = Credential::random(OUTSIDE, Rights::OWNER);
+        let config = TerraformCloudConfig::acme(engine).with_credential(outside);
+        let cloud = TerraformCloud::start(config).await?;
+        let models = ModelProviderConfig { any_model: true, ..ModelProviderConfig::default() };
+        let provider = ModelProvider::start(models).await?;
         let author = person(&folder, "author", "platform-team")?;
         let approvers = parsed
             .permissions
@@ -144,7 +155,7 @@ impl Sandbox {
             "operator": { "url": self.gateway.operator_url, "token": self.operator_token },
             "terraform_cloud": {
                 "url": self.cloud.url(),
-                "token": self.cloud.token("planner"),
+                "token": self.cloud.token(OUTSIDE),
                 "organization": self.cloud.organization(),
                 "workspaces": workspaces,
                 "engine": self.cloud.engine(),

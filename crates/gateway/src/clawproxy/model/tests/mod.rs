@@ -2,6 +2,7 @@
 //! provider that does exactly what the test says, when the test says it.
 
 mod answers;
+mod budgets;
 mod ends;
 mod refusals;
 #[cfg(feature = "demo")]
