@@ -15,7 +15,7 @@ use crate::demo::{DemoOptions, play};
 /// that is verified. Uses the real terraform or tofu when one is on PATH.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  clawgate demo\n  clawgate demo --once --out demo-out")]
-pub struct Demo {
+pub(super) struct Demo {
     /// End after the story instead of staying up; 0 only if every step did what it should.
     #[arg(long)]
     once: bool,

@@ -22,7 +22,7 @@ Then, in another terminal, with the values of sandbox/connection.json:
   cd sandbox/configuration
   TF_CLI_CONFIG_FILE=../terraform.rc TF_TOKEN_app_terraform_io=$CST terraform init
   curl -H \"Authorization: Bearer $CST\" $AGENT_URL/v1/job")]
-pub struct Sandbox {
+pub(super) struct Sandbox {
     /// Where to write connection.json and everything that belongs to it.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

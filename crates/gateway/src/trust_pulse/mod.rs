@@ -2,7 +2,7 @@
 //! agent or to Terraform Cloud.
 //!
 //! Server-rendered, no scripts, nothing loaded from elsewhere. A page is made in three steps:
-//! [`read`](mod@self) what the store holds, fold the records into a [`story`], render a plain
+//! read what the store holds, fold the records into a [`story`], render a plain
 //! [`view`]; the second and third know nothing of stores or servers, so that a static export can
 //! use them, too. Whoever mounts the [`router`] decides who may look.
 //!
@@ -10,9 +10,9 @@
 //! closed job offers with its digest.
 
 mod read;
-mod story;
-mod view;
-mod words;
+pub mod story;
+pub mod view;
+pub mod words;
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,7 +1,7 @@
 //! From the store to a page.
 
 use policy::Contract;
-use proof::approval::{Changes, Decision, Statement};
+use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
 use proof::{EnvelopeType, Json, Timestamp};
 use store::{
@@ -362,7 +362,7 @@ fn run(row: RunRow) -> RunView {
         status: row.status,
         created_at: row.created_at.into(),
         expires_at: row.approval_expires_at.map(Moment::from),
-        changes: words::changes(&row.changes.unwrap_or(Changes::default())),
+        changes: words::changes(&row.changes.unwrap_or_default()),
         more_objects: objects.len().saturating_sub(MAX_OBJECTS),
         objects: objects.into_iter().take(MAX_OBJECTS).collect(),
         configuration: row.configuration_sha256.map(|hash| hash.to_string()),
