@@ -3,5 +3,7 @@
 //! on loopback; the simulators' request logs show what reached upstream.
 
 mod credentials;
+mod flow;
+mod ownership;
 mod rig;
 mod routes;

@@ -8,13 +8,15 @@ use std::time::Duration;
 use clawgate::app::{App, now};
 use clawgate::clawcontrols;
 use clawgate::clawscope::Issuer;
+use clawgate::config::Config;
 use clawgate::demo::sandbox::{OPERATOR, Sandbox, mint};
 use clawgate::jobs::{self, ContractChoice};
 use clawgate::keys::read_key;
+use clawgate::start::start;
 use policy::Contract;
 use proof::record::{Body, JobId};
 use proof::{Envelope, EnvelopeType, Hash};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sim::{Engine, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -50,6 +52,15 @@ impl Rig {
             sandbox,
             _folder: folder,
         }
+    }
+
+    /// Stops the gateway and starts another one on the same data, differently configured.
+    pub(crate) async fn restarted(self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::load(&self.sandbox.folder.join("clawgate.toml")).unwrap();
+        change(&mut config);
+        self.sandbox.gateway.stop().await;
+        let gateway = start(config).await.unwrap();
+        Self { sandbox: Sandbox { gateway, ..self.sandbox }, _folder: self._folder }
     }
 
     pub(crate) fn app(&self) -> &Arc<App> {
@@ -191,7 +202,7 @@ pub(crate) struct Seen {
     models: u64,
 }
 
-fn address(url: &str) -> SocketAddr {
+pub(crate) fn address(url: &str) -> SocketAddr {
     url.trim_start_matches("http://").parse().unwrap()
 }
 
@@ -206,7 +217,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn new(to: SocketAddr, method: &str, target: &str) -> Self {
+    pub(crate) fn new(to: SocketAddr, method: &str, target: &str) -> Self {
         let line = format!("{method} {target} HTTP/1.1");
         Self {
             to,
@@ -383,20 +394,6 @@ fn unchunked(mut raw: &[u8]) -> Vec<u8> {
         }
         body.extend_from_slice(piece);
         raw = raw.get(end + 2 + size + 2..).unwrap_or_default();
-    }
-    body
-}
-
-/// The body of a run on a workspace, with a configuration version or without.
-pub(crate) fn run_on(workspace: &str, configuration: Option<&str>) -> Value {
-    let mut body = json!({"data": {
-        "type": "runs",
-        "attributes": { "message": "resize" },
-        "relationships": { "workspace": { "data": { "type": "workspaces", "id": workspace } } },
-    }});
-    if let Some(id) = configuration {
-        body["data"]["relationships"]["configuration-version"] =
-            json!({ "data": { "type": "configuration-versions", "id": id } });
     }
     body
 }
