@@ -72,6 +72,7 @@ impl Stage {
         let detail = detail.into();
         let (style, word) = if ok { (GOOD, "ok") } else { (BAD, "FAILED") };
         self.line(&format!("    {style}{word}{style:#}  {detail}"));
+        self.waiting("");
         self.report.steps.push(Step {
             name: name.to_owned(),
             ok,

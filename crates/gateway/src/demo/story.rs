@@ -195,7 +195,10 @@ async fn plan(
     sandbox: &Sandbox,
     terraform: &Terraform,
 ) -> anyhow::Result<String> {
-    stage.step("terraform init and terraform plan on staging-app");
+    stage.step(match terraform {
+        Terraform::Cli { .. } => "terraform init and terraform plan on staging-app",
+        Terraform::Api { .. } => "A plan on staging-app, by the built-in API client",
+    });
     stage.waiting("terraform init");
     let init = terraform.init().await?;
     if !init.ok {
@@ -204,7 +207,7 @@ async fn plan(
     terraform.edit()?;
     stage.waiting("terraform plan");
     let plan = terraform.plan().await?;
-    stage.quote(&telling(&plan.output));
+    stage.quote(&telling(&plan));
     let runs = operator
         .get(&format!("/v1/jobs/{}/runs", sandbox.job_id))
         .await?
@@ -213,7 +216,14 @@ async fn plan(
         .pointer("/runs/0/run_id")
         .and_then(Value::as_str)
         .map(str::to_owned);
-    stage.done("init", init.ok, "terraform init");
+    stage.done(
+        "init",
+        init.ok,
+        match terraform {
+            Terraform::Cli { .. } => "terraform init",
+            Terraform::Api { .. } => "nothing to initialise",
+        },
+    );
     stage.done(
         "plan",
         plan.ok && run.is_some(),
@@ -229,16 +239,26 @@ async fn apply(
     sandbox: &Sandbox,
     terraform: &Terraform,
 ) -> anyhow::Result<()> {
-    stage.step("terraform apply -auto-approve: held until a person approves this very plan");
+    stage.step(match terraform {
+        Terraform::Cli { .. } => {
+            "terraform apply -auto-approve: held until a person approves this very plan"
+        }
+        Terraform::Api { .. } => {
+            "An apply by the API client: held until a person approves this very plan"
+        }
+    });
     stage.waiting("terraform apply, held by the gateway");
     let (applied, approved) = tokio::join!(terraform.apply(), approve(stage, operator, sandbox));
     let applied = applied?;
     approved?;
-    stage.quote(&telling(&applied.output));
+    stage.quote(&telling(&applied));
     stage.done(
         "apply",
         applied.ok,
-        "applied by the gateway; the CLI ended with exit code 0",
+        match terraform {
+            Terraform::Cli { .. } => "applied by the gateway; the CLI ended with exit code 0",
+            Terraform::Api { .. } => "applied by the gateway; the API client saw the run applied",
+        },
     );
     Ok(())
 }
@@ -411,7 +431,7 @@ fn tamper(stage: &mut Stage, bundle: &[u8], trust: &[u8]) {
     stage.report.tamper_verdict = Some(report.verdict);
     let first = report.first_failure();
     let what = first.map_or("nothing was found".to_owned(), |check| {
-        format!("{:?} at {}: {}", check.code, check.place, check.detail)
+        format!("{} at {}: {}", check.code, check.place, check.detail)
     });
     let ok = report.verdict == Verdict::Invalid;
     stage.done("tamper", ok, format!("{}: {what}", word(report.verdict)));

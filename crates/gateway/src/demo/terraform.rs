@@ -237,13 +237,45 @@ fn archive() -> anyhow::Result<Vec<u8>> {
     Ok(tar.into_inner()?.finish()?)
 }
 
-/// The lines of a command's output that tell something, for the audience.
-pub(super) fn telling(output: &str) -> String {
-    let noise = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with("Preparing the remote") || line.starts_with("http")
+/// Beginnings of lines that tell what a plan or an apply does.
+const TELLING: [&str; 8] = [
+    "Running",
+    "Terraform will perform",
+    "# ",
+    "Plan:",
+    "No changes",
+    "Apply complete",
+    "Error",
+    "╷",
+];
+
+/// What the CLI says while it changes something.
+const PROGRESS: [&str; 6] = [
+    ": Creating",
+    ": Creation complete",
+    ": Modif",
+    ": Destr",
+    ": Refreshing",
+    ": Reading",
+];
+
+/// The lines of a command's output that tell something, for the audience; all of the last ones
+/// when it failed.
+pub(super) fn telling(ended: &Ended) -> String {
+    let lines: Vec<&str> = ended
+        .output
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let tells = |line: &&&str| {
+        let line = line.trim_start();
+        TELLING.iter().any(|begin| line.starts_with(begin))
+            || PROGRESS.iter().any(|part| line.contains(part))
     };
-    let lines: Vec<&str> = output.lines().filter(|line| !noise(line)).collect();
-    let from = lines.len().saturating_sub(14);
+    let kept: Vec<&str> = lines.iter().filter(tells).copied().collect();
+    if ended.ok && !kept.is_empty() {
+        return kept.join("\n");
+    }
+    let from = lines.len().saturating_sub(20);
     lines[from..].join("\n")
 }
