@@ -209,6 +209,8 @@ fn hostile_files_are_refused_quietly() {
             "{name}: what did not run has not passed"
         );
     }
+    let report = sealed.report(&vec![b' '; clawverify::MAX_BUNDLE_BYTES + 1]);
+    assert_eq!(report.verdict, Verdict::NotProven, "too large to be judged");
     let mut other = sealed.bundle.clone();
     other["proof_bundles"] = json!([]);
     let report = sealed.report(&serde_json::to_vec(&other).unwrap());
