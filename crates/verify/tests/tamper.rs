@@ -161,7 +161,7 @@ fn each_member_counts() {
 }
 
 /// Every `STEP`th byte of the file, one bit of it; a prime, so that it falls on every kind of
-/// place. (With 1, which takes half a minute, none survives either.)
+/// place. (With 1, which takes a minute, none survives either.)
 const STEP: usize = 31;
 
 #[test]
