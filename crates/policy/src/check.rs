@@ -85,13 +85,14 @@ fn facts(
             );
         }
     }
-    if input.organization.is_none() && input.workspace_id.is_some() {
-        if let Some(organization) = &contract.permissions.organization {
-            input.organization = Some(Cow::Owned(organization.as_str().to_owned()));
-            assumed.push(format!(
-                "assumed: the workspace belongs to organization {organization}"
-            ));
-        }
+    if input.organization.is_none()
+        && input.workspace_id.is_some()
+        && let Some(organization) = &contract.permissions.organization
+    {
+        input.organization = Some(Cow::Owned(organization.as_str().to_owned()));
+        assumed.push(format!(
+            "assumed: the workspace belongs to organization {organization}"
+        ));
     }
     Ok((input, assumed))
 }

@@ -62,7 +62,9 @@ pub struct Capability {
 impl fmt::Debug for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not upstream's address: whoever reads the log would hold a credential.
-        f.debug_struct("Capability").field("purpose", &self.purpose).finish_non_exhaustive()
+        f.debug_struct("Capability")
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +84,8 @@ struct Table {
 impl Table {
     fn remove(&mut self, name: &str) -> Option<Capability> {
         let capability = self.by_name.remove(name)?;
-        self.names.remove(&(capability.token.hash, capability.purpose.clone()));
+        self.names
+            .remove(&(capability.token.hash, capability.purpose.clone()));
         Some(capability)
     }
 
@@ -91,10 +94,16 @@ impl Table {
         if self.by_name.len() < MAX_CAPABILITIES {
             return;
         }
-        let ended = self.by_name.iter().filter(|(_, known)| known.expires_at <= now);
+        let ended = self
+            .by_name
+            .iter()
+            .filter(|(_, known)| known.expires_at <= now);
         let mut leaving: Vec<String> = ended.map(|(name, _)| name.clone()).collect();
         if leaving.is_empty() {
-            let next = self.by_name.iter().min_by_key(|(_, known)| known.expires_at);
+            let next = self
+                .by_name
+                .iter()
+                .min_by_key(|(_, known)| known.expires_at);
             leaving.extend(next.map(|(name, _)| name.clone()));
         }
         for name in leaving {
@@ -142,9 +151,14 @@ impl Capabilities {
     /// # Errors
     /// `CAPABILITY_UNKNOWN` for one that never was or is spent, `CAPABILITY_EXPIRED`.
     pub fn find(&self, path: &str, now: Timestamp) -> Result<Capability, Refusal> {
-        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::CapabilityUnknown)?;
+        let name = path
+            .strip_prefix(PREFIX)
+            .ok_or(ReasonCode::CapabilityUnknown)?;
         let table = self.table.lock().expect("no panic while it is held");
-        let known = table.by_name.get(name).ok_or(ReasonCode::CapabilityUnknown)?;
+        let known = table
+            .by_name
+            .get(name)
+            .ok_or(ReasonCode::CapabilityUnknown)?;
         if known.expires_at <= now {
             return Err(ReasonCode::CapabilityExpired.into());
         }
@@ -156,14 +170,21 @@ impl Capabilities {
     /// # Errors
     /// `CAPABILITY_USED` when somebody else just did.
     pub fn spend(&self, path: &str) -> Result<(), Refusal> {
-        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::CapabilityUnknown)?;
+        let name = path
+            .strip_prefix(PREFIX)
+            .ok_or(ReasonCode::CapabilityUnknown)?;
         let mut table = self.table.lock().expect("no panic while it is held");
-        table.remove(name).map(drop).ok_or_else(|| ReasonCode::CapabilityUsed.into())
+        table
+            .remove(name)
+            .map(drop)
+            .ok_or_else(|| ReasonCode::CapabilityUsed.into())
     }
 
     /// Makes a spent address good again: its upload never reached upstream.
     pub fn restore(&self, path: &str, capability: Capability) {
-        let Some(name) = path.strip_prefix(PREFIX) else { return };
+        let Some(name) = path.strip_prefix(PREFIX) else {
+            return;
+        };
         let mut table = self.table.lock().expect("no panic while it is held");
         let object = (capability.token.hash, capability.purpose.clone());
         table.names.insert(object, name.to_owned());

@@ -17,6 +17,8 @@ mod approvals;
 mod bundle;
 mod client;
 mod contract_file;
+#[cfg(feature = "demo")]
+mod demo;
 pub mod doctor;
 mod explain;
 mod failure;
@@ -27,6 +29,8 @@ pub mod operator;
 mod policy;
 mod rollback;
 mod routes;
+#[cfg(feature = "demo")]
+mod sandbox;
 mod serve;
 pub mod term;
 mod token;
@@ -59,6 +63,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
+    #[cfg(feature = "demo")]
+    Sandbox(sandbox::Sandbox),
     Init(init::Init),
     Serve(serve::Serve),
     Doctor(doctor::Doctor),
@@ -107,6 +115,10 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     let done = match command {
         // A gateway uses all cores; every other command waits for one answer at a time.
         Command::Serve(serve) => return runtime(true)?.block_on(serve.run()),
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => return runtime(true)?.block_on(demo.run()),
+        #[cfg(feature = "demo")]
+        Command::Sandbox(sandbox) => runtime(true)?.block_on(sandbox.run()),
         Command::Doctor(doctor) => return runtime(false)?.block_on(doctor.run()),
         Command::Policy(policy) => return runtime(false)?.block_on(policy.run()),
         Command::Init(init) => runtime(false)?.block_on(init.run()),

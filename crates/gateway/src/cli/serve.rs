@@ -31,7 +31,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        log_to_stderr(self.log_json)?;
+        log_to_stderr(self.log_json, "info")?;
         let config = Config::load(&self.config)?;
         // Before the listeners open, so that no signal is missed.
         let mut stop = Stop::listen()?;
@@ -85,12 +85,12 @@ impl Stop {
     }
 }
 
-/// Logs to standard error; `CLAWGATE_LOG` takes tracing's filters.
-fn log_to_stderr(json: bool) -> Result<(), Failure> {
+/// Logs to standard error, from `level` on; `CLAWGATE_LOG` takes tracing's filters instead.
+pub(super) fn log_to_stderr(json: bool, level: &str) -> Result<(), Failure> {
     let filter = match std::env::var("CLAWGATE_LOG") {
         Ok(text) => EnvFilter::try_new(&text)
             .map_err(|error| Failure::usage(format!("CLAWGATE_LOG `{text}`: {error}")))?,
-        Err(_) => EnvFilter::new("info"),
+        Err(_) => EnvFilter::new(level),
     };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -48,7 +48,8 @@ impl Contract {
     pub fn publication_issues(&self, rules: &PublicationRules) -> Vec<Issue> {
         let mut issues = Vec::new();
         let apply = &self.permissions.apply;
-        if !apply.requires_approval && !(apply.allowed && rules.allow_autonomous_apply) {
+        let autonomous = apply.allowed && rules.allow_autonomous_apply;
+        if !(apply.requires_approval || autonomous) {
             issues.push(Issue {
                 path: "permissions.apply.requires_approval",
                 severity: Severity::Blocks,
