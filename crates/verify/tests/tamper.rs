@@ -161,7 +161,7 @@ fn each_member_counts() {
 }
 
 /// Every `STEP`th byte of the file, one bit of it; a prime, so that it falls on every kind of
-/// place. (With 1, which takes half a minute, none survives either.)
+/// place. (With 1, which takes a minute, none survives either.)
 const STEP: usize = 31;
 
 #[test]
@@ -209,6 +209,8 @@ fn hostile_files_are_refused_quietly() {
             "{name}: what did not run has not passed"
         );
     }
+    let report = sealed.report(&vec![b' '; clawverify::MAX_BUNDLE_BYTES + 1]);
+    assert_eq!(report.verdict, Verdict::NotProven, "too large to be judged");
     let mut other = sealed.bundle.clone();
     other["proof_bundles"] = json!([]);
     let report = sealed.report(&serde_json::to_vec(&other).unwrap());
