@@ -34,7 +34,7 @@ use record::Principal;
 /// Answers one request on the agent listener.
 pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let mut asked = Asked::of(&parts);
+    let mut asked = Asked::of(&parts, peer.ip());
     match enforce(&app, &parts, body, peer.ip(), &mut asked).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -55,6 +55,9 @@ async fn enforce(
     let caller = identify(app, parts, peer, asked).await?; //            who
     hygiene::check(parts, asked.surface)?;
     let target = resolve(app, &caller, parts, body, asked).await?; //    what
+    // The body may have come in slowly: who was let in before a revocation is not let through
+    // after it.
+    authenticate::check_now(app, &caller.token)?;
     let Some(target) = target else {
         return job_view::answer(app, &caller, parts).await;
     };
@@ -128,10 +131,12 @@ pub struct Asked {
     pub input: Option<Json>,
     /// Whose token it is, as soon as that is known.
     pub caller: Option<Caller>,
+    /// Where the request came from, whoever the token belongs to.
+    pub peer: IpAddr,
 }
 
 impl Asked {
-    fn of(parts: &Parts) -> Self {
+    fn of(parts: &Parts, peer: IpAddr) -> Self {
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         let surface = Surface::of(parts.uri.path());
         let method = parts.method.as_str();
@@ -143,6 +148,7 @@ impl Asked {
             run_id: None,
             input: None,
             caller: None,
+            peer: peer.to_canonical(),
         }
     }
 }
@@ -196,6 +202,7 @@ async fn identify(
     asked.caller = Some(caller.clone());
     authenticate::check_now(app, &caller.token)?;
     authenticate::bind(app, &caller.token, peer).await?;
+    authenticate::check_accompanying(app, &parts.headers, &caller.token)?;
     Ok(caller)
 }
 
