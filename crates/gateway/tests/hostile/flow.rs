@@ -75,10 +75,16 @@ impl Rig {
     /// Opens a configuration version and returns its id and the path to upload to.
     pub(crate) async fn open(&self, token: &str, workspace: &str) -> (String, String) {
         let path = format!("/api/v2/workspaces/{workspace}/configuration-versions");
-        let call = self.nobody("POST", &path).bearer(token).json_api(&configuration());
+        let call = self
+            .nobody("POST", &path)
+            .bearer(token)
+            .json_api(&configuration());
         let opened = call.send().await.ok();
         let upload = opened["data"]["attributes"]["upload-url"].as_str().unwrap();
-        (opened["data"]["id"].as_str().unwrap().to_owned(), path_of(upload))
+        (
+            opened["data"]["id"].as_str().unwrap().to_owned(),
+            path_of(upload),
+        )
     }
 
     pub(crate) async fn upload(&self, path: &str, archive: Vec<u8>) -> Reply {
@@ -92,7 +98,11 @@ impl Rig {
     }
 
     pub(crate) async fn start_run(&self, token: &str, body: &Value) -> Reply {
-        self.nobody("POST", "/api/v2/runs").bearer(token).json_api(body).send().await
+        self.nobody("POST", "/api/v2/runs")
+            .bearer(token)
+            .json_api(body)
+            .send()
+            .await
     }
 
     /// A run of a job that is planned and waits.
@@ -101,7 +111,12 @@ impl Rig {
         let body = run_on("ws-staging-app", Some(&configuration));
         let run = self.start_run(token, &body).await.ok();
         let planned = planned(configuration, &run);
-        let status = self.sandbox.cloud.wait_until_confirmable(&planned.run).await.unwrap();
+        let status = self
+            .sandbox
+            .cloud
+            .wait_until_confirmable(&planned.run)
+            .await
+            .unwrap();
         assert_eq!(status, RunStatus::Planned);
         planned
     }
@@ -115,13 +130,27 @@ impl Rig {
     /// A run that somebody else has made, without the gateway.
     pub(crate) async fn planned_by_a_person(&self, workspace: &str) -> Planned {
         let path = format!("/api/v2/workspaces/{workspace}/configuration-versions");
-        let opened = self.person("POST", &path).json_api(&configuration()).send().await.ok();
+        let opened = self
+            .person("POST", &path)
+            .json_api(&configuration())
+            .send()
+            .await
+            .ok();
         let id = opened["data"]["id"].as_str().unwrap().to_owned();
         let upload = opened["data"]["attributes"]["upload-url"].as_str().unwrap();
         let store = address(&self.sandbox.cloud.archivist_url());
-        Call::new(store, "PUT", &path_of(upload)).body(good_archive()).send().await.ok();
+        Call::new(store, "PUT", &path_of(upload))
+            .body(good_archive())
+            .send()
+            .await
+            .ok();
         let body = run_on(workspace, Some(&id));
-        let run = self.person("POST", "/api/v2/runs").json_api(&body).send().await.ok();
+        let run = self
+            .person("POST", "/api/v2/runs")
+            .json_api(&body)
+            .send()
+            .await
+            .ok();
         planned(id, &run)
     }
 }
@@ -129,7 +158,10 @@ impl Rig {
 fn planned(configuration: String, run: &Value) -> Planned {
     let related = |name: &str| {
         let path = format!("/data/relationships/{name}/data/id");
-        run.pointer(&path).and_then(Value::as_str).unwrap().to_owned()
+        run.pointer(&path)
+            .and_then(Value::as_str)
+            .unwrap()
+            .to_owned()
     };
     Planned {
         configuration,

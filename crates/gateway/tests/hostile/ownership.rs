@@ -33,27 +33,45 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
     };
     let outside = (403, "WORKSPACE_NOT_ALLOWED");
     let get = |path: String, refusal| {
-        vec![Attempt { method: "GET", path, body: None, refusal }]
+        vec![Attempt {
+            method: "GET",
+            path,
+            body: None,
+            refusal,
+        }]
     };
     let post = |path: String, body: Value, refusal| {
-        vec![Attempt { method: "POST", path, body: Some(body), refusal }]
+        vec![Attempt {
+            method: "POST",
+            path,
+            body: Some(body),
+            refusal,
+        }]
     };
-    let Planned { configuration: cv, run, plan, apply } = things;
+    let Planned {
+        configuration: cv,
+        run,
+        plan,
+        apply,
+    } = things;
     let ws = |rest: &str| format!("/api/v2/workspaces/{workspace}{rest}");
     let run_path = |rest: &str| format!("/api/v2/runs/{run}{rest}");
     let organization = |rest: &str| format!("/api/v2/organizations/{rest}");
     match operation {
         // About nothing in particular: the answer is the job's own.
         Operation::Discovery | Operation::Ping | Operation::AccountDetails => Vec::new(),
-        Operation::EntitlementSet => {
-            get(organization("globex/entitlement-set"), (403, "ORGANIZATION_NOT_ALLOWED"))
-        }
-        Operation::Capacity => {
-            get(organization("globex/capacity"), (403, "ORGANIZATION_NOT_ALLOWED"))
-        }
-        Operation::RunsQueue => {
-            get(organization("globex/runs/queue"), (403, "ORGANIZATION_NOT_ALLOWED"))
-        }
+        Operation::EntitlementSet => get(
+            organization("globex/entitlement-set"),
+            (403, "ORGANIZATION_NOT_ALLOWED"),
+        ),
+        Operation::Capacity => get(
+            organization("globex/capacity"),
+            (403, "ORGANIZATION_NOT_ALLOWED"),
+        ),
+        Operation::RunsQueue => get(
+            organization("globex/runs/queue"),
+            (403, "ORGANIZATION_NOT_ALLOWED"),
+        ),
         Operation::WorkspaceByName => [
             get(organization("acme/workspaces/production-app"), outside),
             get(organization("acme/workspaces/no-such"), outside),
@@ -65,9 +83,7 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
         Operation::WorkspaceById => get(ws(""), outside),
         Operation::WorkspaceTagBindings => get(ws("/tag-bindings"), outside),
         Operation::CurrentStateVersion => get(ws("/current-state-version"), outside),
-        Operation::CurrentStateVersionOutputs => {
-            get(ws("/current-state-version-outputs"), outside)
-        }
+        Operation::CurrentStateVersionOutputs => get(ws("/current-state-version-outputs"), outside),
         Operation::StateVersionOutput => {
             let path = "/api/v2/state-version-outputs/wsout-0000000000000001".to_owned();
             get(path, (404, "OBJECT_UNKNOWN"))
@@ -82,7 +98,11 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
         Operation::CreateRun => [
             post("/api/v2/runs".into(), run_on(workspace, None), outside),
             post("/api/v2/runs".into(), run_on(workspace, Some(cv)), outside),
-            post("/api/v2/runs".into(), run_on("ws-staging-app", Some(cv)), foreign),
+            post(
+                "/api/v2/runs".into(),
+                run_on("ws-staging-app", Some(cv)),
+                foreign,
+            ),
             post(
                 "/api/v2/runs".into(),
                 run_on("ws-staging-app", None),
@@ -94,7 +114,10 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
         .collect(),
         Operation::ReadRun => [
             get(run_path(""), foreign),
-            get(run_path("?include=plan,apply,configuration_version,workspace"), foreign),
+            get(
+                run_path("?include=plan,apply,configuration_version,workspace"),
+                foreign,
+            ),
         ]
         .into_iter()
         .flatten()
@@ -104,13 +127,15 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
         Operation::RunPolicyChecks => get(run_path("/policy-checks"), foreign),
         Operation::RunComments => get(run_path("/comments"), foreign),
         Operation::ReadPlan => get(format!("/api/v2/plans/{plan}"), foreign),
-        Operation::PlanJsonRedacted => {
-            get(format!("/api/v2/plans/{plan}/json-output-redacted"), foreign)
-        }
+        Operation::PlanJsonRedacted => get(
+            format!("/api/v2/plans/{plan}/json-output-redacted"),
+            foreign,
+        ),
         Operation::ReadApply => get(format!("/api/v2/applies/{apply}"), foreign),
-        Operation::ReadCostEstimate => {
-            get("/api/v2/cost-estimates/ce-0000000000000001".into(), (404, "OBJECT_UNKNOWN"))
-        }
+        Operation::ReadCostEstimate => get(
+            "/api/v2/cost-estimates/ce-0000000000000001".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
         Operation::ApplyRun => post(run_path("/actions/apply"), json!({}), foreign),
         Operation::DiscardRun => post(run_path("/actions/discard"), json!({}), foreign),
         Operation::CancelRun => post(run_path("/actions/cancel"), json!({}), foreign),
@@ -130,7 +155,10 @@ async fn try_all(rig: &Rig, token: &str, things: &Planned, owner: Owner) {
             let reply = call.send().await;
             let (status, code) = attempt.refusal;
             if reply.refusal() != (status, code.to_owned()) {
-                failures.push(format!("{} {}: {}", attempt.method, attempt.path, reply.whole));
+                failures.push(format!(
+                    "{} {}: {}",
+                    attempt.method, attempt.path, reply.whole
+                ));
             }
         }
     }
@@ -177,7 +205,10 @@ async fn lists_give_nothing_away() {
         let list = rig.agent("GET", &path).send().await;
         assert_eq!(list.status, 200, "{path}");
         let text = list.text();
-        assert!(!text.contains("/v1/job/objects/"), "{path} gives an address: {text}");
+        assert!(
+            !text.contains("/v1/job/objects/"),
+            "{path} gives an address: {text}"
+        );
         assert!(!text.contains("production"), "{path}: {text}");
         for id in [&production.run, &production.plan, &production.configuration] {
             assert!(!text.contains(id.as_str()), "{path}: {text}");
@@ -202,7 +233,12 @@ async fn try_known(rig: &Rig, things: &Planned) {
                 None => call,
             };
             let refusal = call.send().await.refusal();
-            assert_eq!(refusal, (403, "OBJECT_NOT_OWNED".to_owned()), "{}", attempt.path);
+            assert_eq!(
+                refusal,
+                (403, "OBJECT_NOT_OWNED".to_owned()),
+                "{}",
+                attempt.path
+            );
         }
     }
     rig.assert_silent(&seen, "a call on an object that a list has shown");
@@ -216,23 +252,56 @@ async fn a_configuration_serves_its_job_and_its_workspace_only() {
     let other = rig.token(&rig.job().await).await;
     let seen = rig.seen();
     let refused = async |token: &str, workspace: &str, configuration: &str| {
-        rig.start_run(token, &run_on(workspace, Some(configuration))).await.refusal()
+        rig.start_run(token, &run_on(workspace, Some(configuration)))
+            .await
+            .refusal()
     };
     let own = &rig.sandbox.cst;
     for (token, workspace, configuration, expected) in [
-        (own, "ws-staging-db", &app_configuration, (403, "CONFIGURATION_VERSION_FOREIGN")),
-        (own, "ws-staging-app", &unsent, (403, "CONFIGURATION_VERSION_NOT_INSPECTED")),
-        (&other, "ws-staging-app", &app_configuration, (403, "OBJECT_NOT_OWNED")),
+        (
+            own,
+            "ws-staging-db",
+            &app_configuration,
+            (403, "CONFIGURATION_VERSION_FOREIGN"),
+        ),
+        (
+            own,
+            "ws-staging-app",
+            &unsent,
+            (403, "CONFIGURATION_VERSION_NOT_INSPECTED"),
+        ),
+        (
+            &other,
+            "ws-staging-app",
+            &app_configuration,
+            (403, "OBJECT_NOT_OWNED"),
+        ),
         (&other, "ws-staging-app", &unsent, (403, "OBJECT_NOT_OWNED")),
-        (own, "ws-staging-app", &"cv-0000000000000009".to_owned(), (404, "OBJECT_UNKNOWN")),
-        (own, "ws-production-app", &app_configuration, (403, "WORKSPACE_NOT_ALLOWED")),
+        (
+            own,
+            "ws-staging-app",
+            &"cv-0000000000000009".to_owned(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
+        (
+            own,
+            "ws-production-app",
+            &app_configuration,
+            (403, "WORKSPACE_NOT_ALLOWED"),
+        ),
     ] {
         let got = refused(token, workspace, configuration).await;
-        assert_eq!(got, (expected.0, expected.1.to_owned()), "{workspace} {configuration}");
+        assert_eq!(
+            got,
+            (expected.0, expected.1.to_owned()),
+            "{workspace} {configuration}"
+        );
     }
     rig.assert_silent(&seen, "a run with a foreign configuration");
     rig.upload(&path, good_archive()).await.ok();
-    let run = rig.start_run(own, &run_on("ws-staging-app", Some(&unsent))).await;
+    let run = rig
+        .start_run(own, &run_on("ws-staging-app", Some(&unsent)))
+        .await;
     assert_eq!(run.status, 201, "{}", run.whole);
 }
 
@@ -247,10 +316,12 @@ async fn a_repeated_request_never_hands_over_a_run() {
     assert_eq!(id(rig.start_run(&rig.sandbox.cst, &body).await), first);
     let second_token = rig.token(&rig.sandbox.job_id).await;
     assert_eq!(id(rig.start_run(&second_token, &body).await), first);
-    let created = |request: &&sim::Request| {
-        request.method == "POST" && request.path == "/api/v2/runs"
-    };
-    assert_eq!(rig.sandbox.cloud.requests().iter().filter(created).count(), 1);
+    let created =
+        |request: &&sim::Request| request.method == "POST" && request.path == "/api/v2/runs";
+    assert_eq!(
+        rig.sandbox.cloud.requests().iter().filter(created).count(),
+        1
+    );
 
     let stranger = rig.token(&rig.job().await).await;
     let refused = rig.start_run(&stranger, &body).await.refusal();
@@ -269,10 +340,19 @@ async fn an_id_cannot_change_hands() {
     let known = store.object("run", &run).await.unwrap().unwrap();
     assert_eq!(known.job_id.as_ref(), Some(&rig.sandbox.job_id));
     let other = rig.job().await;
-    let taken = store::ObjectRow { job_id: Some(other), ..known.clone() };
-    let moved = store::ObjectRow { workspace_id: "ws-staging-db".into(), ..known };
+    let taken = store::ObjectRow {
+        job_id: Some(other),
+        ..known.clone()
+    };
+    let moved = store::ObjectRow {
+        workspace_id: "ws-staging-db".into(),
+        ..known
+    };
     for row in [taken, moved] {
         let error = store.learn(vec![row]).await.unwrap_err();
-        assert!(matches!(error.conflict(), Some(Conflict::ObjectElsewhere { .. })), "{error}");
+        assert!(
+            matches!(error.conflict(), Some(Conflict::ObjectElsewhere { .. })),
+            "{error}"
+        );
     }
 }

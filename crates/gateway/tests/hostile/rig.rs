@@ -60,7 +60,13 @@ impl Rig {
         change(&mut config);
         self.sandbox.gateway.stop().await;
         let gateway = start(config).await.unwrap();
-        Self { sandbox: Sandbox { gateway, ..self.sandbox }, _folder: self._folder }
+        Self {
+            sandbox: Sandbox {
+                gateway,
+                ..self.sandbox
+            },
+            _folder: self._folder,
+        }
     }
 
     pub(crate) fn app(&self) -> &Arc<App> {
