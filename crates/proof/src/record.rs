@@ -134,7 +134,8 @@ pub struct Caller {
     pub token_hash: String,
     /// The agent on whose behalf.
     pub agent_did: Did,
-    /// Whom the token is bound to: a network address, or a key thumbprint.
+    /// Whom the token is bound to: a network address, or a key thumbprint. In a refusal: who
+    /// called, which may be somebody else.
     pub holder: String,
 }
 
