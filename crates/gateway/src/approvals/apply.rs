@@ -19,6 +19,9 @@ use crate::clawproxy::terraform::runs::{related, status};
 use crate::clawproxy::terraform::workspaces;
 use crate::upstream::Duty;
 
+/// A run's status from the moment upstream accepted our apply; upstream's own word for it.
+const ACCEPTED: &str = "confirmed";
+
 /// How often an apply is looked at.
 const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
 
@@ -76,7 +79,18 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
             let from = [GateState::Applying];
             move_to(app, &run, &from, GateState::Errored, update).await
         }
-        Ok(answer) if answer.status.is_success() => Ok(Next::Again),
+        Ok(answer) if answer.status.is_success() => {
+            let status = Some(ACCEPTED.to_owned());
+            let update = RunUpdate {
+                status,
+                ..RunUpdate::default()
+            };
+            app.store
+                .update_run(&run.run_id, app.now(), update)
+                .await
+                .map_err(unavailable)?;
+            Ok(Next::Wait(APPLYING))
+        }
         // Whatever else came back, or nothing: what happened is read from the run, a little
         // later.
         Ok(_) => Ok(Next::Wait(APPLYING)),
@@ -188,14 +202,18 @@ pub(super) async fn follow(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal>
             let confirmable = json
                 .at(&["data", "attributes", "actions", "is-confirmable"])
                 .and_then(Json::as_bool);
-            if confirmable == Some(true) {
-                return move_to(app, &run, &from, GateState::Rechecking, seen).await;
+            match (confirmable, run.status == ACCEPTED) {
+                // Upstream took the apply; this reading is merely older than its answer.
+                (Some(true), true) => Ok(Next::Wait(APPLYING)),
+                (Some(true), false) => move_to(app, &run, &from, GateState::Rechecking, seen).await,
+                _ => {
+                    app.store
+                        .update_run(&run.run_id, app.now(), seen)
+                        .await
+                        .map_err(unavailable)?;
+                    Ok(Next::Wait(APPLYING))
+                }
             }
-            app.store
-                .update_run(&run.run_id, app.now(), seen)
-                .await
-                .map_err(unavailable)?;
-            Ok(Next::Wait(APPLYING))
         }
     }
 }

@@ -152,7 +152,10 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     let token = app
         .live
         .keep_token(LiveToken::new(*hash, claims, job, stored.holder));
-    if stored.revoked.is_some() {
+    // Read again now that a revocation would find it here: one that came in between has marked
+    // the store's row but nothing that is known here.
+    let stored = app.store.token(hash).await.map_err(unavailable)?;
+    if stored.is_none_or(|stored| stored.revoked.is_some()) {
         app.live.revoke_token(hash);
     }
     Ok(token)
@@ -169,7 +172,39 @@ async fn open_job(app: &App, id: &JobId) -> Result<Arc<LiveJob>, Refusal> {
         .map_err(unavailable)?
         .ok_or(ReasonCode::TokenPolicyMismatch)?;
     let job = LiveJob::open(row.job_id, row.agent_did, row.name, contract);
-    Ok(app.live.keep_job(job))
+    let job = app.live.keep_job(job);
+    // Closed in between: the store says so, and what is known here was forgotten too early.
+    let row = app.store.job(id).await.map_err(unavailable)?;
+    if !row.is_some_and(|row| row.state.is_open()) {
+        app.live.end_job(id);
+        return Err(ReasonCode::TokenJobClosed.into());
+    }
+    Ok(job)
+}
+
+/// A capability address needs no credential. One that is sent along must be of the same job: a
+/// client that holds another job's token has got the address from somewhere.
+pub(super) fn check_accompanying(
+    app: &App,
+    headers: &HeaderMap,
+    token: &LiveToken,
+) -> Result<(), Refusal> {
+    match credential(headers) {
+        Err(refusal) if refusal.code == ReasonCode::TokenMissing => {}
+        Err(refusal) => return Err(refusal),
+        Ok(text) => {
+            let hash = token_hash(text);
+            let of_same_job = || {
+                app.live
+                    .token(&hash)
+                    .is_some_and(|other| other.job.id == token.job.id)
+            };
+            if hash != token.hash && !of_same_job() {
+                return Err(ReasonCode::TokenJobMismatch.into());
+            }
+        }
+    }
+    check_claimed_job(headers, &token.job.id)
 }
 
 /// Derives the job from the token; a client that names another one is confused or hostile.

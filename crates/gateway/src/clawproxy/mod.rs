@@ -48,7 +48,7 @@ pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) 
 
 async fn answer(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let mut asked = Asked::of(&parts);
+    let mut asked = Asked::of(&parts, peer.ip());
     match enforce(&app, &parts, body, peer.ip(), &mut asked).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -69,6 +69,9 @@ async fn enforce(
     let caller = identify(app, parts, peer, asked).await?; //            who
     hygiene::check(parts, asked.surface)?;
     let target = resolve(app, &caller, parts, body, asked).await?; //    what
+    // The body may have come in slowly: who was let in before a revocation is not let through
+    // after it.
+    authenticate::check_now(app, &caller.token)?;
     let Some(target) = target else {
         return job_view::answer(app, &caller, parts).await;
     };
@@ -142,10 +145,12 @@ pub struct Asked {
     pub input: Option<Json>,
     /// Whose token it is, as soon as that is known.
     pub caller: Option<Caller>,
+    /// Where the request came from, whoever the token belongs to.
+    pub peer: IpAddr,
 }
 
 impl Asked {
-    fn of(parts: &Parts) -> Self {
+    fn of(parts: &Parts, peer: IpAddr) -> Self {
         let target = parts
             .uri
             .path_and_query()
@@ -164,6 +169,7 @@ impl Asked {
             run_id: None,
             input: None,
             caller: None,
+            peer: peer.to_canonical(),
         }
     }
 }
@@ -219,6 +225,7 @@ async fn identify(
     asked.caller = Some(caller.clone());
     authenticate::check_now(app, &caller.token)?;
     authenticate::bind(app, &caller.token, peer).await?;
+    authenticate::check_accompanying(app, &parts.headers, &caller.token)?;
     Ok(caller)
 }
 

@@ -4,7 +4,7 @@
 //! memory only: upstream's signed addresses are credentials, and credentials are never stored.
 //! After a restart a client reads the plan or apply again and gets a new one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -72,6 +72,25 @@ impl fmt::Debug for Capability {
 #[derive(Default)]
 pub struct Capabilities {
     table: Mutex<Table>,
+    /// Configuration versions whose upload is being received.
+    receiving: Mutex<HashSet<String>>,
+}
+
+/// The only upload of a configuration version at this moment; dropped when it is over.
+pub struct Receiving<'a> {
+    capabilities: &'a Capabilities,
+    configuration_version: String,
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        let mut receiving = self
+            .capabilities
+            .receiving
+            .lock()
+            .expect("no panic while it is held");
+        receiving.remove(&self.configuration_version);
+    }
 }
 
 #[derive(Default)]
@@ -178,6 +197,23 @@ impl Capabilities {
             .remove(name)
             .map(drop)
             .ok_or_else(|| ReasonCode::CapabilityUsed.into())
+    }
+
+    /// Begins an upload of a configuration version. Each token of a job has an address of its
+    /// own for it; what is recorded must be what upstream got, so only one goes on.
+    ///
+    /// # Errors
+    /// `CAPABILITY_USED` while another one is going on.
+    pub fn receive(&self, configuration_version: &str) -> Result<Receiving<'_>, Refusal> {
+        let mut receiving = self.receiving.lock().expect("no panic while it is held");
+        if !receiving.insert(configuration_version.to_owned()) {
+            return Err(ReasonCode::CapabilityUsed.into());
+        }
+        let configuration_version = configuration_version.to_owned();
+        Ok(Receiving {
+            capabilities: self,
+            configuration_version,
+        })
     }
 
     /// Makes a spent address good again: its upload never reached upstream.

@@ -368,7 +368,11 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         return;
     }
     let body = Body::Refusal(Box::new(proof::record::Refusal {
-        caller: caller.recorded(),
+        // Who really called: a thief's attempt must not look like the owner's.
+        caller: RecordedCaller {
+            holder: asked.peer.to_string(),
+            ..caller.recorded()
+        },
         lane: asked.lane,
         asked: asked.name.clone(),
         target_hash_b64u: asked.target_hash,

@@ -5,5 +5,7 @@
 mod credentials;
 mod flow;
 mod ownership;
+mod races;
 mod rig;
 mod routes;
+mod uploads;

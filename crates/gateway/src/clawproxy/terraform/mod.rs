@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use policy::terraform::answer::{self, Learned, SignedUrl};
-use policy::terraform::{Call, Effect, ObjectKind};
+use policy::terraform::{Call, Effect, ObjectKind, Target};
 use policy::{DecisionInput, ReasonCode, Refusal};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
@@ -292,7 +292,13 @@ fn rewritten(
     let workspace = call.workspace();
     let run_id = call.run.as_ref().map(|run| run.run_id.as_str());
     let compiled = &caller.contract().compiled;
+    // A list shows what others have made, and their logs and uploads stay theirs: an address is
+    // given for what the call itself makes, or for what is known to be the job's own.
+    let own = call.mutates || api.operation().target() == Target::OwnObject;
     let mut give = |signed: SignedUrl<'_>| {
+        if !own {
+            return None;
+        }
         let purpose = logs::purpose(&signed, run_id)?;
         app.upstream.check_object_address(signed.url).ok()?;
         let now = app.now();

@@ -89,6 +89,10 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     if let Err(refusal) = app.capabilities.spend(&path) {
         return Done::refused(refusal, facts());
     }
+    let _only = match app.capabilities.receive(configuration_version) {
+        Ok(receiving) => receiving,
+        Err(refusal) => return Done::refused(refusal, facts()),
+    };
     let (repacked, sha256) = match inspect(caller, archive).await {
         Ok(inspected) => inspected,
         Err(refusal) => return Done::refused(refusal, facts()),
@@ -98,6 +102,9 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Ok(None) => return Done::refused(ReasonCode::ObjectUnknown.into(), facts()),
         Err(error) => return Done::refused(unavailable(error), facts()),
     };
+    if let Err(refusal) = fits(caller, &known, &sha256) {
+        return Done::refused(refusal, facts());
+    }
     // The digest is durable before the configuration can be planned.
     let row = |uploaded| ConfigurationRow {
         sha256: Some(sha256),
@@ -130,6 +137,22 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         return Done::refused(unavailable(error), facts);
     }
     Done::answered(Response::new(whole("")), facts)
+}
+
+/// Whether these files may become the content of a configuration version: it is the job's own,
+/// nothing is there yet, and what may have been sent before was the same.
+fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), Refusal> {
+    if known.job_id != caller.token.job.id {
+        return Err(ReasonCode::ObjectNotOwned.into());
+    }
+    if known.uploaded || known.sha256.is_some_and(|earlier| earlier != *sha256) {
+        return Err(ReasonCode::CapabilityUsed.into());
+    }
+    // Inspecting takes a while, and this is the last moment before something happens.
+    caller
+        .token
+        .ended()
+        .map_or(Ok(()), |reason| Err(reason.into()))
 }
 
 /// Unpacks, judges and repacks, away from the threads that serve connections.
