@@ -7,7 +7,7 @@ use std::time::Duration;
 use policy::{ReasonCode, Refusal};
 use proof::record::{JobId, JobOpen};
 use proof::{Did, Hash, Timestamp};
-use store::{BundleRow, Closing, GateState, JobRow, RunRow, Store, StoreError};
+use store::{BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -214,21 +214,26 @@ pub async fn close(
             .store
             .close_job(job_id, operator, reason, app.now())
             .await?;
-        // A call that was verified a moment ago may have brought the job back among the known.
-        app.live.end_job(job_id);
         Ok::<_, JobError>(match closing {
             store::JobClosing::Now { cut, .. } => cut,
             store::JobClosing::Before(_) => Vec::new(),
         })
     })
-    .await?;
+    .await;
+    match &unknown {
+        Ok(_) => app.live.forget_job(job_id),
+        Err(_) => app.live.reopen_job(job_id),
+    }
     let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
-    finish(app, job, unknown).await
+    finish(app, job, unknown?).await
 }
 
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    if !matches!(job.state, JobState::Sealed { .. }) {
+        bundles::announce(app, &bundle).await;
+    }
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
     Ok(ClosedJob {
         job,
@@ -277,8 +282,6 @@ async fn discard_waiting(
 async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result<(), StoreError> {
     let end = Instant::now() + patience;
     loop {
-        // Again each time: a call that was verified meanwhile may have brought the job back.
-        app.live.end_job(job_id);
         let open = app
             .store
             .job(job_id)

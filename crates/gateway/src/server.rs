@@ -80,8 +80,12 @@ impl Bound {
                 accepted = self.accept(&connections) => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let Some((stream, peer, slot)) = accepted else { continue };
-            let Some(place) = holders.enter(peer.ip()) else { continue };
+            let Some((stream, peer, slot)) = accepted else {
+                continue;
+            };
+            let Some(place) = holders.enter(peer.ip()) else {
+                continue;
+            };
             let watcher = graceful.watcher();
             let (tls, handler) = (self.tls.clone(), handler.clone());
             tokio::spawn(async move {
@@ -90,7 +94,9 @@ impl Bound {
                     let answer = handler(request, peer);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
-                let Some(io) = handshake(stream, tls).await else { return };
+                let Some(io) = handshake(stream, tls).await else {
+                    return;
+                };
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(header_timeout)
@@ -103,7 +109,10 @@ impl Bound {
         }
         drop(self.listener);
         let drain = Duration::from_secs(limits.drain_seconds);
-        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(drain, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!("calls were still running after {} s", drain.as_secs());
         }
     }
@@ -174,7 +183,10 @@ struct Place {
 
 impl Holders {
     fn new(most: usize) -> Self {
-        Self { most, open: Mutex::default() }
+        Self {
+            most,
+            open: Mutex::default(),
+        }
     }
 
     fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
@@ -184,7 +196,10 @@ impl Holders {
             return None;
         }
         *count += 1;
-        Some(Place { holders: Arc::clone(self), address })
+        Some(Place {
+            holders: Arc::clone(self),
+            address,
+        })
     }
 }
 
@@ -211,8 +226,7 @@ pub fn whole(bytes: impl Into<bytes::Bytes>) -> Body {
 /// # Errors
 /// When signals cannot be watched.
 pub async fn stop_signal() -> io::Result<()> {
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         result = tokio::signal::ctrl_c() => result,
         _ = terminate.recv() => Ok(()),

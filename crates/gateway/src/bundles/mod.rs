@@ -3,6 +3,7 @@
 //! The file is durable before the store knows of it, so that a bundle which the store names can
 //! be served. A crash between closing and sealing is made good by [`resume`].
 
+mod announce;
 mod evidence;
 mod file;
 
@@ -13,7 +14,9 @@ use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
 use proof::trust::{Approver, Author, GatewayKey, Log, TRUST_ROOT, TrustRoot};
 use proof::{Hash, Timestamp};
-use store::{BundleRow, GateState, JobFilter, JobPhase, JobState, Store, StoreError};
+use store::{BundleRow, JobFilter, JobPhase, JobState, Store, StoreError};
+
+pub use announce::announce;
 
 use crate::app::App;
 use crate::config::Config;
@@ -156,7 +159,10 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         before = Some(last.job_id.clone());
         for job in jobs {
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
-                Ok(_) => sealed += 1,
+                Ok(bundle) => {
+                    announce(app, &bundle).await;
+                    sealed += 1;
+                }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(job = %job.job_id, error, "a closed job cannot be sealed");
@@ -248,11 +254,6 @@ pub fn trust_root(config: &Config, keys: &Keys) -> TrustRoot {
             key: keys.checkpoint.did(),
         },
     }
-}
-
-/// Runs of a job that were applied: those whose state its bundle belongs to.
-pub fn is_applied(run: &store::RunRow) -> bool {
-    run.gate == GateState::Applied
 }
 
 #[cfg(test)]

@@ -103,12 +103,14 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
         }
         found = Some(token);
     }
-    found.filter(|token| !token.is_empty()).ok_or_else(|| ReasonCode::TokenMissing.into())
+    found
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| ReasonCode::TokenMissing.into())
 }
 
 /// Verifies a token that is not known yet, and keeps it.
 async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Refusal> {
-    if app.upstream.is_credential(text) {
+    if app.upstream.is_credential(text) || app.models.is_credential(text) {
         // An agent that holds a real credential is an incident; say so where people look.
         tracing::error!("an upstream credential was presented on the agent listener");
         return Err(ReasonCode::TokenMalformed.into());
@@ -118,7 +120,9 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     if unverified.kid() != key.kid() {
         return Err(ReasonCode::TokenUnknownKey.into());
     }
-    let verified = unverified.verify(&key).map_err(|error| refusal_of(&error))?;
+    let verified = unverified
+        .verify(&key)
+        .map_err(|error| refusal_of(&error))?;
     let claims = verified.claims;
     if claims.aud != app.config.gateway_id {
         return Err(ReasonCode::TokenAudience.into());
@@ -126,7 +130,10 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     let stored = app.store.token(hash).await.map_err(unavailable)?;
     // Signed by our key, but not issued here: the key has leaked, or the store was lost.
     let stored = stored.ok_or(ReasonCode::TokenJobUnknown)?;
-    let job_id: JobId = claims.mission_id.parse().map_err(|_| ReasonCode::TokenJobUnknown)?;
+    let job_id: JobId = claims
+        .mission_id
+        .parse()
+        .map_err(|_| ReasonCode::TokenJobUnknown)?;
     let job = match app.live.job(&job_id) {
         Some(job) => job,
         None => open_job(app, &job_id).await?,
@@ -142,7 +149,9 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     if lifetime <= 0 || lifetime > i64::from(most) {
         return Err(ReasonCode::TokenLifetime.into());
     }
-    let token = app.live.keep_token(LiveToken::new(*hash, claims, job, stored.holder));
+    let token = app
+        .live
+        .keep_token(LiveToken::new(*hash, claims, job, stored.holder));
     // Read again now that a revocation would find it here: one that came in between has marked
     // the store's row but nothing that is known here.
     let stored = app.store.token(hash).await.map_err(unavailable)?;
@@ -185,7 +194,11 @@ pub(super) fn check_accompanying(
         Err(refusal) => return Err(refusal),
         Ok(text) => {
             let hash = token_hash(text);
-            let of_same_job = || app.live.token(&hash).is_some_and(|other| other.job.id == token.job.id);
+            let of_same_job = || {
+                app.live
+                    .token(&hash)
+                    .is_some_and(|other| other.job.id == token.job.id)
+            };
             if hash != token.hash && !of_same_job() {
                 return Err(ReasonCode::TokenJobMismatch.into());
             }
@@ -215,7 +228,9 @@ pub(super) async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(
         Some(holder) => holder,
         None => {
             let bound = app.store.bind_holder(&token.hash, &peer, app.now()).await;
-            let bound = bound.map_err(unavailable)?.ok_or(ReasonCode::TokenJobUnknown)?;
+            let bound = bound
+                .map_err(unavailable)?
+                .ok_or(ReasonCode::TokenJobUnknown)?;
             token.holder.get_or_init(|| bound.holder)
         }
     };
@@ -269,14 +284,23 @@ mod tests {
         for (bad, code) in [
             (&[][..], ReasonCode::TokenMissing),
             (&[("authorization", "Bearer ")], ReasonCode::TokenMissing),
-            (&[("authorization", "Basic dDp0")], ReasonCode::TokenMalformed),
+            (
+                &[("authorization", "Basic dDp0")],
+                ReasonCode::TokenMalformed,
+            ),
             (&[("authorization", "t")], ReasonCode::TokenMalformed),
             (
                 &[("authorization", "Bearer t"), ("authorization", "Bearer t")],
                 ReasonCode::TokenAmbiguous,
             ),
-            (&[("authorization", "Bearer t"), ("x-api-key", "u")], ReasonCode::TokenAmbiguous),
-            (&[("x-api-key", "t"), ("x-api-key", "u")], ReasonCode::TokenAmbiguous),
+            (
+                &[("authorization", "Bearer t"), ("x-api-key", "u")],
+                ReasonCode::TokenAmbiguous,
+            ),
+            (
+                &[("x-api-key", "t"), ("x-api-key", "u")],
+                ReasonCode::TokenAmbiguous,
+            ),
         ] {
             assert_eq!(credential(&headers(bad)).unwrap_err().code, code, "{bad:?}");
         }

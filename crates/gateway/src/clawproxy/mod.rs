@@ -32,7 +32,21 @@ use authenticate::{Caller, authenticate};
 use record::Principal;
 
 /// Answers one request on the agent listener.
+///
+/// A client that leaves must not leave a run half made, so everything but a model call is
+/// carried to its end in a task of its own. A model call is cancelled with its client, and its
+/// lane records that.
 pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    let surface = Surface::of(request.uri().path());
+    let answer = answer(app, request, peer);
+    if surface.lane() == Lane::Model {
+        return answer.await;
+    }
+    let carried = tokio::spawn(answer).await;
+    carried.unwrap_or_else(|_| respond::refusal(surface, &ReasonCode::Internal.into()))
+}
+
+async fn answer(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let mut asked = Asked::of(&parts, peer.ip());
     match enforce(&app, &parts, body, peer.ip(), &mut asked).await {
@@ -137,13 +151,20 @@ pub struct Asked {
 
 impl Asked {
     fn of(parts: &Parts, peer: IpAddr) -> Self {
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str());
         let surface = Surface::of(parts.uri.path());
         let method = parts.method.as_str();
         Self {
             surface,
             lane: surface.lane(),
-            name: format!("{} {}", method.get(..12).unwrap_or(method), name_of(surface)),
+            name: format!(
+                "{} {}",
+                method.get(..12).unwrap_or(method),
+                name_of(surface)
+            ),
             target_hash: Hash::of_parts([method.as_bytes(), b" ".as_slice(), target.as_bytes()]),
             run_id: None,
             input: None,
@@ -198,7 +219,9 @@ async fn identify(
         return authenticate(app, &parts.headers, peer, asked).await;
     }
     let capability = app.capabilities.find(parts.uri.path(), app.now())?;
-    let caller = Caller { token: capability.token };
+    let caller = Caller {
+        token: capability.token,
+    };
     asked.caller = Some(caller.clone());
     authenticate::check_now(app, &caller.token)?;
     authenticate::bind(app, &caller.token, peer).await?;
@@ -215,15 +238,15 @@ async fn resolve(
     asked: &mut Asked,
 ) -> Result<Option<Target>, Refusal> {
     let target = match asked.surface {
-        Surface::Terraform => {
-            Target::Terraform(Box::new(terraform::resolve(app, caller, parts, body, asked).await?))
-        }
+        Surface::Terraform => Target::Terraform(Box::new(
+            terraform::resolve(app, caller, parts, body, asked).await?,
+        )),
         Surface::Object => Target::Terraform(Box::new(
             terraform::resolve_object(app, caller, parts, body, asked).await?,
         )),
-        Surface::Openai | Surface::Anthropic => {
-            Target::Model(Box::new(model::resolve(app, &caller.token, parts, body, asked).await?))
-        }
+        Surface::Openai | Surface::Anthropic => Target::Model(Box::new(
+            model::resolve(app, &caller.token, parts, body, asked).await?,
+        )),
         Surface::Job => return Ok(None),
         Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),
     };

@@ -14,8 +14,8 @@ use proof::record::{
 use proof::{Did, Envelope, EnvelopeType, Hash, Json};
 use store::{Appended, ObjectRow, Pending, StoreError};
 
-use super::authenticate::{Caller, unavailable};
 use super::Asked;
+use super::authenticate::{Caller, unavailable};
 use crate::app::App;
 use crate::keys::{random_bytes, random_uuid};
 
@@ -51,7 +51,12 @@ impl Principal {
             agent_did,
             holder: "gateway".to_owned(),
         };
-        Self { job_id, caller, policy_hash, token_scope_hash: None }
+        Self {
+            job_id,
+            caller,
+            policy_hash,
+            token_scope_hash: None,
+        }
     }
 }
 
@@ -90,7 +95,7 @@ pub struct Permit {
 #[derive(Debug)]
 enum Stage {
     Queued(Pending),
-    Durable(Appended),
+    Durable(Box<Appended>),
 }
 
 /// Records the intent of a call that was decided.
@@ -125,7 +130,7 @@ pub async fn intent(
     }));
     let pending = app.store.append(&principal.job_id, app.now(), body);
     let intent = if planned.mutates {
-        Stage::Durable(pending.await.map_err(not_recorded)?)
+        Stage::Durable(Box::new(pending.await.map_err(not_recorded)?))
     } else {
         Stage::Queued(pending)
     };
@@ -230,7 +235,7 @@ impl Permit {
     ) -> Result<Recorded, StoreError> {
         let latency_ms = self.elapsed_ms();
         let intent = match self.intent {
-            Stage::Durable(appended) => appended,
+            Stage::Durable(appended) => *appended,
             Stage::Queued(pending) => pending.await?,
         };
         let event = intent.event.as_ref();
@@ -250,7 +255,10 @@ impl Permit {
                     derived: true,
                 });
                 let mut ours = Json::object();
-                ours.set("ended", Json::from_value(&facts.ended).unwrap_or(Json::Null));
+                ours.set(
+                    "ended",
+                    Json::from_value(&facts.ended).unwrap_or(Json::Null),
+                );
                 ours.set("issuer", app.keys.receipt.did().as_str());
                 ours.set("tokens_derived", usage.derived);
                 let mut metadata = Json::object();
@@ -270,14 +278,21 @@ impl Permit {
                     binding,
                     metadata,
                 };
-                Envelope::sign(EnvelopeType::GatewayReceipt, &receipt, &app.keys.receipt, now)
+                Envelope::sign(
+                    EnvelopeType::GatewayReceipt,
+                    &receipt,
+                    &app.keys.receipt,
+                    now,
+                )
             }
             None => {
                 let args_salt = Hash::from_bytes(random_bytes());
                 let result_salt = Hash::from_bytes(random_bytes());
                 let success = facts.ended == Ended::Complete
                     && facts.code.is_none()
-                    && facts.status.is_some_and(|status| status < 400 || status == 404);
+                    && facts
+                        .status
+                        .is_some_and(|status| status < 400 || status == 404);
                 let receipt = ToolReceipt {
                     receipt_version: "2".to_owned(),
                     receipt_id: self.receipt_id.clone(),
@@ -325,7 +340,11 @@ impl Permit {
             .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
             .await?;
         for stray in &appended.not_learned {
-            tracing::warn!(kind = stray.kind, id = stray.id, "an id is known to belong elsewhere");
+            tracing::warn!(
+                kind = stray.kind,
+                id = stray.id,
+                "an id is known to belong elsewhere"
+            );
         }
         Ok(Recorded { envelope, appended })
     }
@@ -350,7 +369,10 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
     }
     let body = Body::Refusal(Box::new(proof::record::Refusal {
         // Who really called: a thief's attempt must not look like the owner's.
-        caller: RecordedCaller { holder: asked.peer.to_string(), ..caller.recorded() },
+        caller: RecordedCaller {
+            holder: asked.peer.to_string(),
+            ..caller.recorded()
+        },
         lane: asked.lane,
         asked: asked.name.clone(),
         target_hash_b64u: asked.target_hash,

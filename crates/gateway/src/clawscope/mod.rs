@@ -10,14 +10,14 @@ use policy::{ReasonCode, Refusal};
 use proof::record::JobId;
 use proof::token::{Claims, Scope, token_hash};
 use proof::{Hash, Timestamp};
-use store::{JobRow, NewToken, Revoked, Store, StoreError};
+use store::{JobRow, NewToken, Revoked, Store, StoreError, TokenRow};
 use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::clawcontrols;
 use crate::config::Config;
 use crate::keys::{Keys, random_uuid};
-use crate::live::{Live, LiveContract};
+use crate::live::{Live, LiveContract, LiveJob, LiveToken};
 use crate::operator::audit::{Action, audited};
 
 pub use elevated::{ElevatedRequest, MAX_ELEVATED_TTL_SECONDS, issue_elevated};
@@ -239,9 +239,9 @@ pub async fn revoke(
     reason: &str,
     now: Timestamp,
 ) -> Result<Option<Revoked>, StoreError> {
-    if store.token(token_hash).await?.is_none() {
+    let Some(row) = store.token(token_hash).await? else {
         return Ok(None);
-    }
+    };
     let action = Action {
         operator,
         name: "token.revoke",
@@ -256,7 +256,30 @@ pub async fn revoke(
     )
     .await?;
     live.revoke_token(token_hash);
+    keep(store, live, row).await?;
+    live.revoke_token(token_hash);
     Ok(revoked)
+}
+
+/// Makes a token known, so that its revocation can be marked. A first call that has read the
+/// token from the store just before the revocation keeps it just after; the first one kept stays,
+/// so that call finds this one.
+async fn keep(store: &dyn Store, live: &Live, row: TokenRow) -> Result<(), StoreError> {
+    let token = row.token;
+    if live.token(&token.token_hash).is_some() {
+        return Ok(());
+    }
+    let Some(job) = store.job(&token.job_id).await? else {
+        return Ok(());
+    };
+    let contract = clawcontrols::lookup(store, live, &job.policy_hash).await?;
+    let (true, Some(contract)) = (job.state.is_open(), contract) else {
+        return Ok(());
+    };
+    let job = live.keep_job(LiveJob::open(job.job_id, job.agent_did, job.name, contract));
+    let token = LiveToken::new(token.token_hash, token.claims, job, row.holder);
+    live.keep_token(token);
+    Ok(())
 }
 
 fn refuse<T>(detail: String) -> Result<T, IssueError> {

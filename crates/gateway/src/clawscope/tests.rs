@@ -220,6 +220,22 @@ async fn a_revoked_token_is_refused_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_first_call_beside_the_revocation_is_refused_too() {
+    let fixture = Fixture::new();
+    let (store, live) = (&*fixture.store, &fixture.live);
+    let hash = fixture.published().await;
+    let job_id = fixture.job(hash).await;
+    let token = ask(&fixture, &job_id, None, None).await.unwrap();
+    // The call has read the token and its job; the revocation comes; the call keeps the token.
+    let job = live.job(&job_id).unwrap();
+    let read = LiveToken::new(token.hash, token.claims, job, None);
+    revoke(store, live, "olga", &token.hash, "lost", now())
+        .await
+        .unwrap();
+    assert_eq!(live.keep_token(read).ended(), Some(R::TokenRevoked));
+}
+
+#[tokio::test]
 async fn introspection_says_what_would_happen_now() {
     let fixture = Fixture::new();
     let (store, live) = (&*fixture.store, &fixture.live);

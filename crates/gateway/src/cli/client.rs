@@ -266,6 +266,19 @@ fn problem(status: StatusCode, body: &[u8]) -> Failure {
         (Some(text), _) | (None, Some(text)) => text,
         (None, None) => format!("the gateway answered {status}"),
     };
+    // Where several things were looked at, each one that was wrong.
+    let errors = problem["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|error| {
+            format!(
+                "\n  {}: {}",
+                term::text(error, "path"),
+                term::text(error, "message")
+            )
+        });
+    let message = message + &errors.collect::<String>();
     let failure = match member("code") {
         Some(code) => Failure::refused(&code, message),
         None => Failure::new(message),
@@ -347,6 +360,9 @@ mod tests {
             text.contains(policy::ReasonCode::TokenRevoked.advice()),
             "{text}"
         );
+        let body = br#"{"title":"t","errors":[{"path":"permissions","message":"wrong"}]}"#;
+        let failure = problem(StatusCode::UNPROCESSABLE_ENTITY, body);
+        assert!(failure.to_string().contains("permissions: wrong"));
         let failure = problem(StatusCode::BAD_GATEWAY, b"<html>");
         assert!(failure.to_string().contains("502"));
     }

@@ -15,7 +15,7 @@ use crate::demo::{DemoOptions, play};
 /// that is verified. Uses the real terraform or tofu when one is on PATH.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  clawgate demo\n  clawgate demo --once --out demo-out")]
-pub struct Demo {
+pub(super) struct Demo {
     /// End after the story instead of staying up; 0 only if every step did what it should.
     #[arg(long)]
     once: bool,
@@ -27,8 +27,16 @@ pub struct Demo {
 impl Demo {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         super::serve::log_to_stderr(false, "error")?;
-        let told = play(DemoOptions { once: self.once, out: self.out }).await;
+        let told = play(DemoOptions {
+            once: self.once,
+            out: self.out,
+        })
+        .await;
         let good = told.map_err(|error| Failure::new(format!("the demo broke off: {error:#}")))?;
-        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }

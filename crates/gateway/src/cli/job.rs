@@ -136,7 +136,31 @@ async fn show(job: &JobId, remote: &Remote) -> Result<(), Failure> {
         return Ok(());
     }
     anstream::println!("{BOLD}{}{OFF}", term::text(&shown, "name"));
-    print_members(&shown);
+    let names = [
+        "job_id",
+        "state",
+        "opened_at",
+        "opened_by",
+        "closed_at",
+        "closed_by",
+        "close_reason",
+        "agent_did",
+        "policy_hash_b64u",
+        "bundle_sha256_b64u",
+        "trust_pulse",
+    ];
+    let mut facts = names.map(|name| (name, term::text(&shown, name))).to_vec();
+    for name in [
+        "calls",
+        "model_calls",
+        "refusals",
+        "approvals",
+        "denials",
+        "applies",
+    ] {
+        facts.push((name, term::text(&shown["counters"], name)));
+    }
+    term::print_facts(&facts);
     anstream::println!("\n{BOLD}Runs{OFF}");
     let rows: Vec<Vec<String>> = term::items(&runs)
         .iter()

@@ -102,7 +102,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match dispatch(cli.command) {
+    let run = || runtime(cli.command.serves())?.block_on(dispatch(cli.command));
+    match run() {
         Ok(code) => code,
         Err(failure) => {
             failure.print();
@@ -111,29 +112,39 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<ExitCode, Failure> {
-    let done = match command {
-        // A gateway uses all cores; every other command waits for one answer at a time.
-        Command::Serve(serve) => return runtime(true)?.block_on(serve.run()),
+impl Command {
+    /// A gateway uses all cores; every other command waits for one answer at a time.
+    fn serves(&self) -> bool {
         #[cfg(feature = "demo")]
-        Command::Demo(demo) => return runtime(true)?.block_on(demo.run()),
+        if matches!(self, Self::Demo(_) | Self::Sandbox(_)) {
+            return true;
+        }
+        matches!(self, Self::Serve(_))
+    }
+}
+
+async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
         #[cfg(feature = "demo")]
-        Command::Sandbox(sandbox) => runtime(true)?.block_on(sandbox.run()),
-        Command::Doctor(doctor) => return runtime(false)?.block_on(doctor.run()),
-        Command::Policy(policy) => return runtime(false)?.block_on(policy.run()),
-        Command::Init(init) => runtime(false)?.block_on(init.run()),
-        Command::Routes(routes) => routes.run(),
-        Command::Job(job) => runtime(false)?.block_on(job.run()),
-        Command::Token(token) => runtime(false)?.block_on(token.run()),
-        Command::Approvals(approvals) => runtime(false)?.block_on(approvals.run()),
-        Command::Bundle(bundle) => runtime(false)?.block_on(bundle.run()),
-        Command::Trust(trust) => runtime(false)?.block_on(trust.run()),
-        Command::Rollback(rollback) => runtime(false)?.block_on(rollback.run()),
-        Command::Key(key) => key.run(),
-        Command::Operator(operator) => runtime(false)?.block_on(operator.run()),
-        Command::Explain(explain) => explain.run(),
-    };
-    done.map(|()| ExitCode::SUCCESS)
+        Command::Demo(demo) => return demo.run().await,
+        #[cfg(feature = "demo")]
+        Command::Sandbox(sandbox) => sandbox.run().await?,
+        Command::Init(init) => init.run().await?,
+        Command::Serve(serve) => return serve.run().await,
+        Command::Doctor(doctor) => return doctor.run().await,
+        Command::Policy(policy) => return policy.run().await,
+        Command::Routes(routes) => routes.run()?,
+        Command::Job(job) => job.run().await?,
+        Command::Token(token) => token.run().await?,
+        Command::Approvals(approvals) => approvals.run().await?,
+        Command::Bundle(bundle) => bundle.run().await?,
+        Command::Trust(trust) => trust.run().await?,
+        Command::Rollback(rollback) => rollback.run().await?,
+        Command::Key(key) => key.run()?,
+        Command::Operator(operator) => operator.run().await?,
+        Command::Explain(explain) => explain.run()?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, Failure> {
@@ -147,6 +158,10 @@ fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(|error| Failure::new(format!("the program cannot start its runtime: {error}")))
 }
+
+#[cfg(test)]
+#[cfg(feature = "demo")]
+mod live_tests;
 
 #[cfg(test)]
 mod tests {

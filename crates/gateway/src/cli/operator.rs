@@ -52,7 +52,8 @@ Only the credential's hash is kept: a lost one is replaced by a new operator.")]
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    text.parse().map_err(|error: credential::UnknownRole| error.to_string())
+    text.parse()
+        .map_err(|error: credential::UnknownRole| error.to_string())
 }
 
 impl Operator {

@@ -22,7 +22,7 @@ Then, in another terminal, with the values of sandbox/connection.json:
   cd sandbox/configuration
   TF_CLI_CONFIG_FILE=../terraform.rc TF_TOKEN_app_terraform_io=$CST terraform init
   curl -H \"Authorization: Bearer $CST\" $AGENT_URL/v1/job")]
-pub struct Sandbox {
+pub(super) struct Sandbox {
     /// Where to write connection.json and everything that belongs to it.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -35,16 +35,26 @@ impl Sandbox {
     pub(super) async fn run(self) -> Result<(), Failure> {
         super::serve::log_to_stderr(false, "warn")?;
         let failed = |error: anyhow::Error| Failure::new(format!("no sandbox: {error:#}"));
-        let sandbox = sandbox::Sandbox::start(&self.out, self.contract.as_deref(), Engine::detect())
-            .await
-            .map_err(failed)?;
+        let sandbox =
+            sandbox::Sandbox::start(&self.out, self.contract.as_deref(), Engine::detect())
+                .await
+                .map_err(failed)?;
         let connection = sandbox.write_connection().map_err(failed)?;
-        anstream::println!("A simulated Terraform Cloud ({}), a simulated model provider,", sandbox.cloud.engine());
-        anstream::println!("and a gateway with an open job. Everything you need to connect stands in");
+        anstream::println!(
+            "A simulated Terraform Cloud ({}), a simulated model provider,",
+            sandbox.cloud.engine()
+        );
+        anstream::println!(
+            "and a gateway with an open job. Everything you need to connect stands in"
+        );
         anstream::println!("  {}", connection.display());
         anstream::println!("agents      {}", sandbox.gateway.agent_url);
         anstream::println!("operators   {}", sandbox.gateway.operator_url);
-        anstream::println!("Trust Pulse {}/trust-pulse/jobs/{}", sandbox.gateway.operator_url, sandbox.job_id);
+        anstream::println!(
+            "Trust Pulse {}/trust-pulse/jobs/{}",
+            sandbox.gateway.operator_url,
+            sandbox.job_id
+        );
         anstream::println!("It stays up until you press Ctrl-C.");
         crate::server::stop_signal()
             .await

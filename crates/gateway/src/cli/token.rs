@@ -132,14 +132,16 @@ impl Issue {
                     approver: self.approver.clone(),
                     assume_yes: self.yes,
                 };
-                let ttl = self.ttl.unwrap_or(600).min(600);
                 let api = self.remote.connect()?;
                 let statement =
                     approvals::sign(&api, run, Decision::Approve, None, &signer).await?;
                 let Some(envelope) = statement else {
                     return Err(approvals::nothing_signed());
                 };
-                let body = json!({ "run_id": run, "envelope": envelope, "ttl_seconds": ttl });
+                let mut body = json!({ "run_id": run, "envelope": envelope });
+                if let Some(ttl) = self.ttl {
+                    body["ttl_seconds"] = ttl.into();
+                }
                 api.post("/v1/tokens/elevated", &body).await?
             }
             _ => {

@@ -2,7 +2,7 @@
 //! agent or to Terraform Cloud.
 //!
 //! Server-rendered, no scripts, nothing loaded from elsewhere. A page is made in three steps:
-//! [`read`](mod@self) what the store holds, fold the records into a [`story`], render a plain
+//! read what the store holds, fold the records into a [`story`], render a plain
 //! [`view`]; the second and third know nothing of stores or servers, so that a static export can
 //! use them, too. Whoever mounts the [`router`] decides who may look.
 //!
@@ -10,9 +10,9 @@
 //! closed job offers with its digest.
 
 mod read;
-mod story;
-mod view;
-mod words;
+pub mod story;
+pub mod view;
+pub mod words;
 
 use std::sync::{Arc, LazyLock};
 
@@ -78,7 +78,11 @@ async fn list(
     }
     let phase = part.state.as_deref().and_then(read::phase);
     let before = part.before.as_deref().and_then(|text| text.parse().ok());
-    let filter = store::JobFilter { phase, before, limit: PAGE };
+    let filter = store::JobFilter {
+        phase,
+        before,
+        limit: PAGE,
+    };
     match read::list(&*app.store, &app.config.gateway_id, filter, app.now()).await {
         Ok(page) => html(StatusCode::OK, &page),
         Err(error) => failed(&error),
@@ -86,7 +90,9 @@ async fn list(
 }
 
 async fn job(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Response {
-    let Ok(job_id) = job_id.parse::<JobId>() else { return nothing_here("That is no job's id.") };
+    let Ok(job_id) = job_id.parse::<JobId>() else {
+        return nothing_here("That is no job's id.");
+    };
     match read::job(&*app.store, &app.config, &job_id, app.now()).await {
         Ok(Some(page)) => html(StatusCode::OK, &page),
         Ok(None) => nothing_here("There is no such job."),
@@ -97,7 +103,9 @@ async fn job(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Respons
 /// The sealed file, byte for byte. The other listener route asks for a bearer, which a browser
 /// cannot send.
 async fn bundle(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Response {
-    let Ok(job_id) = job_id.parse::<JobId>() else { return nothing_here("That is no job's id.") };
+    let Ok(job_id) = job_id.parse::<JobId>() else {
+        return nothing_here("That is no job's id.");
+    };
     match app.store.bundle(&job_id).await {
         Ok(Some(row)) => {
             // Served only when it is the file that was sealed: the page shows its digest.
@@ -118,8 +126,14 @@ async fn bundle(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Resp
 fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
     let name = format!("attachment; filename=\"{job_id}.bundle.json\"");
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CONTENT_DISPOSITION, HeaderValue::try_from(name).expect("a job id is plain")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(name).expect("a job id is plain"),
+        ),
     ];
     (headers, Body::from(bytes)).into_response()
 }
@@ -133,27 +147,66 @@ fn html(status: StatusCode, page: &impl Template) -> Response {
         }
     };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone()),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        ),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            CONTENT_SECURITY_POLICY.clone(),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (status, headers, text).into_response()
 }
 
 fn nothing_here(what: &'static str) -> Response {
-    html(StatusCode::NOT_FOUND, &view::NoticePage { style: STYLE, title: "Nothing here", what })
+    html(
+        StatusCode::NOT_FOUND,
+        &view::NoticePage {
+            style: STYLE,
+            title: "Nothing here",
+            what,
+        },
+    )
 }
 
 fn broken(what: &'static str) -> Response {
     let title = "This cannot be shown";
-    html(StatusCode::INTERNAL_SERVER_ERROR, &view::NoticePage { style: STYLE, title, what })
+    html(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &view::NoticePage {
+            style: STYLE,
+            title,
+            what,
+        },
+    )
 }
 
 fn failed(error: &StoreError) -> Response {
     tracing::error!(%error, "a page cannot be made");
     let what = "The gateway's store does not answer. Try again in a moment.";
     let title = "This cannot be shown now";
-    html(StatusCode::SERVICE_UNAVAILABLE, &view::NoticePage { style: STYLE, title, what })
+    html(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &view::NoticePage {
+            style: STYLE,
+            title,
+            what,
+        },
+    )
 }
+
+#[cfg(test)]
+mod sample;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! From the store to a page.
 
 use policy::Contract;
-use proof::approval::{Changes, Decision, Statement};
+use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
 use proof::{EnvelopeType, Json, Timestamp};
 use store::{
@@ -72,11 +72,21 @@ pub(super) async fn list(
     let mut jobs = Vec::with_capacity(rows.len());
     for row in rows {
         let contract = store.contract(&row.policy_hash).await?;
-        let waits = waiting.iter().filter(|run| run.job_id == row.job_id).count();
+        let waits = waiting
+            .iter()
+            .filter(|run| run.job_id == row.job_id)
+            .count();
         jobs.push(listed(row, contract, waits as u64));
     }
     let gateway_id = gateway_id.to_owned();
-    Ok(ListPage { style: STYLE, gateway_id, made_at: now.into(), shown, jobs, next })
+    Ok(ListPage {
+        style: STYLE,
+        gateway_id,
+        made_at: now.into(),
+        shown,
+        jobs,
+        next,
+    })
 }
 
 fn listed(row: JobRow, contract: Option<ContractRow>, waiting: u64) -> ListedJob {
@@ -86,9 +96,10 @@ fn listed(row: JobRow, contract: Option<ContractRow>, waiting: u64) -> ListedJob
         name: Quoted::new(&row.name, "the operator"),
         state: state_word(&row.state),
         agent_short: short_did(&row.agent_did),
-        contract: contract
-            .as_ref()
-            .map_or_else(|| row.policy_hash.to_string(), |row| row.contract.name.clone()),
+        contract: contract.as_ref().map_or_else(
+            || row.policy_hash.to_string(),
+            |row| row.contract.name.clone(),
+        ),
         version: contract.map(|row| row.version),
         opened_at: row.opened_at.into(),
         opened_by: row.opened_by,
@@ -109,8 +120,13 @@ pub(super) async fn job(
     job_id: &JobId,
     now: Timestamp,
 ) -> Result<Option<JobPage>, StoreError> {
-    let Some(row) = store.job(job_id).await? else { return Ok(None) };
-    let until = row.state.closing().map_or(row.last_at.max(row.opened_at), |closing| closing.at);
+    let Some(row) = store.job(job_id).await? else {
+        return Ok(None);
+    };
+    let until = row
+        .state
+        .closing()
+        .map_or(row.last_at.max(row.opened_at), |closing| closing.at);
     let mut story = Story::new(row.opened_at, until, StoryBounds::default());
     let mut last = 0;
     loop {
@@ -179,13 +195,19 @@ fn verdict(row: &JobRow, runs: &[RunView]) -> String {
         0 => "Nothing was applied".to_owned(),
         applies => {
             let destroyed = runs.iter().filter(|run| run.applied);
-            let destructive = destroyed.flat_map(|run| &run.changes).any(|change| change.destructive);
+            let destructive = destroyed
+                .flat_map(|run| &run.changes)
+                .any(|change| change.destructive);
             let what = count(applies, "plan was applied", "plans were applied");
             let by = match counters.approvals {
                 0 => "without a person's approval",
                 _ => "after a person approved",
             };
-            let end = if destructive { ", with destructive changes" } else { "" };
+            let end = if destructive {
+                ", with destructive changes"
+            } else {
+                ""
+            };
             format!("{what} {by}{end}")
         }
     };
@@ -212,9 +234,19 @@ fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
     vec![
         figure(counters.model_calls, "model calls", "model", "asked"),
         figure(terraform, "Terraform calls", "quiet", "asked"),
-        figure(story.changes, "of all calls could change something", "change", "asked"),
+        figure(
+            story.changes,
+            "of all calls could change something",
+            "change",
+            "asked",
+        ),
         figure(counters.refusals, "refused", "refused", "refused"),
-        figure(counters.approvals, "approved by people", "person", "approved"),
+        figure(
+            counters.approvals,
+            "approved by people",
+            "person",
+            "approved",
+        ),
         figure(counters.applies, "applied", "applied", "applied"),
     ]
 }
@@ -222,14 +254,28 @@ fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
 fn pulse(story: &Story, from: Timestamp, to: Timestamp) -> Pulse {
     const HEIGHT: u32 = 64;
     const WIDTH: usize = 960;
-    let most = story.bars.iter().map(|bar| bar.records).max().unwrap_or(1).max(1);
+    let most = story
+        .bars
+        .iter()
+        .map(|bar| bar.records)
+        .max()
+        .unwrap_or(1)
+        .max(1);
     let height = |bar: &Bar| {
         // By the logarithm, so that one apply is seen beside two hundred reads.
         let share = HEIGHT * (bar.records + 1).ilog2() / (most + 1).ilog2();
-        let least = if bar.weight >= 3 { HEIGHT / 2 } else { HEIGHT / 8 };
-        share.clamp(least, HEIGHT)
+        // Reading alone never stands as high as what matters.
+        if bar.weight >= 3 {
+            share.max(HEIGHT * 5 / 8)
+        } else {
+            (share / 2).max(HEIGHT / 8)
+        }
     };
-    let bars = story.bars.iter().enumerate().filter(|(_, bar)| bar.records > 0);
+    let bars = story
+        .bars
+        .iter()
+        .enumerate()
+        .filter(|(_, bar)| bar.records > 0);
     let bars = bars.map(|(index, bar)| BarView {
         x: index * WIDTH / BARS,
         y: HEIGHT - height(bar),
@@ -238,14 +284,22 @@ fn pulse(story: &Story, from: Timestamp, to: Timestamp) -> Pulse {
     });
     let label = "When things happened in this job: reads, model calls, changes, refusals, \
                  people's decisions and applies";
-    Pulse { bars: bars.collect(), label: label.to_owned(), from: from.into(), to: to.into() }
+    Pulse {
+        bars: bars.collect(),
+        label: label.to_owned(),
+        from: from.into(),
+        to: to.into(),
+    }
 }
 
 fn contract_view(row: ContractRow, config: &Config) -> ContractView {
     let published = row.contract;
     let contract = Contract::from_json(published.envelope.payload.clone()).ok();
     let document = serde_json::to_string_pretty(&published.envelope.payload).unwrap_or_default();
-    let author = config.authors.iter().find(|author| author.did == published.author_did);
+    let author = config
+        .authors
+        .iter()
+        .find(|author| author.did == published.author_did);
     ContractView {
         name: published.name,
         version: row.version,
@@ -254,7 +308,9 @@ fn contract_view(row: ContractRow, config: &Config) -> ContractView {
         author_short: short_did(&published.author_did),
         author_did: published.author_did.to_string(),
         published_at: published.published_at.into(),
-        withdrawn: row.withdrawn.map(|withdrawal| (withdrawal.at.into(), withdrawal.by)),
+        withdrawn: row
+            .withdrawn
+            .map(|withdrawal| (withdrawal.at.into(), withdrawal.by)),
         words: contract.as_ref().map(Contract::summary).unwrap_or_default(),
         description: contract
             .and_then(|contract| contract.description)
@@ -266,7 +322,10 @@ fn contract_view(row: ContractRow, config: &Config) -> ContractView {
 /// A statement that the store kept verified once; it is verified again here, since the page
 /// must not show what was not signed.
 fn approval(row: StatementRow) -> Option<ApprovalView> {
-    let signed = row.envelope.verify::<Statement>(EnvelopeType::ApprovalStatement).ok()?;
+    let signed = row
+        .envelope
+        .verify::<Statement>(EnvelopeType::ApprovalStatement)
+        .ok()?;
     let statement = signed.payload;
     Some(ApprovalView {
         approver: statement.approver,
@@ -284,7 +343,9 @@ fn approval(row: StatementRow) -> Option<ApprovalView> {
         workspace: format!("{} / {}", statement.organization, statement.workspace_id),
         plan_digest: statement.plan_sha256_b64u.to_string(),
         changes: words::changes(&statement.changes),
-        reason: statement.reason.map(|text| Quoted::new(&text, "the approver")),
+        reason: statement
+            .reason
+            .map(|text| Quoted::new(&text, "the approver")),
         cost: statement.cost,
     })
 }
@@ -301,7 +362,7 @@ fn run(row: RunRow) -> RunView {
         status: row.status,
         created_at: row.created_at.into(),
         expires_at: row.approval_expires_at.map(Moment::from),
-        changes: words::changes(&row.changes.unwrap_or(Changes::default())),
+        changes: words::changes(&row.changes.unwrap_or_default()),
         more_objects: objects.len().saturating_sub(MAX_OBJECTS),
         objects: objects.into_iter().take(MAX_OBJECTS).collect(),
         configuration: row.configuration_sha256.map(|hash| hash.to_string()),
@@ -314,17 +375,27 @@ fn run(row: RunRow) -> RunView {
 
 /// The objects of an approver's summary.
 fn objects(summary: &Json) -> Vec<ObjectView> {
-    let listed = summary.get("resources").and_then(Json::as_array).unwrap_or_default();
+    let listed = summary
+        .get("resources")
+        .and_then(Json::as_array)
+        .unwrap_or_default();
     listed
         .iter()
         .filter_map(|object| {
             let address = object.get("address")?.as_str()?;
-            let actions = object.get("actions").and_then(Json::as_array).unwrap_or_default();
+            let actions = object
+                .get("actions")
+                .and_then(Json::as_array)
+                .unwrap_or_default();
             let actions: Vec<&str> = actions.iter().filter_map(Json::as_str).collect();
             let ends = |action: &&str| matches!(*action, "delete" | "replace" | "forget");
             Some(ObjectView {
                 destructive: actions.iter().any(ends),
-                action: if actions.is_empty() { "move".into() } else { actions.join(" + ") },
+                action: if actions.is_empty() {
+                    "move".into()
+                } else {
+                    actions.join(" + ")
+                },
                 address: Quoted::new(address, "the configuration"),
             })
         })
@@ -353,7 +424,14 @@ const fn standing(gate: GateState) -> (&'static str, &'static str) {
 
 fn token(row: TokenRow) -> TokenView {
     let hash = row.token.token_hash.to_hex();
-    let scopes: Vec<String> = row.token.claims.scope.iter().cloned().map(String::from).collect();
+    let scopes: Vec<String> = row
+        .token
+        .claims
+        .scope
+        .iter()
+        .cloned()
+        .map(String::from)
+        .collect();
     TokenView {
         hash_short: hash.chars().take(12).collect(),
         hash,

@@ -5,6 +5,8 @@ use std::fmt;
 use proof::approval::Changes;
 use proof::{Did, Timestamp};
 
+use crate::cli::term::is_hostile;
+
 /// Longest foreign text on a page, in characters; the evidence has what is cut.
 const LONGEST: usize = 300;
 
@@ -18,14 +20,26 @@ pub struct Quoted {
     pub whose: &'static str,
 }
 
+/// Most combining marks on one letter; more only serve to paint over the lines around.
+const MOST_MARKS: usize = 3;
+
+fn is_combining(c: char) -> bool {
+    matches!(c,
+        '\u{0300}'..='\u{036f}' | '\u{0483}'..='\u{0489}' | '\u{1ab0}'..='\u{1aff}'
+        | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
+}
+
 impl Quoted {
     /// Quotes a text.
     pub fn new(text: &str, whose: &'static str) -> Self {
-        let mut clean: String = text
-            .chars()
-            .take(LONGEST)
-            .map(|c| if crate::cli::term::is_hostile(c) { '\u{fffd}' } else { c })
-            .collect();
+        let mut clean = String::new();
+        let mut marks = 0;
+        for c in text.chars().take(LONGEST) {
+            marks = if is_combining(c) { marks + 1 } else { 0 };
+            if marks <= MOST_MARKS {
+                clean.push(if is_hostile(c) { '\u{fffd}' } else { c });
+            }
+        }
         if text.chars().nth(LONGEST).is_some() {
             clean.push('…');
         }
@@ -52,7 +66,11 @@ impl From<Timestamp> for Moment {
                 .map(|moment| moment.strftime(pattern).to_string())
                 .unwrap_or_else(|_| iso.clone())
         };
-        Self { day: format("%-d %b %Y"), clock: format("%H:%M:%S"), iso }
+        Self {
+            day: format("%-d %b %Y"),
+            clock: format("%H:%M:%S"),
+            iso,
+        }
     }
 }
 
@@ -132,7 +150,11 @@ pub fn changes(changes: &Changes) -> Vec<Change> {
     ]
     .into_iter()
     .filter(|(count, _, _)| *count > 0)
-    .map(|(count, what, destructive)| Change { count: number(count), what, destructive })
+    .map(|(count, what, destructive)| Change {
+        count: number(count),
+        what,
+        destructive,
+    })
     .collect()
 }
 
@@ -148,9 +170,12 @@ mod tests {
         assert_eq!(count(1, "call", "calls"), "1 call");
         assert_eq!(bytes(4097), "5 KiB");
         let at = Timestamp::from_seconds;
-        for (seconds, says) in
-            [(1, "1 second"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 days 1 h")]
-        {
+        for (seconds, says) in [
+            (1, "1 second"),
+            (61, "1 min 1 s"),
+            (7260, "2 h 1 min"),
+            (90_000, "1 days 1 h"),
+        ] {
             assert_eq!(span(at(0), at(seconds)), says);
         }
         assert_eq!(span(at(9), at(1)), "0 seconds");
@@ -169,6 +194,17 @@ mod tests {
     fn foreign_text_is_cut_and_cannot_turn_the_line() {
         let quoted = Quoted::new("ok\u{202e}no\u{7}", "the agent");
         assert_eq!(quoted.text, "ok\u{fffd}no\u{fffd}");
-        assert_eq!(Quoted::new(&"x".repeat(1000), "the agent").text.chars().count(), 301);
+        let painted = format!("a{}b", "\u{0336}".repeat(50));
+        assert_eq!(
+            Quoted::new(&painted, "the agent").text,
+            "a\u{336}\u{336}\u{336}b"
+        );
+        assert_eq!(
+            Quoted::new(&"x".repeat(1000), "the agent")
+                .text
+                .chars()
+                .count(),
+            301
+        );
     }
 }

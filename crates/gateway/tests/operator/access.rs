@@ -111,7 +111,32 @@ async fn pages_ask_browsers_for_a_password() {
         );
     }
     let page = admin.get("/trust-pulse/").await;
-    assert_ne!(page.status, 401);
+    assert_eq!(page.status, 200);
+    let page = admin.get(&format!("/trust-pulse/jobs/{job}")).await;
+    assert_eq!(page.status, 200);
+    assert!(String::from_utf8_lossy(&page.bytes).contains(&job));
+}
+
+#[tokio::test]
+async fn open_pages_are_for_this_machine_only_and_open_nothing_else() {
+    let world = World::with("trust_pulse = { open = true }").await;
+    let bare = async |path: &str, host: Option<&str>| {
+        let mut request = world.request("GET", path);
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        world.call(request, Vec::new()).await.status.as_u16()
+    };
+    assert_eq!(bare("/trust-pulse/", None).await, 200);
+    assert_eq!(bare("/trust-pulse/", Some("localhost:1234")).await, 200);
+    assert_eq!(bare("/trust-pulse/", Some("[::1]")).await, 200);
+    // A foreign page whose own name points here.
+    assert_eq!(bare("/trust-pulse/", Some("evil.example:8788")).await, 401);
+    assert_eq!(
+        bare("/trust-pulse/", Some("127.0.0.1.evil.example")).await,
+        401
+    );
+    assert_eq!(bare("/v1/jobs", None).await, 401);
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 
 use clawgate::config::Config;
 use clawverify::Verdict;
-use proof::record::{Body, Caller, Intent, JobId, Lane};
+use proof::record::{Body, Caller, Ended, Intent, JobId, Lane, Outcome};
+use proof::token::token_hash;
 use proof::{Hash, Json};
 use serde_json::json;
+use store::{GateState, RunUpdate};
 
+use crate::approvals::run_at;
 use crate::world::World;
 
 #[tokio::test]
@@ -95,6 +98,93 @@ async fn a_crash_between_closing_and_sealing_is_made_good() {
         "sealed"
     );
     assert_eq!(admin.verify(&job).await.verdict, Verdict::Valid);
+}
+
+#[tokio::test]
+async fn a_call_that_ends_while_the_job_closes_keeps_its_outcome() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    let token = admin.token(&job).await;
+    assert_eq!(world.agent_view(&token).await.status, 200);
+    let app = &world.gateway.app;
+    let live = app.live.token(&token_hash(&token)).unwrap();
+    let intent_seq = open_intent(&world, &job).await;
+    let job_id: JobId = job.parse().unwrap();
+    let call = async {
+        // The call is cut, and says so.
+        live.until_ended().await;
+        let outcome = Outcome {
+            intent_seq,
+            status: None,
+            upstream_status: None,
+            response_hash_b64u: Hash::of(b""),
+            response_bytes: 0,
+            latency_ms: 0,
+            first_byte_ms: None,
+            usage: None,
+            object_id: None,
+            ended: Ended::Unknown,
+            code: None,
+            receipt: None,
+        };
+        let (store, at) = (&app.store, app.now());
+        store
+            .append_outcome(&job_id, at, outcome, None, Vec::new())
+            .await
+            .unwrap();
+    };
+    let body = json!({ "reason": "done" });
+    let path = format!("/v1/jobs/{job}/close");
+    let (closed, ()) = tokio::join!(admin.post(&path, &body), call);
+    assert_eq!(closed.ok()["unknown_outcomes"], json!([]));
+}
+
+#[tokio::test]
+async fn two_operators_closing_at_once_get_one_bundle() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    let (path, body) = (format!("/v1/jobs/{job}/close"), json!({ "reason": "done" }));
+    let (one, two) = tokio::join!(admin.post(&path, &body), admin.post(&path, &body));
+    let (one, two) = (one.ok(), two.ok());
+    assert_eq!(one["bundle_sha256_b64u"], two["bundle_sha256_b64u"]);
+    assert_eq!(admin.verify(&job).await.verdict, Verdict::Valid);
+}
+
+#[tokio::test]
+async fn a_bundle_is_found_by_the_state_that_its_run_made() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    run_at(&world, &job, "run-1", GateState::Applying).await;
+    let store = &world.gateway.app.store;
+    let (from, at) = ([GateState::Applying], world.gateway.app.now());
+    let made = RunUpdate {
+        state_version_after: Some("sv-made".into()),
+        ..RunUpdate::default()
+    };
+    store
+        .transition("run-1", &from, GateState::Applied, at, made)
+        .await
+        .unwrap()
+        .unwrap();
+    // Upstream does not know the run, so the comment fails; the job is sealed all the same.
+    let path = format!("/v1/jobs/{job}/close");
+    let closed = admin.post(&path, &json!({ "reason": "done" })).await.ok();
+    let found = store
+        .bundle_by_state_version("sv-made")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(closed["bundle_sha256_b64u"], json!(found.sha256));
+    let actions = store.operator_actions(10).await.unwrap();
+    let comment = actions
+        .iter()
+        .find(|action| action.action == "run.comment")
+        .unwrap();
+    assert_eq!(comment.subject, "run-1");
+    assert!(comment.detail.get("failed").is_some());
 }
 
 /// The intent of a call that is made and never ends.

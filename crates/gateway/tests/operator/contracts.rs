@@ -39,7 +39,7 @@ async fn contracts_are_published_read_compared_and_withdrawn() {
     let path = format!("/v1/contracts/diff?old={old}&new={new}");
     let diff = admin.get(&path).await.ok();
     assert!(
-        diff["diff"].to_string().contains("900"),
+        diff["diff"].to_string().contains("15 minutes"),
         "the lifetime is another one: {diff}"
     );
 

@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) approver: SigningKey,
     http: HttpClient,
     folder: TempDir,
+    more: &'static str,
 }
 
 /// An answer of the operator listener.
@@ -52,11 +53,16 @@ impl Answer {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With more lines at the head of the configuration.
+    pub(crate) async fn with(more: &'static str) -> Self {
         let cloud = TerraformCloud::start(TerraformCloudConfig::acme(Engine::Recorded));
         let cloud = cloud.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (author, approver) = (random_key(), random_key());
-        let config = config(&folder, &cloud, &author, &approver);
+        let config = config(&folder, &cloud, &author, &approver, more);
         Keys::create(&config.keys_dir()).unwrap();
         let http = http_client(&config).unwrap();
         let gateway = start(config).await.unwrap();
@@ -67,12 +73,19 @@ impl World {
             approver,
             http,
             folder,
+            more,
         }
     }
 
     /// Stops the gateway and starts another one on the same folder, doing `between` in between.
     pub(crate) async fn restarted(self, between: impl AsyncFnOnce(&Config)) -> Self {
-        let config = config(&self.folder, &self.cloud, &self.author, &self.approver);
+        let config = config(
+            &self.folder,
+            &self.cloud,
+            &self.author,
+            &self.approver,
+            self.more,
+        );
         self.gateway.stop().await;
         between(&config).await;
         let gateway = start(config).await.unwrap();
@@ -209,6 +222,7 @@ fn config(
     cloud: &TerraformCloud,
     author: &SigningKey,
     approver: &SigningKey,
+    more: &str,
 ) -> Config {
     let file = |name: &str| {
         let path = folder.path().join(format!("{name}.token"));
@@ -225,6 +239,7 @@ fn config(
         operator_listener = {{ address = "127.0.0.1:0" }}
         authors = [{{ name = "Ada", did = "{author}" }}]
         approvers = [{{ email = "{APPROVER}", did = "{approver}" }}]
+        {more}
         [limits]
         drain_seconds = 1
         [terraform_cloud]

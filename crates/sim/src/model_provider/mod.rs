@@ -30,8 +30,11 @@ const LARGEST_BODY: usize = 64 << 20;
 /// What a stand-in for model providers starts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelProviderConfig {
-    /// The models that it lists; it answers for these only.
+    /// The models that it lists.
     pub models: Vec<String>,
+    /// Answers for any model that is asked for, not only for those: in a sandbox, a client may
+    /// bring its own default.
+    pub any_model: bool,
     /// Port on the loopback address; 0 takes a free one.
     pub port: u16,
 }
@@ -46,6 +49,7 @@ impl Default for ModelProviderConfig {
         ];
         Self {
             models: models.map(str::to_owned).to_vec(),
+            any_model: false,
             port: 0,
         }
     }
@@ -63,6 +67,7 @@ pub struct ModelProvider {
 struct Provider {
     key: String,
     models: Vec<String>,
+    any_model: bool,
     log: RequestLog,
     faults: Faults,
 }
@@ -77,6 +82,7 @@ impl ModelProvider {
         let provider = Arc::new(Provider {
             key: format!("sk-{}", ids::letters(48)),
             models: config.models,
+            any_model: config.any_model,
             log: RequestLog::new(),
             faults: Faults::default(),
         });
@@ -257,7 +263,7 @@ async fn requests(State(provider): State<Arc<Provider>>) -> Response {
     }
 }
 
-/// Reads a request and checks that the model is one of those listed.
+/// Reads a request and checks that the model is one that is answered for.
 fn read(provider: &Provider, protocol: Protocol, body: &Bytes) -> Result<Value, Box<Response>> {
     let invalid =
         |status, kind: &str, message: &str| Err(Box::new(protocol.error(status, kind, message)));
@@ -266,7 +272,12 @@ fn read(provider: &Provider, protocol: Protocol, body: &Bytes) -> Result<Value, 
         return invalid(StatusCode::BAD_REQUEST, "invalid_request_error", message);
     };
     match request["model"].as_str() {
-        Some(model) if provider.models.iter().any(|known| known == model) => Ok(request),
+        Some(model)
+            if (provider.any_model && !model.is_empty())
+                || provider.models.iter().any(|known| known == model) =>
+        {
+            Ok(request)
+        }
         Some(_) => {
             let kind = match protocol {
                 Protocol::OpenAi => "model_not_found",

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use policy::contract::Models;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
-use store::{Budget, Conflict, ModelLimits, Reservation, StoreError};
+use proof::Timestamp;
+use store::{Budget, Conflict, ModelLimits, Reservation, Store, StoreError};
 
 use super::ModelCall;
-use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 
 /// Bytes of a request for one token, for want of a tokenizer: what English text and JSON come
@@ -18,7 +18,7 @@ const BYTES_PER_TOKEN: u64 = 3;
 /// Tokens reserved for one call. Dropped without being settled, because nothing was sent, it
 /// gives all of them back.
 pub(super) struct Reserved {
-    store: Arc<dyn store::Store>,
+    store: Arc<dyn Store>,
     id: u64,
     tokens: u64,
     open: bool,
@@ -48,7 +48,7 @@ impl Reserved {
     }
 }
 
-async fn settle(store: &dyn store::Store, id: u64, tokens: u64) {
+async fn settle(store: &dyn Store, id: u64, tokens: u64) {
     // An unsettled reservation stays in force: the budget can only come out too small.
     if let Err(error) = store.settle_model(id, tokens).await {
         tracing::warn!(reservation = id, %error, "a model budget was not settled");
@@ -90,14 +90,18 @@ fn limits(models: Option<&Models>) -> Option<ModelLimits> {
 /// # Errors
 /// `MODEL_BUDGET_CALLS`, `MODEL_BUDGET_TOKENS` (also when the request does not bound its answer,
 /// so that nothing can be reserved for it), `STORE_UNAVAILABLE`.
-pub(super) async fn reserve(app: &App, call: &mut ModelCall) -> Result<(), Refusal> {
+pub(super) async fn reserve(
+    store: &Arc<dyn Store>,
+    now: Timestamp,
+    call: &mut ModelCall,
+) -> Result<(), Refusal> {
     let contract = Arc::clone(&call.token.job.contract);
     let limits = limits(contract.contract.models.as_ref());
     let Some(limits) = limits.filter(|_| call.target.uses_tokens()) else {
         return Ok(());
     };
     let job = &call.token.job.id;
-    let used = app.store.model_usage(job).await.map_err(unavailable)?;
+    let used = store.model_usage(job).await.map_err(unavailable)?;
     if let DecisionInput::Model(input) = &mut call.input {
         input.calls_so_far = used.calls;
         input.tokens_so_far = used.tokens.saturating_add(used.reserved);
@@ -118,13 +122,9 @@ pub(super) async fn reserve(app: &App, call: &mut ModelCall) -> Result<(), Refus
         None => 0,
     };
     let tokens = estimated_tokens(call.body.len() as u64).saturating_add(output);
-    match app
-        .store
-        .reserve_model(job, limits, tokens, app.now())
-        .await
-    {
+    match store.reserve_model(job, limits, tokens, now).await {
         Ok(Reservation::Granted { id }) => {
-            let store = Arc::clone(&app.store);
+            let store = Arc::clone(store);
             call.reserved = Some(Reserved {
                 store,
                 id,

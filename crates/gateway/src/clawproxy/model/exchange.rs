@@ -88,7 +88,11 @@ impl Exchange {
             Ok(Ok(answer)) => answer.into_parts(),
             Ok(Err(error)) => {
                 let cause = cause(&error);
-                tracing::warn!(provider_name, cause, "a model provider cannot be reached");
+                tracing::warn!(
+                    provider = provider_name,
+                    cause,
+                    "a model provider cannot be reached"
+                );
                 if error.is_connect() {
                     self.ending.not_sent();
                 }
@@ -97,7 +101,10 @@ impl Exchange {
                     .await;
             }
             Err(_) => {
-                tracing::warn!(provider_name, "a model provider did not answer in time");
+                tracing::warn!(
+                    provider = provider_name,
+                    "a model provider did not answer in time"
+                );
                 return self
                     .refuse(Ended::UpstreamReset, ReasonCode::UpstreamTimeout)
                     .await;
@@ -110,7 +117,7 @@ impl Exchange {
             .answered(head.status.as_u16(), kind == Kind::Events);
         if let Some(code) = unusable(head.status, kind, body.is_end_stream()) {
             let status = head.status.as_u16();
-            tracing::warn!(provider_name, status, %code, "a model provider's answer is not usable");
+            tracing::warn!(provider = provider_name, status, %code, "a model provider's answer is not usable");
             let ended = match self.collect(body, MAX_REPLACED, &mut stop).await {
                 Ok(_) => Ended::Complete,
                 Err((ended, _)) => ended,
@@ -156,8 +163,7 @@ impl Exchange {
             }
             _ => {
                 self.ending.status(head.status.as_u16());
-                let key = provider.key_finder.clone();
-                let relay = Relay::new(body, self.ending, stop, key, self.patience);
+                let relay = Relay::new(body, self.ending, stop, provider, self.patience);
                 Response::new(relay.boxed_unsync())
             }
         };

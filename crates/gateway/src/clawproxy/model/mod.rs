@@ -9,7 +9,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `surface` | which endpoint a path means |
-//! | `request` | reads a body and the members that are judged |
+//! | `body`, `request` | read a body, and the members that are judged |
 //! | `providers` | who can answer, with which key |
 //! | `headers` | what goes upstream and what comes back |
 //! | `budget` | reserves and settles tokens |
@@ -20,6 +20,7 @@
 //! | `list` | the models that the contract allows |
 //! | `refusal` | our own answers in the provider's error shape |
 
+mod body;
 mod budget;
 mod ending;
 mod exchange;
@@ -171,8 +172,11 @@ pub async fn resolve<B>(
 where
     B: hyper::body::Body<Data = Bytes>,
 {
-    let mut call = app.models.resolve(token, parts, body, &mut asked.name).await?;
-    budget::reserve(app, &mut call).await?;
+    let mut call = app
+        .models
+        .resolve(token, parts, body, &mut asked.name)
+        .await?;
+    budget::reserve(&app.store, app.now(), &mut call).await?;
     Ok(call)
 }
 
@@ -187,7 +191,11 @@ pub fn forward(
         provider: call.provider.name.clone(),
         model: call.model_name().to_owned(),
     };
-    let finish = Permitted { app: Arc::clone(app), permit, names };
+    let finish = Permitted {
+        app: Arc::clone(app),
+        permit,
+        names,
+    };
     app.models.forward(call, Box::new(finish))
 }
 
@@ -196,7 +204,7 @@ impl Providers {
         &self,
         token: &Arc<LiveToken>,
         parts: &Parts,
-        body: B,
+        sent: B,
         asked: &mut String,
     ) -> Result<ModelCall, Refusal>
     where
@@ -214,13 +222,16 @@ impl Providers {
         let provider = Arc::clone(self.choose(target.dialect, models, &parts.headers)?);
         let has_body = target.method() == http::Method::POST;
         let (held, judged) = if has_body {
-            request::check_content_type(&parts.headers)?;
-            let held = request::read(body, self.body_limit, &self.room).await?;
+            body::check_content_type(&parts.headers)?;
+            let held = body::read(sent, self.body_limit, &self.room).await?;
             let judged = request::judge(&held.bytes)?;
             (held, judged)
-        } else if body.is_end_stream() {
-            let judged = request::Judged { model: target.model.clone(), ..Default::default() };
-            (request::Held::empty(), judged)
+        } else if sent.is_end_stream() {
+            let judged = request::Judged {
+                model: target.model.clone(),
+                ..Default::default()
+            };
+            (body::Held::empty(), judged)
         } else {
             return Err(ReasonCode::BodyUnexpected.into());
         };

@@ -14,8 +14,9 @@ use policy::{ReasonCode, Refusal};
 use tokio::sync::Semaphore;
 
 use super::ModelCall;
+use super::body::ROOM_UNIT;
 use super::open_calls::OpenCalls;
-use super::request::ROOM_UNIT;
+
 use crate::config::{Config, Dialect};
 use crate::secret::{Secret, SecretError};
 use crate::upstream::HttpClient;

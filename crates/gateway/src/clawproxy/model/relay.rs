@@ -17,6 +17,7 @@ use proof::record::Ended;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::Provider;
 use super::ending::Ending;
 use super::sse::Place;
 use crate::server::BoxError;
@@ -42,9 +43,11 @@ pub(super) type Stop = Pin<Box<dyn Future<Output = ReasonCode> + Send>>;
 
 /// The body.
 pub(super) struct Relay {
-    upstream: Incoming,
+    /// Let go as soon as the call ends, whatever its end still waits for.
+    upstream: Option<Incoming>,
     ending: Ending,
     stop: Stop,
+    provider: Arc<Provider>,
     leak: Option<LeakGuard>,
     clock: Clock,
     /// A stream of events: passed on at once. Otherwise the last piece waits for the receipt.
@@ -69,16 +72,17 @@ impl Relay {
         upstream: Incoming,
         ending: Ending,
         stop: Stop,
-        key_finder: Option<Arc<memmem::Finder<'static>>>,
+        provider: Arc<Provider>,
         patience: Duration,
     ) -> Self {
         let events = ending.place().is_some();
         let announced = hyper::body::Body::size_hint(&upstream).exact();
         Self {
-            upstream,
+            upstream: Some(upstream),
             ending,
             stop,
-            leak: key_finder.map(LeakGuard::new),
+            leak: provider.key_finder.clone().map(LeakGuard::new),
+            provider,
             clock: Clock::new(patience),
             events,
             held: None,
@@ -90,6 +94,7 @@ impl Relay {
     }
 
     fn end(&mut self, ended: Ended, code: Option<ReasonCode>, abort: Option<Abort>) {
+        self.upstream = None;
         self.place_at_end = self.ending.place().unwrap_or(self.place_at_end);
         self.state = State::Recording(self.ending.end(ended, code), abort);
     }
@@ -102,9 +107,14 @@ impl Relay {
             return Poll::Ready(None);
         }
         loop {
-            let frame = match hyper::body::Body::poll_frame(Pin::new(&mut self.upstream), context) {
+            let Some(upstream) = &mut self.upstream else {
+                return Poll::Ready(None);
+            };
+            let frame = match hyper::body::Body::poll_frame(Pin::new(upstream), context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending if self.clock.has_stalled(context) => {
+                    let provider = self.provider.name.as_str();
+                    tracing::warn!(provider, "a model provider stopped within its answer");
                     let code = Some(ReasonCode::UpstreamTimeout);
                     self.end(Ended::UpstreamReset, code, Some(Abort::Stalled));
                     return Poll::Ready(None);
@@ -117,7 +127,8 @@ impl Relay {
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a model provider broke off within its answer");
+                    let provider = self.provider.name.as_str();
+                    tracing::warn!(provider, %error, "a model provider broke off within its answer");
                     let code = Some(ReasonCode::UpstreamReset);
                     self.end(Ended::UpstreamReset, code, Some(Abort::Provider));
                     return Poll::Ready(None);
@@ -130,7 +141,8 @@ impl Relay {
                     };
                     self.ending.body(&piece);
                     if self.leak.as_mut().is_some_and(|guard| guard.finds(&piece)) {
-                        tracing::error!("a model provider's answer held the provider's key");
+                        let provider = self.provider.name.as_str();
+                        tracing::error!(provider, "a model provider's answer held its key");
                         let code = ReasonCode::UpstreamGarbage;
                         self.end(Ended::CutByPolicy, Some(code), Some(Abort::Cut(code)));
                         return Poll::Ready(None);
@@ -302,5 +314,20 @@ mod tests {
             assert!(found(leaking), "in pieces of {size}");
             assert!(!found(close), "in pieces of {size}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_clock_notices_a_stall_and_nothing_else() {
+        let mut short = Clock::new(Duration::from_millis(1));
+        std::future::poll_fn(|context| match short.has_stalled(context) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        short.patience = LONGEST_ANSWER;
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(!short.has_stalled(&mut context), "it may go on after all");
+        let mut long = Clock::new(LONGEST_ANSWER);
+        assert!(!long.has_stalled(&mut context));
     }
 }

@@ -154,7 +154,12 @@ impl Report {
             }
         }
         let (problems, warnings) = (self.count(Level::Problem), self.count(Level::Warning));
-        anstream::println!("\n{problems} problems, {warnings} warnings");
+        let count = crate::trust_pulse::words::count;
+        anstream::println!(
+            "\n{}, {}",
+            count(problems as u64, "problem", "problems"),
+            count(warnings as u64, "warning", "warnings")
+        );
     }
 }
 
@@ -219,7 +224,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     }
     if let Some(upstream) = credentials::reach(&config, secrets, &mut report).await {
         credentials::rights(&upstream, &mut report).await;
-        let contracts = local::open_contracts(store.as_deref()).await;
+        let contracts = local::contracts_in_use(store.as_deref()).await;
         workspaces::settings(&upstream, &contracts, &mut report).await;
     }
     report

@@ -13,6 +13,7 @@ use super::{Failure, Remote, client, contract_file, job};
 use crate::{app, keys};
 
 mod check;
+mod diff;
 
 mod lint;
 
@@ -21,6 +22,7 @@ mod lint;
 pub(super) enum Policy {
     Lint(lint::Lint),
     Check(check::Check),
+    Diff(diff::Diff),
 
     /// Signs a contract with the author's key and publishes it
     #[command(after_help = "\
@@ -86,6 +88,7 @@ impl Policy {
         match self {
             Self::Lint(lint) => return lint.run(),
             Self::Check(check) => return check.run(),
+            Self::Diff(diff) => diff.run().await?,
 
             Self::Publish {
                 file,

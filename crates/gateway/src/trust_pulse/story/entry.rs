@@ -224,19 +224,44 @@ impl Stretch {
         }
     }
 
+    /// Its one call, when it is one only.
+    pub fn only_row(&self) -> Option<&Row> {
+        match &self.rows[..] {
+            [row] if self.more == 0 => Some(row),
+            _ => None,
+        }
+    }
+
+    /// The number of model calls.
+    pub fn model_title(&self) -> String {
+        words::count(self.model_calls(), "model call", "model calls")
+    }
+
+    /// The number of reads.
+    pub fn read_title(&self) -> String {
+        words::count(self.read_calls(), "read", "reads")
+    }
+
+    /// The tokens of its model calls.
+    pub fn tokens(&self) -> String {
+        let sum = |of: fn(&ModelTally) -> u64| self.models.iter().map(of).sum();
+        let (sent, received) = (sum(|tally| tally.tokens_in), sum(|tally| tally.tokens_out));
+        format!(
+            "{} tokens in, {} out",
+            words::number(sent),
+            words::number(received)
+        )
+    }
+
     /// In one line.
     pub fn title(&self) -> String {
-        let (models, reads) = (self.model_calls(), self.read_calls());
-        let model_part = words::count(models, "model call", "model calls");
-        let read_part = match &self.reads[..] {
+        match (self.model_calls(), &self.reads[..]) {
             // One kind of read can be named.
-            [Read { words, times: 1 }] => sentence(words),
-            _ => words::count(reads, "read", "reads"),
-        };
-        match (models, reads) {
-            (0, _) => read_part,
-            (_, 0) => model_part,
-            _ => format!("{model_part}, {}", words::count(reads, "read", "reads")),
+            (0, [Read { words, times: 1 }]) => sentence(words),
+            (0, [Read { words, times }]) => format!("{} ×{times}", sentence(words)),
+            (0, _) => self.read_title(),
+            (_, []) => self.model_title(),
+            _ => format!("{}, {}", self.model_title(), self.read_title()),
         }
     }
 }

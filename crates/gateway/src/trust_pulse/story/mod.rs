@@ -42,7 +42,12 @@ pub struct StoryBounds {
 
 impl Default for StoryBounds {
     fn default() -> Self {
-        Self { head: 200, tail: 100, rows: 40, kinds: 60 }
+        Self {
+            head: 200,
+            tail: 100,
+            rows: 40,
+            kinds: 60,
+        }
     }
 }
 
@@ -117,7 +122,10 @@ impl Story {
                     Decision::Approve => ("approved", Tone::Person),
                     Decision::Deny => ("denied", Tone::Refused),
                 };
-                let text = format!("{} {verb} the plan of {}", approval.approver, approval.run_id);
+                let text = format!(
+                    "{} {verb} the plan of {}",
+                    approval.approver, approval.run_id
+                );
                 self.note(record, tone, text, None);
             }
             Body::Revocation(revocation) => {
@@ -155,7 +163,11 @@ impl Story {
             return;
         }
         let called = is_model_call(intent).then(|| model_names(intent));
-        let tone = if called.is_some() { Tone::Model } else { Tone::Quiet };
+        let tone = if called.is_some() {
+            Tone::Model
+        } else {
+            Tone::Quiet
+        };
         self.mark(record.at, tone);
         match &called {
             Some(model) => tally(&mut self.models, self.bounds.kinds, model).calls += 1,
@@ -163,8 +175,11 @@ impl Story {
         }
         let index = self.stretch(record, tone);
         let limits = self.bounds;
-        let Some(Entry { what: What::Stretch(stretch), tone: entry_tone, .. }) =
-            self.entry_mut(index)
+        let Some(Entry {
+            what: What::Stretch(stretch),
+            tone: entry_tone,
+            ..
+        }) = self.entry_mut(index)
         else {
             return;
         };
@@ -172,8 +187,12 @@ impl Story {
         let (words, model) = match &called {
             Some((provider, model)) => {
                 *entry_tone = Tone::Model;
-                tally(&mut stretch.models, limits.kinds, &(provider.clone(), model.clone()))
-                    .calls += 1;
+                tally(
+                    &mut stretch.models,
+                    limits.kinds,
+                    &(provider.clone(), model.clone()),
+                )
+                .calls += 1;
                 (provider.clone(), Some(model.clone()))
             }
             None => {
@@ -190,11 +209,25 @@ impl Story {
         if row < limits.rows {
             let (seq, at) = (record.seq, record.at.into());
             let end = NO_ANSWER.to_owned();
-            stretch.rows.push(Row { seq, at, words, model, end, receipt: String::new() });
+            stretch.rows.push(Row {
+                seq,
+                at,
+                words,
+                model,
+                end,
+                receipt: String::new(),
+            });
         } else {
             stretch.more += 1;
         }
-        self.open.insert(record.seq, Open { entry: index, row, model: called });
+        self.open.insert(
+            record.seq,
+            Open {
+                entry: index,
+                row,
+                model: called,
+            },
+        );
     }
 
     fn change(&mut self, record: &Record, intent: &Intent) {
@@ -223,20 +256,34 @@ impl Story {
             receipt: String::new(),
         };
         let index = self.add(record, tone, What::Call(Box::new(call)));
-        self.open.insert(record.seq, Open { entry: index, row: 0, model: None });
+        self.open.insert(
+            record.seq,
+            Open {
+                entry: index,
+                row: 0,
+                model: None,
+            },
+        );
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
-        let Some(open) = self.open.remove(&outcome.intent_seq) else { return };
+        let Some(open) = self.open.remove(&outcome.intent_seq) else {
+            return;
+        };
         let used = open.model.zip(outcome.usage);
         let kinds = self.bounds.kinds;
         if let Some((model, usage)) = &used {
             tally(&mut self.models, kinds, model).use_tokens(usage);
         }
-        let receipt = outcome.receipt.as_ref().map(|receipt| receipt.receipt_id.clone());
+        let receipt = outcome
+            .receipt
+            .as_ref()
+            .map(|receipt| receipt.receipt_id.clone());
         let receipt = receipt.unwrap_or_default();
         let (end, failed) = ending(outcome);
-        let Some(entry) = self.entry_mut(open.entry) else { return };
+        let Some(entry) = self.entry_mut(open.entry) else {
+            return;
+        };
         match &mut entry.what {
             What::Stretch(stretch) => {
                 if let Some((model, usage)) = &used {
@@ -264,7 +311,10 @@ impl Story {
     fn refusal(&mut self, record: &Record, refusal: &Refusal) {
         self.mark(record.at, Tone::Refused);
         let code = refusal.code.parse::<ReasonCode>().ok();
-        let reason = refusal.reasons.first().map(|reason| Quoted::new(reason, "the call"));
+        let reason = refusal
+            .reasons
+            .first()
+            .map(|reason| Quoted::new(reason, "the call"));
         let refused = Refused {
             code: refusal.code.clone(),
             title: code.map_or("Refused", ReasonCode::title),
@@ -285,7 +335,10 @@ impl Story {
             None => self.refusals_more += 1,
         }
         // An agent that asks the same again and again is one entry.
-        if let Some(Entry { what: What::Refused(last), .. }) = self.last_mut()
+        if let Some(Entry {
+            what: What::Refused(last),
+            ..
+        }) = self.last_mut()
             && same(last)
         {
             last.times += 1;
@@ -303,7 +356,11 @@ impl Story {
     /// The stretch that is being told, or a new one.
     fn stretch(&mut self, record: &Record, tone: Tone) -> usize {
         let last = self.dropped + self.head.len() + self.tail.len();
-        if let Some(Entry { what: What::Stretch(_), .. }) = self.last_mut() {
+        if let Some(Entry {
+            what: What::Stretch(_),
+            ..
+        }) = self.last_mut()
+        {
             return last - 1;
         }
         self.add(record, tone, What::Stretch(Box::default()))
@@ -315,7 +372,12 @@ impl Story {
 
     /// Adds an entry and gives its number, which stays right when others are left out.
     fn add(&mut self, record: &Record, tone: Tone, what: What) -> usize {
-        let entry = Entry { at: record.at.into(), seq: record.seq, tone, what };
+        let entry = Entry {
+            at: record.at.into(),
+            seq: record.seq,
+            tone,
+            what,
+        };
         let index = self.dropped + self.head.len() + self.tail.len();
         if self.head.len() < self.bounds.head {
             self.head.push(entry);
@@ -353,7 +415,10 @@ impl Story {
 fn model_names(intent: &Intent) -> (String, Quoted) {
     let member = |name: &str| intent.input.get(name).and_then(|value| value.as_str());
     let provider = member("provider").unwrap_or("a provider").to_owned();
-    (provider, Quoted::new(member("model").unwrap_or("no model named"), "the agent"))
+    (
+        provider,
+        Quoted::new(member("model").unwrap_or("no model named"), "the agent"),
+    )
 }
 
 /// The tally of one model; what is beyond the bound shares the last one.
@@ -362,7 +427,9 @@ fn tally<'a>(
     kinds: usize,
     (provider, model): &(String, Quoted),
 ) -> &'a mut ModelTally {
-    let found = tallies.iter().position(|t| t.provider == *provider && t.model == *model);
+    let found = tallies
+        .iter()
+        .position(|t| t.provider == *provider && t.model == *model);
     let index = found.unwrap_or_else(|| {
         if tallies.len() < kinds {
             tallies.push(ModelTally {
@@ -379,7 +446,10 @@ fn tally<'a>(
 }
 
 fn ending(outcome: &Outcome) -> (String, bool) {
-    let status = outcome.status.map(|status| status.to_string()).unwrap_or_default();
+    let status = outcome
+        .status
+        .map(|status| status.to_string())
+        .unwrap_or_default();
     if let Some(code) = &outcome.code {
         return (format!("{status} {code}").trim().to_owned(), true);
     }

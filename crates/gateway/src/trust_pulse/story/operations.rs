@@ -28,7 +28,10 @@ fn is_log(operation: &str) -> bool {
 /// Begins with a capital.
 pub(super) fn sentence(words: &str) -> String {
     let mut chars = words.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
 }
 
 /// An operation in words.

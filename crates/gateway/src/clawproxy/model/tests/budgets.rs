@@ -1,0 +1,225 @@
+//! Budgets against the real store: reserved before the call, settled after it.
+
+use policy::ReasonCode::{ModelBudgetCalls, ModelBudgetTokens};
+use proof::record::JobOpen;
+use store::{ContractVersion, ModelUsage, Store};
+
+use super::*;
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(0)
+}
+
+/// A request of 60 bytes (20 tokens, estimated) whose answer is bounded to 80.
+const BOUNDED: &str = r#"{"model":"gpt-5","max_completion_tokens":80,"messages":[]  }"#;
+const UNBOUNDED: &str = r#"{"model":"gpt-5","messages":[]}"#;
+
+/// A store in which the token's job is open.
+async fn store(token: &LiveToken) -> Arc<dyn Store> {
+    let store = store::open_sqlite_in_memory().unwrap();
+    let author = SigningKey::from_seed(&[1; 32]);
+    let contract = &token.job.contract;
+    let envelope = Envelope::sign(
+        EnvelopeType::WorkPolicyContract,
+        contract.contract.json(),
+        &author,
+        now(),
+    );
+    let version = ContractVersion {
+        policy_hash: contract.hash,
+        name: contract.contract.name.clone(),
+        envelope: envelope.unwrap(),
+        author_did: author.did(),
+        published_at: now(),
+        published_by: "ada".into(),
+    };
+    store.publish(version).await.unwrap();
+    let open = JobOpen {
+        agent_did: token.job.agent_did.clone(),
+        name: "test".into(),
+        opened_by: "ada".into(),
+        policy_hash_b64u: contract.hash,
+        gateway_did: author.did(),
+    };
+    store
+        .open_job(token.job.id.clone(), now(), open)
+        .await
+        .unwrap();
+    store
+}
+
+/// As far as the pipeline goes before it permits a call.
+async fn ask(
+    gateway: &Gateway,
+    store: &Arc<dyn Store>,
+    body: &str,
+) -> Result<ModelCall, ReasonCode> {
+    let request = Request::post("/openai/v1/chat/completions")
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    let parts = request.into_parts().0;
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+    let token = &gateway.token;
+    let call = gateway
+        .providers
+        .resolve(token, &parts, body, &mut String::new())
+        .await;
+    let mut call = call.map_err(|refused| refused.code)?;
+    budget::reserve(store, now(), &mut call)
+        .await
+        .map_err(|refused| refused.code)?;
+    let decision = policy::decide(&token.job.contract.compiled, &call.input);
+    if decision.is_allow() {
+        Ok(call)
+    } else {
+        Err(decision.code)
+    }
+}
+
+/// Waits until every reservation is settled.
+async fn settled(store: &Arc<dyn Store>, token: &LiveToken) -> ModelUsage {
+    loop {
+        let usage = store.model_usage(&token.job.id).await.unwrap();
+        if usage.reserved == 0 {
+            return usage;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn with_budget(url: &str, limits: &str) -> (Gateway, Arc<dyn Store>) {
+    let models = format!(r#"{{"providers":["openai"],"allowed":["gpt-5*"]{limits}}}"#);
+    let gateway = Setup {
+        models: Some(models.leak()),
+        ..Setup::new(url)
+    }
+    .start()
+    .await;
+    let store = store(&gateway.token).await;
+    (gateway, store)
+}
+
+#[tokio::test]
+async fn calls_and_tokens_run_out() {
+    let (url, _provider) = provider().await;
+    for (limits, body, granted, code) in [
+        (r#","max_calls":3"#, UNBOUNDED, 3, ModelBudgetCalls),
+        (r#","max_tokens":250"#, BOUNDED, 2, ModelBudgetTokens),
+        (r#","max_tokens":99"#, BOUNDED, 0, ModelBudgetTokens),
+        (r#","max_tokens":100000"#, UNBOUNDED, 0, ModelBudgetTokens),
+        (
+            r#","max_calls":1,"max_tokens":100000"#,
+            BOUNDED,
+            1,
+            ModelBudgetCalls,
+        ),
+        (
+            r#","max_calls":9"#,
+            r#"{"model":"o3"}"#,
+            0,
+            ReasonCode::ModelNotAllowed,
+        ),
+    ] {
+        let (gateway, store) = with_budget(&url, limits).await;
+        let mut open = Vec::new();
+        for _ in 0..granted {
+            open.push(ask(&gateway, &store, body).await.unwrap());
+        }
+        assert_eq!(
+            ask(&gateway, &store, body).await.unwrap_err(),
+            code,
+            "{limits}"
+        );
+        let used = store.model_usage(&gateway.token.job.id).await.unwrap();
+        assert_eq!(used.calls, granted, "{limits}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_budget_nothing_is_counted() {
+    let (url, _provider) = provider().await;
+    let (gateway, store) = with_budget(&url, "").await;
+    ask(&gateway, &store, UNBOUNDED).await.unwrap();
+    let used = store.model_usage(&gateway.token.job.id).await.unwrap();
+    assert_eq!(used, ModelUsage::default());
+}
+
+#[tokio::test]
+async fn concurrent_calls_do_not_overspend() {
+    let (url, _provider) = provider().await;
+    let (gateway, store) = with_budget(&url, r#","max_tokens":1000"#).await;
+    let calls = (0..50).map(|_| ask(&gateway, &store, BOUNDED));
+    let calls = futures_util::future::join_all(calls).await;
+    assert_eq!(calls.iter().filter(|call| call.is_ok()).count(), 10);
+    assert!(calls.iter().all(|call| {
+        call.as_ref()
+            .err()
+            .is_none_or(|code| *code == ModelBudgetTokens)
+    }));
+}
+
+#[tokio::test]
+async fn a_call_is_settled_by_what_it_used() {
+    let usage = r#"{"usage":{"prompt_tokens":30,"completion_tokens":7}}"#;
+    for (status, body, tokens) in [
+        (200, usage, 37),
+        // More than was asked for is charged too.
+        (
+            200,
+            r#"{"usage":{"prompt_tokens":300,"completion_tokens":7}}"#,
+            307,
+        ),
+        // Nobody says how much: all that was reserved.
+        (200, "{}", 100),
+        (400, r#"{"error":{}}"#, 0),
+        (401, "", 0),
+    ] {
+        let (url, mut provider) = provider().await;
+        let (gateway, store) = with_budget(&url, r#","max_tokens":1000"#).await;
+        let call = ask(&gateway, &store, BOUNDED).await.unwrap();
+        let used = store.model_usage(&gateway.token.job.id).await.unwrap();
+        assert_eq!((used.calls, used.tokens, used.reserved), (1, 0, 100));
+        let (facts, _ended) = mpsc::unbounded_channel();
+        let finish = Box::new(Recorder {
+            facts,
+            works: true,
+            hold: None,
+        });
+        let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
+            let fields = [("content-type", "application/json")];
+            provider.recv().await.unwrap().answer(status, &fields, body);
+        });
+        response.into_body().collect().await.unwrap();
+        let used = settled(&store, &gateway.token).await;
+        assert_eq!((used.calls, used.tokens), (1, tokens), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_made_costs_no_tokens() {
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/v1", listener.local_addr().unwrap())
+    };
+    let (gateway, store) = with_budget(&closed, r#","max_tokens":1000"#).await;
+    drop(ask(&gateway, &store, BOUNDED).await.unwrap());
+    assert_eq!(
+        settled(&store, &gateway.token).await.tokens,
+        0,
+        "given up before it was made"
+    );
+    let call = ask(&gateway, &store, BOUNDED).await.unwrap();
+    let (facts, _ended) = mpsc::unbounded_channel();
+    let finish = Box::new(Recorder {
+        facts,
+        works: true,
+        hold: None,
+    });
+    assert_eq!(gateway.providers.forward(call, finish).await.status(), 503);
+    assert_eq!(
+        settled(&store, &gateway.token).await.tokens,
+        0,
+        "nobody could be reached"
+    );
+}

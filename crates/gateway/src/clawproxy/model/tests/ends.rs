@@ -1,0 +1,235 @@
+//! Every other way in which a call can end.
+
+use proof::record::Ended;
+
+use super::*;
+
+const STREAM: &str = r#"{"model":"gpt-5","stream":true,"messages":[]}"#;
+const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n";
+const CHAT: &str = "/openai/v1/chat/completions";
+
+/// A gateway, the client's half of a stream of which one event was read, and the provider's.
+async fn begun(setup: impl FnOnce(Setup) -> Setup) -> (Gateway, Answer, Pieces) {
+    let (url, mut provider) = provider().await;
+    let gateway = setup(Setup::new(&url)).start().await;
+    let (mut answer, pieces) = tokio::join!(gateway.post(CHAT, STREAM), async {
+        provider.recv().await.unwrap().stream(&[])
+    });
+    pieces.send(piece(EVENT)).await.unwrap();
+    assert_eq!(answer.next().await.unwrap().unwrap(), EVENT);
+    (gateway, answer, pieces)
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_leaves_the_hash_of_what_came() {
+    let (mut gateway, mut answer, pieces) = begun(|setup| setup).await;
+    pieces.send(broken()).await.unwrap();
+    assert!(answer.next().await.unwrap().is_err(), "aborted, not ended");
+    let facts = gateway.ended().await;
+    assert_eq!(
+        (facts.ended, facts.code),
+        (Ended::UpstreamReset, Some(ReasonCode::UpstreamReset))
+    );
+    assert_eq!(facts.response_hash, Hash::of(EVENT.as_bytes()));
+    assert!(facts.usage.unwrap().derived);
+}
+
+#[tokio::test]
+async fn an_answer_shorter_than_announced_is_broken() {
+    let (url, mut provider) = provider().await;
+    let mut gateway = Setup::new(&url).start().await;
+    let (answer, pieces) = tokio::join!(gateway.post(CHAT, STREAM), async {
+        let fields = [
+            ("content-type", "application/json"),
+            ("content-length", "100"),
+        ];
+        let (pieces, receiver) = mpsc::channel(1);
+        let frames =
+            futures_util::stream::unfold(receiver, |mut receiver: mpsc::Receiver<_>| async {
+                receiver.recv().await.map(|frame| (frame, receiver))
+            });
+        let received = provider.recv().await.unwrap();
+        received.send(200, &fields, StreamBody::new(frames).boxed_unsync());
+        pieces
+    });
+    pieces.send(piece("{\"half\":")).await.unwrap();
+    pieces.send(broken()).await.unwrap();
+    assert_eq!(answer.header("content-length"), Some("100"));
+    assert!(answer.whole().await.is_err());
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::UpstreamReset);
+    assert_eq!(facts.response_hash, Hash::of(b"{\"half\":"));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_the_provider_along() {
+    let (mut gateway, answer, pieces) = begun(|setup| setup).await;
+    drop(answer);
+    pieces.closed().await;
+    let facts = gateway.ended().await;
+    assert_eq!((facts.ended, facts.status), (Ended::ClientGone, Some(200)));
+    assert_eq!(facts.response_hash, Hash::of(EVENT.as_bytes()));
+    gateway.providers.idle().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_after_the_last_word_has_had_all() {
+    const LAST: &str =
+        "data: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+    let (mut gateway, mut answer, pieces) = begun(|setup| setup).await;
+    pieces.send(piece(LAST)).await.unwrap();
+    assert_eq!(answer.next().await.unwrap().unwrap(), LAST);
+    drop(answer);
+    pieces.closed().await;
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::Complete);
+    assert!(!facts.usage.unwrap().derived);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_is_recorded() {
+    let (url, mut provider) = provider().await;
+    let mut gateway = Setup::new(&url).start().await;
+    let mut received = {
+        let asking = gateway.post(CHAT, STREAM);
+        tokio::select! {
+            _ = asking => panic!("nobody has answered"),
+            received = provider.recv() => received.unwrap(),
+        }
+    };
+    received.answer.closed().await;
+    let facts = gateway.ended().await;
+    assert_eq!(
+        (facts.ended, facts.status, facts.upstream_status),
+        (Ended::ClientGone, None, None)
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_polled_is_recorded() {
+    let (url, _provider) = provider().await;
+    let gateway = Setup::new(&url).start().await;
+    let (sender, mut facts) = mpsc::unbounded_channel();
+    let request = Request::post(CHAT)
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    let body = Full::new(Bytes::from(STREAM));
+    let parts = request.into_parts().0;
+    let call = gateway
+        .providers
+        .resolve(&gateway.token, &parts, body, &mut String::new())
+        .await;
+    let finish = Recorder {
+        facts: sender,
+        works: true,
+        hold: None,
+    };
+    drop(gateway.providers.forward(call.unwrap(), Box::new(finish)));
+    assert_eq!(facts.recv().await.unwrap().ended, Ended::ClientGone);
+    gateway.providers.idle().await;
+}
+
+#[tokio::test]
+async fn revoking_the_token_or_closing_the_job_cuts_open_streams() {
+    for (close_job, code) in [
+        (false, ReasonCode::TokenRevoked),
+        (true, ReasonCode::TokenJobClosed),
+    ] {
+        let (mut gateway, mut answer, pieces) = begun(|setup| setup).await;
+        if close_job {
+            gateway.live.end_job(&gateway.token.job.id);
+        } else {
+            gateway.live.revoke_token(&gateway.token.hash);
+        }
+        assert!(answer.next().await.unwrap().is_err());
+        pieces.closed().await;
+        let facts = gateway.ended().await;
+        assert_eq!((facts.ended, facts.code), (Ended::CutByPolicy, Some(code)));
+        assert_eq!(facts.response_hash, Hash::of(EVENT.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn revoking_the_token_cuts_a_call_that_waits() {
+    let (url, mut provider) = provider().await;
+    let mut gateway = Setup::new(&url).start().await;
+    let (answer, mut received) = tokio::join!(gateway.post(CHAT, STREAM), async {
+        let received = provider.recv().await.unwrap();
+        gateway.live.revoke_token(&gateway.token.hash);
+        received
+    });
+    received.answer.closed().await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert!(
+        error_of(&answer.whole().await.unwrap())
+            .1
+            .starts_with("TOKEN_REVOKED")
+    );
+    let facts = gateway.ended().await;
+    assert_eq!((facts.ended, facts.status), (Ended::CutByPolicy, Some(401)));
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_reached_or_is_slow_is_answered_for() {
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/v1", listener.local_addr().unwrap())
+    };
+    let (url, _provider) = provider().await;
+    let no_patience = Limits {
+        upstream_timeout_seconds: 0,
+        ..Limits::default()
+    };
+    for (url, limits, status, kind, code) in [
+        (
+            closed,
+            Limits::default(),
+            503,
+            "api_error",
+            "UPSTREAM_UNAVAILABLE",
+        ),
+        (url, no_patience, 504, "timeout_error", "UPSTREAM_TIMEOUT"),
+    ] {
+        let mut gateway = Setup {
+            limits,
+            ..Setup::new(&url)
+        }
+        .start()
+        .await;
+        let answer = gateway
+            .post("/anthropic/v1/messages", r#"{"model":"c","max_tokens":1}"#)
+            .await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("x-clawgate-receipt"), Some(RECEIPT_ID));
+        let (type_, message) = error_of(&answer.whole().await.unwrap());
+        assert_eq!(type_, kind);
+        assert!(
+            message.starts_with(code) && !message.contains("127.0.0.1"),
+            "{message}"
+        );
+        let facts = gateway.ended().await;
+        assert_eq!(
+            (facts.ended, facts.upstream_status),
+            (Ended::UpstreamReset, None)
+        );
+        assert_eq!(facts.code.unwrap().as_str(), code);
+        assert_eq!(facts.response_hash, Hash::of(b""));
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_shows_its_key_is_cut() {
+    let (mut gateway, mut answer, pieces) = begun(|setup| setup).await;
+    pieces
+        .send(piece(&format!("data: your key is {KEY}\n\n")))
+        .await
+        .unwrap();
+    assert!(answer.next().await.unwrap().is_err());
+    let facts = gateway.ended().await;
+    assert_eq!(
+        (facts.ended, facts.code),
+        (Ended::CutByPolicy, Some(ReasonCode::UpstreamGarbage))
+    );
+}
