@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proof::Timestamp;
 use store::Store;
+use tokio::sync::Semaphore;
 
 use crate::approvals::Gate;
 use crate::clawproxy::model::Providers;
@@ -32,6 +33,8 @@ pub struct App {
     pub models: Providers,
     /// Addresses that we gave out in place of upstream's signed ones.
     pub capabilities: Capabilities,
+    /// Bounds how many uploads are held and unpacked at a time.
+    pub upload_slots: Arc<Semaphore>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// Waits for plans, asks people, applies.
@@ -53,6 +56,8 @@ impl App {
 
 /// The time, by the machine's clock.
 pub fn now() -> Timestamp {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_millis(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
 }

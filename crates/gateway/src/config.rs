@@ -164,6 +164,8 @@ pub struct Limits {
     pub connections_per_holder: usize,
     /// Seconds in which a request's head must be complete.
     pub header_timeout_seconds: u64,
+    /// Seconds in which a request's body must be complete.
+    pub body_timeout_seconds: u64,
     /// Seconds that an upstream answer may take to begin.
     pub upstream_timeout_seconds: u64,
     /// Largest model request, in bytes.
@@ -180,6 +182,7 @@ impl Default for Limits {
             connections: 2048,
             connections_per_holder: 512,
             header_timeout_seconds: 15,
+            body_timeout_seconds: 60,
             upstream_timeout_seconds: 120,
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
@@ -219,8 +222,10 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             message: error.to_string(),
@@ -234,7 +239,11 @@ impl Config {
             }
         }
         let upstream = &mut config.terraform_cloud;
-        for source in [&mut upstream.planner, &mut upstream.executor, &mut upstream.reader] {
+        for source in [
+            &mut upstream.planner,
+            &mut upstream.executor,
+            &mut upstream.reader,
+        ] {
             source.resolve_against(folder);
         }
         if let Some(file) = &mut upstream.ca_file {
@@ -260,9 +269,10 @@ impl Config {
                 self.gateway_id
             ));
         }
-        for (name, listener) in
-            [("agent_listener", &self.agent_listener), ("operator_listener", &self.operator_listener)]
-        {
+        for (name, listener) in [
+            ("agent_listener", &self.agent_listener),
+            ("operator_listener", &self.operator_listener),
+        ] {
             let loopback = listener.address.ip().is_loopback();
             if listener.tls.is_none() && !loopback && !listener.allow_plaintext {
                 return refuse(format!(
@@ -273,15 +283,21 @@ impl Config {
                 ));
             }
         }
-        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url))
-            .chain(self.models.values().map(|provider| ("models.*.url", &provider.url)));
+        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url)).chain(
+            self.models
+                .values()
+                .map(|provider| ("models.*.url", &provider.url)),
+        );
         for (name, url) in urls {
-            let parsed: http::Uri = url.parse().map_err(|_| {
-                ConfigError::Value(format!("{name} `{url}` is not an address"))
-            })?;
+            let parsed: http::Uri = url
+                .parse()
+                .map_err(|_| ConfigError::Value(format!("{name} `{url}` is not an address")))?;
             let host = parsed.host().unwrap_or_default();
             let local = host == "localhost"
-                || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+                || host
+                    .trim_matches(['[', ']'])
+                    .parse()
+                    .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
             match parsed.scheme_str() {
                 Some("https") => {}
                 Some("http") if local => {}
@@ -353,9 +369,21 @@ mod tests {
             ("data_dir = \"data\"", "", "data_dir"),
             ("127.0.0.1:8787", "0.0.0.0:8787", "plain HTTP"),
             ("https://app", "http://app", "https://"),
-            ("https://api.openai.com/v1", "https://api.openai.com/v1/", "slash"),
-            ("{ env = \"TFC_PLANNER\" }", "{ env = \"A\", file = \"b\" }", "one of"),
-            ("{ env = \"TFC_PLANNER\" }", "\"token-in-the-file\"", "planner"),
+            (
+                "https://api.openai.com/v1",
+                "https://api.openai.com/v1/",
+                "slash",
+            ),
+            (
+                "{ env = \"TFC_PLANNER\" }",
+                "{ env = \"A\", file = \"b\" }",
+                "one of",
+            ),
+            (
+                "{ env = \"TFC_PLANNER\" }",
+                "\"token-in-the-file\"",
+                "planner",
+            ),
             ("dialect = \"openai\"", "dialect = \"other\"", "other"),
         ] {
             let error = load(|good| good.replace(from, to)).unwrap_err().to_string();

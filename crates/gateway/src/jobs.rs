@@ -214,16 +214,18 @@ pub async fn close(
             .store
             .close_job(job_id, operator, reason, app.now())
             .await?;
-        // A call that was verified a moment ago may have brought the job back among the known.
-        app.live.end_job(job_id);
         Ok::<_, JobError>(match closing {
             store::JobClosing::Now { cut, .. } => cut,
             store::JobClosing::Before(_) => Vec::new(),
         })
     })
-    .await?;
+    .await;
+    match &unknown {
+        Ok(_) => app.live.forget_job(job_id),
+        Err(_) => app.live.reopen_job(job_id),
+    }
     let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
-    finish(app, job, unknown).await
+    finish(app, job, unknown?).await
 }
 
 /// Seals a closed job.
@@ -280,8 +282,6 @@ async fn discard_waiting(
 async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result<(), StoreError> {
     let end = Instant::now() + patience;
     loop {
-        // Again each time: a call that was verified meanwhile may have brought the job back.
-        app.live.end_job(job_id);
         let open = app
             .store
             .job(job_id)

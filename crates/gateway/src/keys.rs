@@ -116,7 +116,14 @@ pub fn random_uuid() -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 /// Writes a private key to a new file of mode 0600.
@@ -132,14 +139,19 @@ pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeysError> {
 /// # Errors
 /// [`KeysError::Io`], also when the file exists.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeysError> {
-    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let io = |source| KeysError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(io)?;
-    file.write_all(content).and_then(|()| file.write_all(b"\n")).map_err(io)?;
+    file.write_all(content)
+        .and_then(|()| file.write_all(b"\n"))
+        .map_err(io)?;
     file.sync_all().map_err(io)
 }
 
@@ -148,7 +160,10 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeysError> {
 /// # Errors
 /// [`KeysError::Io`].
 pub fn make_private_folder(folder: &Path) -> Result<(), KeysError> {
-    let io = |source| KeysError::Io { path: folder.to_owned(), source };
+    let io = |source| KeysError::Io {
+        path: folder.to_owned(),
+        source,
+    };
     fs::create_dir_all(folder).map_err(io)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(io)
 }
@@ -158,7 +173,10 @@ pub fn make_private_folder(folder: &Path) -> Result<(), KeysError> {
 /// # Errors
 /// See [`KeysError`].
 pub fn read_key(path: &Path) -> Result<SigningKey, KeysError> {
-    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let io = |source| KeysError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mode = fs::metadata(path).map_err(io)?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(KeysError::Exposed(path.to_owned()));
@@ -177,12 +195,21 @@ mod tests {
         let keys = Keys::create(folder.path()).unwrap();
         assert_eq!(Keys::create(folder.path()).unwrap().roles(), keys.roles());
         let path = folder.path().join("receipt.key");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Keys::load(folder.path()), Err(KeysError::Exposed(_))));
+        assert!(matches!(
+            Keys::load(folder.path()),
+            Err(KeysError::Exposed(_))
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "hello").unwrap();
-        assert!(matches!(Keys::load(folder.path()), Err(KeysError::NotAKey(_))));
+        assert!(matches!(
+            Keys::load(folder.path()),
+            Err(KeysError::NotAKey(_))
+        ));
     }
 
     #[test]

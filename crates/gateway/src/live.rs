@@ -4,7 +4,7 @@
 //! withdrawn) is set here by the operator's action before its answer goes out, so that the next
 //! call sees it, and open streams watch it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash as MapKey;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -71,7 +71,14 @@ impl LiveJob {
     /// A job that is open.
     pub fn open(id: JobId, agent_did: Did, name: String, contract: Arc<LiveContract>) -> Self {
         let ended = watch::Sender::new(None);
-        Self { id, agent_did, name, contract, creating_run: tokio::sync::Mutex::new(()), ended }
+        Self {
+            id,
+            agent_did,
+            name,
+            contract,
+            creating_run: tokio::sync::Mutex::new(()),
+            ended,
+        }
     }
 
     /// Why the job takes no more calls, if so.
@@ -89,7 +96,15 @@ impl LiveToken {
         }
         let scopes = claims.scope.iter().cloned().map(String::from).collect();
         let ended = watch::Sender::new(None);
-        Self { hash, hash_hex: hash.to_hex(), claims, scopes, job, holder: slot, ended }
+        Self {
+            hash,
+            hash_hex: hash.to_hex(),
+            claims,
+            scopes,
+            job,
+            holder: slot,
+            ended,
+        }
     }
 
     /// Why the token is not good any more, apart from its expiry.
@@ -119,6 +134,8 @@ impl LiveToken {
 pub struct Live {
     tokens: RwLock<HashMap<Hash, Arc<LiveToken>>>,
     jobs: RwLock<HashMap<JobId, Arc<LiveJob>>>,
+    /// Jobs that are being closed: the store still calls them open for a moment.
+    closing: RwLock<HashSet<JobId>>,
     contracts: RwLock<HashMap<Hash, Arc<LiveContract>>>,
 }
 
@@ -147,8 +164,14 @@ impl Live {
         Arc::clone(tokens.entry(token.hash).or_insert_with(|| Arc::new(token)))
     }
 
-    /// Keeps an open job; the first one kept stays.
+    /// Keeps an open job; the first one kept stays. One that is being closed is not kept, and
+    /// has ended.
     pub fn keep_job(&self, job: LiveJob) -> Arc<LiveJob> {
+        let closing = self.closing.read().expect("no panic while it is held");
+        if closing.contains(&job.id) {
+            job.ended.send_replace(Some(ReasonCode::TokenJobClosed));
+            return Arc::new(job);
+        }
         let mut jobs = self.jobs.write().expect("no panic while it is held");
         Arc::clone(jobs.entry(job.id.clone()).or_insert_with(|| Arc::new(job)))
     }
@@ -156,7 +179,11 @@ impl Live {
     /// Keeps a contract; the first one kept stays.
     pub fn keep_contract(&self, contract: LiveContract) -> Arc<LiveContract> {
         let mut contracts = self.contracts.write().expect("no panic while it is held");
-        Arc::clone(contracts.entry(contract.hash).or_insert_with(|| Arc::new(contract)))
+        Arc::clone(
+            contracts
+                .entry(contract.hash)
+                .or_insert_with(|| Arc::new(contract)),
+        )
     }
 
     /// A token was revoked: the next call is refused, open streams are cut.
@@ -166,14 +193,39 @@ impl Live {
         }
     }
 
-    /// A job ended: its tokens are refused from now on, open streams are cut.
+    /// A job stays open after all: it was about to be closed.
+    pub fn reopen_job(&self, id: &JobId) {
+        self.closing
+            .write()
+            .expect("no panic while it is held")
+            .remove(id);
+    }
+
+    /// A job ends: its tokens are refused from now on, open streams are cut. Until
+    /// [`Self::forget_job`] or [`Self::reopen_job`] it cannot be looked up again, although the
+    /// store may still call it open.
     pub fn end_job(&self, id: &JobId) {
+        self.closing
+            .write()
+            .expect("no panic while it is held")
+            .insert(id.clone());
         if let Some(job) = self.job(id) {
             job.ended.send_replace(Some(ReasonCode::TokenJobClosed));
         }
-        self.jobs.write().expect("no panic while it is held").remove(id);
+        self.jobs
+            .write()
+            .expect("no panic while it is held")
+            .remove(id);
         let mut tokens = self.tokens.write().expect("no panic while it is held");
         tokens.retain(|_, token| token.job.id != *id);
+    }
+
+    /// The store knows by now that a job is closed; nothing needs to be kept about it.
+    pub fn forget_job(&self, id: &JobId) {
+        self.closing
+            .write()
+            .expect("no panic while it is held")
+            .remove(id);
     }
 
     /// A contract was withdrawn: its tokens are refused from now on.
@@ -185,5 +237,8 @@ impl Live {
 }
 
 fn find<K: Eq + MapKey, V>(map: &RwLock<HashMap<K, Arc<V>>>, key: &K) -> Option<Arc<V>> {
-    map.read().expect("no panic while it is held").get(key).map(Arc::clone)
+    map.read()
+        .expect("no panic while it is held")
+        .get(key)
+        .map(Arc::clone)
 }

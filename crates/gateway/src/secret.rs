@@ -70,11 +70,21 @@ impl TryFrom<Written> for SecretSource {
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
-            Written { file: Some(file), env: None, command: None } => Ok(Self::File(file)),
-            Written { file: None, env: Some(name), command: None } => Ok(Self::Env(name)),
-            Written { file: None, env: None, command: Some(words) } if !words.is_empty() => {
-                Ok(Self::Command(words))
-            }
+            Written {
+                file: Some(file),
+                env: None,
+                command: None,
+            } => Ok(Self::File(file)),
+            Written {
+                file: None,
+                env: Some(name),
+                command: None,
+            } => Ok(Self::Env(name)),
+            Written {
+                file: None,
+                env: None,
+                command: Some(words),
+            } if !words.is_empty() => Ok(Self::Command(words)),
             _ => Err("a secret is given by one of `file`, `env` and `command`"),
         }
     }
@@ -82,7 +92,11 @@ impl TryFrom<Written> for SecretSource {
 
 impl From<SecretSource> for Written {
     fn from(source: SecretSource) -> Self {
-        let mut written = Self { file: None, env: None, command: None };
+        let mut written = Self {
+            file: None,
+            env: None,
+            command: None,
+        };
         match source {
             SecretSource::File(file) => written.file = Some(file),
             SecretSource::Env(name) => written.env = Some(name),
@@ -137,7 +151,10 @@ impl SecretSource {
             Self::File(path) => (
                 tokio::fs::read_to_string(path)
                     .await
-                    .map_err(|source| SecretError::File { path: path.clone(), source })?,
+                    .map_err(|source| SecretError::File {
+                        path: path.clone(),
+                        source,
+                    })?,
                 format!("`{}`", path.display()),
             ),
             Self::Env(name) => (
@@ -157,8 +174,10 @@ impl SecretSource {
 }
 
 async fn run(words: &[String]) -> Result<String, SecretError> {
-    let failed =
-        |reason: String| SecretError::Command { program: words[0].clone(), reason };
+    let failed = |reason: String| SecretError::Command {
+        program: words[0].clone(),
+        reason,
+    };
     let child = tokio::process::Command::new(&words[0])
         .args(&words[1..])
         .stdin(Stdio::null())
@@ -184,13 +203,19 @@ mod tests {
         let command = |words: &[&str]| {
             SecretSource::Command(words.iter().map(|word| (*word).to_owned()).collect())
         };
-        assert_eq!(command(&["echo", "abc"]).fetch().await.unwrap().expose(), "abc");
+        assert_eq!(
+            command(&["echo", "abc"]).fetch().await.unwrap().expose(),
+            "abc"
+        );
         for (source, says) in [
             (command(&["false"]), "exit"),
             (command(&["no-such-program-here"]), "no-such-program-here"),
             (command(&["true"]), "empty"),
             (command(&["echo", "a b"]), "plain"),
-            (SecretSource::Env("NO_SUCH_VARIABLE_HERE".into()), "NO_SUCH_VARIABLE_HERE"),
+            (
+                SecretSource::Env("NO_SUCH_VARIABLE_HERE".into()),
+                "NO_SUCH_VARIABLE_HERE",
+            ),
             (SecretSource::File("/no/such/file".into()), "/no/such/file"),
         ] {
             let error = source.fetch().await.unwrap_err().to_string();

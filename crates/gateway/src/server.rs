@@ -80,8 +80,12 @@ impl Bound {
                 accepted = self.accept(&connections) => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let Some((stream, peer, slot)) = accepted else { continue };
-            let Some(place) = holders.enter(peer.ip()) else { continue };
+            let Some((stream, peer, slot)) = accepted else {
+                continue;
+            };
+            let Some(place) = holders.enter(peer.ip()) else {
+                continue;
+            };
             let watcher = graceful.watcher();
             let (tls, handler) = (self.tls.clone(), handler.clone());
             tokio::spawn(async move {
@@ -90,7 +94,9 @@ impl Bound {
                     let answer = handler(request, peer);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
-                let Some(io) = handshake(stream, tls).await else { return };
+                let Some(io) = handshake(stream, tls).await else {
+                    return;
+                };
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(header_timeout)
@@ -103,7 +109,10 @@ impl Bound {
         }
         drop(self.listener);
         let drain = Duration::from_secs(limits.drain_seconds);
-        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(drain, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!("calls were still running after {} s", drain.as_secs());
         }
     }
@@ -174,7 +183,10 @@ struct Place {
 
 impl Holders {
     fn new(most: usize) -> Self {
-        Self { most, open: Mutex::default() }
+        Self {
+            most,
+            open: Mutex::default(),
+        }
     }
 
     fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
@@ -184,7 +196,10 @@ impl Holders {
             return None;
         }
         *count += 1;
-        Some(Place { holders: Arc::clone(self), address })
+        Some(Place {
+            holders: Arc::clone(self),
+            address,
+        })
     }
 }
 
@@ -211,8 +226,7 @@ pub fn whole(bytes: impl Into<bytes::Bytes>) -> Body {
 /// # Errors
 /// When signals cannot be watched.
 pub async fn stop_signal() -> io::Result<()> {
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         result = tokio::signal::ctrl_c() => result,
         _ = terminate.recv() => Ok(()),
@@ -222,6 +236,8 @@ pub async fn stop_signal() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn one_client_cannot_take_all_connections() {
@@ -233,5 +249,73 @@ mod tests {
         assert!(holders.enter(other).is_some());
         drop(first);
         assert!(holders.enter(one).is_some());
+    }
+
+    /// Speaks TLS to a listener with a certificate, and plain HTTP to the same listener.
+    #[tokio::test]
+    async fn a_listener_with_a_certificate_speaks_tls_and_nothing_else() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let tls = Tls {
+            certificate_file: file("cert.pem", made.cert.pem()),
+            key_file: file("key.pem", made.signing_key.serialize_pem()),
+        };
+        let address = ([127, 0, 0, 1], 0).into();
+        let listener = Listener {
+            address,
+            public_url: None,
+            tls: Some(tls),
+            allow_plaintext: false,
+        };
+        let bound = Bound::bind(&listener).await.unwrap();
+        let url = bound.url.clone();
+        let address = url
+            .strip_prefix("https://")
+            .expect("the address says https")
+            .to_owned();
+        let (stop, stopping) = watch::channel(false);
+        let served = tokio::spawn(async move {
+            let answer = |_, _| async { Response::new(whole("over TLS")) };
+            bound.serve(&Limits::default(), stopping, answer).await;
+        });
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        // The server closes without a TLS farewell, which is no error after a whole answer.
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("over TLS"),
+            "{answer}"
+        );
+
+        let mut plain = TcpStream::connect(&address).await.unwrap();
+        plain.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = plain.read_to_end(&mut answer).await;
+        assert!(
+            !answer.starts_with(b"HTTP/"),
+            "a plain answer on a TLS listener"
+        );
+        stop.send_replace(true);
+        served.await.unwrap();
     }
 }

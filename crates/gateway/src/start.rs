@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::app::App;
@@ -16,6 +16,10 @@ use crate::keys::Keys;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
 use crate::{bundles, operator};
+
+/// Uploads that are held and unpacked at a time: each may take the limit packed and eight times
+/// that unpacked.
+const UPLOADS_AT_A_TIME: usize = 4;
 
 /// A gateway that serves.
 pub struct Running {
@@ -61,6 +65,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         upstream,
         models,
         capabilities: Default::default(),
+        upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
         gate: Gate::default(),
         agent_url: agent_url.clone(),
@@ -70,8 +75,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     });
     settle(&app).await?;
     let (stop, stopping) = watch::channel(false);
-    let listeners = vec![serve_agents(agents, &app, &stopping), serve_people(people, &app, &stopping)];
-    Ok(Running { app, agent_url, operator_url, stop, listeners })
+    let listeners = vec![
+        serve_agents(agents, &app, &stopping),
+        serve_people(people, &app, &stopping),
+    ];
+    Ok(Running {
+        app,
+        agent_url,
+        operator_url,
+        stop,
+        listeners,
+    })
 }
 
 /// Settles what a crash interrupted. A call whose end nobody saw ends as `unknown`; runs are
@@ -109,11 +123,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve_agents(
-    bound: Bound,
-    app: &Arc<App>,
-    stopping: &watch::Receiver<bool>,
-) -> JoinHandle<()> {
+fn serve_agents(bound: Bound, app: &Arc<App>, stopping: &watch::Receiver<bool>) -> JoinHandle<()> {
     let (app, stopping) = (Arc::clone(app), stopping.clone());
     tokio::spawn(async move {
         let limits = app.config.limits.clone();
@@ -122,11 +132,7 @@ fn serve_agents(
     })
 }
 
-fn serve_people(
-    bound: Bound,
-    app: &Arc<App>,
-    stopping: &watch::Receiver<bool>,
-) -> JoinHandle<()> {
+fn serve_people(bound: Bound, app: &Arc<App>, stopping: &watch::Receiver<bool>) -> JoinHandle<()> {
     use hyper::service::Service;
     let (app, stopping) = (Arc::clone(app), stopping.clone());
     tokio::spawn(async move {
@@ -134,7 +140,9 @@ fn serve_people(
         let router = operator::router(app);
         let service = hyper_util::service::TowerToHyperService::new(router);
         let handler = move |mut request: http::Request<hyper::body::Incoming>, peer| {
-            request.extensions_mut().insert(axum::extract::ConnectInfo::<std::net::SocketAddr>(peer));
+            request
+                .extensions_mut()
+                .insert(axum::extract::ConnectInfo::<std::net::SocketAddr>(peer));
             let answer = service.call(request);
             async move {
                 let response = answer.await.unwrap_or_else(|never| match never {});
@@ -153,6 +161,7 @@ impl Running {
     pub async fn stop(self) {
         self.app.draining.store(true, Ordering::Release);
         self.stop.send_replace(true);
+        self.app.gate.wake_all();
         for listener in self.listeners {
             if listener.await.is_err() {
                 tracing::error!("a listener ended by a panic");
@@ -160,7 +169,10 @@ impl Running {
         }
         // Calls whose clients have left still have their ends to record.
         let drain = std::time::Duration::from_secs(self.app.config.limits.drain_seconds);
-        if tokio::time::timeout(drain, self.app.models.idle()).await.is_err() {
+        if tokio::time::timeout(drain, self.app.models.idle())
+            .await
+            .is_err()
+        {
             tracing::warn!("model calls were still running; they end as unknown");
         }
     }

@@ -156,7 +156,9 @@ impl Upstream {
 
     /// Whether a text is one of the upstream credentials: an agent that shows one is refused.
     pub fn is_credential(&self, text: &str) -> bool {
-        [&self.planner, &self.executor, &self.reader].iter().any(|secret| secret.matches(text))
+        [&self.planner, &self.executor, &self.reader]
+            .iter()
+            .any(|secret| secret.matches(text))
     }
 
     /// Calls the API. `target` is path and query, rebuilt from checked parts.
@@ -183,7 +185,10 @@ impl Upstream {
             .uri(format!("{}{target}", self.base))
             .header(header::AUTHORIZATION, bearer)
             .header(header::ACCEPT, JSON_API)
-            .header(header::USER_AGENT, concat!("clawgate/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("clawgate/", env!("CARGO_PKG_VERSION")),
+            );
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, JSON_API);
         }
@@ -246,7 +251,13 @@ impl Upstream {
     /// [`UpstreamError::ForeignHost`].
     pub fn check_object_address(&self, address: &str) -> Result<Uri, UpstreamError> {
         let foreign = || {
-            let shown: String = address.split('?').next().unwrap_or("").chars().take(120).collect();
+            let shown: String = address
+                .split('?')
+                .next()
+                .unwrap_or("")
+                .chars()
+                .take(120)
+                .collect();
             UpstreamError::ForeignHost(shown)
         };
         let uri: Uri = address.parse().map_err(|_| foreign())?;
@@ -255,10 +266,17 @@ impl Upstream {
             return Err(foreign());
         };
         let allowed = Some(authority) == base.authority()
-            || self.object_hosts.iter().any(|host| host == authority.as_str());
+            || self
+                .object_hosts
+                .iter()
+                .any(|host| host == authority.as_str());
         let secure = scheme == "https" || (scheme == "http" && base.scheme_str() == Some("http"));
         let plain = !authority.as_str().contains('@');
-        if allowed && secure && plain { Ok(uri) } else { Err(foreign()) }
+        if allowed && secure && plain {
+            Ok(uri)
+        } else {
+            Err(foreign())
+        }
     }
 
     async fn send(
@@ -287,7 +305,11 @@ async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Answer
         .await
         .map_err(|error| UpstreamError::Broken(error.to_string()))?
         .to_bytes();
-    Ok(Answer { status: parts.status, headers: parts.headers, body })
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    })
 }
 
 /// The innermost cause, which says most: "connection refused" rather than "client error".

@@ -76,7 +76,7 @@ fn write(value: &Json, order: Order, out: &mut Vec<u8>) {
             let mut sorted: Vec<&(String, Json)> = members.iter().collect();
             match order {
                 Order::Canonical => {
-                    sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+                    sorted.sort_by(|(a, _), (b, _)| canonical_order(a, b));
                 }
                 Order::Document => {
                     sorted.sort_by_key(|(name, _)| array_index(name).map_or(u64::MAX, u64::from));
@@ -95,6 +95,15 @@ fn write(value: &Json, order: Order, out: &mut Vec<u8>) {
     }
 }
 
+/// By UTF-16 code units, which for ASCII is the order of the bytes.
+fn canonical_order(a: &str, b: &str) -> std::cmp::Ordering {
+    if a.is_ascii() && b.is_ascii() {
+        a.cmp(b)
+    } else {
+        a.encode_utf16().cmp(b.encode_utf16())
+    }
+}
+
 /// `"0"` to `"4294967294"` in canonical spelling.
 fn array_index(name: &str) -> Option<u32> {
     let canonical = name == "0" || !name.starts_with('0');
@@ -107,7 +116,15 @@ fn array_index(name: &str) -> Option<u32> {
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for byte in text.bytes() {
+    let bytes = text.as_bytes();
+    // Most texts have nothing to escape and go out in one piece.
+    let mut written = 0;
+    for (index, byte) in bytes.iter().enumerate() {
+        if !matches!(byte, b'"' | b'\\' | 0x00..=0x1f) {
+            continue;
+        }
+        out.extend_from_slice(&bytes[written..index]);
+        written = index + 1;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -116,10 +133,10 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             0x0a => out.extend_from_slice(b"\\n"),
             0x0c => out.extend_from_slice(b"\\f"),
             0x0d => out.extend_from_slice(b"\\r"),
-            0x00..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+            _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
         }
     }
+    out.extend_from_slice(&bytes[written..]);
     out.push(b'"');
 }
 

@@ -12,6 +12,10 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 
+mod typed;
+
+pub(crate) use typed::Without;
+
 /// Deepest nesting that is read; the value is our own choice, far above any document of ours.
 pub const MAX_DEPTH: usize = 64;
 
@@ -179,8 +183,7 @@ impl Json {
     /// # Errors
     /// [`JsonError::Shape`] when it is not a `T`.
     pub fn to_typed<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
-        let value = serde_json::to_value(self).map_err(JsonError::Shape)?;
-        serde_json::from_value(value).map_err(JsonError::Shape)
+        T::deserialize(self).map_err(JsonError::Shape)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Ed25519 keys and the names (`did:key`) by which our formats call them.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
@@ -92,7 +94,37 @@ impl Did {
     }
 }
 
+/// So many keys each thread remembers.
+const REMEMBERED: usize = 8;
+
+thread_local! {
+    /// The keys whose names were decoded last, newest first. A bundle names the same few keys
+    /// thousands of times, and decoding one costs about as much as verifying a signature. Only
+    /// good names come in, so remembering changes no answer.
+    static DECODED: RefCell<VecDeque<(Box<str>, PublicKey)>> = const {
+        RefCell::new(VecDeque::new())
+    };
+}
+
 fn decode_did(text: &str) -> Result<PublicKey, KeyError> {
+    let known = DECODED.with_borrow(|decoded| {
+        let mut decoded = decoded.iter();
+        decoded
+            .find(|(known, _)| **known == *text)
+            .map(|(_, key)| *key)
+    });
+    if let Some(key) = known {
+        return Ok(key);
+    }
+    let key = decode_new_did(text)?;
+    DECODED.with_borrow_mut(|decoded| {
+        decoded.truncate(REMEMBERED - 1);
+        decoded.push_front((text.into(), key));
+    });
+    Ok(key)
+}
+
+fn decode_new_did(text: &str) -> Result<PublicKey, KeyError> {
     let not_a_did = || KeyError::NotADid(text.chars().take(128).collect());
     let encoded = text.strip_prefix("did:key:z").ok_or_else(not_a_did)?;
     // base58 is quadratic in its length; a key is 48 characters.
@@ -290,6 +322,19 @@ mod tests {
         small_order[0] = 1;
         assert_eq!(PublicKey::from_bytes(&small_order), Err(KeyError::Unusable));
         assert!(SigningKey::from_secret_text("c2hvcnQ").is_err());
+    }
+
+    #[test]
+    fn names_stand_for_their_own_key_however_many_there_are() {
+        let keys: Vec<_> = (0..3 * REMEMBERED as u8)
+            .map(|n| SigningKey::from_seed(&[n; 32]).public())
+            .collect();
+        for _ in 0..3 {
+            for key in &keys {
+                assert_eq!(key.did().key(), *key);
+                assert!(format!("{}x", key.did()).parse::<Did>().is_err());
+            }
+        }
     }
 
     #[test]

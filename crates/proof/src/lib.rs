@@ -17,6 +17,7 @@ pub mod approval;
 pub mod bundle;
 pub mod checkpoint;
 pub mod envelope;
+pub mod event;
 pub mod hash;
 pub mod jcs;
 pub mod json;

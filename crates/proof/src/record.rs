@@ -2,7 +2,7 @@
 //!
 //! A record holds hashes, ids and counts, never content. Its canonical form is a leaf of the
 //! log. Records that mean an event also extend the job's event chain, which the public formats
-//! need: see [`EventChain`].
+//! need: see [`crate::event`].
 //!
 //! To add a kind: a variant of [`Body`] with its own versioned name, its place in
 //! [`Record::event_type`], and a check in the verifier.
@@ -10,13 +10,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
-use crate::json::{Json, JsonError};
+use crate::json::{Json, JsonError, Without};
 use crate::keys::Did;
 use crate::merkle;
 use crate::time::Timestamp;
+
+pub use crate::event::{Event, EventChain, MAX_CHAIN};
 
 /// Name of a job: `job_` and a UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,7 +136,8 @@ pub struct Caller {
     pub token_hash: String,
     /// The agent on whose behalf.
     pub agent_did: Did,
-    /// Whom the token is bound to: a network address, or a key thumbprint.
+    /// Whom the token is bound to: a network address, or a key thumbprint. In a refusal: who
+    /// called, which may be somebody else.
     pub holder: String,
 }
 
@@ -332,6 +336,42 @@ pub struct JobClose {
     pub policy_hash_b64u: Hash,
 }
 
+/// Where a record stands: the members that its body does not have.
+const PLACE: [&str; 3] = ["job_id", "seq", "at"];
+
+fn shape(message: impl fmt::Display) -> JsonError {
+    JsonError::Shape(serde::de::Error::custom(message))
+}
+
+fn member<T: DeserializeOwned>(json: &Json, name: &str) -> Result<T, JsonError> {
+    let value = json.get(name);
+    let value = value.ok_or_else(|| shape(format_args!("missing member `{name}`")))?;
+    value.to_typed()
+}
+
+impl Body {
+    /// Reads the body out of a record. Records are many, so the kind is looked up by hand:
+    /// the derived way would copy every member first to find it.
+    fn from_json(json: &Json) -> Result<Self, JsonError> {
+        fn rest<T: DeserializeOwned>(json: &Json) -> Result<T, JsonError> {
+            let names = &["record", PLACE[0], PLACE[1], PLACE[2]];
+            T::deserialize(Without { json, names }).map_err(JsonError::Shape)
+        }
+        match member::<String>(json, "record")?.as_str() {
+            "clawgate.job-open/1" => rest(json).map(Self::JobOpen),
+            "clawgate.intent/1" => rest(json).map(Self::Intent),
+            "clawgate.outcome/1" => rest(json).map(Self::Outcome),
+            "clawgate.refusal/1" => rest(json).map(Self::Refusal),
+            "clawgate.approval/1" => rest(json).map(Self::Approval),
+            "clawgate.revocation/1" => rest(json).map(Self::Revocation),
+            "clawgate.job-close/1" => rest(json).map(Self::JobClose),
+            other => Err(shape(format_args!(
+                "a record of the unknown kind `{other:.64}`"
+            ))),
+        }
+    }
+}
+
 impl Record {
     /// The canonical form: what is hashed, stored and shown.
     pub fn to_jcs(&self) -> Vec<u8> {
@@ -355,27 +395,14 @@ impl Record {
     /// # Errors
     /// When a member is missing, unknown or of the wrong type.
     pub fn from_json(json: &Json) -> Result<Self, JsonError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Place {
-            job_id: JobId,
-            seq: u64,
-            at: Timestamp,
-        }
-        let mut body = json.clone();
-        let mut place = Json::object();
-        for name in ["job_id", "seq", "at"] {
-            if let Some(value) = body.remove(name) {
-                place.set(name, value);
-            }
-        }
-        let place: Place = place.to_typed()?;
-        let body = body.to_typed()?;
+        let Json::Object(_) = json else {
+            return Err(shape("a record is an object"));
+        };
         Ok(Self {
-            job_id: place.job_id,
-            seq: place.seq,
-            at: place.at,
-            body,
+            job_id: member(json, "job_id")?,
+            seq: member(json, "seq")?,
+            at: member(json, "at")?,
+            body: Body::from_json(json)?,
         })
     }
 
@@ -409,96 +436,6 @@ impl<'de> Deserialize<'de> for Record {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Json::deserialize(deserializer)?;
         Self::from_json(&json).map_err(serde::de::Error::custom)
-    }
-}
-
-/// One entry of the public event chain (clawsig, 2.6).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Event {
-    /// `evt_` and the record's place in the job.
-    pub event_id: String,
-    /// The job.
-    pub run_id: String,
-    /// What happened.
-    pub event_type: String,
-    /// The record's time.
-    pub timestamp: Timestamp,
-    /// SHA-256 of the record's canonical form.
-    pub payload_hash_b64u: Hash,
-    /// The event before, or null at the start of a chain.
-    pub prev_hash_b64u: Option<Hash>,
-    /// SHA-256 over the six members above, in that order.
-    pub event_hash_b64u: Hash,
-}
-
-/// Longest chain that public verifiers take; a longer job starts another one.
-pub const MAX_CHAIN: u64 = 1000;
-
-/// The end of a job's event chain, from which the next event follows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EventChain {
-    /// Events so far.
-    pub count: u64,
-    /// Hash of the last one.
-    pub last: Option<Hash>,
-}
-
-impl EventChain {
-    /// Extends the chain by a record, if the record is an event. After [`MAX_CHAIN`] events a
-    /// new chain begins.
-    pub fn extend(&mut self, record: &Record) -> Option<Event> {
-        record.event_type()?;
-        self.extend_hashed(record, Hash::of(&record.to_jcs()))
-    }
-
-    /// The same for a record whose canonical form has been hashed already, for example by a
-    /// verifier that hashes each record as it was received.
-    pub fn extend_hashed(&mut self, record: &Record, content: Hash) -> Option<Event> {
-        let event_type = record.event_type()?;
-        let prev_hash_b64u = if self.count.is_multiple_of(MAX_CHAIN) {
-            None
-        } else {
-            self.last
-        };
-        let mut event = Event {
-            event_id: format!("evt_{}", record.seq),
-            run_id: record.job_id.to_string(),
-            event_type: event_type.to_owned(),
-            timestamp: record.at,
-            payload_hash_b64u: content,
-            prev_hash_b64u,
-            event_hash_b64u: Hash::of(b""),
-        };
-        event.event_hash_b64u = event.compute_hash();
-        self.count += 1;
-        self.last = Some(event.event_hash_b64u);
-        Some(event)
-    }
-}
-
-impl Event {
-    /// The hash that the entry should carry: over six members in a fixed order, which is not
-    /// the canonical one (clawsig, recipe 5).
-    pub fn compute_hash(&self) -> Hash {
-        #[derive(Serialize)]
-        struct Preimage<'a> {
-            event_id: &'a str,
-            run_id: &'a str,
-            event_type: &'a str,
-            timestamp: Timestamp,
-            payload_hash_b64u: Hash,
-            prev_hash_b64u: Option<Hash>,
-        }
-        let preimage = Preimage {
-            event_id: &self.event_id,
-            run_id: &self.run_id,
-            event_type: &self.event_type,
-            timestamp: self.timestamp,
-            payload_hash_b64u: self.payload_hash_b64u,
-            prev_hash_b64u: self.prev_hash_b64u,
-        };
-        Hash::of(&serde_json::to_vec(&preimage).expect("strings and hashes are JSON"))
     }
 }
 
@@ -569,38 +506,6 @@ mod tests {
             bad.remove(name);
             assert!(Record::from_json(&bad).is_err(), "without {name}");
         }
-    }
-
-    #[test]
-    fn event_hash_follows_the_published_example() {
-        let event = Event {
-            event_id: "evt_1".into(),
-            run_id: "run_selfmade_001".into(),
-            event_type: "run_start".into(),
-            timestamp: "2026-11-01T00:00:00.000Z".parse().unwrap(),
-            payload_hash_b64u: "cdANGrVjL9B2yAMk7mAkmzP64nXRYBAvgSaq_u-29AI"
-                .parse()
-                .unwrap(),
-            prev_hash_b64u: None,
-            event_hash_b64u: Hash::of(b""),
-        };
-        assert_eq!(
-            event.compute_hash().to_string(),
-            "5pVGu-GiIiQr92nUdBq4S8pg92kJGFUumGyBbSCUcVY"
-        );
-    }
-
-    #[test]
-    fn a_long_job_has_several_chains() {
-        let mut chain = EventChain::default();
-        let mut starts = Vec::new();
-        for seq in 1..=2 * MAX_CHAIN + 1 {
-            let event = chain.extend(&record(seq, close())).unwrap();
-            if event.prev_hash_b64u.is_none() {
-                starts.push(seq);
-            }
-        }
-        assert_eq!(starts, [1, MAX_CHAIN + 1, 2 * MAX_CHAIN + 1]);
     }
 
     #[test]

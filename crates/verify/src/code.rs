@@ -49,7 +49,7 @@ codes! {
     TrustRootUnreadable "TRUST_ROOT_UNREADABLE" "The trust root cannot be read"
         "The trust root is not a document of the kind clawgate.trust/1 in strict JSON. Without it nothing can be believed. Get trust.json from the operator by another way than the bundle itself."
     FileTooLarge "FILE_TOO_LARGE" "The file is larger than the verifier reads"
-        "The bundle exceeds the limits in bytes or in entries that the verifier sets itself, so that a hostile file cannot exhaust the machine."
+        "The bundle exceeds the limits in bytes or in entries that the verifier sets itself, so that a hostile file cannot exhaust the machine. Nothing about it is shown or refuted."
     FileNotJson "FILE_NOT_JSON" "The file is not strict JSON"
         "Duplicate members, trailing data, fractions, integers beyond 2^53-1, nesting deeper than 64 levels and malformed text are refused, because two readers could understand them differently."
     FileShape "FILE_SHAPE" "The file is not a proof bundle"

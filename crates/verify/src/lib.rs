@@ -52,7 +52,14 @@ pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
 
 fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> Option<()> {
     let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
-        Ok(root) => Some(root),
+        Ok(root) => {
+            let (keys, authors) = (root.gateway.len(), root.authors.len());
+            let approvers = root.approvers.len();
+            findings.note(format!(
+                "{keys} gateway keys, {authors} authors, {approvers} approvers"
+            ));
+            Some(root)
+        }
         Err(error) => {
             findings.not_proven(Code::TrustRootUnreadable, "", error.to_string());
             None
@@ -69,7 +76,9 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
     // What builds on nothing but the file comes first, so that one failure hides few others.
     let contract = checks.run(Name::Contract, |f| contract::check(document, &believed, f));
     let contract = contract.as_ref();
-    checks.run(Name::Job, |f| contract::check_job(document, contract?, f));
+    checks.run(Name::Job, |f| {
+        contract::check_job(document, contract?, &believed, f)
+    });
     checks.run(Name::Sequence, |f| records::check_sequence(document, f));
     let calls = checks.run(Name::Calls, |f| records::check_calls(document, f));
     let tokens = checks.run(Name::Tokens, |f| tokens::check(document, contract?, f));

@@ -101,7 +101,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// Every check, in order; a check that found several things has several entries.
     pub checks: Vec<Check>,
-    /// One sentence for people.
+    /// What stands behind the verdict, for people.
     pub summary: String,
 }
 
@@ -153,8 +153,8 @@ impl Findings {
     }
 
     /// What a passing check says about itself.
-    pub(crate) fn note(&mut self, text: impl Into<String>) {
-        self.note = text.into();
+    pub(crate) fn note(&mut self, text: impl AsRef<str>) {
+        self.note = shown(text.as_ref());
     }
 
     /// Whether anything failed so far.
@@ -168,17 +168,21 @@ impl Findings {
         // A failure is never dropped in favour of what was merely not proven.
         if self.found.len() < MAX_FINDINGS || (status == Status::Fail && !self.any_failure()) {
             self.found
-                .push((status, code, place, clip(&detail, MAX_DETAIL)));
+                .push((status, code, shown(&place), shown(&detail)));
         } else {
             self.more += 1;
         }
     }
 }
 
-fn clip(text: &str, longest: usize) -> String {
+/// What may be shown: no control characters and no marks that turn the direction of text, since
+/// it may quote a hostile file on somebody's terminal.
+pub(crate) fn shown(text: &str) -> String {
+    let hidden =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(longest)
+        .map(|c| if hidden(c) { ' ' } else { c })
+        .take(MAX_DETAIL)
         .collect()
 }
 
@@ -251,19 +255,19 @@ impl Checks {
             let first = first.map_or("", |check| check.code.title());
             (
                 Verdict::Invalid,
-                format!("invalid: {first} ({failed} findings)"),
+                format!("{first} ({failed} findings in all)"),
             )
         } else if open > 0 {
             let first = self.checks.iter().find(|c| c.status != Status::Pass);
             let first = first.map_or("", |check| check.code.title());
             (
                 Verdict::NotProven,
-                format!("not proven: {first} ({open} open points)"),
+                format!("{first} ({open} open points in all)"),
             )
         } else {
             (
                 Verdict::Valid,
-                format!("valid: all {} checks passed", self.checks.len()),
+                format!("all {} checks passed", self.checks.len()),
             )
         };
         Report {
@@ -319,6 +323,11 @@ mod tests {
         assert!(!failure.detail.contains('\n'));
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+
+    #[test]
+    fn nothing_hostile_is_shown() {
+        assert_eq!(shown("a\u{1b}[31mb\u{202e}c\n"), "a [31mb c ");
     }
 
     #[test]

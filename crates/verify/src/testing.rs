@@ -394,6 +394,30 @@ impl Telling<'_> {
     }
 }
 
+/// Every complete subtree of a tree in memory, level by level.
+struct Levels(Vec<Vec<Hash>>);
+
+impl Levels {
+    fn over(leaves: Vec<Hash>) -> Self {
+        let mut levels = vec![leaves];
+        while let Some(below) = levels.last().filter(|below| below.len() > 1) {
+            let pairs = below.chunks_exact(2);
+            let above = pairs.map(|pair| merkle::node_hash(&pair[0], &pair[1]));
+            levels.push(above.collect());
+        }
+        Self(levels)
+    }
+}
+
+impl merkle::Nodes for Levels {
+    type Error = std::convert::Infallible;
+
+    fn node(&self, level: u32, index: u64) -> Result<Hash, Self::Error> {
+        let index = usize::try_from(index).expect("in memory");
+        Ok(self.0[level as usize][index])
+    }
+}
+
 /// A log in which the records stand between the leaves of other jobs, with its checkpoint.
 pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
     let mut leaves = Vec::with_capacity(records.len() * 2);
@@ -404,10 +428,11 @@ pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
         leaves.push(record.leaf_hash());
     }
     let size = leaves.len() as u64;
+    let levels = Levels::over(leaves);
     let checkpoint = Checkpoint {
         origin: ORIGIN.to_owned(),
         size,
-        root: merkle::root(leaves.as_slice(), size).expect("in memory"),
+        root: merkle::root(&levels, size).expect("in memory"),
     };
     let proofs = records
         .iter()
@@ -417,7 +442,7 @@ pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
             Inclusion {
                 seq: record.seq,
                 index,
-                path: merkle::inclusion_path(leaves.as_slice(), index, size).expect("in memory"),
+                path: merkle::inclusion_path(&levels, index, size).expect("in memory"),
             }
         })
         .collect();

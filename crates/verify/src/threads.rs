@@ -3,10 +3,26 @@
 /// Fewest items for which a thread is worth its start.
 const WORTH_A_THREAD: usize = 32;
 
-/// Maps `items` in order, in as many threads as there are processors.
+/// Maps many small `items` in order, in as many threads as there are processors.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(usize, &T) -> R + Sync) -> Vec<R> {
+    spread(items, items.len() / WORTH_A_THREAD, work)
+}
+
+/// The same for a few large items, each of which is worth a thread.
+pub(crate) fn map_large<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(usize, &T) -> R + Sync,
+) -> Vec<R> {
+    spread(items, items.len(), work)
+}
+
+fn spread<T: Sync, R: Send>(
+    items: &[T],
+    most_threads: usize,
+    work: impl Fn(usize, &T) -> R + Sync,
+) -> Vec<R> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = processors.min(items.len() / WORTH_A_THREAD).max(1);
+    let threads = processors.min(most_threads).max(1);
     let chunk = items.len().div_ceil(threads).max(1);
     let run = |n: usize, part: &[T]| -> Vec<R> {
         part.iter()
@@ -45,6 +61,7 @@ mod tests {
                 item * 2
             });
             assert_eq!(mapped, items.iter().map(|n| n * 2).collect::<Vec<_>>());
+            assert_eq!(super::map_large(&items, |_, item| item * 2), mapped);
         }
     }
 }

@@ -77,20 +77,15 @@ fn with_other(text: &str, index: usize) -> Value {
 /// What can be put in the place of a value.
 fn changes(value: &Value) -> Vec<Value> {
     match value {
-        Value::Null => vec![json!("x"), json!(0)],
-        Value::Bool(value) => vec![json!(!value), Value::Null],
+        Value::Null => vec![json!("x")],
+        Value::Bool(value) => vec![json!(!value)],
         Value::Number(number) => {
             let number = number.as_i64().unwrap();
-            vec![json!(number + 1), json!(-1), json!(number.to_string())]
+            vec![json!(number + 1), json!(number.to_string())]
         }
         Value::String(text) => {
-            let last = text.chars().count().saturating_sub(1);
-            let mut changed: Vec<Value> = [0, last / 2, last]
-                .map(|index| with_other(text, index))
-                .into();
-            changed.push(json!(format!("{text} ")));
-            changed.push(Value::Null);
-            changed
+            let middle = text.chars().count() / 2;
+            vec![with_other(text, middle), json!(format!("{text} "))]
         }
         Value::Object(members) => {
             let mut more = members.clone();
@@ -165,9 +160,9 @@ fn each_member_counts() {
     assert!(survived.is_empty(), "{survived:#?}");
 }
 
-/// Every `STEP`th byte of the file, one bit at a time; a prime, so that it falls on every kind
-/// of place.
-const STEP: usize = 7;
+/// Every `STEP`th byte of the file, one bit of it; a prime, so that it falls on every kind of
+/// place. (With 1, which takes a minute, none survives either.)
+const STEP: usize = 31;
 
 #[test]
 fn each_byte_counts() {
@@ -214,6 +209,8 @@ fn hostile_files_are_refused_quietly() {
             "{name}: what did not run has not passed"
         );
     }
+    let report = sealed.report(&vec![b' '; clawverify::MAX_BUNDLE_BYTES + 1]);
+    assert_eq!(report.verdict, Verdict::NotProven, "too large to be judged");
     let mut other = sealed.bundle.clone();
     other["proof_bundles"] = json!([]);
     let report = sealed.report(&serde_json::to_vec(&other).unwrap());

@@ -1,2 +1,100 @@
-//! (being written)
-fn main() {}
+//! Chores of the project: `cargo xtask CHORE`.
+//!
+//! To add a chore: a module with its `run`, a line in [`CHORES`] and its arm in [`dispatch`].
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+mod bench;
+mod cargo;
+mod check;
+mod layers;
+mod prose;
+mod regenerate;
+mod report;
+
+/// Every chore, in the order in which the usage shows them.
+const CHORES: &[(&str, &str)] = &[
+    (
+        "check",
+        "everything that a change must pass, in order: format, clippy, tests, layers, docs",
+    ),
+    (
+        "layers",
+        "compares the crates' dependencies with the table that is the diagram",
+    ),
+    (
+        "docs",
+        "writes docs/reason-codes.md anew from the tables in the code",
+    ),
+    (
+        "vectors",
+        "writes the test vectors anew that crates keep as files",
+    ),
+    (
+        "report",
+        "judges what `clawgate demo --once --out DIR` left in DIR",
+    ),
+    (
+        "bench",
+        "measures: decide, sign, verify, and the governed call beside a plain hop",
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["check"] => check::run(),
+        ["layers"] => layers::run(),
+        ["docs"] => regenerate::run("documents"),
+        ["vectors"] => regenerate::run("vectors"),
+        ["report", folder] => report::run(folder.as_ref()),
+        ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
+        [] => bail!("no chore given\n\n{}", usage()),
+        other => bail!("unknown chore `{}`\n\n{}", other.join(" "), usage()),
+    }
+}
+
+fn usage() -> String {
+    let mut text = String::from("cargo xtask CHORE\n");
+    for (chore, purpose) in CHORES {
+        text.push_str(&format!("  {chore:<8} {purpose}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_chore_is_refused_with_the_list() {
+        for words in [
+            &[][..],
+            &["cheque"],
+            &["check", "--fast"],
+            &["bench", "--rounds", "none"],
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let refusal = dispatch(&words).unwrap_err().to_string();
+            assert!(
+                refusal.contains("check") || refusal.contains("--rounds"),
+                "{refusal}"
+            );
+        }
+    }
+}

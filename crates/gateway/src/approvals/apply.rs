@@ -17,6 +17,10 @@ use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::{related, status};
 use crate::clawproxy::terraform::workspaces;
+use crate::upstream::Duty;
+
+/// A run's status from the moment upstream accepted our apply; upstream's own word for it.
+const ACCEPTED: &str = "confirmed";
 
 /// How often an apply is looked at.
 const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
@@ -34,7 +38,10 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
             return Err(refusal);
         }
         let gate_reason = Some(refusal.to_string());
-        let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+        let update = RunUpdate {
+            gate_reason,
+            ..RunUpdate::default()
+        };
         return move_to(app, &run, &from, GateState::Superseded, update).await;
     }
     let before = current_state_version(app, &run.workspace_id).await?;
@@ -60,14 +67,30 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
     match ours::execute(app, permit, &run, &target, body).await {
         Ok(answer) if answer.status.is_client_error() && answer.status.as_u16() != 409 => {
             // A clear no: the executor may not apply here. Asking again changes nothing.
-            let gate_reason =
-                Some(format!("upstream refused the apply with {}", answer.status.as_u16()));
-            let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+            let gate_reason = Some(format!(
+                "upstream refused the apply with {}",
+                answer.status.as_u16()
+            ));
+            let update = RunUpdate {
+                gate_reason,
+                ..RunUpdate::default()
+            };
             ours::discard_upstream(app, &run).await?;
             let from = [GateState::Applying];
             move_to(app, &run, &from, GateState::Errored, update).await
         }
-        Ok(answer) if answer.status.is_success() => Ok(Next::Again),
+        Ok(answer) if answer.status.is_success() => {
+            let status = Some(ACCEPTED.to_owned());
+            let update = RunUpdate {
+                status,
+                ..RunUpdate::default()
+            };
+            app.store
+                .update_run(&run.run_id, app.now(), update)
+                .await
+                .map_err(unavailable)?;
+            Ok(Next::Wait(APPLYING))
+        }
         // Whatever else came back, or nothing: what happened is read from the run, a little
         // later.
         Ok(_) => Ok(Next::Wait(APPLYING)),
@@ -80,7 +103,12 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
 
 /// Everything that an approval was bound to, read again.
 async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
-    let changed = |what: &str| Err(Refusal::new(ReasonCode::ApprovalRunChanged, what.to_owned()));
+    let changed = |what: &str| {
+        Err(Refusal::new(
+            ReasonCode::ApprovalRunChanged,
+            what.to_owned(),
+        ))
+    };
     let contract = inspect::contract(app, run).await?;
     if contract.withdrawn.load(Ordering::Acquire) {
         return Err(ReasonCode::ContractWithdrawn.into());
@@ -88,11 +116,18 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
     let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalUnknown)?;
     let apply = &contract.contract.permissions.apply;
     if apply.requires_approval {
-        let statements = app.store.statements(&run.run_id).await.map_err(unavailable)?;
+        let statements = app
+            .store
+            .statements(&run.run_id)
+            .await
+            .map_err(unavailable)?;
         let mut approvers = HashSet::new();
         for row in statements.iter().filter(|row| row.counted) {
-            let statement: proof::approval::Statement =
-                row.envelope.payload.to_typed().map_err(|_| ReasonCode::ApprovalMalformed)?;
+            let statement: proof::approval::Statement = row
+                .envelope
+                .payload
+                .to_typed()
+                .map_err(|_| ReasonCode::ApprovalMalformed)?;
             if row.decision == Decision::Deny {
                 return Err(ReasonCode::ApprovalDenied.into());
             }
@@ -106,7 +141,9 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
     }
     let json = ours::read_run(app, &run.run_id).await?;
     let attribute = |name: &str| json.at(&["data", "attributes", name]);
-    if json.at(&["data", "attributes", "actions", "is-confirmable"]).and_then(Json::as_bool)
+    if json
+        .at(&["data", "attributes", "actions", "is-confirmable"])
+        .and_then(Json::as_bool)
         != Some(true)
     {
         return changed("the run is not waiting for confirmation any more");
@@ -145,13 +182,19 @@ pub(super) async fn follow(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal>
     let from = [GateState::Applying];
     let json = ours::read_run(app, &run.run_id).await?;
     let status = status(&json);
-    let seen = RunUpdate { status: Some(status.clone()), ..RunUpdate::default() };
+    let seen = RunUpdate {
+        status: Some(status.clone()),
+        ..RunUpdate::default()
+    };
     match end_of(&status) {
         Some(GateState::Applied) => {
             let after = current_state_version(app, &run.workspace_id).await?;
             // Another run may have gone on from there; then its state version is not ours.
             let ours = after.filter(|(_, by)| by.as_deref() == Some(&run.run_id));
-            let update = RunUpdate { state_version_after: ours.map(|(id, _)| id), ..seen };
+            let update = RunUpdate {
+                state_version_after: ours.map(|(id, _)| id),
+                ..seen
+            };
             move_to(app, &run, &from, GateState::Applied, update).await
         }
         Some(end) => move_to(app, &run, &from, end, seen).await,
@@ -159,11 +202,18 @@ pub(super) async fn follow(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal>
             let confirmable = json
                 .at(&["data", "attributes", "actions", "is-confirmable"])
                 .and_then(Json::as_bool);
-            if confirmable == Some(true) {
-                return move_to(app, &run, &from, GateState::Rechecking, seen).await;
+            match (confirmable, run.status == ACCEPTED) {
+                // Upstream took the apply; this reading is merely older than its answer.
+                (Some(true), true) => Ok(Next::Wait(APPLYING)),
+                (Some(true), false) => move_to(app, &run, &from, GateState::Rechecking, seen).await,
+                _ => {
+                    app.store
+                        .update_run(&run.run_id, app.now(), seen)
+                        .await
+                        .map_err(unavailable)?;
+                    Ok(Next::Wait(APPLYING))
+                }
             }
-            app.store.update_run(&run.run_id, app.now(), seen).await.map_err(unavailable)?;
-            Ok(Next::Wait(APPLYING))
         }
     }
 }
@@ -174,9 +224,12 @@ async fn current_state_version(
     workspace_id: &str,
 ) -> Result<Option<(String, Option<String>)>, Refusal> {
     let target = format!("/api/v2/workspaces/{workspace_id}/current-state-version");
-    match ours::read(app, &target).await {
+    match ours::read_with(app, Duty::Executor, &target).await {
         Ok(json) => {
-            let id = json.at(&["data", "id"]).and_then(Json::as_str).map(str::to_owned);
+            let id = json
+                .at(&["data", "id"])
+                .and_then(Json::as_str)
+                .map(str::to_owned);
             Ok(id.map(|id| (id, related(&json, "run"))))
         }
         Err(refusal) if refusal.code == ReasonCode::UpstreamNotFound => Ok(None),

@@ -1,6 +1,7 @@
 //! Moves each run along the gate: one task for each run that can still become something.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,7 +58,24 @@ impl Gate {
 
     /// Looks at a run now, if it is watched.
     pub fn wake(&self, run_id: &str) {
-        if let Some(notify) = self.watched.lock().expect("no panic while it is held").get(run_id) {
+        if let Some(notify) = self
+            .watched
+            .lock()
+            .expect("no panic while it is held")
+            .get(run_id)
+        {
+            notify.notify_one();
+        }
+    }
+
+    /// Looks at every run now: when the gateway stops, each task ends.
+    pub fn wake_all(&self) {
+        for notify in self
+            .watched
+            .lock()
+            .expect("no panic while it is held")
+            .values()
+        {
             notify.notify_one();
         }
     }
@@ -75,7 +93,8 @@ impl Gate {
 }
 
 async fn attend(app: Arc<App>, run_id: String, notify: Arc<Notify>) {
-    loop {
+    // When the gateway stops, the run stays where it is; the next start goes on from there.
+    while !app.draining.load(Ordering::Acquire) {
         let wait = match step(&app, &run_id).await {
             Ok(Next::Again) => continue,
             Ok(Next::Wait(wait)) => wait,
@@ -88,7 +107,11 @@ async fn attend(app: Arc<App>, run_id: String, notify: Arc<Notify>) {
         };
         let _ = tokio::time::timeout(wait, notify.notified()).await;
     }
-    app.gate.watched.lock().expect("no panic while it is held").remove(&run_id);
+    app.gate
+        .watched
+        .lock()
+        .expect("no panic while it is held")
+        .remove(&run_id);
 }
 
 /// One step. Every state is either left by a transition, waited in, or an end.
@@ -103,7 +126,14 @@ async fn step(app: &Arc<App>, run_id: &str) -> Result<Next, Refusal> {
         GateState::AwaitingApproval => awaiting(app, run).await,
         GateState::Approved => {
             let from = [GateState::Approved];
-            move_to(app, &run, &from, GateState::Rechecking, RunUpdate::default()).await
+            move_to(
+                app,
+                &run,
+                &from,
+                GateState::Rechecking,
+                RunUpdate::default(),
+            )
+            .await
         }
         GateState::Rechecking => apply::recheck_and_apply(app, run).await,
         GateState::Applying => apply::follow(app, run).await,
@@ -123,7 +153,10 @@ pub(super) async fn move_to(
     to: GateState,
     update: RunUpdate,
 ) -> Result<Next, Refusal> {
-    let moved = app.store.transition(&run.run_id, from, to, app.now(), update).await;
+    let moved = app
+        .store
+        .transition(&run.run_id, from, to, app.now(), update)
+        .await;
     if moved.map_err(unavailable)?.is_some() {
         tracing::info!(run = run.run_id, gate = to.as_str(), "gate");
     }
@@ -141,18 +174,34 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
         ..RunUpdate::default()
     };
     let from = [GateState::Planned];
-    if let Some(end) = end_of(&status) {
-        let reason = (end == GateState::Applied)
-            .then(|| "applied outside the gateway".to_owned());
-        return move_to(app, &run, &from, end, RunUpdate { gate_reason: reason, ..seen }).await;
+    match end_of(&status) {
+        // Somebody confirmed it behind our back: whatever that was, it was not our apply.
+        Some(GateState::Applied) => {
+            let gate_reason = Some("applied outside the gateway".to_owned());
+            let update = RunUpdate {
+                gate_reason,
+                ..seen
+            };
+            return move_to(app, &run, &from, GateState::Superseded, update).await;
+        }
+        Some(end) => return move_to(app, &run, &from, end, seen).await,
+        None => {}
     }
-    let confirmable =
-        json.at(&["data", "attributes", "actions", "is-confirmable"]).and_then(Json::as_bool);
+    let confirmable = json
+        .at(&["data", "attributes", "actions", "is-confirmable"])
+        .and_then(Json::as_bool);
     if run.apply_wished && confirmable == Some(true) {
         return move_to(app, &run, &from, GateState::Inspecting, seen).await;
     }
-    app.store.update_run(&run.run_id, app.now(), seen).await.map_err(unavailable)?;
-    Ok(Next::Wait(if confirmable == Some(true) { IDLE } else { BUSY }))
+    app.store
+        .update_run(&run.run_id, app.now(), seen)
+        .await
+        .map_err(unavailable)?;
+    Ok(Next::Wait(if confirmable == Some(true) {
+        IDLE
+    } else {
+        BUSY
+    }))
 }
 
 /// The plan breaks the contract: nobody is asked, the plan is thrown away.
@@ -167,13 +216,22 @@ async fn awaiting(app: &App, run: RunRow) -> Result<Next, Refusal> {
     let from = [GateState::AwaitingApproval];
     if run.approval_expires_at.is_none_or(|end| end <= app.now()) {
         let gate_reason = Some("nobody approved in time".to_owned());
-        let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+        let update = RunUpdate {
+            gate_reason,
+            ..RunUpdate::default()
+        };
         return move_to(app, &run, &from, GateState::Expired, update).await;
     }
     let status = status(&ours::read_run(app, &run.run_id).await?);
     if ours::is_final(&status) {
-        let gate_reason = Some(format!("it became `{status}` upstream, outside the gateway"));
-        let update = RunUpdate { gate_reason, status: Some(status), ..RunUpdate::default() };
+        let gate_reason = Some(format!(
+            "it became `{status}` upstream, outside the gateway"
+        ));
+        let update = RunUpdate {
+            gate_reason,
+            status: Some(status),
+            ..RunUpdate::default()
+        };
         return move_to(app, &run, &from, GateState::Superseded, update).await;
     }
     Ok(Next::Wait(IDLE))

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use policy::contract::Action;
 use policy::cost::CostFacts;
+use policy::plan::ResourceChange;
 use policy::plan::{self, PlanFacts};
 use policy::{ReasonCode, Refusal};
-use policy::contract::Action;
-use policy::plan::ResourceChange;
 use proof::approval::{Changes, Subject};
 use proof::record::{Body, Caller, Lane};
 use proof::{Hash, Json};
@@ -51,9 +51,10 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
             .collect();
         return refuse(app, &run, refusals, update).await;
     }
-    let (Some(configuration_version_id), Some(configuration_sha256_b64u)) =
-        (run.configuration_version_id.clone(), run.configuration_sha256)
-    else {
+    let (Some(configuration_version_id), Some(configuration_sha256_b64u)) = (
+        run.configuration_version_id.clone(),
+        run.configuration_sha256,
+    ) else {
         let refusal = Refusal::from(ReasonCode::ConfigurationVersionNotInspected);
         return refuse(app, &run, vec![refusal], update).await;
     };
@@ -105,7 +106,10 @@ pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refus
         .await
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     if !answer.status.is_success() || answer.body.is_empty() {
-        let detail = format!("the plan's JSON was answered with {}", answer.status.as_u16());
+        let detail = format!(
+            "the plan's JSON was answered with {}",
+            answer.status.as_u16()
+        );
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
     // A large plan takes a while: not on the threads that serve connections.
@@ -126,7 +130,9 @@ async fn cost(
         return Ok(None);
     }
     let json = ours::read_run(app, &run.run_id).await?;
-    let Some(id) = related(&json, "cost-estimate") else { return Ok(None) };
+    let Some(id) = related(&json, "cost-estimate") else {
+        return Ok(None);
+    };
     let estimate = ours::read(app, &format!("/api/v2/cost-estimates/{id}")).await?;
     // An estimate that is not finished is no estimate; the contract says what follows from that.
     Ok(CostFacts::from_answer(&estimate).ok())
@@ -141,7 +147,9 @@ async fn refuse(
 ) -> Result<Next, Refusal> {
     let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
     let job = job.ok_or(ReasonCode::JobUnknown)?;
-    let Some(first) = refusals.first() else { return Ok(Next::Again) };
+    let Some(first) = refusals.first() else {
+        return Ok(Next::Again);
+    };
     let reasons: Vec<String> = refusals
         .iter()
         .take(20)
@@ -162,10 +170,16 @@ async fn refuse(
         input: None,
         policy_hash_b64u: job.policy_hash,
     }));
-    app.store.append(&run.job_id, app.now(), body).await.map_err(unavailable)?;
+    app.store
+        .append(&run.job_id, app.now(), body)
+        .await
+        .map_err(unavailable)?;
     let gate_reason = Some(reasons.join("; ").chars().take(1000).collect());
     let from = [GateState::Inspecting];
-    let update = RunUpdate { gate_reason, ..update };
+    let update = RunUpdate {
+        gate_reason,
+        ..update
+    };
     move_to(app, run, &from, GateState::Violates, update).await
 }
 
@@ -177,9 +191,15 @@ fn summary(facts: &PlanFacts) -> Json {
         let mut json = Json::object();
         json.set("address", resource.address.as_str());
         json.set("type", resource.kind.as_str());
-        let actions = resource.actions.iter().map(|action| Json::from(action.as_str()));
+        let actions = resource
+            .actions
+            .iter()
+            .map(|action| Json::from(action.as_str()));
         json.set("actions", Json::Array(actions.collect()));
-        json.set("diff", Json::from_value(&resource.diff).unwrap_or(Json::Null));
+        json.set(
+            "diff",
+            Json::from_value(&resource.diff).unwrap_or(Json::Null),
+        );
         json
     });
     let mut json = Json::object();
@@ -189,7 +209,8 @@ fn summary(facts: &PlanFacts) -> Json {
 }
 
 fn is_destructive(resource: &ResourceChange) -> bool {
-    let ends = |action: &Action| matches!(action, Action::Delete | Action::Replace | Action::Forget);
+    let ends =
+        |action: &Action| matches!(action, Action::Delete | Action::Replace | Action::Forget);
     resource.actions.iter().any(ends)
 }
 
@@ -214,5 +235,7 @@ pub(super) async fn contract(app: &App, run: &RunRow) -> Result<Arc<LiveContract
         return Err(ReasonCode::TokenJobClosed.into());
     }
     let contract = crate::clawcontrols::contract(app, &job.policy_hash).await;
-    contract.map_err(unavailable)?.ok_or_else(|| ReasonCode::ContractUnknown.into())
+    contract
+        .map_err(unavailable)?
+        .ok_or_else(|| ReasonCode::ContractUnknown.into())
 }

@@ -69,11 +69,21 @@ pub async fn submit(
     let apply = &contract.contract.permissions.apply;
     let statement = check(app, &run, &envelope, &apply.approvers)?;
     let min_approvals = apply.min_approvals;
-    let statement = NewStatement { envelope, statement, via, at: app.now(), min_approvals };
-    let outcome = app.store.record_statement(statement).await.map_err(|error| match error {
-        StoreError::Conflict(_) => ReasonCode::ApprovalClosed.into(),
-        other => unavailable(other),
-    })?;
+    let statement = NewStatement {
+        envelope,
+        statement,
+        via,
+        at: app.now(),
+        min_approvals,
+    };
+    let outcome = app
+        .store
+        .record_statement(statement)
+        .await
+        .map_err(|error| match error {
+            StoreError::Conflict(_) => ReasonCode::ApprovalClosed.into(),
+            other => unavailable(other),
+        })?;
     app.gate.wake(run_id);
     match outcome {
         StatementOutcome::Counted { approvals, .. } => {
@@ -99,15 +109,17 @@ pub fn check(
     approvers: &[Email],
 ) -> Result<Statement, Refusal> {
     let signed: Signed<Statement> =
-        envelope.verify(EnvelopeType::ApprovalStatement).map_err(|error| {
-            let code = match error {
-                EnvelopeError::SignatureInvalid(_) | EnvelopeError::HashMismatch => {
-                    ReasonCode::ApprovalSignature
-                }
-                _ => ReasonCode::ApprovalMalformed,
-            };
-            Refusal::new(code, error.to_string())
-        })?;
+        envelope
+            .verify(EnvelopeType::ApprovalStatement)
+            .map_err(|error| {
+                let code = match error {
+                    EnvelopeError::SignatureInvalid(_) | EnvelopeError::HashMismatch => {
+                        ReasonCode::ApprovalSignature
+                    }
+                    _ => ReasonCode::ApprovalMalformed,
+                };
+                Refusal::new(code, error.to_string())
+            })?;
     let statement = signed.payload;
     if statement.statement != STATEMENT || statement.run_id != run.run_id {
         return Err(ReasonCode::ApprovalMalformed.into());
@@ -121,7 +133,9 @@ pub fn check(
         let detail = "the envelope's time is not the statement's";
         return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
     }
-    let named = approvers.iter().any(|email| email.as_str() == statement.approver);
+    let named = approvers
+        .iter()
+        .any(|email| email.as_str() == statement.approver);
     let enrolled = app.config.approvers.iter().any(|approver| {
         approver.email == statement.approver && approver.did == statement.approver_did
     });
@@ -146,9 +160,16 @@ pub fn check(
         let detail = "the statement's times do not fit: check the clock";
         return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
     }
-    let reason = statement.reason.as_deref().map(str::trim).unwrap_or_default();
+    let reason = statement
+        .reason
+        .as_deref()
+        .map(str::trim)
+        .unwrap_or_default();
     if statement.decision == Decision::Deny && reason.is_empty() {
-        return Err(Refusal::new(ReasonCode::ApprovalMalformed, "a denial needs a reason"));
+        return Err(Refusal::new(
+            ReasonCode::ApprovalMalformed,
+            "a denial needs a reason",
+        ));
     }
     Ok(statement)
 }
@@ -177,8 +198,14 @@ pub async fn wish(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
         };
         return Err(Refusal::new(ReasonCode::ApprovalRequired, detail));
     }
-    let update = RunUpdate { apply_wished: Some(true), ..RunUpdate::default() };
-    app.store.update_run(&run.run_id, app.now(), update).await.map_err(unavailable)?;
+    let update = RunUpdate {
+        apply_wished: Some(true),
+        ..RunUpdate::default()
+    };
+    app.store
+        .update_run(&run.run_id, app.now(), update)
+        .await
+        .map_err(unavailable)?;
     app.gate.watch(app, &run.run_id);
     Ok(())
 }
@@ -189,14 +216,23 @@ pub async fn wish(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
 /// `TOKEN_SPENT`, an `APPROVAL_…` code, or `STORE_UNAVAILABLE`.
 pub async fn use_elevated(app: &Arc<App>, token: &LiveToken, run_id: &str) -> Result<(), Refusal> {
     let row = app.store.token(&token.hash).await.map_err(unavailable)?;
-    let elevated = row.and_then(|row| row.token.elevated).ok_or(ReasonCode::TokenScope)?;
+    let elevated = row
+        .and_then(|row| row.token.elevated)
+        .ok_or(ReasonCode::TokenScope)?;
     if elevated.run_id != run_id {
         return Err(ReasonCode::TokenScope.into());
     }
-    if !app.store.use_elevated(&token.hash, app.now()).await.map_err(unavailable)? {
+    if !app
+        .store
+        .use_elevated(&token.hash, app.now())
+        .await
+        .map_err(unavailable)?
+    {
         return Err(ReasonCode::TokenSpent.into());
     }
-    submit(app, run_id, elevated.envelope, ApprovalVia::Token).await.map(drop)
+    submit(app, run_id, elevated.envelope, ApprovalVia::Token)
+        .await
+        .map(drop)
 }
 
 /// Throws a plan away on an operator's word.
@@ -204,12 +240,7 @@ pub async fn use_elevated(app: &Arc<App>, token: &LiveToken, run_id: &str) -> Re
 /// # Errors
 /// `APPROVAL_UNKNOWN`, `APPROVAL_CLOSED` when it is being applied or has ended, an `UPSTREAM_…`
 /// code, or `STORE_UNAVAILABLE`.
-pub async fn discard(
-    app: &App,
-    run_id: &str,
-    by: &str,
-    reason: &str,
-) -> Result<RunRow, Refusal> {
+pub async fn discard(app: &App, run_id: &str, by: &str, reason: &str) -> Result<RunRow, Refusal> {
     let run = app.store.run(run_id).await.map_err(unavailable)?;
     let run = run.ok_or(ReasonCode::ApprovalUnknown)?;
     let stoppable = [
@@ -219,7 +250,10 @@ pub async fn discard(
         GateState::Approved,
     ];
     let gate_reason = Some(format!("discarded by {by}: {reason}"));
-    let update = RunUpdate { gate_reason, ..RunUpdate::default() };
+    let update = RunUpdate {
+        gate_reason,
+        ..RunUpdate::default()
+    };
     // The gate moves first: from here on nobody can approve or apply, whatever upstream answers.
     let moved = app
         .store

@@ -9,7 +9,7 @@ use policy::terraform::Operation;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
-use store::RunRow;
+use store::{RunRow, RunUpdate};
 
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
@@ -40,7 +40,13 @@ pub(super) async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
 
 /// Reads a JSON document with the reader's credential.
 pub(super) async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
-    let answer = app.upstream.call(Duty::Reader, Method::GET, target, None).await;
+    read_with(app, Duty::Reader, target).await
+}
+
+/// Reads a JSON document. What stands in a state version is told only to who may apply, which a
+/// reader of plans and settings need not be.
+pub(super) async fn read_with(app: &App, duty: Duty, target: &str) -> Result<Json, Refusal> {
+    let answer = app.upstream.call(duty, Method::GET, target, None).await;
     let answer = answer.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     if answer.status == http::StatusCode::NOT_FOUND {
         return Err(ReasonCode::UpstreamNotFound.into());
@@ -71,7 +77,8 @@ pub(super) async fn permit(
     input.workspace_id = Some(Cow::Owned(run.workspace_id.clone()));
     input.run_id = Some(Cow::Owned(run.run_id.clone()));
     input.owned = true;
-    if operation == Operation::ApplyRun {
+    // Only where the contract asks for approvals were any checked.
+    if operation == Operation::ApplyRun && contract.contract.permissions.apply.requires_approval {
         input.approval = ApprovalFact::Valid;
     }
     let input = DecisionInput::Terraform(input);
@@ -97,7 +104,10 @@ pub(super) async fn execute(
     target: &str,
     body: Bytes,
 ) -> Result<Answer, Refusal> {
-    let answer = app.upstream.call(Duty::Executor, Method::POST, target, Some(body)).await;
+    let answer = app
+        .upstream
+        .call(Duty::Executor, Method::POST, target, Some(body))
+        .await;
     let mut facts = match &answer {
         Ok(answer) => {
             let mut facts = Facts::answered(answer.status.as_u16(), &answer.body);
@@ -123,7 +133,9 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
         return Ok(());
     }
     let switch = |name: &str| {
-        json.at(&["data", "attributes", "actions", name]).and_then(Json::as_bool) == Some(true)
+        json.at(&["data", "attributes", "actions", name])
+            .and_then(Json::as_bool)
+            == Some(true)
     };
     let (operation, action) = if switch("is-discardable") || !switch("is-cancelable") {
         (Operation::DiscardRun, "discard")
@@ -132,12 +144,28 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
     };
     let mut comment = Json::object();
     let reason = run.gate_reason.as_deref().unwrap_or("ended by the gateway");
-    comment.set("comment", format!("Clawgate: {reason}").chars().take(500).collect::<String>());
+    comment.set(
+        "comment",
+        format!("Clawgate: {reason}")
+            .chars()
+            .take(500)
+            .collect::<String>(),
+    );
     let body = Bytes::from(comment.to_jcs());
     let permit = permit(app, run, operation, &body).await?;
     let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
     let answer = execute(app, permit, run, &target, body).await?;
     if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
+        let json = read_run(app, &run.run_id).await?;
+        let status = Some(crate::clawproxy::terraform::runs::status(&json));
+        let update = RunUpdate {
+            status,
+            ..RunUpdate::default()
+        };
+        app.store
+            .update_run(&run.run_id, app.now(), update)
+            .await
+            .map_err(unavailable)?;
         Ok(())
     } else {
         let detail = format!("upstream answered {}", answer.status.as_u16());

@@ -103,7 +103,9 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
         }
         found = Some(token);
     }
-    found.filter(|token| !token.is_empty()).ok_or_else(|| ReasonCode::TokenMissing.into())
+    found
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| ReasonCode::TokenMissing.into())
 }
 
 /// Verifies a token that is not known yet, and keeps it.
@@ -118,7 +120,9 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     if unverified.kid() != key.kid() {
         return Err(ReasonCode::TokenUnknownKey.into());
     }
-    let verified = unverified.verify(&key).map_err(|error| refusal_of(&error))?;
+    let verified = unverified
+        .verify(&key)
+        .map_err(|error| refusal_of(&error))?;
     let claims = verified.claims;
     if claims.aud != app.config.gateway_id {
         return Err(ReasonCode::TokenAudience.into());
@@ -126,7 +130,10 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     let stored = app.store.token(hash).await.map_err(unavailable)?;
     // Signed by our key, but not issued here: the key has leaked, or the store was lost.
     let stored = stored.ok_or(ReasonCode::TokenJobUnknown)?;
-    let job_id: JobId = claims.mission_id.parse().map_err(|_| ReasonCode::TokenJobUnknown)?;
+    let job_id: JobId = claims
+        .mission_id
+        .parse()
+        .map_err(|_| ReasonCode::TokenJobUnknown)?;
     let job = match app.live.job(&job_id) {
         Some(job) => job,
         None => open_job(app, &job_id).await?,
@@ -142,8 +149,13 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     if lifetime <= 0 || lifetime > i64::from(most) {
         return Err(ReasonCode::TokenLifetime.into());
     }
-    let token = app.live.keep_token(LiveToken::new(*hash, claims, job, stored.holder));
-    if stored.revoked.is_some() {
+    let token = app
+        .live
+        .keep_token(LiveToken::new(*hash, claims, job, stored.holder));
+    // Read again now that a revocation would find it here: one that came in between has marked
+    // the store's row but nothing that is known here.
+    let stored = app.store.token(hash).await.map_err(unavailable)?;
+    if stored.is_none_or(|stored| stored.revoked.is_some()) {
         app.live.revoke_token(hash);
     }
     Ok(token)
@@ -160,7 +172,39 @@ async fn open_job(app: &App, id: &JobId) -> Result<Arc<LiveJob>, Refusal> {
         .map_err(unavailable)?
         .ok_or(ReasonCode::TokenPolicyMismatch)?;
     let job = LiveJob::open(row.job_id, row.agent_did, row.name, contract);
-    Ok(app.live.keep_job(job))
+    let job = app.live.keep_job(job);
+    // Closed in between: the store says so, and what is known here was forgotten too early.
+    let row = app.store.job(id).await.map_err(unavailable)?;
+    if !row.is_some_and(|row| row.state.is_open()) {
+        app.live.end_job(id);
+        return Err(ReasonCode::TokenJobClosed.into());
+    }
+    Ok(job)
+}
+
+/// A capability address needs no credential. One that is sent along must be of the same job: a
+/// client that holds another job's token has got the address from somewhere.
+pub(super) fn check_accompanying(
+    app: &App,
+    headers: &HeaderMap,
+    token: &LiveToken,
+) -> Result<(), Refusal> {
+    match credential(headers) {
+        Err(refusal) if refusal.code == ReasonCode::TokenMissing => {}
+        Err(refusal) => return Err(refusal),
+        Ok(text) => {
+            let hash = token_hash(text);
+            let of_same_job = || {
+                app.live
+                    .token(&hash)
+                    .is_some_and(|other| other.job.id == token.job.id)
+            };
+            if hash != token.hash && !of_same_job() {
+                return Err(ReasonCode::TokenJobMismatch.into());
+            }
+        }
+    }
+    check_claimed_job(headers, &token.job.id)
 }
 
 /// Derives the job from the token; a client that names another one is confused or hostile.
@@ -184,7 +228,9 @@ pub(super) async fn bind(app: &App, token: &LiveToken, peer: IpAddr) -> Result<(
         Some(holder) => holder,
         None => {
             let bound = app.store.bind_holder(&token.hash, &peer, app.now()).await;
-            let bound = bound.map_err(unavailable)?.ok_or(ReasonCode::TokenJobUnknown)?;
+            let bound = bound
+                .map_err(unavailable)?
+                .ok_or(ReasonCode::TokenJobUnknown)?;
             token.holder.get_or_init(|| bound.holder)
         }
     };
@@ -238,14 +284,23 @@ mod tests {
         for (bad, code) in [
             (&[][..], ReasonCode::TokenMissing),
             (&[("authorization", "Bearer ")], ReasonCode::TokenMissing),
-            (&[("authorization", "Basic dDp0")], ReasonCode::TokenMalformed),
+            (
+                &[("authorization", "Basic dDp0")],
+                ReasonCode::TokenMalformed,
+            ),
             (&[("authorization", "t")], ReasonCode::TokenMalformed),
             (
                 &[("authorization", "Bearer t"), ("authorization", "Bearer t")],
                 ReasonCode::TokenAmbiguous,
             ),
-            (&[("authorization", "Bearer t"), ("x-api-key", "u")], ReasonCode::TokenAmbiguous),
-            (&[("x-api-key", "t"), ("x-api-key", "u")], ReasonCode::TokenAmbiguous),
+            (
+                &[("authorization", "Bearer t"), ("x-api-key", "u")],
+                ReasonCode::TokenAmbiguous,
+            ),
+            (
+                &[("x-api-key", "t"), ("x-api-key", "u")],
+                ReasonCode::TokenAmbiguous,
+            ),
         ] {
             assert_eq!(credential(&headers(bad)).unwrap_err().code, code, "{bad:?}");
         }

@@ -22,7 +22,10 @@ const OVERRIDES: [&str; 5] = [
 /// `PATH_ABSOLUTE_FORM`, `HEADER_NOT_ALLOWED`, `METHOD_NOT_ALLOWED` or `BODY_UNEXPECTED`.
 pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
     if parts.version != Version::HTTP_11 {
-        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "HTTP/1.1 is needed"));
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "HTTP/1.1 is needed",
+        ));
     }
     if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
         return Err(ReasonCode::PathAbsoluteForm.into());
@@ -39,21 +42,38 @@ pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
             return Err(Refusal::new(ReasonCode::HeaderNotAllowed, name.to_string()));
         }
     }
-    for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING] {
+    for name in [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::TRANSFER_ENCODING,
+    ] {
         if headers.get_all(&name).iter().count() > 1 {
-            return Err(Refusal::new(ReasonCode::HeaderNotAllowed, format!("{name} given twice")));
+            return Err(Refusal::new(
+                ReasonCode::HeaderNotAllowed,
+                format!("{name} given twice"),
+            ));
         }
     }
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     if chunked && headers.contains_key(header::CONTENT_LENGTH) {
-        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "two lengths for one body"));
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "two lengths for one body",
+        ));
     }
     // No Terraform client sends chunks; model SDKs may.
     if chunked && matches!(surface, Surface::Terraform | Surface::Object | Surface::Job) {
-        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "transfer-encoding"));
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "transfer-encoding",
+        ));
     }
     if headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "content-encoding"));
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "content-encoding",
+        ));
     }
     if let Some(expect) = headers.get(header::EXPECT)
         && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
@@ -77,8 +97,12 @@ pub(super) fn trace_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let mut fields = text.split('-');
     let (version, trace) = (fields.next()?, fields.next()?);
-    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    (version.len() == 2 && hex(version) && trace.len() == 32 && hex(trace)).then(|| trace.to_owned())
+    let hex = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    (version.len() == 2 && hex(version) && trace.len() == 32 && hex(trace))
+        .then(|| trace.to_owned())
 }
 
 #[cfg(test)]
@@ -96,14 +120,27 @@ mod tests {
     #[test]
     fn plain_requests_pass() {
         for (line, headers) in [
-            (("GET", "/api/v2/ping"), &[("host", "a"), ("te", "trailers")][..]),
-            (("POST", "/api/v2/runs"), &[("host", "a"), ("content-length", "12")]),
+            (
+                ("GET", "/api/v2/ping"),
+                &[("host", "a"), ("te", "trailers")][..],
+            ),
+            (
+                ("POST", "/api/v2/runs"),
+                &[("host", "a"), ("content-length", "12")],
+            ),
             (("PUT", "/api/v2/runs"), &[("expect", "100-continue")]),
             (("GET", "/api/v2/ping"), &[("content-length", "0")]),
         ] {
-            assert_eq!(check(&parts(line, headers), Surface::Terraform), Ok(()), "{line:?}");
+            assert_eq!(
+                check(&parts(line, headers), Surface::Terraform),
+                Ok(()),
+                "{line:?}"
+            );
         }
-        let chunked = parts(("POST", "/openai/v1/x"), &[("transfer-encoding", "chunked")]);
+        let chunked = parts(
+            ("POST", "/openai/v1/x"),
+            &[("transfer-encoding", "chunked")],
+        );
         assert!(check(&chunked, Surface::Openai).is_ok());
     }
 
@@ -114,16 +151,25 @@ mod tests {
             (("POST", "/a"), &[("x-http-method-override", "DELETE")]),
             (("POST", "/a"), &[("x-original-url", "/b")]),
             (("GET", "/a"), &[("upgrade", "websocket")]),
-            (("POST", "/a"), &[("content-length", "1"), ("transfer-encoding", "chunked")]),
+            (
+                ("POST", "/a"),
+                &[("content-length", "1"), ("transfer-encoding", "chunked")],
+            ),
             (("POST", "/a"), &[("transfer-encoding", "chunked")]),
             (("POST", "/a"), &[("host", "a"), ("host", "b")]),
-            (("POST", "/a"), &[("content-type", "a/b"), ("content-type", "c/d")]),
+            (
+                ("POST", "/a"),
+                &[("content-type", "a/b"), ("content-type", "c/d")],
+            ),
             (("POST", "/a"), &[("content-encoding", "gzip")]),
             (("POST", "/a"), &[("expect", "200-ok")]),
             (("POST", "/a"), &[("te", "gzip")]),
             (("GET", "/a"), &[("content-length", "3")]),
         ] {
-            assert!(check(&parts(line, headers), Surface::Terraform).is_err(), "{headers:?}");
+            assert!(
+                check(&parts(line, headers), Surface::Terraform).is_err(),
+                "{headers:?}"
+            );
         }
     }
 
@@ -135,7 +181,10 @@ mod tests {
             trace_id(&headers)
         };
         let id = "5fedb34e6a60060eef7873a8073f93d7";
-        assert_eq!(with(&format!("00-{id}-4968c74e1a5ff74b-01")).as_deref(), Some(id));
+        assert_eq!(
+            with(&format!("00-{id}-4968c74e1a5ff74b-01")).as_deref(),
+            Some(id)
+        );
         assert_eq!(with("00-zz-4968c74e1a5ff74b-01"), None);
         assert_eq!(with("<script>"), None);
     }

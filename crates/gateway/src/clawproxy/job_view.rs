@@ -64,14 +64,19 @@ pub(super) async fn answer(
             json!({ "runs": runs })
         }
         path => {
-            let id = path.strip_prefix("/v1/job/receipts/").ok_or(ReasonCode::RouteUnknown)?;
+            let id = path
+                .strip_prefix("/v1/job/receipts/")
+                .ok_or(ReasonCode::RouteUnknown)?;
             let receipt = app.store.receipt(&job.id, id).await.map_err(unavailable)?;
             json!(receipt.ok_or(ReasonCode::ReceiptUnknown)?)
         }
     };
     let mut response = Response::new(whole(body.to_string()));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

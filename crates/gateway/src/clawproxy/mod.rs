@@ -32,9 +32,23 @@ use authenticate::{Caller, authenticate};
 use record::Principal;
 
 /// Answers one request on the agent listener.
+///
+/// A client that leaves must not leave a run half made, so everything but a model call is
+/// carried to its end in a task of its own. A model call is cancelled with its client, and its
+/// lane records that.
 pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    let surface = Surface::of(request.uri().path());
+    let answer = answer(app, request, peer);
+    if surface.lane() == Lane::Model {
+        return answer.await;
+    }
+    let carried = tokio::spawn(answer).await;
+    carried.unwrap_or_else(|_| respond::refusal(surface, &ReasonCode::Internal.into()))
+}
+
+async fn answer(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let mut asked = Asked::of(&parts);
+    let mut asked = Asked::of(&parts, peer.ip());
     match enforce(&app, &parts, body, peer.ip(), &mut asked).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -55,6 +69,9 @@ async fn enforce(
     let caller = identify(app, parts, peer, asked).await?; //            who
     hygiene::check(parts, asked.surface)?;
     let target = resolve(app, &caller, parts, body, asked).await?; //    what
+    // The body may have come in slowly: who was let in before a revocation is not let through
+    // after it.
+    authenticate::check_now(app, &caller.token)?;
     let Some(target) = target else {
         return job_view::answer(app, &caller, parts).await;
     };
@@ -128,21 +145,31 @@ pub struct Asked {
     pub input: Option<Json>,
     /// Whose token it is, as soon as that is known.
     pub caller: Option<Caller>,
+    /// Where the request came from, whoever the token belongs to.
+    pub peer: IpAddr,
 }
 
 impl Asked {
-    fn of(parts: &Parts) -> Self {
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    fn of(parts: &Parts, peer: IpAddr) -> Self {
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str());
         let surface = Surface::of(parts.uri.path());
         let method = parts.method.as_str();
         Self {
             surface,
             lane: surface.lane(),
-            name: format!("{} {}", method.get(..12).unwrap_or(method), name_of(surface)),
+            name: format!(
+                "{} {}",
+                method.get(..12).unwrap_or(method),
+                name_of(surface)
+            ),
             target_hash: Hash::of_parts([method.as_bytes(), b" ".as_slice(), target.as_bytes()]),
             run_id: None,
             input: None,
             caller: None,
+            peer: peer.to_canonical(),
         }
     }
 }
@@ -192,10 +219,13 @@ async fn identify(
         return authenticate(app, &parts.headers, peer, asked).await;
     }
     let capability = app.capabilities.find(parts.uri.path(), app.now())?;
-    let caller = Caller { token: capability.token };
+    let caller = Caller {
+        token: capability.token,
+    };
     asked.caller = Some(caller.clone());
     authenticate::check_now(app, &caller.token)?;
     authenticate::bind(app, &caller.token, peer).await?;
+    authenticate::check_accompanying(app, &parts.headers, &caller.token)?;
     Ok(caller)
 }
 
@@ -208,15 +238,15 @@ async fn resolve(
     asked: &mut Asked,
 ) -> Result<Option<Target>, Refusal> {
     let target = match asked.surface {
-        Surface::Terraform => {
-            Target::Terraform(Box::new(terraform::resolve(app, caller, parts, body, asked).await?))
-        }
+        Surface::Terraform => Target::Terraform(Box::new(
+            terraform::resolve(app, caller, parts, body, asked).await?,
+        )),
         Surface::Object => Target::Terraform(Box::new(
             terraform::resolve_object(app, caller, parts, body, asked).await?,
         )),
-        Surface::Openai | Surface::Anthropic => {
-            Target::Model(Box::new(model::resolve(app, &caller.token, parts, body, asked).await?))
-        }
+        Surface::Openai | Surface::Anthropic => Target::Model(Box::new(
+            model::resolve(app, &caller.token, parts, body, asked).await?,
+        )),
         Surface::Job => return Ok(None),
         Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),
     };

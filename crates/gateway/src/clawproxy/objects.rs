@@ -4,7 +4,7 @@
 //! memory only: upstream's signed addresses are credentials, and credentials are never stored.
 //! After a restart a client reads the plan or apply again and gets a new one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -62,7 +62,9 @@ pub struct Capability {
 impl fmt::Debug for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not upstream's address: whoever reads the log would hold a credential.
-        f.debug_struct("Capability").field("purpose", &self.purpose).finish_non_exhaustive()
+        f.debug_struct("Capability")
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,6 +72,25 @@ impl fmt::Debug for Capability {
 #[derive(Default)]
 pub struct Capabilities {
     table: Mutex<Table>,
+    /// Configuration versions whose upload is being received.
+    receiving: Mutex<HashSet<String>>,
+}
+
+/// The only upload of a configuration version at this moment; dropped when it is over.
+pub struct Receiving<'a> {
+    capabilities: &'a Capabilities,
+    configuration_version: String,
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        let mut receiving = self
+            .capabilities
+            .receiving
+            .lock()
+            .expect("no panic while it is held");
+        receiving.remove(&self.configuration_version);
+    }
 }
 
 #[derive(Default)]
@@ -82,7 +103,8 @@ struct Table {
 impl Table {
     fn remove(&mut self, name: &str) -> Option<Capability> {
         let capability = self.by_name.remove(name)?;
-        self.names.remove(&(capability.token.hash, capability.purpose.clone()));
+        self.names
+            .remove(&(capability.token.hash, capability.purpose.clone()));
         Some(capability)
     }
 
@@ -91,10 +113,16 @@ impl Table {
         if self.by_name.len() < MAX_CAPABILITIES {
             return;
         }
-        let ended = self.by_name.iter().filter(|(_, known)| known.expires_at <= now);
+        let ended = self
+            .by_name
+            .iter()
+            .filter(|(_, known)| known.expires_at <= now);
         let mut leaving: Vec<String> = ended.map(|(name, _)| name.clone()).collect();
         if leaving.is_empty() {
-            let next = self.by_name.iter().min_by_key(|(_, known)| known.expires_at);
+            let next = self
+                .by_name
+                .iter()
+                .min_by_key(|(_, known)| known.expires_at);
             leaving.extend(next.map(|(name, _)| name.clone()));
         }
         for name in leaving {
@@ -142,9 +170,14 @@ impl Capabilities {
     /// # Errors
     /// `CAPABILITY_UNKNOWN` for one that never was or is spent, `CAPABILITY_EXPIRED`.
     pub fn find(&self, path: &str, now: Timestamp) -> Result<Capability, Refusal> {
-        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::CapabilityUnknown)?;
+        let name = path
+            .strip_prefix(PREFIX)
+            .ok_or(ReasonCode::CapabilityUnknown)?;
         let table = self.table.lock().expect("no panic while it is held");
-        let known = table.by_name.get(name).ok_or(ReasonCode::CapabilityUnknown)?;
+        let known = table
+            .by_name
+            .get(name)
+            .ok_or(ReasonCode::CapabilityUnknown)?;
         if known.expires_at <= now {
             return Err(ReasonCode::CapabilityExpired.into());
         }
@@ -156,14 +189,38 @@ impl Capabilities {
     /// # Errors
     /// `CAPABILITY_USED` when somebody else just did.
     pub fn spend(&self, path: &str) -> Result<(), Refusal> {
-        let name = path.strip_prefix(PREFIX).ok_or(ReasonCode::CapabilityUnknown)?;
+        let name = path
+            .strip_prefix(PREFIX)
+            .ok_or(ReasonCode::CapabilityUnknown)?;
         let mut table = self.table.lock().expect("no panic while it is held");
-        table.remove(name).map(drop).ok_or_else(|| ReasonCode::CapabilityUsed.into())
+        table
+            .remove(name)
+            .map(drop)
+            .ok_or_else(|| ReasonCode::CapabilityUsed.into())
+    }
+
+    /// Begins an upload of a configuration version. Each token of a job has an address of its
+    /// own for it; what is recorded must be what upstream got, so only one goes on.
+    ///
+    /// # Errors
+    /// `CAPABILITY_USED` while another one is going on.
+    pub fn receive(&self, configuration_version: &str) -> Result<Receiving<'_>, Refusal> {
+        let mut receiving = self.receiving.lock().expect("no panic while it is held");
+        if !receiving.insert(configuration_version.to_owned()) {
+            return Err(ReasonCode::CapabilityUsed.into());
+        }
+        let configuration_version = configuration_version.to_owned();
+        Ok(Receiving {
+            capabilities: self,
+            configuration_version,
+        })
     }
 
     /// Makes a spent address good again: its upload never reached upstream.
     pub fn restore(&self, path: &str, capability: Capability) {
-        let Some(name) = path.strip_prefix(PREFIX) else { return };
+        let Some(name) = path.strip_prefix(PREFIX) else {
+            return;
+        };
         let mut table = self.table.lock().expect("no panic while it is held");
         let object = (capability.token.hash, capability.purpose.clone());
         table.names.insert(object, name.to_owned());

@@ -14,8 +14,8 @@ use proof::record::{
 use proof::{Did, Envelope, EnvelopeType, Hash, Json};
 use store::{Appended, ObjectRow, Pending, StoreError};
 
-use super::authenticate::{Caller, unavailable};
 use super::Asked;
+use super::authenticate::{Caller, unavailable};
 use crate::app::App;
 use crate::keys::{random_bytes, random_uuid};
 
@@ -51,7 +51,12 @@ impl Principal {
             agent_did,
             holder: "gateway".to_owned(),
         };
-        Self { job_id, caller, policy_hash, token_scope_hash: None }
+        Self {
+            job_id,
+            caller,
+            policy_hash,
+            token_scope_hash: None,
+        }
     }
 }
 
@@ -250,7 +255,10 @@ impl Permit {
                     derived: true,
                 });
                 let mut ours = Json::object();
-                ours.set("ended", Json::from_value(&facts.ended).unwrap_or(Json::Null));
+                ours.set(
+                    "ended",
+                    Json::from_value(&facts.ended).unwrap_or(Json::Null),
+                );
                 ours.set("issuer", app.keys.receipt.did().as_str());
                 ours.set("tokens_derived", usage.derived);
                 let mut metadata = Json::object();
@@ -270,14 +278,21 @@ impl Permit {
                     binding,
                     metadata,
                 };
-                Envelope::sign(EnvelopeType::GatewayReceipt, &receipt, &app.keys.receipt, now)
+                Envelope::sign(
+                    EnvelopeType::GatewayReceipt,
+                    &receipt,
+                    &app.keys.receipt,
+                    now,
+                )
             }
             None => {
                 let args_salt = Hash::from_bytes(random_bytes());
                 let result_salt = Hash::from_bytes(random_bytes());
                 let success = facts.ended == Ended::Complete
                     && facts.code.is_none()
-                    && facts.status.is_some_and(|status| status < 400 || status == 404);
+                    && facts
+                        .status
+                        .is_some_and(|status| status < 400 || status == 404);
                 let receipt = ToolReceipt {
                     receipt_version: "2".to_owned(),
                     receipt_id: self.receipt_id.clone(),
@@ -325,7 +340,11 @@ impl Permit {
             .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
             .await?;
         for stray in &appended.not_learned {
-            tracing::warn!(kind = stray.kind, id = stray.id, "an id is known to belong elsewhere");
+            tracing::warn!(
+                kind = stray.kind,
+                id = stray.id,
+                "an id is known to belong elsewhere"
+            );
         }
         Ok(Recorded { envelope, appended })
     }
@@ -349,7 +368,11 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         return;
     }
     let body = Body::Refusal(Box::new(proof::record::Refusal {
-        caller: caller.recorded(),
+        // Who really called: a thief's attempt must not look like the owner's.
+        caller: RecordedCaller {
+            holder: asked.peer.to_string(),
+            ..caller.recorded()
+        },
         lane: asked.lane,
         asked: asked.name.clone(),
         target_hash_b64u: asked.target_hash,

@@ -44,22 +44,33 @@ fn problem(refusal: &Refusal) -> Response<Body> {
         "detail": refusal.detail,
         "advice": code.advice(),
     });
-    answer(refusal, HeaderValue::from_static("application/problem+json"), &body)
+    answer(
+        refusal,
+        HeaderValue::from_static("application/problem+json"),
+        &body,
+    )
 }
 
 fn sentence(refusal: &Refusal) -> String {
     let (detail, advice) = (refusal.detail.trim_end_matches('.'), refusal.code.advice());
-    if detail == refusal.code.title() { advice.to_owned() } else { format!("{detail}. {advice}") }
+    if detail == refusal.code.title() {
+        advice.to_owned()
+    } else {
+        format!("{detail}. {advice}")
+    }
 }
 
 fn answer(refusal: &Refusal, media: HeaderValue, body: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(whole(body.to_string()));
-    *response.status_mut() = http::StatusCode::from_u16(refusal.code.status())
-        .expect("the table holds valid statuses");
+    *response.status_mut() =
+        http::StatusCode::from_u16(refusal.code.status()).expect("the table holds valid statuses");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, media);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-clawgate-code", HeaderValue::from_static(refusal.code.as_str()));
+    headers.insert(
+        "x-clawgate-code",
+        HeaderValue::from_static(refusal.code.as_str()),
+    );
     if refusal.code.status() == 401 {
         let challenge = HeaderValue::from_static("Bearer realm=\"clawgate\"");
         headers.insert(header::WWW_AUTHENTICATE, challenge);

@@ -39,7 +39,9 @@ impl Reply {
     pub(super) fn code(&self) -> Option<String> {
         let json: Value = serde_json::from_slice(&self.body).ok()?;
         let places = ["/errors/0/code", "/error/code", "/code"];
-        places.iter().find_map(|place| json.pointer(place)?.as_str().map(str::to_owned))
+        places
+            .iter()
+            .find_map(|place| json.pointer(place)?.as_str().map(str::to_owned))
     }
 }
 
@@ -64,7 +66,11 @@ impl Caller {
         body: Option<Vec<u8>>,
     ) -> anyhow::Result<Reply> {
         let absolute = path.starts_with("http://");
-        let uri = if absolute { path.to_owned() } else { format!("{}{path}", self.base) };
+        let uri = if absolute {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.base)
+        };
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(bearer) = self.bearer.as_deref().filter(|_| !absolute) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
@@ -82,8 +88,15 @@ impl Caller {
             .await
             .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?
             .to_bytes();
-        let receipt = parts.headers.get("x-clawgate-receipt").and_then(|v| v.to_str().ok());
-        Ok(Reply { status: parts.status, receipt: receipt.map(str::to_owned), body })
+        let receipt = parts
+            .headers
+            .get("x-clawgate-receipt")
+            .and_then(|v| v.to_str().ok());
+        Ok(Reply {
+            status: parts.status,
+            receipt: receipt.map(str::to_owned),
+            body,
+        })
     }
 
     /// Reads.
@@ -94,7 +107,13 @@ impl Caller {
     /// Sends JSON.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {
         let headers = [("content-type", "application/json")];
-        self.call(Method::POST, path, &headers, Some(body.to_string().into_bytes())).await
+        self.call(
+            Method::POST,
+            path,
+            &headers,
+            Some(body.to_string().into_bytes()),
+        )
+        .await
     }
 
     /// Sends JSON:API.
@@ -105,6 +124,7 @@ impl Caller {
         body: &Value,
     ) -> anyhow::Result<Reply> {
         let headers = [("content-type", "application/vnd.api+json")];
-        self.call(method, path, &headers, Some(body.to_string().into_bytes())).await
+        self.call(method, path, &headers, Some(body.to_string().into_bytes()))
+            .await
     }
 }

@@ -32,9 +32,15 @@ pub(super) async fn try_all(
         (
             "start a run on production-app",
             "WORKSPACE_NOT_ALLOWED",
-            agent.send(Method::POST, "/api/v2/runs", &run_on("ws-production-app")).await?,
+            agent
+                .send(Method::POST, "/api/v2/runs", &run_on("ws-production-app"))
+                .await?,
         ),
-        ("read the state of staging-app", "STATE_READ_DENIED", agent.get(state).await?),
+        (
+            "read the state of staging-app",
+            "STATE_READ_DENIED",
+            agent.get(state).await?,
+        ),
         (
             "write a workspace variable",
             "VARIABLES_DENIED",
@@ -43,23 +49,38 @@ pub(super) async fn try_all(
         (
             "mint an organization token",
             "TOKEN_MINT_DENIED",
-            agent.send(Method::POST, mint, &json!({"data": {"type": "tokens"}})).await?,
+            agent
+                .send(Method::POST, mint, &json!({"data": {"type": "tokens"}}))
+                .await?,
         ),
         (
             "apply the plan without approval",
             "APPROVAL_REQUIRED",
             agent.send(Method::POST, &apply, &json!({})).await?,
         ),
-        ("use the token for another job", "TOKEN_JOB_MISMATCH", foreign_job),
-        ("use the token from another machine", "TOKEN_REPLAYED", other.get(&planned).await?),
+        (
+            "use the token for another job",
+            "TOKEN_JOB_MISMATCH",
+            foreign_job,
+        ),
+        (
+            "use the token from another machine",
+            "TOKEN_REPLAYED",
+            other.get(&planned).await?,
+        ),
     ];
     let mut good = true;
     for (attempt, expected, reply) in replies {
-        let code = reply.code().unwrap_or_else(|| format!("HTTP {}", reply.status));
+        let code = reply
+            .code()
+            .unwrap_or_else(|| format!("HTTP {}", reply.status));
         let refused = reply.status.is_client_error() && code == expected;
         good &= refused;
         stage.refused(attempt, &code, refused);
-        stage.report.refusals.push(Refused { attempt: attempt.to_owned(), code });
+        stage.report.refusals.push(Refused {
+            attempt: attempt.to_owned(),
+            code,
+        });
     }
     let reached = reached_upstream(sandbox, before, planned_run);
     for request in &reached {
@@ -72,7 +93,11 @@ pub(super) async fn try_all(
 }
 
 fn last_request(sandbox: &Sandbox) -> u64 {
-    sandbox.cloud.requests().last().map_or(0, |request| request.seq)
+    sandbox
+        .cloud
+        .requests()
+        .last()
+        .map_or(0, |request| request.seq)
 }
 
 /// Requests that came in meanwhile, apart from the gate's own reading of the job's run.
@@ -85,7 +110,9 @@ fn reached_upstream(sandbox: &Sandbox, before: u64, run: &str) -> Vec<String> {
             && request.bearer.as_deref() == Some("reader");
         request.seq > before && !of_gate
     });
-    others.map(|request| format!("{} {}", request.method, request.path)).collect()
+    others
+        .map(|request| format!("{} {}", request.method, request.path))
+        .collect()
 }
 
 fn run_on(workspace: &str) -> Value {

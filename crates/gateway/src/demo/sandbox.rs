@@ -79,21 +79,37 @@ impl Sandbox {
         contract: Option<&Path>,
         engine: Engine,
     ) -> anyhow::Result<Self> {
-        keys::make_private_folder(folder)?;
-        let folder = folder.canonicalize()?;
         let contract = match contract {
             Some(path) => fs::read(path)
                 .with_context(|| format!("cannot read the contract `{}`", path.display()))?,
             None => policy::EXAMPLE_CONTRACT.as_bytes().to_vec(),
         };
+        Self::start_on(folder, contract, TerraformCloudConfig::acme(engine), |_| {}).await
+    }
+
+    /// The same with the contract's text, another Terraform Cloud and changes to the gateway's
+    /// configuration, which is otherwise complete: what an integration test needs.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub async fn start_on(
+        folder: &Path,
+        contract: Vec<u8>,
+        cloud: TerraformCloudConfig,
+        change: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
+        keys::make_private_folder(folder)?;
+        let folder = folder.canonicalize()?;
         let parsed = Contract::parse(&contract)
             .map_err(|errors| anyhow::anyhow!("the contract is not valid:\n{errors}"))?;
         // A token that nobody gave to the gateway: for looking at the simulator from outside, and
         // for showing what a stolen one could do.
         let outside = Credential::random(OUTSIDE, Rights::OWNER);
-        let config = TerraformCloudConfig::acme(engine).with_credential(outside);
-        let cloud = TerraformCloud::start(config).await?;
-        let models = ModelProviderConfig { any_model: true, ..ModelProviderConfig::default() };
+        let cloud = TerraformCloud::start(cloud.with_credential(outside)).await?;
+        let models = ModelProviderConfig {
+            any_model: true,
+            ..ModelProviderConfig::default()
+        };
         let provider = ModelProvider::start(models).await?;
         let author = person(&folder, "author", "platform-team")?;
         let approvers = parsed
@@ -107,7 +123,12 @@ impl Sandbox {
                 n => person(&folder, &format!("approver-{}", n + 1), email.as_str()),
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
+        let mut config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
+        change(&mut config);
+        fs::write(
+            folder.join("clawgate.toml"),
+            toml::to_string_pretty(&config)?,
+        )?;
         Keys::create(&config.keys_dir())?;
         let gateway = start(config).await?;
         let operator_token = add_operator(&gateway.app, &folder).await?;
@@ -144,12 +165,19 @@ impl Sandbox {
         fs::write(file("terraform.rc"), sim::example_cli_config(agent))?;
         let folder = file("configuration");
         fs::create_dir_all(&folder)?;
+        // With the change that the demo's model proposes, so that there is something to plan.
+        let change = sim::example_change();
         for (name, text) in sim::example_configuration() {
-            fs::write(folder.join(name), text)?;
+            fs::write(folder.join(name), text.replace(change.from, change.to))?;
         }
-        let approver = |person: &Person| json!({"email": person.email, "key_file": person.key_file});
-        let workspaces: serde_json::Map<_, _> =
-            self.cloud.workspaces().into_iter().map(|(name, id)| (name, id.into())).collect();
+        let approver =
+            |person: &Person| json!({"email": person.email, "key_file": person.key_file});
+        let workspaces: serde_json::Map<_, _> = self
+            .cloud
+            .workspaces()
+            .into_iter()
+            .map(|(name, id)| (name, id.into()))
+            .collect();
         let connection = json!({
             "agent": { "url": agent, "cst": self.cst, "job_id": self.job_id },
             "operator": { "url": self.gateway.operator_url, "token": self.operator_token },
@@ -185,7 +213,11 @@ fn person(folder: &Path, name: &str, email: &str) -> anyhow::Result<Person> {
         keys::write_key(&key_file, &random_key())?;
     }
     let key = keys::read_key(&key_file)?;
-    Ok(Person { email: email.to_owned(), key, key_file })
+    Ok(Person {
+        email: email.to_owned(),
+        key,
+        key_file,
+    })
 }
 
 fn configuration(
@@ -211,7 +243,11 @@ fn configuration(
     let host = |url: String| url.trim_start_matches("http://").to_owned();
     let model = |dialect| -> anyhow::Result<ConfiguredProvider> {
         let url = format!("{}/v1", provider.url());
-        Ok(ConfiguredProvider { dialect, url, key: secret("model", provider.key())? })
+        Ok(ConfiguredProvider {
+            dialect,
+            url,
+            key: secret("model", provider.key())?,
+        })
     };
     let config = Config {
         gateway_id: "clawgate.sandbox".to_owned(),
@@ -231,17 +267,25 @@ fn configuration(
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),
         ]
         .into(),
-        authors: vec![Author { name: author.email.clone(), did: author.key.did() }],
+        authors: vec![Author {
+            name: author.email.clone(),
+            did: author.key.did(),
+        }],
         approvers: approvers
             .iter()
-            .map(|person| Approver { email: person.email.clone(), did: person.key.did() })
+            .map(|person| Approver {
+                email: person.email.clone(),
+                did: person.key.did(),
+            })
             .collect(),
         policy: Policy::default(),
         trust_pulse: TrustPulse { open: true },
-        limits: Limits { drain_seconds: 5, ..Limits::default() },
+        limits: Limits {
+            drain_seconds: 5,
+            ..Limits::default()
+        },
     };
     keys::make_private_folder(&config.data_dir)?;
-    fs::write(folder.join("clawgate.toml"), toml::to_string_pretty(&config)?)?;
     Ok(config)
 }
 
@@ -255,9 +299,10 @@ fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 async fn add_operator(app: &App, folder: &Path) -> anyhow::Result<String> {
     let token = format!("clawop_{}", random_text());
-    let name = format!("{OPERATOR}-{}", keys::random_uuid());
+    // An earlier start in the same folder had a credential of its own.
+    app.store.remove_operator(OPERATOR).await?;
     let operator = store::OperatorRow {
-        name,
+        name: OPERATOR.to_owned(),
         token_hash: Hash::of(token.as_bytes()),
         roles: vec!["admin".to_owned()],
         created_at: now(),
@@ -273,7 +318,10 @@ async fn publish(app: &App, contract: &[u8], author: &SigningKey) -> anyhow::Res
     match clawcontrols::publish(&*app.store, &app.config, OPERATOR, envelope, now()).await {
         Ok(publication) => Ok(publication.policy_hash),
         Err(clawcontrols::PublishError::Blocked(issues)) => {
-            let list: Vec<String> = issues.iter().map(|issue| format!("- {}: {}", issue.path, issue.message)).collect();
+            let list: Vec<String> = issues
+                .iter()
+                .map(|issue| format!("- {}: {}", issue.path, issue.message))
+                .collect();
             bail!("the contract may not be published:\n{}", list.join("\n"))
         }
         Err(error) => Err(error.into()),
@@ -286,7 +334,10 @@ async fn publish(app: &App, contract: &[u8], author: &SigningKey) -> anyhow::Res
 /// When the job is closed.
 pub async fn mint(app: &Arc<App>, job: &JobId, contract: &Contract) -> anyhow::Result<String> {
     let ttl_seconds = Some(contract.max_ttl_seconds.min(TOKEN_SECONDS));
-    let request = TokenRequest { ttl_seconds, ..TokenRequest::default() };
+    let request = TokenRequest {
+        ttl_seconds,
+        ..TokenRequest::default()
+    };
     let issued = clawscope::issue(Issuer::of(app), OPERATOR, job, request, now()).await?;
     Ok(issued.text.to_string())
 }

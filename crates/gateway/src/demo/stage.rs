@@ -30,7 +30,11 @@ impl Stage {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { spinner, started: 0, report: Report::new(engine) }
+        Self {
+            spinner,
+            started: 0,
+            report: Report::new(engine),
+        }
     }
 
     /// Begins a step.
@@ -68,14 +72,21 @@ impl Stage {
         let detail = detail.into();
         let (style, word) = if ok { (GOOD, "ok") } else { (BAD, "FAILED") };
         self.line(&format!("    {style}{word}{style:#}  {detail}"));
-        self.report.steps.push(Step { name: name.to_owned(), ok, detail });
+        self.waiting("");
+        self.report.steps.push(Step {
+            name: name.to_owned(),
+            ok,
+            detail,
+        });
     }
 
     /// A refused attempt.
     pub(super) fn refused(&self, attempt: &str, code: &str, ok: bool) {
         let style = if ok { GOOD } else { BAD };
         let word = if ok { "refused" } else { "NOT REFUSED" };
-        self.line(&format!("    {style}{word:<8}{style:#}  {attempt:<46} {code}"));
+        self.line(&format!(
+            "    {style}{word:<8}{style:#}  {attempt:<46} {code}"
+        ));
     }
 
     /// The last lines.

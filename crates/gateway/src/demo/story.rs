@@ -31,7 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// When the stage itself breaks: a port, a file, the simulator.
 pub async fn play(options: DemoOptions) -> anyhow::Result<bool> {
-    let folder = tempfile::Builder::new().prefix("clawgate-demo-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("clawgate-demo-")
+        .tempdir()?;
     let engine = Engine::detect();
     let mut stage = Stage::new(engine.describe());
     let sandbox = open(&mut stage, folder.path(), &engine).await?;
@@ -49,8 +51,14 @@ pub async fn play(options: DemoOptions) -> anyhow::Result<bool> {
         "{}/trust-pulse/jobs/{}",
         sandbox.gateway.operator_url, sandbox.job_id
     );
-    let verdict = if good { "Every step did what it should." } else { "Something went wrong." };
-    stage.close(&format!("\n{verdict}\n\nTrust Pulse page of the job: {page}"));
+    let verdict = if good {
+        "Every step did what it should."
+    } else {
+        "Something went wrong."
+    };
+    stage.close(&format!(
+        "\n{verdict}\n\nTrust Pulse page of the job: {page}"
+    ));
     if !options.once {
         stage.close("It stays up until you press Ctrl-C.");
         crate::server::stop_signal().await?;
@@ -64,7 +72,10 @@ async fn open(stage: &mut Stage, folder: &Path, engine: &Engine) -> anyhow::Resu
     stage.waiting("starting");
     let sandbox = Sandbox::start(folder, None, engine.clone()).await?;
     match engine {
-        Engine::Real { .. } => stage.say(&format!("plans and applies are made by {}", engine.describe())),
+        Engine::Real { .. } => stage.say(&format!(
+            "plans and applies are made by {}",
+            engine.describe()
+        )),
         Engine::Recorded => stage.say(&format!(
             "no terraform or tofu on PATH: {}, replayed through a built-in API client",
             engine.describe()
@@ -79,11 +90,20 @@ async fn open(stage: &mut Stage, folder: &Path, engine: &Engine) -> anyhow::Resu
     stage.say("signed by its author, published, and from now on named by its hash");
     let hash = sandbox.policy_hash.to_string();
     let byte_for_byte = hash == "_SH3H30gj5P8XcFAO1z8xeUAmIDffUMvFHci-MQhJmc";
-    stage.done("contract", byte_for_byte, format!("terraform-cloud-staging-only  {hash}"));
+    stage.done(
+        "contract",
+        byte_for_byte,
+        format!("terraform-cloud-staging-only  {hash}"),
+    );
 
     stage.step("A job, and a scoped token for 30 minutes");
-    stage.say("the agent holds this token and nothing else: no Terraform Cloud token, no model key");
-    stage.done("token", true, format!("{}  pinned to the contract", sandbox.job_id));
+    stage
+        .say("the agent holds this token and nothing else: no Terraform Cloud token, no model key");
+    stage.done(
+        "token",
+        true,
+        format!("{}  pinned to the contract", sandbox.job_id),
+    );
     Ok(sandbox)
 }
 
@@ -94,15 +114,22 @@ async fn tell(
     out: Option<&Path>,
 ) -> anyhow::Result<()> {
     let agent = Caller::new(&sandbox.gateway.agent_url, Some(&sandbox.cst), None);
-    let operator =
-        Caller::new(&sandbox.gateway.operator_url, Some(&sandbox.operator_token), None);
+    let operator = Caller::new(
+        &sandbox.gateway.operator_url,
+        Some(&sandbox.operator_token),
+        None,
+    );
     ask_model(stage, &agent).await?;
     let terraform = Terraform::prepare(sandbox, engine)?;
     let run = plan(stage, &operator, sandbox, &terraform).await?;
 
     stage.step("The agent turns hostile and tries what the contract forbids");
     let good = attempts::try_all(sandbox, &agent, &run, stage).await?;
-    stage.done("refusals", good, format!("{} attempts refused", stage.report.refusals.len()));
+    stage.done(
+        "refusals",
+        good,
+        format!("{} attempts refused", stage.report.refusals.len()),
+    );
 
     apply(stage, &operator, sandbox, &terraform).await?;
     let bundle = seal(stage, &operator, sandbox).await?;
@@ -136,15 +163,28 @@ async fn ask_model(stage: &mut Stage, agent: &Caller) -> anyhow::Result<()> {
     let words: String = pieces
         .filter_map(|piece| serde_json::from_str::<Value>(piece).ok())
         .filter_map(|piece| {
-            piece.pointer("/choices/0/delta/content")?.as_str().map(str::to_owned)
+            piece
+                .pointer("/choices/0/delta/content")?
+                .as_str()
+                .map(str::to_owned)
         })
         .collect();
     stage.quote(words.trim());
-    let signed = text.lines().any(|line| line.starts_with(":clawgate_receipt_envelope_b64u="));
+    let signed = text
+        .lines()
+        .any(|line| line.starts_with(":clawgate_receipt_envelope_b64u="));
     let id = reply.receipt.unwrap_or_else(|| "no receipt".to_owned());
-    let kept = agent.get(&format!("/v1/job/receipts/{id}")).await?.status.is_success();
+    let kept = agent
+        .get(&format!("/v1/job/receipts/{id}"))
+        .await?
+        .status
+        .is_success();
     let ok = reply.status.is_success() && signed && kept;
-    stage.done("model", ok, format!("streamed; signed gateway receipt {id}"));
+    stage.done(
+        "model",
+        ok,
+        format!("streamed; signed gateway receipt {id}"),
+    );
     Ok(())
 }
 
@@ -155,7 +195,10 @@ async fn plan(
     sandbox: &Sandbox,
     terraform: &Terraform,
 ) -> anyhow::Result<String> {
-    stage.step("terraform init and terraform plan on staging-app");
+    stage.step(match terraform {
+        Terraform::Cli { .. } => "terraform init and terraform plan on staging-app",
+        Terraform::Api { .. } => "A plan on staging-app, by the built-in API client",
+    });
     stage.waiting("terraform init");
     let init = terraform.init().await?;
     if !init.ok {
@@ -164,11 +207,28 @@ async fn plan(
     terraform.edit()?;
     stage.waiting("terraform plan");
     let plan = terraform.plan().await?;
-    stage.quote(&telling(&plan.output));
-    let runs = operator.get(&format!("/v1/jobs/{}/runs", sandbox.job_id)).await?.json()?;
-    let run = runs.pointer("/runs/0/run_id").and_then(Value::as_str).map(str::to_owned);
-    stage.done("init", init.ok, "terraform init");
-    stage.done("plan", plan.ok && run.is_some(), "planned freely, through the gateway");
+    stage.quote(&telling(&plan));
+    let runs = operator
+        .get(&format!("/v1/jobs/{}/runs", sandbox.job_id))
+        .await?
+        .json()?;
+    let run = runs
+        .pointer("/runs/0/run_id")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
+    stage.done(
+        "init",
+        init.ok,
+        match terraform {
+            Terraform::Cli { .. } => "terraform init",
+            Terraform::Api { .. } => "nothing to initialise",
+        },
+    );
+    stage.done(
+        "plan",
+        plan.ok && run.is_some(),
+        "planned freely, through the gateway",
+    );
     run.context("the gateway knows no run of the plan")
 }
 
@@ -179,31 +239,53 @@ async fn apply(
     sandbox: &Sandbox,
     terraform: &Terraform,
 ) -> anyhow::Result<()> {
-    stage.step("terraform apply -auto-approve: held until a person approves this very plan");
+    stage.step(match terraform {
+        Terraform::Cli { .. } => {
+            "terraform apply -auto-approve: held until a person approves this very plan"
+        }
+        Terraform::Api { .. } => {
+            "An apply by the API client: held until a person approves this very plan"
+        }
+    });
     stage.waiting("terraform apply, held by the gateway");
-    let (applied, approved) =
-        tokio::join!(terraform.apply(), approve(stage, operator, sandbox));
+    let (applied, approved) = tokio::join!(terraform.apply(), approve(stage, operator, sandbox));
     let applied = applied?;
     approved?;
-    stage.quote(&telling(&applied.output));
-    stage.done("apply", applied.ok, "applied by the gateway; the CLI ended with exit code 0");
+    stage.quote(&telling(&applied));
+    stage.done(
+        "apply",
+        applied.ok,
+        match terraform {
+            Terraform::Cli { .. } => "applied by the gateway; the CLI ended with exit code 0",
+            Terraform::Api { .. } => "applied by the gateway; the API client saw the run applied",
+        },
+    );
     Ok(())
 }
 
-async fn approve(
-    stage: &Stage,
-    operator: &Caller,
-    sandbox: &Sandbox,
-) -> anyhow::Result<()> {
+async fn approve(stage: &Stage, operator: &Caller, sandbox: &Sandbox) -> anyhow::Result<()> {
     let question = wait_for_question(operator).await?;
-    let run = question["run_id"].as_str().context("an approval without a run")?.to_owned();
+    let run = question["run_id"]
+        .as_str()
+        .context("an approval without a run")?
+        .to_owned();
     let subject: Subject = serde_json::from_value(question["subject"].clone())?;
     show(stage, &question, &subject);
-    let Some(person) = sandbox.approvers.first() else { bail!("the contract has no approver") };
+    let Some(person) = sandbox.approvers.first() else {
+        bail!("the contract has no approver")
+    };
     let envelope = sign(subject, person, &question)?;
-    let reply = operator.post(&format!("/v1/approvals/{run}"), &json!({"envelope": envelope})).await?;
+    let reply = operator
+        .post(
+            &format!("/v1/approvals/{run}"),
+            &json!({"envelope": envelope}),
+        )
+        .await?;
     if !reply.status.is_success() {
-        bail!("the approval was refused: {}", String::from_utf8_lossy(&reply.body));
+        bail!(
+            "the approval was refused: {}",
+            String::from_utf8_lossy(&reply.body)
+        );
     }
     stage.notice(&format!("approved and signed by {}", person.email));
     Ok(())
@@ -212,7 +294,10 @@ async fn approve(
 async fn wait_for_question(operator: &Caller) -> anyhow::Result<Value> {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
-        let list = operator.get("/v1/approvals?state=awaiting_approval").await?.json()?;
+        let list = operator
+            .get("/v1/approvals?state=awaiting_approval")
+            .await?
+            .json()?;
         let first = list.pointer("/approvals/0").cloned();
         if let Some(first) = first {
             return Ok(first);
@@ -227,26 +312,39 @@ async fn wait_for_question(operator: &Caller) -> anyhow::Result<Value> {
 fn show(stage: &Stage, question: &Value, subject: &Subject) {
     let changes = &subject.changes;
     stage.notice("an approver is asked:");
-    stage.say(&format!("workspace  {} ({})", subject.workspace_id, subject.organization));
+    stage.say(&format!(
+        "workspace  {} ({})",
+        subject.workspace_id, subject.organization
+    ));
     stage.say(&format!(
         "changes    {} to create, {} to change, {} to replace, {} to destroy",
         changes.create, changes.update, changes.replace, changes.delete
     ));
-    for resource in question.pointer("/summary/resources").and_then(Value::as_array).into_iter().flatten() {
+    for resource in question
+        .pointer("/summary/resources")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let actions = resource["actions"].as_array().into_iter().flatten();
         let actions: Vec<&str> = actions.filter_map(Value::as_str).collect();
         let address = resource["address"].as_str().unwrap_or_default();
         stage.say(&format!("           {:<8} {address}", actions.join(", ")));
     }
     stage.say(&format!("plan       sha256 {}", subject.plan_sha256_b64u));
-    stage.say(&format!("upload     sha256 {}", subject.configuration_sha256_b64u));
+    stage.say(&format!(
+        "upload     sha256 {}",
+        subject.configuration_sha256_b64u
+    ));
     if let Some(expires) = question["expires_at"].as_str() {
         stage.say(&format!("open until {expires}"));
     }
 }
 
 fn sign(subject: Subject, person: &Person, question: &Value) -> anyhow::Result<Envelope> {
-    let expires_at = question["expires_at"].as_str().context("an approval without an end")?;
+    let expires_at = question["expires_at"]
+        .as_str()
+        .context("an approval without an end")?;
     let issued_at = now();
     let statement = subject.judge(Judgement {
         decision: Decision::Approve,
@@ -257,13 +355,20 @@ fn sign(subject: Subject, person: &Person, question: &Value) -> anyhow::Result<E
         nonce: random_text(),
         reason: None,
     });
-    Ok(Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &person.key, issued_at)?)
+    Ok(Envelope::sign(
+        EnvelopeType::ApprovalStatement,
+        &statement,
+        &person.key,
+        issued_at,
+    )?)
 }
 
 async fn seal(stage: &mut Stage, operator: &Caller, sandbox: &Sandbox) -> anyhow::Result<Vec<u8>> {
     stage.step("The job is closed, its evidence sealed into one file");
     let path = format!("/v1/jobs/{}/close", sandbox.job_id);
-    let closed = operator.post(&path, &json!({"reason": format!("done, says {OPERATOR}")})).await?;
+    let closed = operator
+        .post(&path, &json!({"reason": format!("done, says {OPERATOR}")}))
+        .await?;
     let ok = closed.status.is_success();
     let path = format!("/v1/jobs/{}/bundle", sandbox.job_id);
     let bundle = operator.call(Method::GET, &path, &[], None).await?;
@@ -288,20 +393,37 @@ async fn seal(stage: &mut Stage, operator: &Caller, sandbox: &Sandbox) -> anyhow
 fn check(stage: &mut Stage, bundle: &[u8], trust: &[u8]) {
     stage.step("clawverify: an auditor checks the file, trusting neither agent nor operator");
     let report = verify(bundle, trust, &Options::default());
-    let passed = report.checks.iter().filter(|check| check.status == Status::Pass).count();
-    for check in report.checks.iter().filter(|check| check.status != Status::Pass) {
-        stage.say(&format!("{:?} {:?} {} {}", check.status, check.code, check.place, check.detail));
+    let passed = report
+        .checks
+        .iter()
+        .filter(|check| check.status == Status::Pass)
+        .count();
+    for check in report
+        .checks
+        .iter()
+        .filter(|check| check.status != Status::Pass)
+    {
+        stage.say(&format!(
+            "{:?} {:?} {} {}",
+            check.status, check.code, check.place, check.detail
+        ));
     }
     stage.report.verdict = Some(report.verdict);
     let ok = report.verdict == Verdict::Valid;
-    stage.done("verify", ok, format!("{} ({passed} checks passed)", word(report.verdict)));
+    stage.done(
+        "verify",
+        ok,
+        format!("{} ({passed} checks passed)", word(report.verdict)),
+    );
 }
 
 fn tamper(stage: &mut Stage, bundle: &[u8], trust: &[u8]) {
     stage.step("One byte of the file is changed");
     let mut forged = bundle.to_vec();
     // A digit of a change count in an approval would do; so does any other byte.
-    let place = String::from_utf8_lossy(bundle).find("\"operation\":\"").map_or(0, |at| at + 14);
+    let place = String::from_utf8_lossy(bundle)
+        .find("\"operation\":\"")
+        .map_or(0, |at| at + 14);
     if let Some(byte) = forged.get_mut(place) {
         *byte = if *byte == b'x' { b'y' } else { b'x' };
     }
@@ -309,7 +431,7 @@ fn tamper(stage: &mut Stage, bundle: &[u8], trust: &[u8]) {
     stage.report.tamper_verdict = Some(report.verdict);
     let first = report.first_failure();
     let what = first.map_or("nothing was found".to_owned(), |check| {
-        format!("{:?} at {}: {}", check.code, check.place, check.detail)
+        format!("{} at {}: {}", check.code, check.place, check.detail)
     });
     let ok = report.verdict == Verdict::Invalid;
     stage.done("tamper", ok, format!("{}: {what}", word(report.verdict)));

@@ -65,14 +65,24 @@ impl Terraform {
         // Beside the folder, not in it: the CLI uploads the folder, and a CLI configuration in an
         // upload is refused.
         let settings = sandbox.folder.join("terraform.rc");
-        std::fs::write(&settings, sim::example_cli_config(&sandbox.gateway.agent_url))?;
+        std::fs::write(
+            &settings,
+            sim::example_cli_config(&sandbox.gateway.agent_url),
+        )?;
         let cst = sandbox.cst.clone();
-        Ok(Self::Cli { binary: binary.clone(), folder, settings, cst })
+        Ok(Self::Cli {
+            binary: binary.clone(),
+            folder,
+            settings,
+            cst,
+        })
     }
 
     /// Makes the change that the model proposed.
     pub(super) fn edit(&self) -> anyhow::Result<()> {
-        let Self::Cli { folder, .. } = self else { return Ok(()) };
+        let Self::Cli { folder, .. } = self else {
+            return Ok(());
+        };
         let change = sim::example_change();
         let path = folder.join(change.file);
         let text = std::fs::read_to_string(&path)?;
@@ -83,7 +93,10 @@ impl Terraform {
     pub(super) async fn init(&self) -> anyhow::Result<Ended> {
         match self {
             Self::Cli { .. } => self.run(&["init", "-input=false", "-no-color"]).await,
-            Self::Api { .. } => Ok(Ended { ok: true, output: "nothing to initialise".to_owned() }),
+            Self::Api { .. } => Ok(Ended {
+                ok: true,
+                output: "nothing to initialise".to_owned(),
+            }),
         }
     }
 
@@ -99,14 +112,21 @@ impl Terraform {
     pub(super) async fn apply(&self) -> anyhow::Result<Ended> {
         match self {
             Self::Cli { .. } => {
-                self.run(&["apply", "-auto-approve", "-input=false", "-no-color"]).await
+                self.run(&["apply", "-auto-approve", "-input=false", "-no-color"])
+                    .await
             }
             Self::Api { agent, workspace } => api_run(agent, workspace, true).await,
         }
     }
 
     async fn run(&self, arguments: &[&str]) -> anyhow::Result<Ended> {
-        let Self::Cli { binary, folder, settings, cst } = self else {
+        let Self::Cli {
+            binary,
+            folder,
+            settings,
+            cst,
+        } = self
+        else {
             bail!("there is no CLI");
         };
         let command = tokio::process::Command::new(binary)
@@ -128,7 +148,10 @@ impl Terraform {
             .with_context(|| format!("`terraform {}` did not end", arguments[0]))??;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
-        Ok(Ended { ok: output.status.success(), output: text })
+        Ok(Ended {
+            ok: output.status.success(),
+            output: text,
+        })
     }
 }
 
@@ -141,14 +164,22 @@ async fn api_run(agent: &Caller, workspace: &str, apply: bool) -> anyhow::Result
     let opened = agent.send(Method::POST, &path, &body).await?.json()?;
     let (Some(id), Some(upload)) = (
         opened.pointer("/data/id").and_then(Value::as_str),
-        opened.pointer("/data/attributes/upload-url").and_then(Value::as_str),
+        opened
+            .pointer("/data/attributes/upload-url")
+            .and_then(Value::as_str),
     ) else {
-        return Ok(Ended { ok: false, output: opened.to_string() });
+        return Ok(Ended {
+            ok: false,
+            output: opened.to_string(),
+        });
     };
     let archive = Some(archive()?);
     let uploaded = agent.call(Method::PUT, upload, &[], archive).await?;
     if !uploaded.status.is_success() {
-        return Ok(Ended { ok: false, output: String::from_utf8_lossy(&uploaded.body).into() });
+        return Ok(Ended {
+            ok: false,
+            output: String::from_utf8_lossy(&uploaded.body).into(),
+        });
     }
     let body = json!({"data": { "type": "runs",
         "attributes": { "auto-apply": apply, "message": "resize staging" },
@@ -157,9 +188,15 @@ async fn api_run(agent: &Caller, workspace: &str, apply: bool) -> anyhow::Result
             "configuration-version": { "data": { "type": "configuration-versions", "id": id } },
         },
     }});
-    let created = agent.send(Method::POST, "/api/v2/runs", &body).await?.json()?;
+    let created = agent
+        .send(Method::POST, "/api/v2/runs", &body)
+        .await?
+        .json()?;
     let Some(run) = created.pointer("/data/id").and_then(Value::as_str) else {
-        return Ok(Ended { ok: false, output: created.to_string() });
+        return Ok(Ended {
+            ok: false,
+            output: created.to_string(),
+        });
     };
     follow(agent, run, apply).await
 }
@@ -168,7 +205,9 @@ async fn follow(agent: &Caller, run: &str, apply: bool) -> anyhow::Result<Ended>
     let deadline = std::time::Instant::now() + TIMEOUT;
     loop {
         let json = agent.get(&format!("/api/v2/runs/{run}")).await?.json()?;
-        let status = json.pointer("/data/attributes/status").and_then(Value::as_str);
+        let status = json
+            .pointer("/data/attributes/status")
+            .and_then(Value::as_str);
         let status = status.unwrap_or("unknown");
         let output = format!("run {run}: {status}");
         match status {
@@ -198,14 +237,45 @@ fn archive() -> anyhow::Result<Vec<u8>> {
     Ok(tar.into_inner()?.finish()?)
 }
 
-/// The lines of a command's output that tell something, for the audience.
-pub(super) fn telling(output: &str) -> String {
-    let noise = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with("Preparing the remote") || line.starts_with("http")
+/// Beginnings of lines that tell what a plan or an apply does.
+const TELLING: [&str; 8] = [
+    "Running",
+    "Terraform will perform",
+    "# ",
+    "Plan:",
+    "No changes",
+    "Apply complete",
+    "Error",
+    "╷",
+];
+
+/// What the CLI says while it changes something.
+const PROGRESS: [&str; 6] = [
+    ": Creating",
+    ": Creation complete",
+    ": Modif",
+    ": Destr",
+    ": Refreshing",
+    ": Reading",
+];
+
+/// The lines of a command's output that tell something, for the audience; all of the last ones
+/// when it failed.
+pub(super) fn telling(ended: &Ended) -> String {
+    let lines: Vec<&str> = ended
+        .output
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let tells = |line: &&&str| {
+        let line = line.trim_start();
+        TELLING.iter().any(|begin| line.starts_with(begin))
+            || PROGRESS.iter().any(|part| line.contains(part))
     };
-    let lines: Vec<&str> = output.lines().filter(|line| !noise(line)).collect();
-    let from = lines.len().saturating_sub(14);
+    let kept: Vec<&str> = lines.iter().filter(tells).copied().collect();
+    if ended.ok && !kept.is_empty() {
+        return kept.join("\n");
+    }
+    let from = lines.len().saturating_sub(20);
     lines[from..].join("\n")
 }
-

@@ -1,7 +1,10 @@
 //! The operator listener as people reach it: a real gateway on loopback ports, with the stand-in
 //! for Terraform Cloud behind it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world fails")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its world fails"
+)]
 
 mod access;
 mod approvals;

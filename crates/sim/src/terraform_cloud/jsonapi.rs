@@ -103,6 +103,12 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 
 /// Answers with one page of a list.
 pub(crate) fn page(items: Vec<Value>, query: &Query) -> Response {
+    let alone = |item| (item, Vec::new());
+    page_with(items.into_iter().map(alone).collect(), query)
+}
+
+/// Answers with one page of a list, each with what it refers to.
+pub(crate) fn page_with(items: Vec<(Value, Vec<Value>)>, query: &Query) -> Response {
     let size = query
         .number("page[size]")
         .unwrap_or(DEFAULT_PAGE_SIZE)
@@ -110,11 +116,12 @@ pub(crate) fn page(items: Vec<Value>, query: &Query) -> Response {
     let total = items.len();
     let pages = total.div_ceil(size).max(1);
     let current = query.number("page[number]").unwrap_or(1).max(1);
-    let data: Vec<Value> = items
+    let (data, included): (Vec<Value>, Vec<Vec<Value>>) = items
         .into_iter()
         .skip(current.saturating_sub(1).saturating_mul(size))
         .take(size)
-        .collect();
+        .unzip();
+    let included = included.concat();
     let pagination = json!({
         "current-page": current,
         "page-size": size,
@@ -123,10 +130,11 @@ pub(crate) fn page(items: Vec<Value>, query: &Query) -> Response {
         "total-pages": pages,
         "total-count": total,
     });
-    answer(
-        StatusCode::OK,
-        &json!({"data": data, "meta": {"pagination": pagination}}),
-    )
+    let mut document = json!({"data": data, "meta": {"pagination": pagination}});
+    if !included.is_empty() {
+        document["included"] = included.into();
+    }
+    answer(StatusCode::OK, &document)
 }
 
 /// A decoded query.

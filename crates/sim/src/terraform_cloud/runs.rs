@@ -15,7 +15,7 @@ use super::config::{ExecutionMode, Rights};
 use super::configurations::source;
 use super::guard::Caller;
 use super::jsonapi::{
-    Answer, ApiError, Query, Resource, answer, created, empty, one, one_with, page,
+    Answer, ApiError, Query, Resource, answer, created, empty, one, one_with, page, page_with,
 };
 use super::lifecycle::{self, NewRun};
 use super::organizations::{Parameters, known, query};
@@ -430,5 +430,6 @@ fn list(
         .runs_newest_first(workspace_id)
         .into_iter()
         .filter(wanted);
-    page(runs.map(|run| view.run(run)).collect(), query)
+    let shown = runs.map(|run| (view.run(run), included(&view, &world, run, query)));
+    page_with(shown.collect(), query)
 }

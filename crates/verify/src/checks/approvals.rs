@@ -45,6 +45,13 @@ pub(crate) fn check<'a>(
         envelope.verify::<Statement>(EnvelopeType::ApprovalStatement)
     });
     let mut unused = records_by_statement(document, findings);
+    let scopes = tokens.values().flat_map(|token| &token.claims.scope);
+    let elevated: HashSet<&str> = scopes
+        .filter_map(|scope| match scope {
+            Scope::ElevatedApply(run) => Some(run.as_str()),
+            _ => None,
+        })
+        .collect();
     let mut nonces = HashSet::new();
     let mut judged = Vec::with_capacity(envelopes.len());
     for (n, (envelope, signed)) in envelopes.iter().zip(signed).enumerate() {
@@ -70,7 +77,13 @@ pub(crate) fn check<'a>(
             findings.fail(Code::ApprovalUnrecorded, place, detail);
             continue;
         };
-        check_record(record, entry, &signed.payload, contract, tokens, findings);
+        check_record(record, entry, &signed.payload, contract, findings);
+        findings.require(
+            entry.via == ApprovalVia::Key || elevated.contains(entry.run_id.as_str()),
+            Code::ApprovalMismatch,
+            &place,
+            "said to be carried by an elevated token, but the job has none for the run",
+        );
         judged.push(Judged {
             statement: signed.payload,
             seq: record.seq,
@@ -212,7 +225,6 @@ fn check_record(
     entry: &ApprovalRecord,
     statement: &Statement,
     contract: &Contract,
-    tokens: &Tokens<'_>,
     findings: &mut Findings,
 ) {
     let place = format!("/records/{}", record.seq.saturating_sub(1));
@@ -240,20 +252,6 @@ fn check_record(
         Code::TimeBackwards,
         &place,
         "recorded before it was signed",
-    );
-    let elevated =
-        |scope: &Scope| matches!(scope, Scope::ElevatedApply(run) if *run == entry.run_id);
-    let carried = match entry.via {
-        ApprovalVia::Key => true,
-        ApprovalVia::Token => tokens
-            .values()
-            .any(|token| token.claims.scope.iter().any(elevated)),
-    };
-    findings.require(
-        carried,
-        Code::ApprovalMismatch,
-        &format!("{place}/via"),
-        "no elevated token of the job was for this run",
     );
 }
 

@@ -3,6 +3,7 @@
 use policy::CompiledContract;
 use policy::contract::{Apply, Permissions};
 use proof::record::{Body, JobOpen};
+use proof::trust::Role;
 use proof::{EnvelopeType, Hash, Json};
 
 use crate::checks::envelope_code;
@@ -80,6 +81,7 @@ pub(crate) fn check(
 pub(crate) fn check_job(
     document: &Document,
     contract: &Contract,
+    believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> Option<()> {
     let bundle = &document.bundle;
@@ -88,6 +90,7 @@ pub(crate) fn check_job(
         agent_did,
         name,
         policy_hash_b64u,
+        gateway_did,
         ..
     })) = bundle.records.first().map(|record| &record.body)
     {
@@ -98,6 +101,13 @@ pub(crate) fn check_job(
             Code::PolicyHashMismatch,
             "/records/0/policy_hash_b64u",
             "the job was opened under another contract",
+        );
+        believed.require_key(
+            gateway_did,
+            Role::Receipt,
+            job.opened_at,
+            "/records/0/gateway_did",
+            findings,
         );
     }
     for (place, record) in document.placed() {

@@ -2,7 +2,7 @@
 
 use proof::bundle::{CLOSE, Close};
 use proof::checkpoint::Checkpoint;
-use proof::trust::Role;
+use proof::trust::{GatewayKey, Role};
 use proof::{EnvelopeType, merkle};
 
 use crate::checks::contract::Contract;
@@ -23,6 +23,13 @@ pub(crate) fn check_checkpoint(
     let note = &document.bundle.log.checkpoint;
     match Checkpoint::verify(note, &log.origin, &log.key.key()) {
         Ok(checkpoint) => {
+            // The trust root names the log's key by itself; where it also lists the key with a
+            // time, the time counts. A note has none of its own.
+            let listed = |key: &GatewayKey| key.role == Role::Checkpoint && key.did == log.key;
+            if believed.root.gateway.iter().any(listed) {
+                let (at, place) = (document.bundle.job.closed_at, "/log/checkpoint");
+                believed.require_key(&log.key, Role::Checkpoint, at, place, findings);
+            }
             findings.note(format!("{} at size {}", checkpoint.origin, checkpoint.size));
             Some(checkpoint)
         }

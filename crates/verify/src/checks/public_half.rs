@@ -12,6 +12,7 @@ use crate::checks::envelope_code;
 use crate::code::Code;
 use crate::document::Document;
 use crate::report::Findings;
+use crate::threads;
 use crate::trust::Believed;
 
 /// The receipts of model calls, as the verified public halves carry them, with their places.
@@ -45,8 +46,11 @@ pub(crate) fn check(
         .collect();
     let job = &document.bundle.job;
     let mut receipts = Vec::new();
-    for (n, (place, envelope)) in halves.into_iter().enumerate() {
-        let half = match envelope.verify::<PublicHalf>(EnvelopeType::ProofBundle) {
+    let verified = threads::map_large(&halves, |_, (_, envelope)| {
+        envelope.verify::<PublicHalf>(EnvelopeType::ProofBundle)
+    });
+    for (n, ((place, envelope), verified)) in halves.into_iter().zip(verified).enumerate() {
+        let half = match verified {
             Ok(signed) => signed.payload,
             Err(error) => {
                 findings.fail(envelope_code(&error), place, error.to_string());

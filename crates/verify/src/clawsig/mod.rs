@@ -21,6 +21,7 @@ use proof::trust::Role;
 use proof::{Did, Hash, Json, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::report::shown;
 use crate::trust::{self, TrustError};
 
 use shape::Kind;
@@ -175,16 +176,16 @@ pub fn verify(file: &[u8], options: &Options) -> Report {
         Err(fault) => Report {
             verdict: Verdict::Fail,
             reason_code: fault.code.to_owned(),
-            place: fault.place,
-            detail: fault.detail,
+            place: shown(&fault.place),
+            detail: shown(&fault.detail),
             proof_tier: None,
         },
         Ok(tier) => match unsupported {
             Some(fault) => Report {
                 verdict: Verdict::Unsupported,
                 reason_code: fault.code.to_owned(),
-                place: fault.place,
-                detail: fault.detail,
+                place: shown(&fault.place),
+                detail: shown(&fault.detail),
                 proof_tier: None,
             },
             None => Report {

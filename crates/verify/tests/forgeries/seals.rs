@@ -3,6 +3,7 @@
 use clawverify::Code;
 use clawverify::testing::{ORIGIN, start};
 use proof::checkpoint::Checkpoint;
+use proof::record::Body;
 use proof::trust::Role;
 use proof::{Hash, Json};
 
@@ -36,6 +37,20 @@ fn keys_and_time() -> Vec<Forgery> {
         forgery("closed by a revoked key", Code::KeyNotValidThen).trust(|trust| {
             for key in trust.gateway.iter_mut().filter(|k| k.role == Role::Close) {
                 key.revoked_at = Some(start());
+            }
+        }),
+        forgery("a log of a revoked key", Code::KeyNotValidThen).trust(|trust| {
+            for key in trust
+                .gateway
+                .iter_mut()
+                .filter(|k| k.role == Role::Checkpoint)
+            {
+                key.revoked_at = Some(start());
+            }
+        }),
+        forgery("opened with another gateway's key", Code::KeyUnknown).story(|s| {
+            if let Body::JobOpen(open) = &mut s.steps[0].body {
+                open.gateway_did = foreign().receipt.did();
             }
         }),
         forgery(

@@ -21,11 +21,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use policy::terraform::answer::{self, Learned, SignedUrl};
-use policy::terraform::{Call, Effect, ObjectKind};
+use policy::terraform::{Call, Effect, ObjectKind, Target};
 use policy::{DecisionInput, ReasonCode, Refusal};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
 use store::{ObjectRow, RunRow};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::authenticate::Caller;
 use super::objects::Capability;
@@ -74,6 +75,8 @@ pub enum Work {
         capability: Box<Capability>,
         /// The bytes.
         archive: Bytes,
+        /// Its place among the uploads that are held at a time.
+        slot: OwnedSemaphorePermit,
     },
     /// Reading a log at a capability address.
     Log {
@@ -135,7 +138,7 @@ pub async fn forward(
 ) -> Response<Body> {
     let done = match &call.work {
         Work::Upload { .. } => uploads::receive(app, caller, call).await,
-        Work::Log { .. } => logs::read(app, call).await,
+        Work::Log { .. } => logs::read(app, caller, call).await,
         Work::Api { call: api, .. } => match api {
             Call::Discovery => local::discovery(),
             Call::Ping => local::ping(),
@@ -162,14 +165,20 @@ pub(super) struct Done {
 impl Done {
     /// An answer of our own or a rewritten one, of these upstream bytes.
     fn answered(response: Response<Body>, facts: Facts) -> Self {
-        Self { response: Ok(response), facts }
+        Self {
+            response: Ok(response),
+            facts,
+        }
     }
 
     /// Refused after the intent: by inspection, or by upstream.
     fn refused(refusal: Refusal, mut facts: Facts) -> Self {
         facts.status = Some(refusal.code.status());
         facts.code = Some(refusal.code);
-        Self { response: Err(refusal), facts }
+        Self {
+            response: Err(refusal),
+            facts,
+        }
     }
 
     /// Upstream did not answer.
@@ -207,10 +216,17 @@ async fn conclude(app: &App, permit: Permit, done: Done) -> Response<Body> {
 
 /// A read: asked with the planner's credential, answered through the allow-list.
 async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
-    let Work::Api { call: api, target, .. } = &call.work else {
+    let Work::Api {
+        call: api, target, ..
+    } = &call.work
+    else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    match app.upstream.call(Duty::Planner, Method::GET, target, None).await {
+    match app
+        .upstream
+        .call(Duty::Planner, Method::GET, target, None)
+        .await
+    {
         Ok(answer) => rewritten(app, caller, api, &call, &answer),
         Err(error) => Done::broken(&error),
     }
@@ -221,7 +237,11 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     let Work::Api { target, .. } = &call.work else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    let answer = match app.upstream.fetch_document(Duty::Planner, target, MAX_ANSWER_BYTES).await {
+    let answer = match app
+        .upstream
+        .fetch_document(Duty::Planner, target, MAX_ANSWER_BYTES)
+        .await
+    {
         Ok(answer) => answer,
         Err(error) => return Done::broken(&error),
     };
@@ -272,11 +292,19 @@ fn rewritten(
     let workspace = call.workspace();
     let run_id = call.run.as_ref().map(|run| run.run_id.as_str());
     let compiled = &caller.contract().compiled;
+    // A list shows what others have made, and their logs and uploads stay theirs: an address is
+    // given for what the call itself makes, or for what is known to be the job's own.
+    let own = call.mutates || api.operation().target() == Target::OwnObject;
     let mut give = |signed: SignedUrl<'_>| {
+        if !own {
+            return None;
+        }
         let purpose = logs::purpose(&signed, run_id)?;
         app.upstream.check_object_address(signed.url).ok()?;
         let now = app.now();
-        let path = app.capabilities.give(purpose, &caller.token, signed.url, workspace, now);
+        let path = app
+            .capabilities
+            .give(purpose, &caller.token, signed.url, workspace, now);
         Some(format!("{}{path}", app.agent_url))
     };
     let answered = match answer::rewrite_answer(api.operation(), &json, compiled, &mut give) {
@@ -294,19 +322,27 @@ fn rewritten(
         return Done::refused(ReasonCode::UpstreamNotFound.into(), facts);
     }
     facts.object_id = text(&["data", "id"]).map(str::to_owned);
-    facts.learned =
-        answered.learned.iter().filter_map(|row| learned(row, call, caller)).collect();
+    facts.learned = answered
+        .learned
+        .iter()
+        .filter_map(|row| learned(row, call, caller))
+        .collect();
     let mut response = Response::new(whole(answered.body.to_document_order()));
     *response.status_mut() = answer.status;
     facts.status = Some(answer.status.as_u16());
-    response.headers_mut().insert(header::CONTENT_TYPE, respond::JSON_API);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, respond::JSON_API);
     Done::answered(response, facts)
 }
 
 /// An id for the index. What a call made, and what hangs on a run of the job, is the job's own;
 /// anything else was merely seen.
 fn learned(row: &Learned, call: &TerraformCall, caller: &Caller) -> Option<ObjectRow> {
-    let of_own_run = call.run.as_ref().is_some_and(|run| row.run.as_ref() == Some(&run.run_id));
+    let of_own_run = call
+        .run
+        .as_ref()
+        .is_some_and(|run| row.run.as_ref() == Some(&run.run_id));
     let workspace_id = row.workspace.clone().or_else(|| {
         // A part of the run that was asked for is where the run is.
         let part = row.run.is_none() || of_own_run || call.mutates;
@@ -360,7 +396,10 @@ fn check_status(answer: &Answer) -> Result<(), Refusal> {
         500..=599 => ReasonCode::UpstreamUnavailable,
         _ => ReasonCode::UpstreamGarbage,
     };
-    Err(Refusal::new(code, format!("upstream answered {}", answer.status.as_u16())))
+    Err(Refusal::new(
+        code,
+        format!("upstream answered {}", answer.status.as_u16()),
+    ))
 }
 
 /// Whether an operation can change anything.

@@ -1,6 +1,8 @@
 //! What a call is really about: the path is only where the search begins.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -19,6 +21,9 @@ use super::super::objects::Purpose;
 use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
 use crate::app::App;
 
+/// How long a client may take to send a body: 32 MiB in that time need 4.5 Mbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Largest JSON body of a Terraform call, in bytes: a run with many variables fits.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -33,7 +38,10 @@ pub async fn resolve(
     body: Incoming,
     asked: &mut Asked,
 ) -> Result<TerraformCall, Refusal> {
-    let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let raw = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let parsed = ParsedTarget::parse(parts.method.as_str(), raw).inspect_err(|_| {
         asked.name = class_name(parts, raw);
     })?;
@@ -47,7 +55,12 @@ pub async fn resolve(
     }
     let mut input = TerraformInput::new(operation, &[]);
     input.scope = Cow::Owned(caller.token.scopes.clone());
-    let mut resolved = Resolved { input, run: None, body: Bytes::new(), asks: Asks::Nothing };
+    let mut resolved = Resolved {
+        input,
+        run: None,
+        body: Bytes::new(),
+        asks: Asks::Nothing,
+    };
     facts(app, caller, &call, &sent, &mut resolved).await?;
     asked.run_id = resolved.input.run_id.as_deref().map(str::to_owned);
     // A workspace by name is read by its id: what the contract pins is what is asked for.
@@ -59,7 +72,11 @@ pub async fn resolve(
         name: operation.name(),
         mutates: mutates(&call),
         input: DecisionInput::Terraform(resolved.input),
-        work: Work::Api { call, target, asks: resolved.asks },
+        work: Work::Api {
+            call,
+            target,
+            asks: resolved.asks,
+        },
         run: resolved.run,
         body: resolved.body,
     })
@@ -103,7 +120,10 @@ async fn facts(
             let configuration = configuration(app, caller, &request, &workspace).await?;
             input.run = Some(Cow::Owned(request.facts(configuration)));
             resolved.body = request.upstream_body(&contract.contract).to_jcs().into();
-            resolved.asks = Asks::Run { request: Box::new(request), sent: Hash::of(sent) };
+            resolved.asks = Asks::Run {
+                request: Box::new(request),
+                sent: Hash::of(sent),
+            };
             in_workspace(app, caller, workspace, input).await?;
         }
         Call::CreateConfigurationVersion { workspace } => {
@@ -144,10 +164,10 @@ async fn in_workspace(
 ) -> Result<(), Refusal> {
     let contract = caller.contract();
     // A foreign workspace is not even looked up.
-    if contract.contract.permissions.organization.is_some() && contract.compiled.has_workspace(&id) {
+    if contract.contract.permissions.organization.is_some() && contract.compiled.has_workspace(&id)
+    {
         let workspace = workspaces::workspace(app, &id).await?;
-        input.organization =
-            workspace.map(|workspace| Cow::Owned(workspace.organization.clone()));
+        input.organization = workspace.map(|workspace| Cow::Owned(workspace.organization.clone()));
     }
     input.workspace_id = Some(Cow::Owned(id));
     Ok(())
@@ -161,7 +181,11 @@ async fn own_object(
     resolved: &mut Resolved,
 ) -> Result<(), Refusal> {
     let object = call.object().ok_or(ReasonCode::Internal)?;
-    let row = app.store.object(kind_name(object.kind), object.id).await.map_err(unavailable)?;
+    let row = app
+        .store
+        .object(kind_name(object.kind), object.id)
+        .await
+        .map_err(unavailable)?;
     let Some(row) = row else {
         if call.operation() == Operation::ApplyRun {
             resolved.input.run_id = Some(Cow::Owned(object.id.to_owned()));
@@ -192,7 +216,11 @@ async fn configuration(
     let Some(id) = &request.configuration_version else {
         return Ok(ConfigurationFact::Absent);
     };
-    let row = app.store.configuration(id.as_str()).await.map_err(unavailable)?;
+    let row = app
+        .store
+        .configuration(id.as_str())
+        .await
+        .map_err(unavailable)?;
     Ok(match row {
         None => ConfigurationFact::Unknown,
         Some(row) if row.job_id != caller.token.job.id => ConfigurationFact::NotOwned,
@@ -216,13 +244,19 @@ pub async fn resolve_object(
     let path = parts.uri.path();
     let capability = Box::new(app.capabilities.find(path, app.now())?);
     let (name, operation, method, run_id) = match &capability.purpose {
-        Purpose::Upload { .. } => {
-            ("upload-configuration", Operation::CreateConfigurationVersion, Method::PUT, None)
-        }
+        Purpose::Upload { .. } => (
+            "upload-configuration",
+            Operation::CreateConfigurationVersion,
+            Method::PUT,
+            None,
+        ),
         Purpose::PlanLog { .. } => ("read-plan-log", Operation::ReadPlan, Method::GET, None),
-        Purpose::ApplyLog { run, .. } => {
-            ("read-apply-log", Operation::ReadApply, Method::GET, Some(run.clone()))
-        }
+        Purpose::ApplyLog { run, .. } => (
+            "read-apply-log",
+            Operation::ReadApply,
+            Method::GET,
+            Some(run.clone()),
+        ),
     };
     asked.name = name.to_owned();
     asked.run_id.clone_from(&run_id);
@@ -244,28 +278,53 @@ pub async fn resolve_object(
             return Err(ReasonCode::QueryUnknownKey.into());
         }
         let limit = app.config.limits.upload_bytes;
+        // The place first, the bytes after: what waits holds no memory.
+        let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
+        let slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
         let archive = read_body(body, limit, ReasonCode::UploadTooLarge).await?;
-        (Work::Upload { path: path.to_owned(), capability, archive: archive.clone() }, archive)
+        let path = path.to_owned();
+        (
+            Work::Upload {
+                path,
+                capability,
+                archive: archive.clone(),
+                slot,
+            },
+            archive,
+        )
     } else {
         let range = LogRange::parse(parts.uri.query())?;
         (Work::Log { capability, range }, Bytes::new())
     };
     let input = DecisionInput::Terraform(input);
-    Ok(TerraformCall { name, input, work, run, body, mutates: upload })
+    Ok(TerraformCall {
+        name,
+        input,
+        work,
+        run,
+        body,
+        mutates: upload,
+    })
 }
 
 async fn read_body(body: Incoming, limit: usize, too_large: ReasonCode) -> Result<Bytes, Refusal> {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large.into()),
-        // The client broke off: nobody will read the answer, but the call must not go on.
-        Err(_) => Err(Refusal::new(ReasonCode::BodyNotJson, "the body broke off")),
+    let reading = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect());
+    match reading.await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large.into()),
+        // The client broke off or dawdled: the call must not go on, nor hold its place.
+        _ => Err(Refusal::new(
+            ReasonCode::BodyNotJson,
+            "the body did not arrive",
+        )),
     }
 }
 
 /// The same call by id, its query kept.
 fn by_id(target: &str, id: &str) -> String {
-    let query = target.split_once('?').map_or(String::new(), |(_, query)| format!("?{query}"));
+    let query = target
+        .split_once('?')
+        .map_or(String::new(), |(_, query)| format!("?{query}"));
     format!("/api/v2/workspaces/{id}{query}")
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode, header};
+use policy::contract::OnMissingApproval;
 use policy::decide::DecisionInput;
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
@@ -30,7 +31,12 @@ const ASKED: &str = "asked";
 /// and when an earlier one has no known end, upstream is searched for its run first.
 pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
     let failed = |refusal: Refusal| Done::refused(refusal, Facts::answered(500, b""));
-    let Work::Api { call: api, target, asks: Asks::Run { request, sent } } = &call.work else {
+    let Work::Api {
+        call: api,
+        target,
+        asks: Asks::Run { request, sent },
+    } = &call.work
+    else {
         return failed(ReasonCode::Internal.into());
     };
     let job = &caller.token.job;
@@ -43,7 +49,10 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
     };
     let found = match earlier.as_deref() {
         None => {
-            let asked = app.store.remember_run_request(&job.id, sent, ASKED, app.now()).await;
+            let asked = app
+                .store
+                .remember_run_request(&job.id, sent, ASKED, app.now())
+                .await;
             if let Err(error) = asked {
                 return failed(unavailable(error));
             }
@@ -56,7 +65,9 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => {
             let body = Some(call.body.clone());
-            app.upstream.call(Duty::Planner, Method::POST, target, body).await
+            app.upstream
+                .call(Duty::Planner, Method::POST, target, body)
+                .await
         }
         Err(error) => Err(error),
     };
@@ -68,7 +79,12 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
     if let Ok(response) = &mut done.response {
         *response.status_mut() = StatusCode::CREATED;
     }
-    let Some(run_id) = done.facts.object_id.clone().filter(|_| done.response.is_ok()) else {
+    let Some(run_id) = done
+        .facts
+        .object_id
+        .clone()
+        .filter(|_| done.response.is_ok())
+    else {
         return done;
     };
     match keep(app, caller, &call, &run_id, &answer, sent).await {
@@ -86,14 +102,22 @@ async fn keep(
     answer: &Answer,
     sent: &Hash,
 ) -> Result<(), Refusal> {
-    let (DecisionInput::Terraform(input), Work::Api { asks: Asks::Run { request, .. }, .. }) =
-        (&call.input, &call.work)
+    let (
+        DecisionInput::Terraform(input),
+        Work::Api {
+            asks: Asks::Run { request, .. },
+            ..
+        },
+    ) = (&call.input, &call.work)
     else {
         return Err(ReasonCode::Internal.into());
     };
     let job = &caller.token.job;
     if app.store.run(run_id).await.map_err(unavailable)?.is_none() {
-        let cv_id = request.configuration_version.as_ref().map(|id| id.as_str().to_owned());
+        let cv_id = request
+            .configuration_version
+            .as_ref()
+            .map(|id| id.as_str().to_owned());
         let configuration = match &cv_id {
             Some(id) => app.store.configuration(id).await.map_err(unavailable)?,
             None => None,
@@ -135,7 +159,10 @@ async fn keep(
         };
         app.store.insert_run(run).await.map_err(unavailable)?;
     }
-    app.store.remember_run_request(&job.id, sent, run_id, app.now()).await.map_err(unavailable)?;
+    app.store
+        .remember_run_request(&job.id, sent, run_id, app.now())
+        .await
+        .map_err(unavailable)?;
     app.gate.watch(app, run_id);
     Ok(())
 }
@@ -146,19 +173,27 @@ async fn search(
     call: &TerraformCall,
     configuration: Option<&policy::terraform::ids::ConfigurationVersionId>,
 ) -> Result<Option<Answer>, UpstreamError> {
-    let Some(wanted) = configuration else { return Ok(None) };
+    let Some(wanted) = configuration else {
+        return Ok(None);
+    };
     let target = format!("/api/v2/workspaces/{}/runs", call.workspace());
-    let answer = app.upstream.call(Duty::Reader, Method::GET, &target, None).await?;
+    let answer = app
+        .upstream
+        .call(Duty::Reader, Method::GET, &target, None)
+        .await?;
     let broken = || UpstreamError::Broken("its list of runs was not understood".into());
     if !answer.status.is_success() {
         return Err(broken());
     }
     let json = proof::json::parse(&answer.body, Numbers::Any).map_err(|_| broken())?;
-    let runs = json.get("data").and_then(Json::as_array).ok_or_else(broken)?;
+    let runs = json
+        .get("data")
+        .and_then(Json::as_array)
+        .ok_or_else(broken)?;
     let path = ["relationships", "configuration-version", "data", "id"];
-    let found = runs.iter().find(|run| {
-        run.at(&path).and_then(Json::as_str) == Some(wanted.as_str())
-    });
+    let found = runs
+        .iter()
+        .find(|run| run.at(&path).and_then(Json::as_str) == Some(wanted.as_str()));
     match found.and_then(|run| run.get("id")).and_then(Json::as_str) {
         Some(run_id) => read(app, run_id).await.map(Some),
         None => Ok(None),
@@ -167,7 +202,9 @@ async fn search(
 
 async fn read(app: &App, run_id: &str) -> Result<Answer, UpstreamError> {
     let target = format!("/api/v2/runs/{run_id}");
-    app.upstream.call(Duty::Planner, Method::GET, &target, None).await
+    app.upstream
+        .call(Duty::Planner, Method::GET, &target, None)
+        .await
 }
 
 /// An agent's wish to apply. Nothing goes upstream: the gate asks a person, and applies itself.
@@ -183,33 +220,54 @@ pub(super) async fn ask_for_apply(app: &Arc<App>, caller: &Caller, call: Terrafo
     if let Err(refusal) = asked {
         return Done::refused(refusal, facts);
     }
-    let hold = caller.contract().contract.permissions.apply.on_missing_approval;
-    let waits = call_needs_approval(app, &run.run_id).await;
-    if waits && hold == policy::contract::OnMissingApproval::Reject {
-        let detail = format!(
-            "run {} is waiting at {}/trust-pulse/jobs/{} (clawgate approvals show {})",
-            run.run_id, app.operator_url, run.job_id, run.run_id
-        );
-        return Done::refused(Refusal::new(ReasonCode::ApprovalRequired, detail), facts);
+    if call_needs_approval(app, &run.run_id).await
+        && let Some(refusal) = rejected(app, caller, run)
+    {
+        return Done::refused(refusal, facts);
     }
     let mut response = Response::new(whole("null"));
     *response.status_mut() = StatusCode::ACCEPTED;
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON_API);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, JSON_API);
     let mut facts = Facts::answered(202, b"null");
     facts.object_id = Some(run.run_id.clone());
     Done::answered(response, facts)
 }
 
-fn elevated(caller: &Caller, run_id: &str) -> bool {
-    caller.token.claims.scope.iter().any(|scope| {
-        matches!(scope, proof::token::Scope::ElevatedApply(run) if run == run_id)
+/// Where somebody can approve, for a contract that does not let agents wait for it.
+pub(super) fn rejected(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
+    let hold = caller
+        .contract()
+        .contract
+        .permissions
+        .apply
+        .on_missing_approval;
+    (hold == OnMissingApproval::Reject).then(|| {
+        let detail = format!(
+            "run {} is waiting at {}/trust-pulse/jobs/{} (clawgate approvals show {})",
+            run.run_id, app.operator_url, run.job_id, run.run_id
+        );
+        Refusal::new(ReasonCode::ApprovalRequired, detail)
     })
+}
+
+fn elevated(caller: &Caller, run_id: &str) -> bool {
+    caller
+        .token
+        .claims
+        .scope
+        .iter()
+        .any(|scope| matches!(scope, proof::token::Scope::ElevatedApply(run) if run == run_id))
 }
 
 async fn call_needs_approval(app: &App, run_id: &str) -> bool {
     let run = app.store.run(run_id).await.ok().flatten();
     run.is_none_or(|run| {
-        !matches!(run.gate, GateState::Approved | GateState::Rechecking | GateState::Applying)
+        !matches!(
+            run.gate,
+            GateState::Approved | GateState::Rechecking | GateState::Applying
+        )
     })
 }
 
@@ -219,7 +277,11 @@ pub(super) async fn stop(app: &Arc<App>, call: TerraformCall) -> Done {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
     let body = Some(call.body.clone());
-    let answer = match app.upstream.call(Duty::Executor, Method::POST, target, body).await {
+    let answer = match app
+        .upstream
+        .call(Duty::Executor, Method::POST, target, body)
+        .await
+    {
         Ok(answer) => answer,
         Err(error) => return Done::broken(&error),
     };
@@ -233,10 +295,20 @@ pub(super) async fn stop(app: &Arc<App>, call: TerraformCall) -> Done {
             gate_reason: Some(format!("{} by the agent", call.name)),
             ..RunUpdate::default()
         };
-        let waiting = [GateState::Planned, GateState::Inspecting, GateState::AwaitingApproval];
+        let waiting = [
+            GateState::Planned,
+            GateState::Inspecting,
+            GateState::AwaitingApproval,
+        ];
         let moved = app
             .store
-            .transition(&run.run_id, &waiting, GateState::Discarded, app.now(), update)
+            .transition(
+                &run.run_id,
+                &waiting,
+                GateState::Discarded,
+                app.now(),
+                update,
+            )
             .await;
         if let Err(error) = moved {
             return Done::refused(unavailable(error), facts);
@@ -257,5 +329,8 @@ pub(crate) fn related(json: &Json, name: &str) -> Option<String> {
 
 /// A run's status, as upstream calls it.
 pub(crate) fn status(json: &Json) -> String {
-    json.at(&["data", "attributes", "status"]).and_then(Json::as_str).unwrap_or("unknown").to_owned()
+    json.at(&["data", "attributes", "status"])
+        .and_then(Json::as_str)
+        .unwrap_or("unknown")
+        .to_owned()
 }

@@ -23,17 +23,30 @@ const MAX_TOLD: usize = 5;
 
 /// Opens a configuration version and remembers whose it is.
 pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Done {
-    let Work::Api { call: api, target, asks: Asks::Configuration { speculative } } = &call.work
+    let Work::Api {
+        call: api,
+        target,
+        asks: Asks::Configuration { speculative },
+    } = &call.work
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
     let body = Some(call.body.clone());
-    let answer = match app.upstream.call(Duty::Planner, Method::POST, target, body).await {
+    let answer = match app
+        .upstream
+        .call(Duty::Planner, Method::POST, target, body)
+        .await
+    {
         Ok(answer) => answer,
         Err(error) => return Done::broken(&error),
     };
     let done = rewritten(app, caller, api, &call, &answer);
-    let Some(id) = done.facts.object_id.clone().filter(|_| done.response.is_ok()) else {
+    let Some(id) = done
+        .facts
+        .object_id
+        .clone()
+        .filter(|_| done.response.is_ok())
+    else {
         return done;
     };
     let row = ConfigurationRow {
@@ -53,10 +66,19 @@ pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Don
 /// Receives an upload. The address is spent first, so that of two uploads only one is looked at;
 /// what goes up is our own archive of the files that were inspected.
 pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
-    let Work::Upload { path, capability, archive } = call.work else {
+    let Work::Upload {
+        path,
+        capability,
+        archive,
+        slot: _slot,
+    } = call.work
+    else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    let Purpose::Upload { configuration_version } = &capability.purpose else {
+    let Purpose::Upload {
+        configuration_version,
+    } = &capability.purpose
+    else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
     let facts = || {
@@ -67,6 +89,10 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     if let Err(refusal) = app.capabilities.spend(&path) {
         return Done::refused(refusal, facts());
     }
+    let _only = match app.capabilities.receive(configuration_version) {
+        Ok(receiving) => receiving,
+        Err(refusal) => return Done::refused(refusal, facts()),
+    };
     let (repacked, sha256) = match inspect(caller, archive).await {
         Ok(inspected) => inspected,
         Err(refusal) => return Done::refused(refusal, facts()),
@@ -76,13 +102,23 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Ok(None) => return Done::refused(ReasonCode::ObjectUnknown.into(), facts()),
         Err(error) => return Done::refused(unavailable(error), facts()),
     };
+    if let Err(refusal) = fits(caller, &known, &sha256) {
+        return Done::refused(refusal, facts());
+    }
     // The digest is durable before the configuration can be planned.
-    let row = |uploaded| ConfigurationRow { sha256: Some(sha256), uploaded, ..known.clone() };
+    let row = |uploaded| ConfigurationRow {
+        sha256: Some(sha256),
+        uploaded,
+        ..known.clone()
+    };
     if let Err(error) = app.store.save_configuration(row(false)).await {
         return Done::refused(unavailable(error), facts());
     }
     let limit = 1 << 20;
-    let sent = app.upstream.object(Method::PUT, &capability.upstream, Some(repacked), limit).await;
+    let sent = app
+        .upstream
+        .object(Method::PUT, &capability.upstream, Some(repacked), limit)
+        .await;
     let answer = match sent {
         Ok(answer) => answer,
         Err(error) => {
@@ -101,6 +137,22 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         return Done::refused(unavailable(error), facts);
     }
     Done::answered(Response::new(whole("")), facts)
+}
+
+/// Whether these files may become the content of a configuration version: it is the job's own,
+/// nothing is there yet, and what may have been sent before was the same.
+fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), Refusal> {
+    if known.job_id != caller.token.job.id {
+        return Err(ReasonCode::ObjectNotOwned.into());
+    }
+    if known.uploaded || known.sha256.is_some_and(|earlier| earlier != *sha256) {
+        return Err(ReasonCode::CapabilityUsed.into());
+    }
+    // Inspecting takes a while, and this is the last moment before something happens.
+    caller
+        .token
+        .ended()
+        .map_or(Ok(()), |reason| Err(reason.into()))
 }
 
 /// Unpacks, judges and repacks, away from the threads that serve connections.

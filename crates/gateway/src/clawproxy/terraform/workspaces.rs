@@ -60,19 +60,28 @@ pub async fn workspace(app: &App, id: &str) -> Result<Option<Arc<Workspace>>, Re
 /// An `UPSTREAM_…` code.
 pub async fn read(app: &App, id: &str) -> Result<Option<Arc<Workspace>>, Refusal> {
     let target = format!("/api/v2/workspaces/{id}");
-    let answer = app.upstream.call(Duty::Reader, Method::GET, &target, None).await;
+    let answer = app
+        .upstream
+        .call(Duty::Reader, Method::GET, &target, None)
+        .await;
     let answer = answer.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     if answer.status == http::StatusCode::NOT_FOUND {
         return Ok(None);
     }
     super::check_status(&answer)?;
-    let parsed = proof::json::parse(&answer.body, Numbers::Any).ok().and_then(|json| parse(&json));
+    let parsed = proof::json::parse(&answer.body, Numbers::Any)
+        .ok()
+        .and_then(|json| parse(&json));
     let workspace = Arc::new(parsed.ok_or(ReasonCode::UpstreamGarbage)?);
     if workspace.id != id {
         return Err(ReasonCode::UpstreamGarbage.into());
     }
     let until = app.now().plus_seconds(FRESH_SECONDS);
-    let mut known = app.workspaces.known.write().expect("no panic while it is held");
+    let mut known = app
+        .workspaces
+        .known
+        .write()
+        .expect("no panic while it is held");
     known.insert(id.to_owned(), (until, Arc::clone(&workspace)));
     Ok(Some(workspace))
 }
@@ -84,7 +93,9 @@ fn parse(json: &Json) -> Option<Workspace> {
         id: text(&["id"])?,
         name: text(&["attributes", "name"])?,
         organization: text(&["relationships", "organization", "data", "id"])?,
-        auto_apply: data.at(&["attributes", "auto-apply"]).and_then(Json::as_bool)?,
+        auto_apply: data
+            .at(&["attributes", "auto-apply"])
+            .and_then(Json::as_bool)?,
         execution_mode: text(&["attributes", "execution-mode"])?,
     })
 }

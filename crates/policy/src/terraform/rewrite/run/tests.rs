@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::contract::EXAMPLE_CONTRACT;
 use crate::terraform::rewrite::ConfigurationVersionRequest;

@@ -1,0 +1,22 @@
+//! The real terraform CLI through the gateway, against the stand-in for Terraform Cloud.
+//!
+//! [`world`] sets everything up; each world checks at its end that nothing secret reached the
+//! agent and that each upstream credential was used for its duty only. Where the agent is not
+//! the subject of a test, a plain client of the API takes the CLI's place, and where the plan is
+//! not, a recorded plan the engine's.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod apply;
+mod approvals;
+mod client;
+mod evidence;
+mod faults;
+mod forbidden;
+mod gate;
+mod plan;
+mod plan_only;
+mod restart;
+mod terraform;
+mod upstream;
+mod world;

@@ -1,0 +1,470 @@
+//! A whole installation on loopback, and what must hold in each of them.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use clawgate::app::{App, now};
+use clawgate::config::Config;
+use clawgate::demo::sandbox::{Person, Sandbox};
+use clawgate::keys::random_text;
+use clawgate::start::{Running, start};
+use http::Method;
+use proof::approval::{Decision, Judgement, Statement, Subject};
+use proof::record::JobId;
+use proof::{Envelope, EnvelopeType, SigningKey};
+use serde_json::{Value, json};
+use sim::{Engine, ModelProvider, Request, TerraformCloud, TerraformCloudConfig};
+use store::{GateState, RunRow, RunUpdate};
+use tempfile::TempDir;
+
+use crate::client::{Answer, Caller};
+use crate::terraform::{Cli, two_instances};
+
+/// The workspace of the example configuration.
+pub(crate) const APP: &str = "ws-staging-app";
+
+/// How long something that must come may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(15);
+
+/// Simulators, gateway, contract, job and token.
+pub(crate) struct World {
+    pub(crate) cloud: TerraformCloud,
+    pub(crate) approvers: Vec<Person>,
+    pub(crate) job: JobId,
+    pub(crate) cst: String,
+    pub(crate) operator_token: String,
+    pub(crate) config: Config,
+    gateway: Option<Running>,
+    _provider: ModelProvider,
+    folder: TempDir,
+    /// Everything that the agent was shown.
+    seen: Mutex<Vec<String>>,
+}
+
+/// What a world begins with.
+pub(crate) struct Setup {
+    pub(crate) contract: Value,
+    pub(crate) cloud: TerraformCloudConfig,
+    pub(crate) config: Box<dyn FnOnce(&mut Config)>,
+}
+
+impl Setup {
+    /// The runbook's contract, recorded plans, and a configuration that waits for nothing.
+    pub(crate) fn new() -> Self {
+        Self {
+            contract: serde_json::from_str(policy::EXAMPLE_CONTRACT).unwrap(),
+            cloud: TerraformCloudConfig::acme(Engine::Recorded),
+            config: Box::new(|config| config.limits.drain_seconds = 1),
+        }
+    }
+
+    /// Sets a member of the contract by its JSON pointer.
+    pub(crate) fn contract(mut self, pointer: &str, value: Value) -> Self {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let parent = self
+            .contract
+            .pointer_mut(parent)
+            .expect("the parent is there");
+        parent[name] = value;
+        self
+    }
+
+    pub(crate) fn engine(mut self, engine: Engine) -> Self {
+        self.cloud.engine = engine;
+        self
+    }
+
+    pub(crate) async fn start(self) -> World {
+        World::start(self).await
+    }
+}
+
+/// Signs a statement.
+pub(crate) fn sign(statement: &Statement, key: &SigningKey) -> Envelope {
+    Envelope::sign(
+        EnvelopeType::ApprovalStatement,
+        statement,
+        key,
+        statement.issued_at,
+    )
+    .unwrap()
+}
+
+/// The real engine when the real CLI is there, else `None` after saying that the test is
+/// skipped. In CI it must be there.
+pub(crate) fn terraform() -> Option<Engine> {
+    let engine = Engine::detect();
+    if matches!(
+        engine,
+        Engine::Real {
+            name: "terraform",
+            ..
+        }
+    ) {
+        return Some(engine);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "terraform must be on the PATH in CI"
+    );
+    println!("skipped: terraform is not on the PATH");
+    None
+}
+
+impl World {
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let contract = serde_json::to_vec(&setup.contract).unwrap();
+        let sandbox = Sandbox::start_on(folder.path(), contract, setup.cloud, setup.config);
+        let sandbox = sandbox.await.unwrap();
+        Self {
+            cloud: sandbox.cloud,
+            approvers: sandbox.approvers,
+            job: sandbox.job_id,
+            cst: sandbox.cst,
+            operator_token: sandbox.operator_token,
+            config: sandbox.gateway.app.config.clone(),
+            gateway: Some(sandbox.gateway),
+            _provider: sandbox.provider,
+            folder,
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn gateway(&self) -> &Running {
+        self.gateway.as_ref().expect("the gateway runs")
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        &self.gateway().app
+    }
+
+    /// The agent's plain client.
+    pub(crate) fn agent(&self) -> Agent<'_> {
+        self.agent_with(&self.cst)
+    }
+
+    pub(crate) fn agent_with(&self, token: &str) -> Agent<'_> {
+        Agent {
+            world: self,
+            caller: Caller::new(&self.gateway().agent_url, Some(token)),
+        }
+    }
+
+    /// An operator with every role.
+    pub(crate) fn operator(&self) -> Caller {
+        Caller::new(&self.gateway().operator_url, Some(&self.operator_token))
+    }
+
+    /// Terraform Cloud as somebody there sees it, past the gateway.
+    pub(crate) fn upstream(&self, credential: &str) -> Caller {
+        Caller::new(&self.cloud.url(), Some(self.cloud.token(credential)))
+    }
+
+    pub(crate) fn remember(&self, text: &str) {
+        self.seen.lock().unwrap().push(text.to_owned());
+    }
+
+    /// Stops the gateway and starts one on the same folder and ports.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        let gateway = self.gateway.take().expect("the gateway runs");
+        let port = |url: &str| url.rsplit(':').next().unwrap().parse().unwrap();
+        self.config
+            .agent_listener
+            .address
+            .set_port(port(&gateway.agent_url));
+        self.config
+            .operator_listener
+            .address
+            .set_port(port(&gateway.operator_url));
+        gateway.stop().await;
+    }
+
+    pub(crate) async fn start_again(&mut self) {
+        self.gateway = Some(start(self.config.clone()).await.unwrap());
+    }
+
+    /// Runs of the job, oldest first.
+    pub(crate) async fn runs(&self) -> Vec<RunRow> {
+        self.app().store.runs(&self.job).await.unwrap()
+    }
+
+    pub(crate) async fn run(&self, run_id: &str) -> RunRow {
+        self.app()
+            .store
+            .run(run_id)
+            .await
+            .unwrap()
+            .expect("the run is known")
+    }
+
+    /// Waits until a run of the job stands at a state.
+    pub(crate) async fn any_run_at(&self, gate: GateState) -> RunRow {
+        self.until(async || self.runs().await.into_iter().find(|run| run.gate == gate))
+            .await
+    }
+
+    /// Waits until a run stands at a state; any other end fails the test.
+    #[track_caller]
+    pub(crate) fn run_at(&self, run_id: &str, gate: GateState) -> impl Future<Output = RunRow> {
+        self.run_at_from(run_id, gate, std::panic::Location::caller())
+    }
+
+    async fn run_at_from(
+        &self,
+        run_id: &str,
+        gate: GateState,
+        from: &std::panic::Location<'_>,
+    ) -> RunRow {
+        self.until(async || {
+            let run = self.run(run_id).await;
+            let ended = run.gate.is_final() && run.gate != gate;
+            assert!(
+                !ended,
+                "{from}: {:?} in place of {gate:?}: {:?}",
+                run.gate, run.gate_reason
+            );
+            (run.gate == gate).then_some(run)
+        })
+        .await
+    }
+
+    /// Looks again and again, within a bound, until something is there.
+    pub(crate) async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+        let patient = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = look().await {
+                    return found;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        match patient.await {
+            Ok(found) => found,
+            Err(_) => panic!("it did not come; runs: {:#?}", self.runs().await),
+        }
+    }
+
+    /// What one of the contract's approvers would sign about a run.
+    pub(crate) async fn draft(&self, run_id: &str, who: usize, decision: Decision) -> Statement {
+        let question = self
+            .operator()
+            .get(&format!("/v1/approvals/{run_id}"))
+            .await
+            .ok();
+        let subject: Subject = serde_json::from_value(question["subject"].clone()).unwrap();
+        let person = &self.approvers[who];
+        subject.judge(Judgement {
+            decision,
+            approver: person.email.clone(),
+            approver_did: person.key.did(),
+            issued_at: now(),
+            expires_at: question["expires_at"].as_str().unwrap().parse().unwrap(),
+            nonce: random_text(),
+            reason: None,
+        })
+    }
+
+    /// A yes by one of the contract's approvers.
+    pub(crate) async fn yes(&self, run_id: &str, who: usize) -> Envelope {
+        sign(
+            &self.draft(run_id, who, Decision::Approve).await,
+            &self.approvers[who].key,
+        )
+    }
+
+    /// The first approver says no.
+    pub(crate) async fn deny(&self, run_id: &str, reason: &str) {
+        let mut statement = self.draft(run_id, 0, Decision::Deny).await;
+        statement.reason = Some(reason.to_owned());
+        self.submit(run_id, &sign(&statement, &self.approvers[0].key))
+            .await
+            .ok();
+    }
+
+    /// Hands a statement in.
+    pub(crate) async fn submit(&self, run_id: &str, envelope: &Envelope) -> Answer {
+        let path = format!("/v1/approvals/{run_id}");
+        self.operator()
+            .post(&path, &json!({ "envelope": envelope }))
+            .await
+    }
+
+    /// The first approver says yes.
+    pub(crate) async fn approve(&self, run_id: &str) {
+        let yes = self.yes(run_id, 0).await;
+        self.submit(run_id, &yes).await.ok();
+    }
+
+    /// Waits until a run awaits approval, and approves it.
+    pub(crate) async fn approve_when_asked(&self) -> String {
+        let run = self.any_run_at(GateState::AwaitingApproval).await.run_id;
+        self.approve(&run).await;
+        run
+    }
+
+    /// Time passes until a question's end; the gate looks again.
+    pub(crate) async fn lapse(&self, run_id: &str) {
+        let at = now();
+        let update = RunUpdate {
+            approval_expires_at: Some(at),
+            ..RunUpdate::default()
+        };
+        self.app()
+            .store
+            .update_run(run_id, at, update)
+            .await
+            .unwrap();
+        self.app().gate.wake(run_id);
+    }
+
+    /// What reached upstream by method and end of the path.
+    pub(crate) fn asked(&self, method: &str, ending: &str) -> Vec<Request> {
+        let requests = self.cloud.requests().into_iter();
+        requests
+            .filter(|r| r.method == method && r.path.ends_with(ending))
+            .collect()
+    }
+
+    /// How many instances of the application stand in the state.
+    pub(crate) fn instances(&self) -> usize {
+        let state = self.cloud.state(APP).unwrap();
+        let resources = state["resources"].as_array().unwrap();
+        let instance = resources
+            .iter()
+            .find(|resource| resource["name"] == "instance");
+        instance.map_or(0, |resource| {
+            resource["instances"].as_array().unwrap().len()
+        })
+    }
+
+    /// A folder with the CLI in it, initialised.
+    pub(crate) async fn cli(&self) -> Cli<'_> {
+        Cli::initialised(self, "agent").await
+    }
+
+    /// What must hold in every world, whatever happened in it.
+    fn check(&self) {
+        let requests = self.cloud.requests();
+        for request in &requests {
+            let to = format!("{} {}", request.method, request.path);
+            let by = request.bearer.as_deref().unwrap_or("nobody");
+            assert_ne!(
+                by, "foreign",
+                "a token that is not upstream's went up: {to}"
+            );
+            let changes = request.method != "GET";
+            let action = request.path.contains("/actions/");
+            match by {
+                // Besides, it reads which state version an apply began with and made, and leaves
+                // the bundle's digest with the run.
+                "executor" => assert!(
+                    changes && action
+                        || to.ends_with("/current-state-version")
+                        || to.ends_with("/comments"),
+                    "the executor's credential: {to}"
+                ),
+                "planner" => assert!(!action, "the planner's credential: {to}"),
+                "reader" => assert!(!changes, "the reader's credential: {to}"),
+                _ => {}
+            }
+        }
+        let mut secrets = self.cloud.secrets();
+        for duty in ["planner", "executor", "reader"] {
+            secrets.push(self.cloud.token(duty).to_owned());
+        }
+        secrets.push(self.cloud.archivist_url());
+        secrets.push(self.cloud.url());
+        for text in self.seen.lock().unwrap().iter() {
+            for secret in &secrets {
+                assert!(!text.contains(secret), "the agent saw {secret:?}: {text}");
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check();
+        }
+    }
+}
+
+/// An agent with a plain HTTP client; what it is answered is remembered.
+pub(crate) struct Agent<'w> {
+    world: &'w World,
+    caller: Caller,
+}
+
+impl Agent<'_> {
+    fn saw(&self, answer: Answer) -> Answer {
+        self.world.remember(&answer.text());
+        self.world.remember(&format!("{:?}", answer.headers));
+        answer
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.saw(self.caller.get(path).await)
+    }
+
+    pub(crate) async fn send(&self, path: &str, body: &Value) -> Answer {
+        self.saw(self.caller.send(path, body).await)
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.saw(
+            self.caller
+                .call(method, path, headers, body.to_owned())
+                .await,
+        )
+    }
+
+    /// Uploads the example with two instances.
+    pub(crate) async fn upload(&self) -> String {
+        let text = two_instances();
+        self.caller
+            .upload(APP, false, &[("main.tf", &text)])
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn upload_files(&self, files: &[(&str, &str)]) -> Result<String, Answer> {
+        self.caller
+            .upload(APP, false, files)
+            .await
+            .map_err(|answer| self.saw(answer))
+    }
+
+    pub(crate) async fn run(&self, upload: &str, attributes: &Value) -> Answer {
+        self.saw(self.caller.run(APP, upload, attributes).await)
+    }
+
+    /// Uploads, asks for a run that shall be applied, and waits until people are asked.
+    pub(crate) async fn held_run(&self) -> String {
+        let upload = self.upload().await;
+        let made = self.run(&upload, &json!({"auto-apply": true})).await.ok();
+        let run = made["data"]["id"].as_str().unwrap().to_owned();
+        self.world.run_at(&run, GateState::AwaitingApproval).await;
+        run
+    }
+}

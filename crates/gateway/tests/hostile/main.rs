@@ -1,0 +1,12 @@
+//! The gateway as an attacker meets it: a hijacked agent, somebody who found a token, somebody on
+//! the same network. Everything is tried for real, over raw sockets, against a whole installation
+//! on loopback; the simulators' request logs show what reached upstream.
+
+mod credentials;
+mod flow;
+mod ownership;
+mod races;
+mod rig;
+mod routes;
+mod uploads;
+mod wire;
