@@ -298,16 +298,21 @@ async fn discard_waiting(
     Ok(())
 }
 
-/// Cuts what can be cut and waits until every intent has its outcome, or patience ends.
+/// Waits until every intent has its outcome and the gate has let go of the runs that have ended,
+/// or patience ends.
 async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result<(), StoreError> {
     let end = Instant::now() + patience;
     loop {
+        let runs = app.store.runs(job_id).await?;
+        let ending = runs
+            .iter()
+            .any(|run| run.gate.is_final() && app.gate.watches(&run.run_id));
         let open = app
             .store
             .job(job_id)
             .await?
             .map_or(0, |job| job.counters.open_intents);
-        if open == 0 {
+        if open == 0 && !ending {
             return Ok(());
         }
         if Instant::now() >= end {

@@ -68,6 +68,12 @@ impl Gate {
         }
     }
 
+    /// Whether a run is being watched: one whose end upstream does not know yet.
+    pub fn watches(&self, run_id: &str) -> bool {
+        let watched = self.watched.lock().expect("no panic while it is held");
+        watched.contains_key(run_id)
+    }
+
     /// Looks at every run now: when the gateway stops, each task ends.
     pub fn wake_all(&self) {
         for notify in self
@@ -137,11 +143,15 @@ async fn step(app: &Arc<App>, run_id: &str) -> Result<Next, Refusal> {
         }
         GateState::Rechecking => apply::recheck_and_apply(app, run).await,
         GateState::Applying => apply::follow(app, run).await,
-        GateState::Denied | GateState::Expired | GateState::Superseded | GateState::Discarded => {
-            ours::discard_upstream(app, &run).await?;
+        GateState::Denied
+        | GateState::Expired
+        | GateState::Superseded
+        | GateState::Discarded
+        | GateState::Errored => {
+            ours::let_go(app, &run).await?;
             Ok(Next::Done)
         }
-        GateState::Applied | GateState::Errored | GateState::Finished => Ok(Next::Done),
+        GateState::Applied | GateState::Finished => Ok(Next::Done),
     }
 }
 
@@ -206,7 +216,7 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
 
 /// The plan breaks the contract: nobody is asked, the plan is thrown away.
 async fn violates(app: &App, run: RunRow) -> Result<Next, Refusal> {
-    ours::discard_upstream(app, &run).await?;
+    ours::let_go(app, &run).await?;
     let from = [GateState::Violates];
     move_to(app, &run, &from, GateState::Discarded, RunUpdate::default()).await
 }

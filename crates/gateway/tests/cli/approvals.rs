@@ -234,7 +234,7 @@ async fn an_elevated_token_approves_its_run_once() {
     let agent = world.agent_with(token["token"].as_str().unwrap());
     let apply = |run: &str| format!("/api/v2/runs/{run}/actions/apply");
     for (path, code) in [
-        (apply("run-another"), "OBJECT_UNKNOWN"),
+        (apply("run-another"), "TOKEN_SCOPE"),
         (format!("/api/v2/runs/{run}/actions/discard"), "TOKEN_SCOPE"),
         ("/api/v2/runs".to_owned(), "BODY_MISSING_MEMBER"),
     ] {

@@ -64,7 +64,7 @@ async fn upstreams_failures_are_clear_and_recorded() {
         (FaultAction::Status(422), 422, "UPSTREAM_REFUSED"),
         (FaultAction::Status(302), 502, "UPSTREAM_GARBAGE"),
         (FaultAction::Garbage, 502, "UPSTREAM_GARBAGE"),
-        (FaultAction::CloseMidway, 502, "UPSTREAM_GARBAGE"),
+        (FaultAction::CloseMidway, 503, "UPSTREAM_UNAVAILABLE"),
     ] {
         for (method, path) in [
             ("GET", "/api/v2/workspaces/ws-staging-db"),

@@ -167,25 +167,25 @@ async fn an_executor_that_may_not_apply_ends_the_run_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_plan_that_changes_too_much_ends_the_cli_with_the_rule() {
+async fn a_plan_with_a_denied_type_ends_the_cli_with_the_rule() {
     if terraform().is_none() {
         return;
     }
-    let rules = json!({"max_changes": {"create": 0}});
+    let rules = json!({"deny_types": ["terraform_*"]});
     let world = Setup::new()
         .contract("/permissions/resources", rules)
         .start()
         .await;
     let cli = world.cli().await;
     let output = words(&cli.run(&["apply", "-auto-approve"]).await.failed());
-    assert!(output.contains("(PLAN_TOO_MANY_CHANGES)"), "{output}");
+    assert!(output.contains("(PLAN_RESOURCE_TYPE)"), "{output}");
     let run = world.any_run_at(GateState::Discarded).await.run_id;
     not_applied(&world, &run).await;
     let bundle = world.valid_evidence().await;
     assert!(
         refusals(&bundle)
             .iter()
-            .any(|code| code == "PLAN_TOO_MANY_CHANGES")
+            .any(|code| code == "PLAN_RESOURCE_TYPE")
     );
     assert_eq!(
         (begun(&bundle, "discard-run"), begun(&bundle, "apply-run")),
@@ -224,18 +224,18 @@ async fn plans_that_break_a_rule_are_discarded_and_recorded() {
 }
 
 #[tokio::test]
-async fn a_denied_resource_type_does_not_even_go_up() {
+async fn a_configuration_that_runs_programs_does_not_even_go_up() {
     if terraform().is_none() {
         return;
     }
-    let rules = json!({"deny_types": ["terraform_*"]});
-    let world = Setup::new()
-        .contract("/permissions/resources", rules)
-        .start()
-        .await;
+    let world = Setup::new().start().await;
     let cli = world.cli().await;
+    let shell = "resource \"terraform_data\" \"shell\" {\n  \
+                 provisioner \"local-exec\" {\n    command = \"env\"\n  }\n}\n";
+    cli.write("shell.tf", shell);
     let output = words(&cli.run(&["plan"]).await.failed());
-    assert!(output.contains("CONFIGURATION_RESOURCE_TYPE"), "{output}");
+    assert!(output.contains("(CONFIGURATION_PROVISIONER)"), "{output}");
+    assert!(output.contains("shell.tf:2"), "{output}");
     let uploads = world
         .cloud
         .requests()
@@ -247,6 +247,6 @@ async fn a_denied_resource_type_does_not_even_go_up() {
     assert!(
         refusals(&bundle)
             .iter()
-            .any(|code| code == "CONFIGURATION_RESOURCE_TYPE")
+            .any(|code| code == "CONFIGURATION_PROVISIONER")
     );
 }

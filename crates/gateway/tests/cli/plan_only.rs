@@ -4,7 +4,6 @@ use serde_json::json;
 use store::GateState;
 
 use crate::evidence::begun;
-use crate::terraform::words;
 use crate::world::{APP, Setup, World, terraform};
 
 async fn plan_only() -> World {
@@ -46,16 +45,25 @@ fn only_planned(world: &World) {
 }
 
 #[tokio::test]
-async fn auto_approve_only_plans() {
+async fn the_cli_plans_and_is_told_that_it_may_not_apply() {
     if terraform().is_none() {
         return;
     }
     let world = plan_only().await;
     let cli = world.cli().await;
-    let ended = cli.run(&["apply", "-auto-approve"]).await;
-    let output = words(&ended.output);
-    println!("{:?} {output}", ended.code);
-    assert!(!output.contains("Apply complete!"), "{output}");
+    for (arguments, answer) in [(&["apply", "-auto-approve"][..], ""), (&["apply"], "yes\n")] {
+        let output = cli.answered(arguments, answer).await.failed();
+        assert!(
+            output.contains("Insufficient rights to apply changes"),
+            "{output}"
+        );
+    }
+    assert!(world.runs().await.is_empty());
+    let plan = cli.run(&["plan", "-input=false"]).await.ok();
+    assert!(
+        plan.contains("Plan: 1 to add, 1 to change, 0 to destroy."),
+        "{plan}"
+    );
     world.any_run_at(GateState::Finished).await;
     only_planned(&world);
     let bundle = world.valid_evidence().await;
@@ -63,23 +71,6 @@ async fn auto_approve_only_plans() {
         (begun(&bundle, "create-run"), begun(&bundle, "apply-run")),
         (1, 0)
     );
-}
-
-#[tokio::test]
-async fn an_interactive_apply_is_never_asked_about() {
-    if terraform().is_none() {
-        return;
-    }
-    let world = plan_only().await;
-    let cli = world.cli().await;
-    let ended = cli.answered(&["apply"], "yes\n").await;
-    println!("{:?} {}", ended.code, ended.output);
-    assert!(
-        !ended.output.contains("Apply complete!"),
-        "{}",
-        ended.output
-    );
-    only_planned(&world);
 }
 
 #[tokio::test]
@@ -97,7 +88,7 @@ async fn whatever_a_client_of_the_api_asks_for_only_plans() {
         world.run_at(&run, GateState::Finished).await;
         let apply = format!("/api/v2/runs/{run}/actions/apply");
         let refused = agent.send(&apply, &json!({})).await;
-        assert_eq!(refused.code(), "APPLY_NOT_ALLOWED", "{}", refused.text());
+        assert_eq!(refused.code(), "TOKEN_SCOPE", "{}", refused.text());
     }
     only_planned(&world);
     world.valid_evidence().await;

@@ -127,7 +127,7 @@ async fn a_kill_after_upstream_took_the_apply_makes_no_second_one() {
     world.run_at(&run, GateState::Applied).await;
     assert_eq!(world.asked("POST", "/actions/apply").len(), 1);
     assert_eq!(world.instances(), 2);
-    let bundle = world.valid_evidence().await;
+    let bundle = world.evidence_after_a_kill().await;
     assert_eq!((begun(&bundle, "apply-run"), unknown(&bundle)), (1, 1));
     assert_eq!(bundle.terraform.runs[0].status, "applied");
 }
@@ -138,7 +138,7 @@ async fn a_kill_before_upstream_took_the_apply_leaves_one_that_counts() {
     world.run_at(&run, GateState::Applied).await;
     assert_eq!(world.cloud.comments(&run).len(), 1, "confirmed once");
     assert_eq!(world.instances(), 2);
-    let bundle = world.valid_evidence().await;
+    let bundle = world.evidence_after_a_kill().await;
     assert_eq!(unknown(&bundle), 1);
     assert_eq!(bundle.terraform.runs[0].status, "applied");
 }
