@@ -164,6 +164,8 @@ pub struct Limits {
     pub connections_per_holder: usize,
     /// Seconds in which a request's head must be complete.
     pub header_timeout_seconds: u64,
+    /// Seconds in which a request's body must be complete.
+    pub body_timeout_seconds: u64,
     /// Seconds that an upstream answer may take to begin.
     pub upstream_timeout_seconds: u64,
     /// Largest model request, in bytes.
@@ -180,6 +182,7 @@ impl Default for Limits {
             connections: 2048,
             connections_per_holder: 512,
             header_timeout_seconds: 15,
+            body_timeout_seconds: 60,
             upstream_timeout_seconds: 120,
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,

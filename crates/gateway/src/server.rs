@@ -266,11 +266,18 @@ mod tests {
             key_file: file("key.pem", made.signing_key.serialize_pem()),
         };
         let address = ([127, 0, 0, 1], 0).into();
-        let listener =
-            Listener { address, public_url: None, tls: Some(tls), allow_plaintext: false };
+        let listener = Listener {
+            address,
+            public_url: None,
+            tls: Some(tls),
+            allow_plaintext: false,
+        };
         let bound = Bound::bind(&listener).await.unwrap();
         let url = bound.url.clone();
-        let address = url.strip_prefix("https://").expect("the address says https").to_owned();
+        let address = url
+            .strip_prefix("https://")
+            .expect("the address says https")
+            .to_owned();
         let (stop, stopping) = watch::channel(false);
         let served = tokio::spawn(async move {
             let answer = |_, _| async { Response::new(whole("over TLS")) };
@@ -295,13 +302,19 @@ mod tests {
         let mut answer = String::new();
         // The server closes without a TLS farewell, which is no error after a whole answer.
         let _ = stream.read_to_string(&mut answer).await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("over TLS"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("over TLS"),
+            "{answer}"
+        );
 
         let mut plain = TcpStream::connect(&address).await.unwrap();
         plain.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         let _ = plain.read_to_end(&mut answer).await;
-        assert!(!answer.starts_with(b"HTTP/"), "a plain answer on a TLS listener");
+        assert!(
+            !answer.starts_with(b"HTTP/"),
+            "a plain answer on a TLS listener"
+        );
         stop.send_replace(true);
         served.await.unwrap();
     }

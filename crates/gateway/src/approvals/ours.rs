@@ -9,7 +9,7 @@ use policy::terraform::Operation;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
-use store::RunRow;
+use store::{RunRow, RunUpdate};
 
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
@@ -156,6 +156,16 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
     let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
     let answer = execute(app, permit, run, &target, body).await?;
     if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
+        let json = read_run(app, &run.run_id).await?;
+        let status = Some(crate::clawproxy::terraform::runs::status(&json));
+        let update = RunUpdate {
+            status,
+            ..RunUpdate::default()
+        };
+        app.store
+            .update_run(&run.run_id, app.now(), update)
+            .await
+            .map_err(unavailable)?;
         Ok(())
     } else {
         let detail = format!("upstream answered {}", answer.status.as_u16());

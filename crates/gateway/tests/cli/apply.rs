@@ -1,6 +1,5 @@
 //! Applying: held until a person approves this very plan.
 
-use proof::approval::Decision;
 use serde_json::json;
 use store::GateState;
 
@@ -90,10 +89,7 @@ async fn a_denial_ends_the_cli_with_the_approvers_reason() {
     let cli = world.cli().await;
     let (ended, _) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
         let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
-        let no = world
-            .statement(&run, 0, Decision::Deny, Some("not before the weekend"))
-            .await;
-        world.submit(&run, &no).await.ok();
+        world.deny(&run, "not before the weekend").await;
     });
     let output = words(&ended.failed());
     assert!(output.contains("(APPROVAL_DENIED)"), "{output}");

@@ -10,9 +10,9 @@ use clawgate::demo::sandbox::{Person, Sandbox};
 use clawgate::keys::random_text;
 use clawgate::start::{Running, start};
 use http::Method;
-use proof::approval::{Decision, Judgement, Subject};
+use proof::approval::{Decision, Judgement, Statement, Subject};
 use proof::record::JobId;
-use proof::{Envelope, EnvelopeType};
+use proof::{Envelope, EnvelopeType, SigningKey};
 use serde_json::{Value, json};
 use sim::{Engine, ModelProvider, Request, TerraformCloud, TerraformCloudConfig};
 use store::{GateState, RunRow, RunUpdate};
@@ -81,6 +81,17 @@ impl Setup {
     pub(crate) async fn start(self) -> World {
         World::start(self).await
     }
+}
+
+/// Signs a statement.
+pub(crate) fn sign(statement: &Statement, key: &SigningKey) -> Envelope {
+    Envelope::sign(
+        EnvelopeType::ApprovalStatement,
+        statement,
+        key,
+        statement.issued_at,
+    )
+    .unwrap()
 }
 
 /// The real engine when the real CLI is there, else `None` after saying that the test is
@@ -207,13 +218,23 @@ impl World {
     }
 
     /// Waits until a run stands at a state; any other end fails the test.
-    pub(crate) async fn run_at(&self, run_id: &str, gate: GateState) -> RunRow {
+    #[track_caller]
+    pub(crate) fn run_at(&self, run_id: &str, gate: GateState) -> impl Future<Output = RunRow> {
+        self.run_at_from(run_id, gate, std::panic::Location::caller())
+    }
+
+    async fn run_at_from(
+        &self,
+        run_id: &str,
+        gate: GateState,
+        from: &std::panic::Location<'_>,
+    ) -> RunRow {
         self.until(async || {
             let run = self.run(run_id).await;
             let ended = run.gate.is_final() && run.gate != gate;
             assert!(
                 !ended,
-                "{:?} in place of {gate:?}: {:?}",
+                "{from}: {:?} in place of {gate:?}: {:?}",
                 run.gate, run.gate_reason
             );
             (run.gate == gate).then_some(run)
@@ -237,14 +258,8 @@ impl World {
         }
     }
 
-    /// A statement about a run by one of the contract's approvers.
-    pub(crate) async fn statement(
-        &self,
-        run_id: &str,
-        who: usize,
-        decision: Decision,
-        reason: Option<&str>,
-    ) -> Envelope {
+    /// What one of the contract's approvers would sign about a run.
+    pub(crate) async fn draft(&self, run_id: &str, who: usize, decision: Decision) -> Statement {
         let question = self
             .operator()
             .get(&format!("/v1/approvals/{run_id}"))
@@ -252,22 +267,32 @@ impl World {
             .ok();
         let subject: Subject = serde_json::from_value(question["subject"].clone()).unwrap();
         let person = &self.approvers[who];
-        let statement = subject.judge(Judgement {
+        subject.judge(Judgement {
             decision,
             approver: person.email.clone(),
             approver_did: person.key.did(),
             issued_at: now(),
             expires_at: question["expires_at"].as_str().unwrap().parse().unwrap(),
             nonce: random_text(),
-            reason: reason.map(str::to_owned),
-        });
-        Envelope::sign(
-            EnvelopeType::ApprovalStatement,
-            &statement,
-            &person.key,
-            now(),
+            reason: None,
+        })
+    }
+
+    /// A yes by one of the contract's approvers.
+    pub(crate) async fn yes(&self, run_id: &str, who: usize) -> Envelope {
+        sign(
+            &self.draft(run_id, who, Decision::Approve).await,
+            &self.approvers[who].key,
         )
-        .unwrap()
+    }
+
+    /// The first approver says no.
+    pub(crate) async fn deny(&self, run_id: &str, reason: &str) {
+        let mut statement = self.draft(run_id, 0, Decision::Deny).await;
+        statement.reason = Some(reason.to_owned());
+        self.submit(run_id, &sign(&statement, &self.approvers[0].key))
+            .await
+            .ok();
     }
 
     /// Hands a statement in.
@@ -280,7 +305,7 @@ impl World {
 
     /// The first approver says yes.
     pub(crate) async fn approve(&self, run_id: &str) {
-        let yes = self.statement(run_id, 0, Decision::Approve, None).await;
+        let yes = self.yes(run_id, 0).await;
         self.submit(run_id, &yes).await.ok();
     }
 
@@ -344,9 +369,12 @@ impl World {
             let changes = request.method != "GET";
             let action = request.path.contains("/actions/");
             match by {
-                // Besides, it reads which state version an apply began with and made.
+                // Besides, it reads which state version an apply began with and made, and leaves
+                // the bundle's digest with the run.
                 "executor" => assert!(
-                    changes && action || to.ends_with("/current-state-version"),
+                    changes && action
+                        || to.ends_with("/current-state-version")
+                        || to.ends_with("/comments"),
                     "the executor's credential: {to}"
                 ),
                 "planner" => assert!(!action, "the planner's credential: {to}"),

@@ -9,3 +9,4 @@ mod races;
 mod rig;
 mod routes;
 mod uploads;
+mod wire;
