@@ -25,6 +25,12 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// How often a closing job is looked at while its last calls end.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long the gate may take to see that an apply has ended.
+const APPLY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is asked to look meanwhile: each look is a call upstream.
+const APPLY_POLL: Duration = Duration::from_millis(200);
+
 /// How a job's contract is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContractChoice {
@@ -192,7 +198,7 @@ pub async fn close(
     if !job.state.is_open() {
         return finish(app, job, Vec::new()).await;
     }
-    if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
+    if running == RunningApply::KeepsOpen && !applies_end(app, job_id).await? {
         return Err(busy());
     }
     let action = Action {
@@ -245,6 +251,20 @@ async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, 
 
 fn busy() -> JobError {
     ReasonCode::JobBusy.into()
+}
+
+/// Whether the job's applies end within a moment: one that upstream has finished, and that the
+/// gate has not looked at again since, must not keep the job open.
+async fn applies_end(app: &App, job_id: &JobId) -> Result<bool, StoreError> {
+    let end = Instant::now() + APPLY_PATIENCE;
+    while let Some(run) = applying(&*app.store, job_id).await? {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        app.gate.wake(&run.run_id);
+        tokio::time::sleep(APPLY_POLL).await;
+    }
+    Ok(true)
 }
 
 /// A run of the job that is being applied, or is about to be.

@@ -325,6 +325,12 @@ fn rewritten(
         return Done::refused(ReasonCode::UpstreamNotFound.into(), facts);
     }
     facts.object_id = text(&["data", "id"]).map(str::to_owned);
+    // The client has seen that the run went on; the gate need not wait for its next look.
+    if let (Some(run), Call::ReadRun { .. }) = (&call.run, api)
+        && text(&["data", "attributes", "status"]) != Some(run.status.as_str())
+    {
+        app.gate.wake(&run.run_id);
+    }
     facts.learned = answered
         .learned
         .iter()
