@@ -177,12 +177,15 @@ async fn a_revoked_token_ends_the_waiting_cli() {
         let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
         world.cli_waits_for_the_apply().await;
         let revoke = json!({"token": world.cst, "reason": "stolen"});
-        world.operator().post("/v1/tokens/revoke", &revoke).await.ok();
+        world
+            .operator()
+            .post("/v1/tokens/revoke", &revoke)
+            .await
+            .ok();
         run
     });
     let output = ended.failed();
     assert!(output.contains("Error:"), "{output}");
-    println!("{output}");
     assert_eq!(world.run(&run).await.gate, GateState::AwaitingApproval);
     let bundle = world.valid_evidence().await;
     assert!(refusals(&bundle).iter().any(|code| code == "TOKEN_REVOKED"));
