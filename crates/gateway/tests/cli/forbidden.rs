@@ -221,38 +221,3 @@ async fn other_workspaces_are_neither_used_nor_made() {
     refused.retain(|code| code != "STATE_READ_DENIED");
     assert_eq!(refused, expected);
 }
-
-/// The CLI shows nothing of the answer to an upload but its status, so the reason comes with its
-/// next call: file, line, rule and the line itself.
-#[tokio::test]
-async fn a_refused_upload_is_explained_on_the_screen() {
-    if terraform().is_none() {
-        return;
-    }
-    let world = Setup::new().start().await;
-    let cli = world.cli().await;
-    let stolen = "resource \"terraform_data\" \"x\" {\n  input = file(\"/proc/self/environ\")\n}\n";
-    cli.write("stolen.tf", stolen);
-    let output = words(&cli.run(&["plan"]).await.failed());
-    for part in [
-        "CONFIGURATION_FUNCTION",
-        "stolen.tf:2",
-        "file(\"/proc/self/environ\")",
-    ] {
-        assert!(output.contains(part), "{part}: {output}");
-    }
-    let uploads = world.cloud.requests();
-    assert!(
-        uploads.iter().all(|request| request.method != "PUT"),
-        "it went up"
-    );
-    assert!(world.asked("POST", "/api/v2/runs").is_empty());
-    // Somebody who looks at the answer of the upload itself is told there.
-    let agent = world.agent();
-    let answer = agent
-        .upload_files(&[("stolen.tf", stolen)])
-        .await
-        .unwrap_err();
-    assert_eq!(answer.status, 422);
-    world.valid_evidence().await;
-}
