@@ -11,7 +11,6 @@ use tokio::sync::Semaphore;
 use crate::approvals::Gate;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
-use crate::clawproxy::terraform::uploads::RefusedUploads;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
@@ -34,8 +33,6 @@ pub struct App {
     pub models: Providers,
     /// Addresses that we gave out in place of upstream's signed ones.
     pub capabilities: Capabilities,
-    /// Why uploads were refused, for clients that are told later.
-    pub refused_uploads: RefusedUploads,
     /// Bounds how many uploads are held and unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
     /// What upstream says about the contracts' workspaces.

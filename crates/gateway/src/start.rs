@@ -65,7 +65,6 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         upstream,
         models,
         capabilities: Default::default(),
-        refused_uploads: Default::default(),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
         gate: Gate::default(),

@@ -13,7 +13,7 @@ mod local;
 mod logs;
 mod resolve;
 pub mod runs;
-pub mod uploads;
+mod uploads;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -75,8 +75,6 @@ pub enum Work {
         capability: Box<Capability>,
         /// The bytes.
         archive: Bytes,
-        /// The client learns of a refusal by its next call only.
-        told_later: bool,
         /// Its place among the uploads that are held at a time.
         slot: OwnedSemaphorePermit,
     },
@@ -224,11 +222,6 @@ async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    if let Call::ReadConfigurationVersion { .. } = api
-        && let Some(refusal) = uploads::refused_before(app, api)
-    {
-        return Done::refused(refusal, Facts::answered(200, b""));
-    }
     match app
         .upstream
         .call(Duty::Planner, Method::GET, target, None)

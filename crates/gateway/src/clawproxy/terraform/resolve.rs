@@ -288,7 +288,6 @@ pub async fn resolve_object(
                 path,
                 capability,
                 archive: archive.clone(),
-                told_later: shows_no_answer(&parts.headers),
                 slot,
             },
             archive,
@@ -319,13 +318,6 @@ async fn read_body(body: Incoming, limit: usize, too_large: ReasonCode) -> Resul
             "the body did not arrive",
         )),
     }
-}
-
-/// Whether the client shows its user nothing of the answer to an upload but the status. The
-/// Terraform CLI does not; it does show why its next call failed.
-fn shows_no_answer(headers: &http::HeaderMap) -> bool {
-    let agent = headers.get(http::header::USER_AGENT);
-    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"go-tfe"))
 }
 
 /// The same call by id, its query kept.

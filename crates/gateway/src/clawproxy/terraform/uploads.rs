@@ -1,13 +1,11 @@
 //! Configuration uploads: opened by a call of the API, received at a capability address,
 //! inspected, repacked, and only then passed on.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
 use policy::configuration::{self, Limits, UploadRefusal};
-use policy::terraform::Call;
 use policy::{ReasonCode, Refusal};
 use proof::Hash;
 use store::ConfigurationRow;
@@ -19,9 +17,6 @@ use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
-
-/// Most refused uploads whose reasons are kept; a client asks within seconds.
-const MAX_REMEMBERED: usize = 1000;
 
 /// Most findings that a refusal tells; the first one decides its code.
 const MAX_TOLD: usize = 5;
@@ -75,7 +70,6 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         path,
         capability,
         archive,
-        told_later,
         slot: _slot,
     } = call.work
     else {
@@ -101,16 +95,7 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     };
     let (repacked, sha256) = match inspect(caller, archive).await {
         Ok(inspected) => inspected,
-        Err(refusal) => {
-            app.refused_uploads
-                .remember(configuration_version, &refusal);
-            let mut done = Done::refused(refusal, facts());
-            if told_later {
-                done.facts.status = Some(200);
-                done.response = Ok(Response::new(whole("")));
-            }
-            return done;
-        }
+        Err(refusal) => return Done::refused(refusal, facts()),
     };
     let known = match app.store.configuration(configuration_version).await {
         Ok(Some(known)) => known,
@@ -152,36 +137,6 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         return Done::refused(unavailable(error), facts);
     }
     Done::answered(Response::new(whole("")), facts)
-}
-
-/// Why uploads were refused, for clients that ask afterwards what became of theirs.
-#[derive(Debug, Default)]
-pub struct RefusedUploads {
-    latest: Mutex<VecDeque<(String, Refusal)>>,
-}
-
-impl RefusedUploads {
-    fn remember(&self, configuration_version: &str, refusal: &Refusal) {
-        let mut latest = self.latest.lock().expect("no panic while it is held");
-        if latest.len() >= MAX_REMEMBERED {
-            latest.pop_front();
-        }
-        latest.push_back((configuration_version.to_owned(), refusal.clone()));
-    }
-
-    fn find(&self, configuration_version: &str) -> Option<Refusal> {
-        let latest = self.latest.lock().expect("no panic while it is held");
-        let found = latest
-            .iter()
-            .rev()
-            .find(|(id, _)| id == configuration_version);
-        found.map(|(_, refusal)| refusal.clone())
-    }
-}
-
-/// Why the configuration that a call asks about was refused, if it was.
-pub(super) fn refused_before(app: &App, api: &Call) -> Option<Refusal> {
-    app.refused_uploads.find(api.object()?.id)
 }
 
 /// Whether these files may become the content of a configuration version: it is the job's own,
