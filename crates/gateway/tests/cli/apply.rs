@@ -3,7 +3,7 @@
 use serde_json::json;
 use store::GateState;
 
-use crate::evidence::{begun, judgements};
+use crate::evidence::{begun, judgements, refusals};
 use crate::terraform::words;
 use crate::world::{Setup, terraform};
 
@@ -164,4 +164,27 @@ async fn reject_tells_the_cli_where_to_ask() {
             .count(),
         2
     );
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_the_waiting_cli() {
+    if terraform().is_none() {
+        return;
+    }
+    let world = Setup::new().start().await;
+    let cli = world.cli().await;
+    let (ended, run) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
+        let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
+        world.cli_waits_for_the_apply().await;
+        let revoke = json!({"token": world.cst, "reason": "stolen"});
+        world.operator().post("/v1/tokens/revoke", &revoke).await.ok();
+        run
+    });
+    let output = ended.failed();
+    assert!(output.contains("Error:"), "{output}");
+    println!("{output}");
+    assert_eq!(world.run(&run).await.gate, GateState::AwaitingApproval);
+    let bundle = world.valid_evidence().await;
+    assert!(refusals(&bundle).iter().any(|code| code == "TOKEN_REVOKED"));
+    assert_eq!(world.instances(), 1);
 }

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use proof::approval::Decision;
 use proof::bundle::Bundle;
 use proof::record::{Body, Ended};
 use serde_json::json;
@@ -10,8 +11,9 @@ use store::GateState;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
+use crate::client::run_body;
 use crate::evidence::begun;
-use crate::world::{Setup, World, terraform};
+use crate::world::{APP, Setup, World, sign, terraform};
 
 #[tokio::test]
 async fn a_restart_while_people_think_changes_nothing() {
@@ -50,6 +52,38 @@ async fn what_was_approved_before_a_restart_is_applied_after_it() {
     world.run_at(&run, GateState::Applied).await;
     assert_eq!(world.asked("POST", "/actions/apply").len(), 1);
     world.valid_evidence().await;
+}
+
+/// The address of the CLI's log is gone with the gateway that gave it, but not what was approved.
+#[tokio::test]
+async fn a_cli_that_waits_through_a_restart_gets_its_run_applied_once() {
+    if terraform().is_none() {
+        return;
+    }
+    let mut world = Setup::new().start().await;
+    let cli = world.cli().await;
+    let (ended, run) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
+        let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
+        world.cli_waits_for_the_apply().await;
+        world.restart().await;
+        world.approve(&run).await;
+        world.run_at(&run, GateState::Applied).await;
+        run
+    });
+    assert!(!ended.failed().contains("Apply complete!"));
+    assert_eq!(world.asked("POST", "/actions/apply").len(), 1);
+    assert_eq!(world.instances(), 2);
+    let again = cli.run(&["apply", "-auto-approve"]).await.ok();
+    assert!(again.contains("No changes."), "{again}");
+    let bundle = world.valid_evidence().await;
+    let applied: Vec<_> = bundle
+        .terraform
+        .runs
+        .iter()
+        .filter(|r| r.status == "applied")
+        .collect();
+    assert_eq!(applied.len(), 1);
+    assert_eq!(applied[0].run_id, run);
 }
 
 /// The real program on the world's configuration, once it serves.
@@ -141,4 +175,71 @@ async fn a_kill_before_upstream_took_the_apply_leaves_one_that_counts() {
     let bundle = world.evidence_after_a_kill().await;
     assert_eq!(unknown(&bundle), 1);
     assert_eq!(bundle.terraform.runs[0].status, "applied");
+}
+
+#[tokio::test]
+async fn a_kill_while_a_run_is_made_makes_no_second_run() {
+    let mut world = Setup::new().start().await;
+    let upload = world.agent().upload().await;
+    world.stop().await;
+    let mut child = serve(&world).await;
+    let fault = Fault::once("POST", "/api/v2/runs", FaultAction::HoldAnswer);
+    let held = world.cloud.set_fault(fault).unwrap();
+    let agent = crate::client::Caller::new(
+        &format!("http://{}", world.config.agent_listener.address),
+        Some(&world.cst),
+    );
+    let wish = json!({"auto-apply": true});
+    let body = run_body(APP, &upload, &wish);
+    let asking = agent.try_call(http::Method::POST, "/api/v2/runs", &[], body.to_string());
+    let (answer, ()) = tokio::join!(asking, async {
+        let fits = |r: &sim::Request| r.method == "POST" && r.path == "/api/v2/runs";
+        world.cloud.wait_for_request(fits).await;
+        child.kill().await.unwrap();
+    });
+    answer.unwrap_err();
+    world.cloud.release(&held);
+    world.start_again().await;
+    let made = world.agent().run(&upload, &wish).await.ok();
+    let run = made["data"]["id"].as_str().unwrap();
+    assert_eq!(world.cloud.runs().len(), 1);
+    world.run_at(run, GateState::AwaitingApproval).await;
+    world.approve(run).await;
+    world.run_at(run, GateState::Applied).await;
+    let bundle = world.evidence_after_a_kill().await;
+    assert_eq!((begun(&bundle, "create-run"), unknown(&bundle)), (2, 1));
+}
+
+#[tokio::test]
+async fn a_denied_run_does_not_outlive_a_kill() {
+    let mut world = Setup::new().start().await;
+    let run = world.agent().held_run().await;
+    let mut no = world.draft(&run, 0, Decision::Deny).await;
+    no.reason = Some("not now".to_owned());
+    let no = sign(&no, &world.approvers[0].key);
+    world.stop().await;
+    let mut child = serve(&world).await;
+    let path = format!("/api/v2/runs/{run}/actions/discard");
+    world
+        .cloud
+        .set_fault(Fault::once("POST", &path, FaultAction::Hold))
+        .unwrap();
+    let operator = crate::client::Caller::new(
+        &format!("http://{}", world.config.operator_listener.address),
+        Some(&world.operator_token),
+    );
+    operator
+        .post(&format!("/v1/approvals/{run}"), &json!({"envelope": no}))
+        .await
+        .ok();
+    world
+        .cloud
+        .wait_for_request(|request| request.path == path)
+        .await;
+    child.kill().await.unwrap();
+    world.start_again().await;
+    let ended = world.cloud.wait_until_ended(&run).await.unwrap();
+    assert_eq!(ended, sim::RunStatus::Discarded);
+    assert_eq!(world.run(&run).await.gate, GateState::Denied);
+    world.evidence_after_a_kill().await;
 }

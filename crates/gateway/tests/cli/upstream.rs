@@ -235,3 +235,26 @@ async fn the_agent_sees_no_secret_in_any_answer() {
         agent.get(&path).await;
     }
 }
+
+#[tokio::test]
+async fn a_workspace_that_applies_by_itself_does_not() {
+    let world = Setup::new().start().await;
+    let by_itself = |settings: &mut sim::Settings| settings.auto_apply = true;
+    world.cloud.change_settings(APP, by_itself).unwrap();
+    let agent = world.agent();
+    let upload = agent.upload().await;
+    for attributes in [json!({}), json!({"auto-apply": true})] {
+        let made = agent.run(&upload, &attributes).await.ok();
+        let run = made["data"]["id"].as_str().unwrap().to_owned();
+        let status = world.cloud.wait_until_confirmable(&run).await.unwrap();
+        assert_eq!(status, sim::RunStatus::Planned, "{attributes}");
+        let path = format!("/api/v2/runs/{run}/actions/discard");
+        assert_eq!(agent.send(&path, &json!({})).await.status, 202);
+    }
+    for run in world.asked("POST", "/api/v2/runs") {
+        let body = serde_json::to_value(&run.body).unwrap();
+        assert_eq!(body["data"]["attributes"]["auto-apply"], json!(false));
+    }
+    assert_eq!(world.instances(), 1);
+    world.valid_evidence().await;
+}

@@ -1,7 +1,7 @@
 //! A whole installation on loopback, and what must hold in each of them.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clawgate::app::{App, now};
@@ -42,7 +42,17 @@ pub(crate) struct World {
     _provider: ModelProvider,
     folder: TempDir,
     /// Everything that the agent was shown.
-    seen: Mutex<Vec<String>>,
+    seen: Seen,
+}
+
+/// What an agent was shown.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<Vec<String>>>);
+
+impl Seen {
+    pub(crate) fn remember(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
 }
 
 /// What a world begins with.
@@ -131,7 +141,7 @@ impl World {
             gateway: Some(sandbox.gateway),
             _provider: sandbox.provider,
             folder,
-            seen: Mutex::default(),
+            seen: Seen::default(),
         }
     }
 
@@ -169,8 +179,8 @@ impl World {
         Caller::new(&self.cloud.url(), Some(self.cloud.token(credential)))
     }
 
-    pub(crate) fn remember(&self, text: &str) {
-        self.seen.lock().unwrap().push(text.to_owned());
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.clone()
     }
 
     /// Stops the gateway and starts one on the same folder and ports.
@@ -240,6 +250,14 @@ impl World {
             (run.gate == gate).then_some(run)
         })
         .await
+    }
+
+    /// Waits until a CLI reads the log of an apply that nobody has confirmed.
+    pub(crate) async fn cli_waits_for_the_apply(&self) {
+        let applies = |r: &Request| r.path.starts_with("/api/v2/applies/");
+        let seq = self.cloud.wait_for_request(applies).await.seq;
+        let log = |r: &Request| r.seq > seq && r.path.starts_with("/v1/object/");
+        self.cloud.wait_for_request(log).await;
     }
 
     /// Looks again and again, within a bound, until something is there.
@@ -352,7 +370,7 @@ impl World {
     }
 
     /// A folder with the CLI in it, initialised.
-    pub(crate) async fn cli(&self) -> Cli<'_> {
+    pub(crate) async fn cli(&self) -> Cli {
         Cli::initialised(self, "agent").await
     }
 
@@ -388,7 +406,7 @@ impl World {
         }
         secrets.push(self.cloud.archivist_url());
         secrets.push(self.cloud.url());
-        for text in self.seen.lock().unwrap().iter() {
+        for text in self.seen.0.lock().unwrap().iter() {
             for secret in &secrets {
                 assert!(!text.contains(secret), "the agent saw {secret:?}: {text}");
             }
@@ -412,8 +430,8 @@ pub(crate) struct Agent<'w> {
 
 impl Agent<'_> {
     fn saw(&self, answer: Answer) -> Answer {
-        self.world.remember(&answer.text());
-        self.world.remember(&format!("{:?}", answer.headers));
+        self.world.seen.remember(&answer.text());
+        self.world.seen.remember(&format!("{:?}", answer.headers));
         answer
     }
 

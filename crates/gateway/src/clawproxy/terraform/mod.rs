@@ -75,6 +75,8 @@ pub enum Work {
         capability: Box<Capability>,
         /// The bytes.
         archive: Bytes,
+        /// The CLI sends it, which shows no reason when an upload is refused.
+        by_cli: bool,
         /// Its place among the uploads that are held at a time.
         slot: OwnedSemaphorePermit,
     },
@@ -147,6 +149,7 @@ pub async fn forward(
             Call::CreateRun => runs::create(app, caller, call).await,
             Call::ApplyRun { .. } => runs::ask_for_apply(app, caller, call).await,
             Call::DiscardRun { .. } | Call::CancelRun { .. } => runs::stop(app, call).await,
+            Call::ReadConfigurationVersion { .. } => uploads::read(app, caller, call).await,
             Call::PlanJsonRedacted { .. } => document(app, caller, call).await,
             _ => read(app, caller, call).await,
         },

@@ -24,6 +24,9 @@ use crate::app::App;
 /// How long a client may take to send a body: 32 MiB in that time need 4.5 Mbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Sent by the CLI with each call, and with its uploads.
+const CLI_HEADER: &str = "terraform-version";
+
 /// Largest JSON body of a Terraform call, in bytes: a run with many variables fits.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -288,6 +291,7 @@ pub async fn resolve_object(
                 path,
                 capability,
                 archive: archive.clone(),
+                by_cli: parts.headers.contains_key(CLI_HEADER),
                 slot,
             },
             archive,
