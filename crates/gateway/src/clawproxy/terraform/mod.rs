@@ -53,6 +53,8 @@ pub struct TerraformCall {
     pub body: Bytes,
     /// Whether it can change anything.
     pub mutates: bool,
+    /// Its share of the memory for bodies.
+    pub share: Option<OwnedSemaphorePermit>,
 }
 
 /// What there is to do.
@@ -75,8 +77,6 @@ pub enum Work {
         capability: Box<Capability>,
         /// The bytes.
         archive: Bytes,
-        /// Its place among the uploads that are held at a time.
-        slot: OwnedSemaphorePermit,
     },
     /// Reading a log at a capability address.
     Log {
