@@ -177,7 +177,11 @@ async fn a_revoked_token_ends_the_waiting_cli() {
         let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
         world.cli_waits_for_the_apply().await;
         let revoke = json!({"token": world.cst, "reason": "stolen"});
-        world.operator().post("/v1/tokens/revoke", &revoke).await.ok();
+        world
+            .operator()
+            .post("/v1/tokens/revoke", &revoke)
+            .await
+            .ok();
         run
     });
     let output = ended.failed();
