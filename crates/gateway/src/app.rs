@@ -9,6 +9,7 @@ use store::Store;
 use tokio::sync::Semaphore;
 
 use crate::approvals::Gate;
+use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
 use crate::clawproxy::terraform::workspaces::Workspaces;
@@ -33,7 +34,11 @@ pub struct App {
     pub models: Providers,
     /// Addresses that we gave out in place of upstream's signed ones.
     pub capabilities: Capabilities,
-    /// Bounds how many uploads are held and unpacked at a time.
+    /// The memory that the JSON bodies of Terraform calls share.
+    pub bodies: Room,
+    /// The memory that uploads share.
+    pub uploads: Room,
+    /// Bounds how many uploads are unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::approvals::Gate;
 use crate::clawproxy;
+use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
@@ -17,9 +18,15 @@ use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
 use crate::{bundles, operator};
 
-/// Uploads that are held and unpacked at a time: each may take the limit packed and eight times
-/// that unpacked.
+/// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
+const BODY_BYTES: usize = 64 << 20;
+
+/// Uploads that are unpacked at a time: each may take eight times the limit of a packed one.
 const UPLOADS_AT_A_TIME: usize = 4;
+
+/// Uploads of the largest size that may be held at a time, smaller ones in proportion. Whoever
+/// sends slowly holds what has come, and keeps nobody else from sending.
+const LARGEST_UPLOADS: usize = 8;
 
 /// A gateway that serves.
 pub struct Running {
@@ -65,6 +72,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         upstream,
         models,
         capabilities: Default::default(),
+        bodies: Room::new(BODY_BYTES),
+        uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
         gate: Gate::default(),

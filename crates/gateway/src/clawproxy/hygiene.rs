@@ -7,6 +7,10 @@ use policy::{ReasonCode, Refusal};
 
 use super::Surface;
 
+/// Largest head, in bytes of names and values. The listener's own bound is that of its buffer,
+/// which it may exceed by as much as one read brings.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
 /// Headers that make some servers see another method or path than the request line says.
 const OVERRIDES: [&str; 5] = [
     "x-http-method-override",
@@ -31,6 +35,20 @@ pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
         return Err(ReasonCode::PathAbsoluteForm.into());
     }
     let headers = &parts.headers;
+    let head: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if head > MAX_HEAD_BYTES {
+        let detail = format!("the head may have {MAX_HEAD_BYTES} bytes");
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, detail));
+    }
+    if !headers.contains_key(header::HOST) {
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "a host is needed",
+        ));
+    }
     for name in OVERRIDES {
         if headers.contains_key(name) {
             return Err(Refusal::new(ReasonCode::HeaderNotAllowed, name));
@@ -55,7 +73,14 @@ pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
             ));
         }
     }
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let coding = headers.get(header::TRANSFER_ENCODING);
+    let chunked = coding.is_some();
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "transfer-encoding",
+        ));
+    }
     if chunked && headers.contains_key(header::CONTENT_LENGTH) {
         return Err(Refusal::new(
             ReasonCode::HeaderNotAllowed,
@@ -128,8 +153,14 @@ mod tests {
                 ("POST", "/api/v2/runs"),
                 &[("host", "a"), ("content-length", "12")],
             ),
-            (("PUT", "/api/v2/runs"), &[("expect", "100-continue")]),
-            (("GET", "/api/v2/ping"), &[("content-length", "0")]),
+            (
+                ("PUT", "/api/v2/runs"),
+                &[("host", "a"), ("expect", "100-continue")],
+            ),
+            (
+                ("GET", "/api/v2/ping"),
+                &[("host", "a"), ("content-length", "0")],
+            ),
         ] {
             assert_eq!(
                 check(&parts(line, headers), Surface::Terraform),
@@ -139,13 +170,14 @@ mod tests {
         }
         let chunked = parts(
             ("POST", "/openai/v1/x"),
-            &[("transfer-encoding", "chunked")],
+            &[("host", "a"), ("transfer-encoding", "chunked")],
         );
         assert!(check(&chunked, Surface::Openai).is_ok());
     }
 
     #[test]
     fn ambiguous_requests_do_not() {
+        let long = "a".repeat(MAX_HEAD_BYTES);
         for (line, headers) in [
             (("GET", "http://other.example/api/v2/ping"), &[][..]),
             (("POST", "/a"), &[("x-http-method-override", "DELETE")]),
@@ -165,11 +197,23 @@ mod tests {
             (("POST", "/a"), &[("expect", "200-ok")]),
             (("POST", "/a"), &[("te", "gzip")]),
             (("GET", "/a"), &[("content-length", "3")]),
+            (("GET", "/a"), &[("x-a", long.as_str())]),
         ] {
-            assert!(
-                check(&parts(line, headers), Surface::Terraform).is_err(),
-                "{headers:?}"
-            );
+            let mut headers = headers.to_vec();
+            if !headers.iter().any(|(name, _)| *name == "host") {
+                headers.push(("host", "a"));
+            }
+            let refused = check(&parts(line, &headers), Surface::Terraform);
+            assert!(refused.is_err(), "{headers:?}");
+        }
+        assert!(
+            check(&parts(("GET", "/a"), &[]), Surface::Terraform).is_err(),
+            "no host"
+        );
+        for coding in ["gzip, chunked", "chunked, chunked", "identity", "xchunked"] {
+            let fields = [("host", "a"), ("transfer-encoding", coding)];
+            let refused = check(&parts(("POST", "/openai/v1/x"), &fields), Surface::Openai);
+            assert!(refused.is_err(), "{coding}");
         }
     }
 

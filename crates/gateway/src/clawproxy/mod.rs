@@ -8,6 +8,7 @@
 //! it decided) and how it forwards.
 
 pub mod authenticate;
+pub mod body;
 mod hygiene;
 mod job_view;
 pub mod model;
@@ -20,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use policy::{ReasonCode, Refusal, decide};
 use proof::record::Lane;
@@ -38,6 +39,24 @@ use record::Principal;
 /// lane records that.
 pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let surface = Surface::of(request.uri().path());
+    // A length beside chunks is gone before we see it. Nothing may follow on such a connection,
+    // because somebody before us may have read the length (RFC 9112, 6.1).
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut response = answered(app, request, peer, surface).await;
+    if chunked {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answered(
+    app: Arc<App>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    surface: Surface,
+) -> Response<Body> {
     let answer = answer(app, request, peer);
     if surface.lane() == Lane::Model {
         return answer.await;

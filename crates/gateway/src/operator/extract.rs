@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::QueryRejection;
@@ -17,6 +18,9 @@ use super::problem::Problem;
 
 /// Largest body that is read, in bytes; a contract with its signature is the largest document.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// How long an operator's client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Largest form that is read; it holds one token.
 const MAX_FORM_BYTES: usize = 32 * 1024;
@@ -184,8 +188,10 @@ fn is(headers: &HeaderMap, media_type: &str) -> bool {
 }
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
-    to_bytes(body, MAX_BODY_BYTES)
+    let slow = || Problem::new(ReasonCode::BodyNotJson, "the body did not arrive in time");
+    tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES))
         .await
+        .map_err(|_| slow())?
         .map_err(|_| ReasonCode::BodyTooLarge.into())
 }
 

@@ -2,6 +2,7 @@
 //! the same network. Everything is tried for real, over raw sockets, against a whole installation
 //! on loopback; the simulators' request logs show what reached upstream.
 
+mod bounds;
 mod credentials;
 mod flow;
 mod ownership;

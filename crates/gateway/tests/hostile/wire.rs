@@ -361,10 +361,6 @@ async fn framing_has_one_reading() {
             format!("{get}{HEAD}content-length: 4\r\n{close}\r\nabcd"),
         ),
         (
-            "a request in a GET's body",
-            format!("{get}{HEAD}content-length: {}\r\n\r\n{inner}", inner.len()),
-        ),
-        (
             "a chunked GET",
             format!("{get}{HEAD}transfer-encoding: chunked\r\n{close}\r\n0\r\n\r\n"),
         ),
@@ -388,21 +384,8 @@ async fn framing_has_one_reading() {
             ),
         ),
         (
-            "TE and CL for a model",
-            format!(
-                "{chat}{HEAD}transfer-encoding: chunked\r\ncontent-length: 3\r\n{close}\r\n{chunk}"
-            ),
-        ),
-        (
             "two lengths",
             format!("{post}{HEAD}content-length: {length}\r\ncontent-length: 0\r\n\r\n{run}"),
-        ),
-        (
-            "two equal lengths",
-            format!(
-                "{chat}{HEAD}content-length: {0}\r\ncontent-length: {0}\r\n{close}\r\n{model}",
-                model.len()
-            ),
         ),
         (
             "a list of lengths",
@@ -516,10 +499,12 @@ async fn framing_has_one_reading() {
         ),
     ] {
         let bytes = written(&rig, &text);
-        // Half of a request is followed by the end of the stream, never by waiting.
         let mut stream = rig.connect(HERE).await;
         let _ = stream.write_all(&bytes).await;
-        let _ = stream.shutdown().await;
+        // Half of a request is followed by the end of the stream, never by waiting.
+        if !text.contains(close) {
+            let _ = stream.shutdown().await;
+        }
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         let got = statuses(&answer);
@@ -560,6 +545,27 @@ async fn a_connection_remembers_nobody() {
     let answer = rig.raw(&written(&rig, &text)).await;
     assert_eq!(statuses(&answer), [403, 401], "{}", lossy(&answer));
     rig.assert_silent(&seen, "a pipelined request");
+
+    // Chunks and a length: whoever reads the length sees a request behind the chunks.
+    let inner = lossy(&written(&rig, &one));
+    for length in [5, 5 + inner.len()] {
+        let text = format!(
+            "POST /openai/v1/chat/completions HTTP/1.1\r\n{HEAD}content-type: application/json\r\n\
+             content-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
+        );
+        let answer = rig.raw(&written(&rig, &text)).await;
+        assert_eq!(statuses(&answer), [400], "{}", lossy(&answer));
+    }
+
+    // A request in the body of a request that takes none is a body, and nothing else.
+    let inner = format!("GET /v1/job HTTP/1.1\r\n{HEAD}\r\n");
+    let inner = lossy(&written(&rig, &inner));
+    let text = format!(
+        "GET /v1/job HTTP/1.1\r\n{HEAD}content-length: {}\r\n\r\n{inner}{last}",
+        inner.len()
+    );
+    let answer = rig.raw(&written(&rig, &text)).await;
+    assert_eq!(statuses(&answer), [400, 401], "{}", lossy(&answer));
 }
 
 /// Bodies that two readers could read differently, or that ask for more than is documented.

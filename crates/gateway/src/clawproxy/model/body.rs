@@ -1,101 +1,7 @@
-//! Reading a request body: whole, within bounds, in plain JSON.
+//! What a request body says that it is: plain JSON, or it is not read.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
 use http::{HeaderMap, header};
-use http_body_util::BodyExt;
 use policy::{ReasonCode, Refusal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// How long a client may take to send its body. Our own choice.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Bytes for one permit of the room that all bodies share.
-pub(super) const ROOM_UNIT: usize = 1024;
-
-/// A body in memory, and its share of the room for bodies, which it gives back when dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) bytes: Bytes,
-    pub(super) room: Option<OwnedSemaphorePermit>,
-}
-
-impl Held {
-    /// No body.
-    pub(super) const fn empty() -> Self {
-        Self {
-            bytes: Bytes::new(),
-            room: None,
-        }
-    }
-}
-
-/// Reads a body of at most `limit` bytes, while `room` lasts.
-///
-/// # Errors
-/// `BODY_TOO_LARGE`, `OVERLOADED` when other bodies take all the room, `BODY_NOT_JSON` when the
-/// client breaks off or dawdles.
-pub(super) async fn read<B>(body: B, limit: usize, room: &Arc<Semaphore>) -> Result<Held, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes>,
-{
-    let announced = body.size_hint().lower();
-    if announced > limit as u64 {
-        return Err(too_large(limit));
-    }
-    let mut body = std::pin::pin!(body);
-    let mut pieces: Vec<Bytes> = Vec::new();
-    let mut length = 0;
-    let mut held: Option<OwnedSemaphorePermit> = None;
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| {
-                Refusal::new(
-                    ReasonCode::BodyNotJson,
-                    "the connection broke within the body",
-                )
-            })?;
-            let Ok(piece) = frame.into_data() else {
-                continue;
-            };
-            length += piece.len();
-            if length > limit {
-                return Err(too_large(limit));
-            }
-            let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let more = u32::try_from(length.div_ceil(ROOM_UNIT) - have)
-                .map_err(|_| Refusal::from(ReasonCode::BodyTooLarge))?;
-            if more > 0 {
-                let permit = Arc::clone(room)
-                    .try_acquire_many_owned(more)
-                    .map_err(|_| Refusal::from(ReasonCode::Overloaded))?;
-                match &mut held {
-                    Some(held) => held.merge(permit),
-                    None => held = Some(permit),
-                }
-            }
-            pieces.push(piece);
-        }
-        Ok(())
-    };
-    tokio::time::timeout(BODY_TIMEOUT, reading)
-        .await
-        .map_err(|_| Refusal::new(ReasonCode::BodyNotJson, "the body did not arrive in time"))??;
-    let bytes = match pieces.len() {
-        1 => pieces.swap_remove(0),
-        _ => pieces.concat().into(),
-    };
-    Ok(Held { bytes, room: held })
-}
-
-fn too_large(limit: usize) -> Refusal {
-    Refusal::new(
-        ReasonCode::BodyTooLarge,
-        format!("the body may have {limit} bytes"),
-    )
-}
 
 /// Refuses bodies that are not plain JSON text by their headers.
 ///
@@ -128,8 +34,6 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
-
     use super::*;
 
     #[test]
@@ -170,27 +74,5 @@ mod tests {
         ] {
             assert!(!check(refused), "{refused:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn bodies_share_a_bounded_room() {
-        let room = Arc::new(Semaphore::new(3));
-        let body = |length: usize| Full::new(Bytes::from(vec![b'x'; length]));
-        assert_eq!(
-            read(body(11), 10, &room).await.unwrap_err().code,
-            ReasonCode::BodyTooLarge
-        );
-        assert_eq!(read(body(0), 10, &room).await.unwrap().bytes.len(), 0);
-        let first = read(body(2000), 4000, &room).await.unwrap();
-        assert_eq!(
-            read(body(2000), 4000, &room).await.unwrap_err().code,
-            ReasonCode::Overloaded
-        );
-        drop(first);
-        assert_eq!(
-            read(body(2000), 4000, &room).await.unwrap().bytes.len(),
-            2000
-        );
-        assert_eq!(room.available_permits(), 3);
     }
 }

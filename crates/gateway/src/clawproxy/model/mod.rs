@@ -53,6 +53,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Asked;
 use super::authenticate::Caller;
+use super::body::{Bounds, Held};
 use super::record::{Facts, ModelNames, Permit, Planned};
 use crate::app::App;
 use crate::live::LiveToken;
@@ -223,7 +224,13 @@ impl Providers {
         let has_body = target.method() == http::Method::POST;
         let (held, judged) = if has_body {
             body::check_content_type(&parts.headers)?;
-            let held = body::read(sent, self.body_limit, &self.room).await?;
+            let bounds = Bounds {
+                bytes: self.body_limit,
+                patience: self.body_patience,
+                room: &self.room,
+                too_large: ReasonCode::BodyTooLarge,
+            };
+            let held = super::body::read(sent, bounds).await?;
             let judged = request::judge(&held.bytes)?;
             (held, judged)
         } else if sent.is_end_stream() {
@@ -231,7 +238,7 @@ impl Providers {
                 model: target.model.clone(),
                 ..Default::default()
             };
-            (body::Held::empty(), judged)
+            (Held::default(), judged)
         } else {
             return Err(ReasonCode::BodyUnexpected.into());
         };
@@ -258,7 +265,7 @@ impl Providers {
             body: held.bytes,
             input: DecisionInput::Model(input),
             token: Arc::clone(token),
-            room: held.room,
+            room: held.share,
             reserved: None,
         })
     }

@@ -11,10 +11,9 @@ use http_body_util::Full;
 use memchr::memmem;
 use policy::contract::Models;
 use policy::{ReasonCode, Refusal};
-use tokio::sync::Semaphore;
 
+use super::super::body::Room;
 use super::ModelCall;
-use super::body::ROOM_UNIT;
 use super::open_calls::OpenCalls;
 
 use crate::config::{Config, Dialect};
@@ -36,7 +35,8 @@ pub struct Providers {
     pub(super) client: HttpClient,
     by_name: BTreeMap<String, Arc<Provider>>,
     pub(super) body_limit: usize,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) body_patience: Duration,
+    pub(super) room: Room,
     /// How long an answer may take to begin, and to go on.
     pub(super) patience: Duration,
     pub(super) open: OpenCalls,
@@ -89,9 +89,8 @@ impl Providers {
             client,
             by_name,
             body_limit,
-            room: Arc::new(Semaphore::new(
-                LARGEST_BODIES * body_limit.div_ceil(ROOM_UNIT),
-            )),
+            body_patience: Duration::from_secs(config.limits.body_timeout_seconds),
+            room: Room::new(LARGEST_BODIES * body_limit),
             patience: Duration::from_secs(config.limits.upstream_timeout_seconds),
             open: OpenCalls::default(),
         })
@@ -219,7 +218,8 @@ mod tests {
             client: super::super::tests::client(),
             by_name,
             body_limit: 1024,
-            room: Arc::new(Semaphore::new(8)),
+            body_patience: Duration::from_secs(1),
+            room: Room::new(8 << 10),
             patience: Duration::from_secs(1),
             open: OpenCalls::default(),
         }

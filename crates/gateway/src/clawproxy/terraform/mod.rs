@@ -53,6 +53,8 @@ pub struct TerraformCall {
     pub body: Bytes,
     /// Whether it can change anything.
     pub mutates: bool,
+    /// Its share of the memory for bodies.
+    pub share: Option<OwnedSemaphorePermit>,
 }
 
 /// What there is to do.
@@ -77,8 +79,6 @@ pub enum Work {
         archive: Bytes,
         /// The CLI sends it, which shows no reason when an upload is refused.
         by_cli: bool,
-        /// Its place among the uploads that are held at a time.
-        slot: OwnedSemaphorePermit,
     },
     /// Reading a log at a capability address.
     Log {

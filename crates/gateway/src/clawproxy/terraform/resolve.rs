@@ -1,13 +1,11 @@
 //! What a call is really about: the path is only where the search begins.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use policy::decide::{ConfigurationFact, TerraformInput};
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
@@ -17,12 +15,10 @@ use proof::Hash;
 
 use super::super::Asked;
 use super::super::authenticate::{Caller, unavailable};
+use super::super::body::{self, Bounds, Held, Room};
 use super::super::objects::Purpose;
 use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
 use crate::app::App;
-
-/// How long a client may take to send a body: 32 MiB in that time need 4.5 Mbit/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sent by the CLI with each call, and with its uploads.
 const CLI_HEADER: &str = "terraform-version";
@@ -52,7 +48,11 @@ pub async fn resolve(
     let call = parsed.call;
     let operation = call.operation();
     asked.name = operation.name().to_owned();
-    let sent = read_body(body, MAX_BODY_BYTES, ReasonCode::BodyTooLarge).await?;
+    let Held { bytes: sent, share } = body::read(
+        body,
+        bounds(app, MAX_BODY_BYTES, &app.bodies, ReasonCode::BodyTooLarge),
+    )
+    .await?;
     if !sent.is_empty() && !mutates(&call) {
         return Err(ReasonCode::BodyUnexpected.into());
     }
@@ -82,6 +82,7 @@ pub async fn resolve(
         },
         run: resolved.run,
         body: resolved.body,
+        share,
     })
 }
 
@@ -276,15 +277,19 @@ pub async fn resolve_object(
     input.run_id = run_id.map(Cow::Owned);
     in_workspace(app, caller, capability.workspace.clone(), &mut input).await?;
     let upload = method == Method::PUT;
-    let (work, body) = if upload {
+    let (work, body, share) = if upload {
         if parts.uri.query().is_some() {
             return Err(ReasonCode::QueryUnknownKey.into());
         }
         let limit = app.config.limits.upload_bytes;
-        // The place first, the bytes after: what waits holds no memory.
-        let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
-        let slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
-        let archive = read_body(body, limit, ReasonCode::UploadTooLarge).await?;
+        let Held {
+            bytes: archive,
+            share,
+        } = body::read(
+            body,
+            bounds(app, limit, &app.uploads, ReasonCode::UploadTooLarge),
+        )
+        .await?;
         let path = path.to_owned();
         (
             Work::Upload {
@@ -292,13 +297,13 @@ pub async fn resolve_object(
                 capability,
                 archive: archive.clone(),
                 by_cli: parts.headers.contains_key(CLI_HEADER),
-                slot,
             },
             archive,
+            share,
         )
     } else {
         let range = LogRange::parse(parts.uri.query())?;
-        (Work::Log { capability, range }, Bytes::new())
+        (Work::Log { capability, range }, Bytes::new(), None)
     };
     let input = DecisionInput::Terraform(input);
     Ok(TerraformCall {
@@ -308,19 +313,17 @@ pub async fn resolve_object(
         run,
         body,
         mutates: upload,
+        share,
     })
 }
 
-async fn read_body(body: Incoming, limit: usize, too_large: ReasonCode) -> Result<Bytes, Refusal> {
-    let reading = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect());
-    match reading.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large.into()),
-        // The client broke off or dawdled: the call must not go on, nor hold its place.
-        _ => Err(Refusal::new(
-            ReasonCode::BodyNotJson,
-            "the body did not arrive",
-        )),
+fn bounds<'a>(app: &App, bytes: usize, room: &'a Room, too_large: ReasonCode) -> Bounds<'a> {
+    let patience = Duration::from_secs(app.config.limits.body_timeout_seconds);
+    Bounds {
+        bytes,
+        patience,
+        room,
+        too_large,
     }
 }
 

@@ -71,7 +71,6 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         capability,
         archive,
         by_cli,
-        slot: _slot,
     } = call.work
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
@@ -94,7 +93,7 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Ok(receiving) => receiving,
         Err(refusal) => return Done::refused(refusal, facts()),
     };
-    let (repacked, sha256) = match inspect(caller, archive).await {
+    let (repacked, sha256) = match inspect(app, caller, archive).await {
         Ok(inspected) => inspected,
         Err(refusal) if by_cli => return refused_later(app, configuration_version, refusal),
         Err(refusal) => return Done::refused(refusal, facts()),
@@ -183,7 +182,9 @@ fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), 
 }
 
 /// Unpacks, judges and repacks, away from the threads that serve connections.
-async fn inspect(caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
+async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
+    let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
+    let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
         let upload = configuration::inspect_upload(&archive, &Limits::default())

@@ -1,0 +1,94 @@
+//! What one caller can take from all the others: connections, memory, places.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::flow::good_archive;
+use crate::rig::{ELSEWHERE, HERE, Rig};
+
+/// Whether the gateway answers on this connection, or hangs up.
+async fn answers(mut stream: TcpStream) -> bool {
+    let request = b"GET /api/v2/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut answer = Vec::new();
+    let sent = stream.write_all(request).await;
+    let read = stream.read_to_end(&mut answer).await;
+    sent.is_ok() && read.is_ok() && answer.starts_with(b"HTTP/1.1 401")
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_every_connection() {
+    let few = |config: &mut clawgate::config::Config| {
+        config.limits.connections = 8;
+        config.limits.connections_per_holder = 3;
+    };
+    let rig = Rig::start().await.restarted(few).await;
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let mut stream = rig.connect(HERE).await;
+        // The head is never complete; that something was read shows that it was accepted.
+        stream.write_all(b"GET ").await.unwrap();
+        idle.push(stream);
+    }
+    assert!(
+        !answers(rig.connect(HERE).await).await,
+        "the fourth is one too many"
+    );
+    assert!(
+        answers(rig.connect(ELSEWHERE).await).await,
+        "others are not in the way"
+    );
+    drop(idle.pop());
+    // The place is given back as soon as the gateway has seen the end.
+    while !answers(rig.connect(HERE).await).await {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Uploads that never end hold what has come of them, and nobody's turn.
+#[tokio::test]
+async fn slow_uploads_keep_nobody_from_uploading() {
+    let rig = Rig::start().await;
+    let token = rig.token(&rig.job().await).await;
+    let mut slow = Vec::new();
+    for _ in 0..12 {
+        let (_, path) = rig.open(&token, "ws-staging-app").await;
+        let mut stream = rig.connect(HERE).await;
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut said = [0; 25];
+        stream.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n");
+        slow.push(stream);
+    }
+    let (_, path) = rig.open(&rig.sandbox.cst, "ws-staging-app").await;
+    rig.upload(&path, good_archive()).await.ok();
+}
+
+/// The memory for bodies is shared, and what does not fit is refused instead of buffered.
+#[tokio::test]
+async fn bodies_share_a_bounded_memory() {
+    let small = |config: &mut clawgate::config::Config| config.limits.upload_bytes = 100 << 10;
+    let rig = Rig::start().await.restarted(small).await;
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for _ in 0..12 {
+        let (_, path) = rig.open(&rig.sandbox.cst, "ws-staging-app").await;
+        let mut stream = rig.connect(HERE).await;
+        let head = format!("PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 102400\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // All but the last byte.
+        stream.write_all(&vec![0; 102_399]).await.unwrap();
+        held.push(stream);
+    }
+    for mut stream in held {
+        let _ = stream.write_all(&[0]).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        match &answer {
+            b"HTTP/1.1 503" => refused += 1,
+            other => assert_eq!(other, b"HTTP/1.1 422"),
+        }
+    }
+    assert!((1..12).contains(&refused), "{refused} of 12 were refused");
+}
