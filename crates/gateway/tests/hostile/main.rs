@@ -2,10 +2,12 @@
 //! the same network. Everything is tried for real, over raw sockets, against a whole installation
 //! on loopback; the simulators' request logs show what reached upstream.
 
+mod answers;
 mod bounds;
 mod credentials;
 mod flow;
 mod ownership;
+mod poison;
 mod races;
 mod rig;
 mod routes;
