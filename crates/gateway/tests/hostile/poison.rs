@@ -20,6 +20,8 @@ pub(crate) enum Mischief {
     Status(u16),
     /// Success, and this text.
     Text(String),
+    /// This status and content type, and the request itself, credentials and all.
+    Echo(u16, &'static str),
     /// Every answer is about this other object.
     About(Value),
 }
@@ -60,6 +62,17 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, shared: Arc<Mutex<Op
     let mischief = shared.lock().unwrap().clone();
     let answer = match mischief {
         Some(Mischief::Status(status)) => refused(status),
+        Some(Mischief::Echo(status, kind)) => {
+            let text = json!({"error": {"message": String::from_utf8_lossy(&request)}});
+            let text = match kind {
+                "text/event-stream" => format!("data: {text}\n\ndata: [DONE]\n\n"),
+                _ => text.to_string(),
+            };
+            let answer = String::from_utf8(written(status, text.as_bytes())).unwrap();
+            answer
+                .replacen("application/vnd.api+json", kind, 1)
+                .into_bytes()
+        }
         Some(Mischief::Text(text)) => written(200, text.as_bytes()),
         Some(Mischief::About(object)) => written(200, object.to_string().as_bytes()),
         other => {
