@@ -25,6 +25,12 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// How often a closing job is looked at while its last calls end.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long the gate may take to see that an apply has ended.
+const APPLY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is asked to look meanwhile: each look is a call upstream.
+const APPLY_POLL: Duration = Duration::from_millis(200);
+
 /// How a job's contract is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContractChoice {
@@ -192,7 +198,7 @@ pub async fn close(
     if !job.state.is_open() {
         return finish(app, job, Vec::new()).await;
     }
-    if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
+    if running == RunningApply::KeepsOpen && !applies_end(app, job_id).await? {
         return Err(busy());
     }
     let action = Action {
@@ -247,6 +253,20 @@ fn busy() -> JobError {
     ReasonCode::JobBusy.into()
 }
 
+/// Whether the job's applies end within a moment: one that upstream has finished, and that the
+/// gate has not looked at again since, must not keep the job open.
+async fn applies_end(app: &App, job_id: &JobId) -> Result<bool, StoreError> {
+    let end = Instant::now() + APPLY_PATIENCE;
+    while let Some(run) = applying(&*app.store, job_id).await? {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        app.gate.wake(&run.run_id);
+        tokio::time::sleep(APPLY_POLL).await;
+    }
+    Ok(true)
+}
+
 /// A run of the job that is being applied, or is about to be.
 async fn applying(store: &dyn Store, job_id: &JobId) -> Result<Option<RunRow>, StoreError> {
     let runs = store.runs(job_id).await?;
@@ -278,16 +298,21 @@ async fn discard_waiting(
     Ok(())
 }
 
-/// Cuts what can be cut and waits until every intent has its outcome, or patience ends.
+/// Waits until every intent has its outcome and the gate has let go of the runs that have ended,
+/// or patience ends.
 async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result<(), StoreError> {
     let end = Instant::now() + patience;
     loop {
+        let runs = app.store.runs(job_id).await?;
+        let ending = runs
+            .iter()
+            .any(|run| run.gate.is_final() && app.gate.watches(&run.run_id));
         let open = app
             .store
             .job(job_id)
             .await?
             .map_or(0, |job| job.counters.open_intents);
-        if open == 0 {
+        if open == 0 && !ending {
             return Ok(());
         }
         if Instant::now() >= end {

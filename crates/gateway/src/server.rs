@@ -236,6 +236,8 @@ pub async fn stop_signal() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn one_client_cannot_take_all_connections() {
@@ -247,5 +249,73 @@ mod tests {
         assert!(holders.enter(other).is_some());
         drop(first);
         assert!(holders.enter(one).is_some());
+    }
+
+    /// Speaks TLS to a listener with a certificate, and plain HTTP to the same listener.
+    #[tokio::test]
+    async fn a_listener_with_a_certificate_speaks_tls_and_nothing_else() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let tls = Tls {
+            certificate_file: file("cert.pem", made.cert.pem()),
+            key_file: file("key.pem", made.signing_key.serialize_pem()),
+        };
+        let address = ([127, 0, 0, 1], 0).into();
+        let listener = Listener {
+            address,
+            public_url: None,
+            tls: Some(tls),
+            allow_plaintext: false,
+        };
+        let bound = Bound::bind(&listener).await.unwrap();
+        let url = bound.url.clone();
+        let address = url
+            .strip_prefix("https://")
+            .expect("the address says https")
+            .to_owned();
+        let (stop, stopping) = watch::channel(false);
+        let served = tokio::spawn(async move {
+            let answer = |_, _| async { Response::new(whole("over TLS")) };
+            bound.serve(&Limits::default(), stopping, answer).await;
+        });
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        // The server closes without a TLS farewell, which is no error after a whole answer.
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("over TLS"),
+            "{answer}"
+        );
+
+        let mut plain = TcpStream::connect(&address).await.unwrap();
+        plain.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = plain.read_to_end(&mut answer).await;
+        assert!(
+            !answer.starts_with(b"HTTP/"),
+            "a plain answer on a TLS listener"
+        );
+        stop.send_replace(true);
+        served.await.unwrap();
     }
 }

@@ -9,6 +9,7 @@ use policy::terraform::Operation;
 use policy::{ReasonCode, Refusal};
 use proof::Json;
 use proof::approval::Decision;
+use proof::record::Body;
 use store::{GateState, RunRow, RunUpdate};
 
 use super::gate::{Next, end_of, move_to};
@@ -21,6 +22,9 @@ use crate::upstream::Duty;
 
 /// A run's status from the moment upstream accepted our apply; upstream's own word for it.
 const ACCEPTED: &str = "confirmed";
+
+/// Records that are read at a time.
+const PAGE: u32 = 1000;
 
 /// How often an apply is looked at.
 const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
@@ -65,7 +69,7 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
     }
     let target = format!("/api/v2/runs/{}/actions/apply", run.run_id);
     match ours::execute(app, permit, &run, &target, body).await {
-        Ok(answer) if answer.status.is_client_error() && answer.status.as_u16() != 409 => {
+        Ok(answer) if ours::is_refusal(answer.status) => {
             // A clear no: the executor may not apply here. Asking again changes nothing.
             let gate_reason = Some(format!(
                 "upstream refused the apply with {}",
@@ -75,7 +79,6 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
                 gate_reason,
                 ..RunUpdate::default()
             };
-            ours::discard_upstream(app, &run).await?;
             let from = [GateState::Applying];
             move_to(app, &run, &from, GateState::Errored, update).await
         }
@@ -139,6 +142,9 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
             return Err(ReasonCode::ApprovalExpired.into());
         }
     }
+    if was_asked_with_a_revoked_token(app, run).await? {
+        return changed("a token that asked for it was revoked");
+    }
     let json = ours::read_run(app, &run.run_id).await?;
     let attribute = |name: &str| json.at(&["data", "attributes", name]);
     if json
@@ -171,6 +177,54 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
         return Err(ReasonCode::PlanChanged.into());
     }
     Ok(())
+}
+
+/// Whether a token that made the run, or asked for its apply, was revoked since: what a stolen
+/// token asked for is not applied, whoever approved it.
+async fn was_asked_with_a_revoked_token(app: &App, run: &RunRow) -> Result<bool, Refusal> {
+    let tokens = app.store.tokens(&run.job_id).await.map_err(unavailable)?;
+    let revoked: HashSet<String> = tokens
+        .iter()
+        .filter(|token| token.revoked.is_some())
+        .map(|token| token.token.token_hash.to_hex())
+        .collect();
+    if revoked.is_empty() {
+        return Ok(false);
+    }
+    // Calls by revoked tokens that wanted a run, until it is known which.
+    let mut asked = HashSet::new();
+    let mut after = 0;
+    loop {
+        let page = app
+            .store
+            .records(&run.job_id, after, PAGE)
+            .await
+            .map_err(unavailable)?;
+        let Some(last) = page.last() else {
+            return Ok(false);
+        };
+        after = last.record.seq;
+        for stored in page {
+            match stored.record.body {
+                Body::Intent(intent) if revoked.contains(&intent.caller.token_hash) => {
+                    if intent.operation == Operation::CreateRun.name() {
+                        asked.insert(stored.record.seq);
+                    } else if intent.operation == Operation::ApplyRun.name()
+                        && intent.run_id.as_ref() == Some(&run.run_id)
+                    {
+                        return Ok(true);
+                    }
+                }
+                Body::Outcome(outcome)
+                    if asked.contains(&outcome.intent_seq)
+                        && outcome.object_id.as_ref() == Some(&run.run_id) =>
+                {
+                    return Ok(true);
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Waits for the end of an apply.

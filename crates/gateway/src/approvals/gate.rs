@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use policy::{ReasonCode, Refusal};
 use proof::Json;
-use store::{GateState, RunRow, RunUpdate};
+use store::{GateState, JobFilter, JobPhase, RunRow, RunUpdate};
 use tokio::sync::Notify;
 
 use super::{apply, inspect, ours};
@@ -19,6 +19,9 @@ use crate::clawproxy::terraform::runs::{related, status};
 /// below upstream's 30 requests a second even with many runs.
 const BUSY: Duration = Duration::from_millis(700);
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Jobs that are read at a time.
+const PAGE: u32 = 200;
 
 /// Most runs that are watched at a time; more wait for the next wake or restart.
 const MAX_WATCHED: usize = 5000;
@@ -68,6 +71,12 @@ impl Gate {
         }
     }
 
+    /// Whether a run is being watched: one whose end upstream does not know yet.
+    pub fn watches(&self, run_id: &str) -> bool {
+        let watched = self.watched.lock().expect("no panic while it is held");
+        watched.contains_key(run_id)
+    }
+
     /// Looks at every run now: when the gateway stops, each task ends.
     pub fn wake_all(&self) {
         for notify in self
@@ -80,7 +89,8 @@ impl Gate {
         }
     }
 
-    /// Takes up what a restart interrupted.
+    /// Takes up what a restart interrupted: runs on their way, and runs that the gate has ended
+    /// and upstream, as far as we have seen, has not.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -88,7 +98,25 @@ impl Gate {
         for run in app.store.active_runs().await? {
             self.watch(app, &run.run_id);
         }
-        Ok(())
+        let mut open = JobFilter {
+            phase: Some(JobPhase::Open),
+            before: None,
+            limit: PAGE,
+        };
+        loop {
+            let jobs = app.store.jobs(open.clone()).await?;
+            let Some(last) = jobs.last() else {
+                return Ok(());
+            };
+            open.before = Some(last.job_id.clone());
+            for job in &jobs {
+                for run in app.store.runs(&job.job_id).await? {
+                    if run.gate.is_final() && !ours::is_final(&run.status) {
+                        self.watch(app, &run.run_id);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -137,11 +165,15 @@ async fn step(app: &Arc<App>, run_id: &str) -> Result<Next, Refusal> {
         }
         GateState::Rechecking => apply::recheck_and_apply(app, run).await,
         GateState::Applying => apply::follow(app, run).await,
-        GateState::Denied | GateState::Expired | GateState::Superseded | GateState::Discarded => {
-            ours::discard_upstream(app, &run).await?;
+        GateState::Denied
+        | GateState::Expired
+        | GateState::Superseded
+        | GateState::Discarded
+        | GateState::Errored => {
+            ours::let_go(app, &run).await?;
             Ok(Next::Done)
         }
-        GateState::Applied | GateState::Errored | GateState::Finished => Ok(Next::Done),
+        GateState::Applied | GateState::Finished => Ok(Next::Done),
     }
 }
 
@@ -206,7 +238,7 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
 
 /// The plan breaks the contract: nobody is asked, the plan is thrown away.
 async fn violates(app: &App, run: RunRow) -> Result<Next, Refusal> {
-    ours::discard_upstream(app, &run).await?;
+    ours::let_go(app, &run).await?;
     let from = [GateState::Violates];
     move_to(app, &run, &from, GateState::Discarded, RunUpdate::default()).await
 }

@@ -264,7 +264,8 @@ pub async fn discard(app: &App, run_id: &str, by: &str, reason: &str) -> Result<
         let detail = format!("the run stands at `{}`", run.gate.as_str());
         return Err(Refusal::new(ReasonCode::ApprovalClosed, detail));
     };
+    let discarded = ours::discard_upstream(app, &moved).await;
+    // Only now: the gate, too, discards what stands upstream.
     app.gate.wake(run_id);
-    ours::discard_upstream(app, &moved).await?;
-    Ok(moved)
+    discarded.map(|()| moved)
 }

@@ -9,7 +9,7 @@ use policy::terraform::Operation;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
-use store::RunRow;
+use store::{RunRow, RunUpdate};
 
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
@@ -156,9 +156,40 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
     let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
     let answer = execute(app, permit, run, &target, body).await?;
     if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
-        Ok(())
-    } else {
-        let detail = format!("upstream answered {}", answer.status.as_u16());
-        Err(Refusal::new(ReasonCode::UpstreamRefused, detail))
+        let json = read_run(app, &run.run_id).await?;
+        let status = Some(crate::clawproxy::terraform::runs::status(&json));
+        let update = RunUpdate {
+            status,
+            ..RunUpdate::default()
+        };
+        app.store
+            .update_run(&run.run_id, app.now(), update)
+            .await
+            .map_err(unavailable)?;
+        return Ok(());
     }
+    let code = match is_refusal(answer.status) {
+        true => ReasonCode::UpstreamRefused,
+        false => ReasonCode::UpstreamUnavailable,
+    };
+    let detail = format!("upstream answered {}", answer.status.as_u16());
+    Err(Refusal::new(code, detail))
+}
+
+/// Discards a run that the gate has ended. When upstream does not let our credential do that,
+/// asking again and again would only fill the job's records: a person has to.
+pub(super) async fn let_go(app: &App, run: &RunRow) -> Result<(), Refusal> {
+    match discard_upstream(app, run).await {
+        Err(refusal) if refusal.code == ReasonCode::UpstreamRefused => {
+            tracing::warn!(%refusal, run = run.run_id, "discard this run by hand");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Whether a status is a clear no, to which the same request gets the same answer. A conflict is
+/// none: it says that the run has moved.
+pub(super) fn is_refusal(status: http::StatusCode) -> bool {
+    status.is_client_error() && !matches!(status.as_u16(), 408 | 409 | 425 | 429)
 }

@@ -4,7 +4,7 @@
 //! memory only: upstream's signed addresses are credentials, and credentials are never stored.
 //! After a restart a client reads the plan or apply again and gets a new one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +19,9 @@ pub const PREFIX: &str = "/v1/job/objects/";
 
 /// Most addresses at a time; the ones that end first make room.
 const MAX_CAPABILITIES: usize = 20_000;
+
+/// Most refused uploads that are remembered: a client asks within a second.
+const MAX_REFUSED: usize = 1000;
 
 /// Lifetime in seconds: as long as a token may live. Revocation is checked at each use anyway.
 const LIFETIME_SECONDS: i64 = 3600;
@@ -74,6 +77,8 @@ pub struct Capabilities {
     table: Mutex<Table>,
     /// Configuration versions whose upload is being received.
     receiving: Mutex<HashSet<String>>,
+    /// Why uploads were refused lately, by configuration version, the latest last.
+    refused: Mutex<VecDeque<(String, Refusal)>>,
 }
 
 /// The only upload of a configuration version at this moment; dropped when it is over.
@@ -214,6 +219,27 @@ impl Capabilities {
             capabilities: self,
             configuration_version,
         })
+    }
+
+    /// Remembers why an upload was refused, for a client that can be told only later. After a
+    /// restart it learns that the configuration was not inspected, and not why.
+    pub fn refuse(&self, configuration_version: &str, refusal: Refusal) {
+        let mut refused = self.refused.lock().expect("no panic while it is held");
+        if refused.len() >= MAX_REFUSED {
+            refused.pop_front();
+        }
+        refused.push_back((configuration_version.to_owned(), refusal));
+    }
+
+    /// Why the upload of a configuration version was refused, if it was.
+    pub fn refused(&self, configuration_version: &str) -> Option<Refusal> {
+        let refused = self.refused.lock().expect("no panic while it is held");
+        let of_this = |entry: &&(String, Refusal)| entry.0 == configuration_version;
+        refused
+            .iter()
+            .rev()
+            .find(of_this)
+            .map(|(_, refusal)| refusal.clone())
     }
 
     /// Makes a spent address good again: its upload never reached upstream.

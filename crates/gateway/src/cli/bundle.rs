@@ -44,9 +44,9 @@ impl Bundle {
             .download(&format!("/v1/jobs/{job}/bundle"))
             .await?;
         trust::write(&bytes, output.as_deref())?;
-        if output.is_some() {
+        if let Some(file) = output {
             anstream::eprintln!("sha256 {}", Hash::of(&bytes).to_hex());
-            anstream::eprintln!("next: clawverify bundle.json --trust trust.json");
+            anstream::eprintln!("next: clawverify {} --trust trust.json", file.display());
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ impl Remote {
         let base = self
             .operator
             .clone()
-            .or_else(|| std::env::var("CLAWGATE_OPERATOR").ok())
+            .or_else(|| from_environment("CLAWGATE_OPERATOR"))
             .unwrap_or_else(|| DEFAULT_OPERATOR.to_owned());
         let base = base.trim_end_matches('/').to_owned();
         check_address(&base, self.allow_plaintext)?;
@@ -82,7 +82,7 @@ impl Remote {
     }
 
     fn credential(&self) -> Result<Secret, Failure> {
-        let from_environment = std::env::var("CLAWGATE_CREDENTIAL").ok();
+        let from_environment = from_environment("CLAWGATE_CREDENTIAL");
         let text = match (&self.credential_file, from_environment) {
             (Some(file), _) => read_credential(file)?,
             (None, Some(text)) => text,
@@ -105,6 +105,11 @@ impl Remote {
         }
         Ok(Secret::new(text))
     }
+}
+
+/// A variable that is set to nothing counts as not set.
+fn from_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 fn read_credential(file: &Path) -> Result<String, Failure> {

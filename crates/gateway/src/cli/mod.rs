@@ -1,13 +1,13 @@
 //! The commands of `clawgate`.
 //!
-//! One file for each command. [`client`] is the only thing here that speaks to a gateway,
+//! One file for each command. `client` is the only thing here that speaks to a gateway,
 //! [`term`] the only thing that knows about colours, [`Failure`] the only way to fail.
 //!
 //! Exit codes: 0 the command did what it says; 1 it did not, or what it looked at is not in
 //! order; 2 the command line is wrong.
 //!
 //! To add a command: a file with its arguments (a clap type with examples in `after_help`) and
-//! its `run`, a variant of [`Command`] and its arm in [`dispatch`].
+//! its `run`, a variant of `Command` and its arm in `dispatch`.
 
 use std::process::ExitCode;
 

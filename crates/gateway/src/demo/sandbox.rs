@@ -165,8 +165,10 @@ impl Sandbox {
         fs::write(file("terraform.rc"), sim::example_cli_config(agent))?;
         let folder = file("configuration");
         fs::create_dir_all(&folder)?;
+        // With the change that the demo's model proposes, so that there is something to plan.
+        let change = sim::example_change();
         for (name, text) in sim::example_configuration() {
-            fs::write(folder.join(name), text)?;
+            fs::write(folder.join(name), text.replace(change.from, change.to))?;
         }
         let approver =
             |person: &Person| json!({"email": person.email, "key_file": person.key_file});
@@ -297,9 +299,10 @@ fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 async fn add_operator(app: &App, folder: &Path) -> anyhow::Result<String> {
     let token = format!("clawop_{}", random_text());
-    let name = format!("{OPERATOR}-{}", keys::random_uuid());
+    // An earlier start in the same folder had a credential of its own.
+    app.store.remove_operator(OPERATOR).await?;
     let operator = store::OperatorRow {
-        name,
+        name: OPERATOR.to_owned(),
         token_hash: Hash::of(token.as_bytes()),
         roles: vec!["admin".to_owned()],
         created_at: now(),

@@ -1,10 +1,9 @@
 //! Applying: held until a person approves this very plan.
 
-use proof::approval::Decision;
 use serde_json::json;
 use store::GateState;
 
-use crate::evidence::{begun, judgements};
+use crate::evidence::{begun, judgements, refusals};
 use crate::terraform::words;
 use crate::world::{Setup, terraform};
 
@@ -90,10 +89,7 @@ async fn a_denial_ends_the_cli_with_the_approvers_reason() {
     let cli = world.cli().await;
     let (ended, _) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
         let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
-        let no = world
-            .statement(&run, 0, Decision::Deny, Some("not before the weekend"))
-            .await;
-        world.submit(&run, &no).await.ok();
+        world.deny(&run, "not before the weekend").await;
     });
     let output = words(&ended.failed());
     assert!(output.contains("(APPROVAL_DENIED)"), "{output}");
@@ -168,4 +164,31 @@ async fn reject_tells_the_cli_where_to_ask() {
             .count(),
         2
     );
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_the_waiting_cli() {
+    if terraform().is_none() {
+        return;
+    }
+    let world = Setup::new().start().await;
+    let cli = world.cli().await;
+    let (ended, run) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
+        let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
+        world.cli_waits_for_the_apply().await;
+        let revoke = json!({"token": world.cst, "reason": "stolen"});
+        world
+            .operator()
+            .post("/v1/tokens/revoke", &revoke)
+            .await
+            .ok();
+        run
+    });
+    let output = ended.failed();
+    assert!(output.contains("Error:"), "{output}");
+    println!("{output}");
+    assert_eq!(world.run(&run).await.gate, GateState::AwaitingApproval);
+    let bundle = world.valid_evidence().await;
+    assert!(refusals(&bundle).iter().any(|code| code == "TOKEN_REVOKED"));
+    assert_eq!(world.instances(), 1);
 }

@@ -1,6 +1,6 @@
 //! What a job leaves.
 
-use clawverify::{Options, Report, Verdict, verify};
+use clawverify::{Code, Options, Report, Status, Verdict, verify};
 use proof::bundle::Bundle;
 use proof::record::Body;
 use serde_json::json;
@@ -27,13 +27,25 @@ impl World {
         Evidence { bundle, report }
     }
 
+    /// The same after a kill: nothing is wrong, and nothing is unproven but what became of calls
+    /// that were under way.
+    pub(crate) async fn evidence_after_a_kill(&self) -> Bundle {
+        let Evidence { bundle, report } = self.evidence().await;
+        assert_eq!(report.verdict, Verdict::NotProven, "{}", report.summary);
+        for check in report.checks {
+            let known = check.status == Status::Pass || check.code == Code::OutcomeUnknown;
+            assert!(known, "{check:?}");
+        }
+        bundle
+    }
+
     /// The same; anything but `valid` fails the test.
     pub(crate) async fn valid_evidence(&self) -> Bundle {
         let Evidence { bundle, report } = self.evidence().await;
         let bad: Vec<_> = report
             .checks
             .iter()
-            .filter(|check| check.status != clawverify::Status::Pass)
+            .filter(|check| check.status != Status::Pass)
             .collect();
         assert_eq!(report.verdict, Verdict::Valid, "{bad:#?}");
         bundle

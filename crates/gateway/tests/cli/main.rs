@@ -8,9 +8,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod apply;
+mod approvals;
 mod client;
 mod evidence;
+mod faults;
 mod forbidden;
+mod gate;
 mod plan;
+mod plan_only;
+mod restart;
 mod terraform;
+mod upstream;
 mod world;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::world::World;
+use crate::world::{Seen, World};
 
 /// Longest that one command may take on a busy machine: a test that hangs should fail.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder in which the agent works.
-pub(crate) struct Cli<'w> {
-    world: &'w World,
+pub(crate) struct Cli {
+    seen: Seen,
     root: PathBuf,
     token: String,
 }
@@ -41,12 +41,12 @@ impl Ended {
     }
 }
 
-impl<'w> Cli<'w> {
+impl Cli {
     /// A folder with the example configuration, changed to two instances; not initialised.
-    pub(crate) fn new(world: &'w World, name: &str) -> Self {
+    pub(crate) fn new(world: &World, name: &str) -> Self {
         let root = world.folder().join(name);
         let cli = Self {
-            world,
+            seen: world.seen(),
             root,
             token: world.cst.clone(),
         };
@@ -58,7 +58,7 @@ impl<'w> Cli<'w> {
     }
 
     /// The same, initialised.
-    pub(crate) async fn initialised(world: &'w World, name: &str) -> Self {
+    pub(crate) async fn initialised(world: &World, name: &str) -> Self {
         let cli = Self::new(world, name);
         cli.run(&["init", "-input=false"]).await.ok();
         cli
@@ -106,7 +106,7 @@ impl<'w> Cli<'w> {
         let ended = ended.unwrap();
         let mut output = String::from_utf8_lossy(&ended.stdout).into_owned();
         output.push_str(&String::from_utf8_lossy(&ended.stderr));
-        self.world.remember(&output);
+        self.seen.remember(&output);
         Ended {
             code: ended.status.code(),
             output,

@@ -1,7 +1,7 @@
 //! A whole installation on loopback, and what must hold in each of them.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clawgate::app::{App, now};
@@ -10,9 +10,9 @@ use clawgate::demo::sandbox::{Person, Sandbox};
 use clawgate::keys::random_text;
 use clawgate::start::{Running, start};
 use http::Method;
-use proof::approval::{Decision, Judgement, Subject};
+use proof::approval::{Decision, Judgement, Statement, Subject};
 use proof::record::JobId;
-use proof::{Envelope, EnvelopeType};
+use proof::{Envelope, EnvelopeType, SigningKey};
 use serde_json::{Value, json};
 use sim::{Engine, ModelProvider, Request, TerraformCloud, TerraformCloudConfig};
 use store::{GateState, RunRow, RunUpdate};
@@ -42,7 +42,17 @@ pub(crate) struct World {
     _provider: ModelProvider,
     folder: TempDir,
     /// Everything that the agent was shown.
-    seen: Mutex<Vec<String>>,
+    seen: Seen,
+}
+
+/// What an agent was shown.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<Vec<String>>>);
+
+impl Seen {
+    pub(crate) fn remember(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
 }
 
 /// What a world begins with.
@@ -83,6 +93,17 @@ impl Setup {
     }
 }
 
+/// Signs a statement.
+pub(crate) fn sign(statement: &Statement, key: &SigningKey) -> Envelope {
+    Envelope::sign(
+        EnvelopeType::ApprovalStatement,
+        statement,
+        key,
+        statement.issued_at,
+    )
+    .unwrap()
+}
+
 /// The real engine when the real CLI is there, else `None` after saying that the test is
 /// skipped. In CI it must be there.
 pub(crate) fn terraform() -> Option<Engine> {
@@ -120,7 +141,7 @@ impl World {
             gateway: Some(sandbox.gateway),
             _provider: sandbox.provider,
             folder,
-            seen: Mutex::default(),
+            seen: Seen::default(),
         }
     }
 
@@ -158,8 +179,8 @@ impl World {
         Caller::new(&self.cloud.url(), Some(self.cloud.token(credential)))
     }
 
-    pub(crate) fn remember(&self, text: &str) {
-        self.seen.lock().unwrap().push(text.to_owned());
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.clone()
     }
 
     /// Stops the gateway and starts one on the same folder and ports.
@@ -207,18 +228,36 @@ impl World {
     }
 
     /// Waits until a run stands at a state; any other end fails the test.
-    pub(crate) async fn run_at(&self, run_id: &str, gate: GateState) -> RunRow {
+    #[track_caller]
+    pub(crate) fn run_at(&self, run_id: &str, gate: GateState) -> impl Future<Output = RunRow> {
+        self.run_at_from(run_id, gate, std::panic::Location::caller())
+    }
+
+    async fn run_at_from(
+        &self,
+        run_id: &str,
+        gate: GateState,
+        from: &std::panic::Location<'_>,
+    ) -> RunRow {
         self.until(async || {
             let run = self.run(run_id).await;
             let ended = run.gate.is_final() && run.gate != gate;
             assert!(
                 !ended,
-                "{:?} in place of {gate:?}: {:?}",
+                "{from}: {:?} in place of {gate:?}: {:?}",
                 run.gate, run.gate_reason
             );
             (run.gate == gate).then_some(run)
         })
         .await
+    }
+
+    /// Waits until a CLI reads the log of an apply that nobody has confirmed.
+    pub(crate) async fn cli_waits_for_the_apply(&self) {
+        let applies = |r: &Request| r.path.starts_with("/api/v2/applies/");
+        let seq = self.cloud.wait_for_request(applies).await.seq;
+        let log = |r: &Request| r.seq > seq && r.path.starts_with("/v1/object/");
+        self.cloud.wait_for_request(log).await;
     }
 
     /// Looks again and again, within a bound, until something is there.
@@ -237,14 +276,8 @@ impl World {
         }
     }
 
-    /// A statement about a run by one of the contract's approvers.
-    pub(crate) async fn statement(
-        &self,
-        run_id: &str,
-        who: usize,
-        decision: Decision,
-        reason: Option<&str>,
-    ) -> Envelope {
+    /// What one of the contract's approvers would sign about a run.
+    pub(crate) async fn draft(&self, run_id: &str, who: usize, decision: Decision) -> Statement {
         let question = self
             .operator()
             .get(&format!("/v1/approvals/{run_id}"))
@@ -252,22 +285,32 @@ impl World {
             .ok();
         let subject: Subject = serde_json::from_value(question["subject"].clone()).unwrap();
         let person = &self.approvers[who];
-        let statement = subject.judge(Judgement {
+        subject.judge(Judgement {
             decision,
             approver: person.email.clone(),
             approver_did: person.key.did(),
             issued_at: now(),
             expires_at: question["expires_at"].as_str().unwrap().parse().unwrap(),
             nonce: random_text(),
-            reason: reason.map(str::to_owned),
-        });
-        Envelope::sign(
-            EnvelopeType::ApprovalStatement,
-            &statement,
-            &person.key,
-            now(),
+            reason: None,
+        })
+    }
+
+    /// A yes by one of the contract's approvers.
+    pub(crate) async fn yes(&self, run_id: &str, who: usize) -> Envelope {
+        sign(
+            &self.draft(run_id, who, Decision::Approve).await,
+            &self.approvers[who].key,
         )
-        .unwrap()
+    }
+
+    /// The first approver says no.
+    pub(crate) async fn deny(&self, run_id: &str, reason: &str) {
+        let mut statement = self.draft(run_id, 0, Decision::Deny).await;
+        statement.reason = Some(reason.to_owned());
+        self.submit(run_id, &sign(&statement, &self.approvers[0].key))
+            .await
+            .ok();
     }
 
     /// Hands a statement in.
@@ -280,7 +323,7 @@ impl World {
 
     /// The first approver says yes.
     pub(crate) async fn approve(&self, run_id: &str) {
-        let yes = self.statement(run_id, 0, Decision::Approve, None).await;
+        let yes = self.yes(run_id, 0).await;
         self.submit(run_id, &yes).await.ok();
     }
 
@@ -327,7 +370,7 @@ impl World {
     }
 
     /// A folder with the CLI in it, initialised.
-    pub(crate) async fn cli(&self) -> Cli<'_> {
+    pub(crate) async fn cli(&self) -> Cli {
         Cli::initialised(self, "agent").await
     }
 
@@ -344,9 +387,12 @@ impl World {
             let changes = request.method != "GET";
             let action = request.path.contains("/actions/");
             match by {
-                // Besides, it reads which state version an apply began with and made.
+                // Besides, it reads which state version an apply began with and made, and leaves
+                // the bundle's digest with the run.
                 "executor" => assert!(
-                    changes && action || to.ends_with("/current-state-version"),
+                    changes && action
+                        || to.ends_with("/current-state-version")
+                        || to.ends_with("/comments"),
                     "the executor's credential: {to}"
                 ),
                 "planner" => assert!(!action, "the planner's credential: {to}"),
@@ -360,7 +406,7 @@ impl World {
         }
         secrets.push(self.cloud.archivist_url());
         secrets.push(self.cloud.url());
-        for text in self.seen.lock().unwrap().iter() {
+        for text in self.seen.0.lock().unwrap().iter() {
             for secret in &secrets {
                 assert!(!text.contains(secret), "the agent saw {secret:?}: {text}");
             }
@@ -384,8 +430,8 @@ pub(crate) struct Agent<'w> {
 
 impl Agent<'_> {
     fn saw(&self, answer: Answer) -> Answer {
-        self.world.remember(&answer.text());
-        self.world.remember(&format!("{:?}", answer.headers));
+        self.world.seen.remember(&answer.text());
+        self.world.seen.remember(&format!("{:?}", answer.headers));
         answer
     }
 

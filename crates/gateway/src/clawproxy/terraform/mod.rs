@@ -77,6 +77,8 @@ pub enum Work {
         capability: Box<Capability>,
         /// The bytes.
         archive: Bytes,
+        /// The CLI sends it, which shows no reason when an upload is refused.
+        by_cli: bool,
     },
     /// Reading a log at a capability address.
     Log {
@@ -147,6 +149,7 @@ pub async fn forward(
             Call::CreateRun => runs::create(app, caller, call).await,
             Call::ApplyRun { .. } => runs::ask_for_apply(app, caller, call).await,
             Call::DiscardRun { .. } | Call::CancelRun { .. } => runs::stop(app, call).await,
+            Call::ReadConfigurationVersion { .. } => uploads::read(app, caller, call).await,
             Call::PlanJsonRedacted { .. } => document(app, caller, call).await,
             _ => read(app, caller, call).await,
         },
@@ -322,6 +325,12 @@ fn rewritten(
         return Done::refused(ReasonCode::UpstreamNotFound.into(), facts);
     }
     facts.object_id = text(&["data", "id"]).map(str::to_owned);
+    // The client has seen that the run went on; the gate need not wait for its next look.
+    if let (Some(run), Call::ReadRun { .. }) = (&call.run, api)
+        && text(&["data", "attributes", "status"]) != Some(run.status.as_str())
+    {
+        app.gate.wake(&run.run_id);
+    }
     facts.learned = answered
         .learned
         .iter()

@@ -20,6 +20,9 @@ use super::super::objects::Purpose;
 use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
 use crate::app::App;
 
+/// Sent by the CLI with each call, and with its uploads.
+const CLI_HEADER: &str = "terraform-version";
+
 /// Largest JSON body of a Terraform call, in bytes: a run with many variables fits.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -293,6 +296,7 @@ pub async fn resolve_object(
                 path,
                 capability,
                 archive: archive.clone(),
+                by_cli: parts.headers.contains_key(CLI_HEADER),
             },
             archive,
             share,

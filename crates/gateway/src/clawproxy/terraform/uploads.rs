@@ -70,6 +70,7 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         path,
         capability,
         archive,
+        by_cli,
     } = call.work
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
@@ -94,6 +95,7 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     };
     let (repacked, sha256) = match inspect(app, caller, archive).await {
         Ok(inspected) => inspected,
+        Err(refusal) if by_cli => return refused_later(app, configuration_version, refusal),
         Err(refusal) => return Done::refused(refusal, facts()),
     };
     let known = match app.store.configuration(configuration_version).await {
@@ -136,6 +138,31 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         return Done::refused(unavailable(error), facts);
     }
     Done::answered(Response::new(whole("")), facts)
+}
+
+/// Refuses an upload of the CLI, which shows the status of a refused upload and nothing else:
+/// it is told when it looks whether the configuration version is ready, which it does next and
+/// whose errors it shows. Nothing went up, so nothing can be planned meanwhile.
+fn refused_later(app: &App, configuration_version: &str, refusal: Refusal) -> Done {
+    let mut facts = Facts::answered(200, b"");
+    facts.object_id = Some(configuration_version.to_owned());
+    facts.code = Some(refusal.code);
+    app.capabilities.refuse(configuration_version, refusal);
+    Done::answered(Response::new(whole("")), facts)
+}
+
+/// Reads a configuration version, or says why its upload was refused.
+pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
+    let refused = match &call.work {
+        Work::Api { call: api, .. } => api
+            .object()
+            .and_then(|object| app.capabilities.refused(object.id)),
+        _ => None,
+    };
+    match refused {
+        Some(refusal) => Done::refused(refusal, Facts::answered(422, b"")),
+        None => super::read(app, caller, call).await,
+    }
 }
 
 /// Whether these files may become the content of a configuration version: it is the job's own,
