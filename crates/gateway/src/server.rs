@@ -83,7 +83,7 @@ impl Bound {
             let Some((stream, peer, slot)) = accepted else {
                 continue;
             };
-            let Some(place) = holders.enter(peer.ip()) else {
+            let Some(place) = holders.enter(peer.ip().to_canonical()) else {
                 continue;
             };
             let watcher = graceful.watcher();

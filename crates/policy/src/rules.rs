@@ -39,7 +39,10 @@ pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
     }
     // During a plan these carry what they are given to any address, run any program or read any
     // file of the worker: no wildcard covers them.
-    let reaches_out = matches!(kind, "external" | "http")
+    let reaches_out = matches!(
+        kind,
+        "external" | "http" | "tls_certificate" | "template_file"
+    ) || kind.starts_with("archive_")
         || kind.starts_with("dns_")
         || kind.starts_with("local_")
         || must_be_named(kind);

@@ -23,6 +23,9 @@ const MAX_CAPABILITIES: usize = 20_000;
 /// Most refused uploads that are remembered: a client asks within a second.
 const MAX_REFUSED: usize = 1000;
 
+/// Most addresses that one token may have at a time: far more than a client follows.
+const MAX_PER_TOKEN: usize = 500;
+
 /// Lifetime in seconds: as long as a token may live. Revocation is checked at each use anyway.
 const LIFETIME_SECONDS: i64 = 3600;
 
@@ -103,14 +106,41 @@ struct Table {
     by_name: HashMap<String, Capability>,
     /// The name that an object has for a token, so that polling does not fill the table.
     names: HashMap<(Hash, Purpose), String>,
+    /// The names that a token has been given, oldest first.
+    given: HashMap<Hash, VecDeque<String>>,
 }
 
 impl Table {
     fn remove(&mut self, name: &str) -> Option<Capability> {
         let capability = self.by_name.remove(name)?;
-        self.names
-            .remove(&(capability.token.hash, capability.purpose.clone()));
+        let token = capability.token.hash;
+        self.names.remove(&(token, capability.purpose.clone()));
+        if let Some(given) = self.given.get_mut(&token) {
+            given.retain(|own| own != name);
+            if given.is_empty() {
+                self.given.remove(&token);
+            }
+        }
         Some(capability)
+    }
+
+    fn insert(&mut self, name: String, capability: Capability) {
+        let token = capability.token.hash;
+        self.names
+            .insert((token, capability.purpose.clone()), name.clone());
+        self.given.entry(token).or_default().push_back(name.clone());
+        self.by_name.insert(name, capability);
+    }
+
+    /// A token that has as many as it may have loses its oldest: nobody else's.
+    fn make_room_for(&mut self, token: &Hash) {
+        let full = self
+            .given
+            .get(token)
+            .filter(|given| given.len() >= MAX_PER_TOKEN);
+        if let Some(oldest) = full.and_then(|given| given.front().cloned()) {
+            self.remove(&oldest);
+        }
     }
 
     /// Makes room for one more: what has ended goes first, then what ends next.
@@ -156,17 +186,17 @@ impl Capabilities {
             known.upstream = upstream.to_owned();
             return format!("{PREFIX}{name}");
         }
+        table.make_room_for(&token.hash);
         table.make_room(now);
         let name = random_text();
         let capability = Capability {
-            purpose: purpose.clone(),
+            purpose,
             token: Arc::clone(token),
             upstream: upstream.to_owned(),
             workspace: workspace.to_owned(),
             expires_at: now.plus_seconds(LIFETIME_SECONDS),
         };
-        table.by_name.insert(name.clone(), capability);
-        table.names.insert((token.hash, purpose), name.clone());
+        table.insert(name.clone(), capability);
         format!("{PREFIX}{name}")
     }
 
@@ -248,8 +278,7 @@ impl Capabilities {
             return;
         };
         let mut table = self.table.lock().expect("no panic while it is held");
-        let object = (capability.token.hash, capability.purpose.clone());
-        table.names.insert(object, name.to_owned());
-        table.by_name.insert(name.to_owned(), capability);
+        // Meanwhile the object may have got another address; this one is good again all the same.
+        table.insert(name.to_owned(), capability);
     }
 }

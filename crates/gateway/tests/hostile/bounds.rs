@@ -92,3 +92,50 @@ async fn bodies_share_a_bounded_memory() {
     }
     assert!((1..12).contains(&refused), "{refused} of 12 were refused");
 }
+
+/// A token that opens more and more uploads loses its own oldest addresses, and nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_addresses_cost_only_their_owner() {
+    use futures_util::{StreamExt, stream};
+    let rig = Rig::start().await;
+    let (_, others) = rig.open(&rig.sandbox.cst, "ws-staging-app").await;
+    let flooder = rig.token(&rig.job().await).await;
+    let paths: Vec<String> = stream::iter(0..540)
+        .map(|_| async { rig.open(&flooder, "ws-staging-app").await.1 })
+        .buffer_unordered(16)
+        .collect()
+        .await;
+    let known = stream::iter(&paths)
+        .map(|path| async {
+            // The wrong method tells a known address from an unknown one.
+            let (status, code) = rig.nobody("GET", path).send().await.refusal();
+            assert!([405, 404].contains(&status), "{code}");
+            status == 405
+        })
+        .buffer_unordered(16)
+        .filter(|known| std::future::ready(*known))
+        .count()
+        .await;
+    assert_eq!(known, 500);
+    rig.upload(&others, good_archive()).await.ok();
+}
+
+/// The same client is the same holder, whichever family of addresses the listener is on.
+#[tokio::test]
+async fn a_mapped_address_is_the_same_holder() {
+    let rig = Rig::start().await;
+    rig.agent("GET", "/v1/job").send().await.ok();
+    let everywhere = |config: &mut clawgate::config::Config| {
+        config.agent_listener.address = "[::]:0".parse().unwrap();
+        config.agent_listener.allow_plaintext = true;
+    };
+    let rig = rig.restarted(everywhere).await;
+    rig.agent("GET", "/v1/job").send().await.ok();
+    let theft = rig.agent("GET", "/v1/job").from(ELSEWHERE).send().await;
+    assert_eq!(theft.refusal(), (401, "TOKEN_REPLAYED".to_owned()));
+    let mapped = rig
+        .agent("GET", "/v1/job")
+        .header("x-forwarded-for", "::ffff:127.0.0.1");
+    let theft = mapped.from(ELSEWHERE).send().await;
+    assert_eq!(theft.refusal(), (401, "TOKEN_REPLAYED".to_owned()));
+}

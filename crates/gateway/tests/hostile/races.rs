@@ -211,3 +211,32 @@ async fn a_theft_is_recorded_as_what_it_was() {
         (Some("127.0.0.1"), 1)
     );
 }
+
+/// However many copies of one request come at once, upstream makes one run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_makes_one_run() {
+    let rig = Rig::start().await;
+    let second = rig.token(&rig.sandbox.job_id).await;
+    let configured = rig.uploaded(&rig.sandbox.cst, "ws-staging-app").await;
+    let body = run_on("ws-staging-app", Some(&configured));
+    let calls = (0..12).map(|n| {
+        let token = if n % 2 == 0 {
+            &rig.sandbox.cst
+        } else {
+            &second
+        };
+        rig.start_run(token, &body)
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    let ids: std::collections::BTreeSet<String> = answers
+        .iter()
+        .map(|reply| reply.ok()["data"]["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let requests = rig.sandbox.cloud.requests();
+    let posts = requests
+        .iter()
+        .filter(|r| r.method == "POST" && r.path == "/api/v2/runs")
+        .count();
+    assert_eq!(posts, 1);
+}

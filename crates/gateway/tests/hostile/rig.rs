@@ -209,7 +209,11 @@ pub(crate) struct Seen {
 }
 
 pub(crate) fn address(url: &str) -> SocketAddr {
-    url.trim_start_matches("http://").parse().unwrap()
+    let address: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
+    match address.ip().is_unspecified() {
+        true => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        false => address,
+    }
 }
 
 /// A request as bytes.

@@ -327,6 +327,35 @@ fn hostile_uploads() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
             &["CONFIGURATION_DATA_SOURCE", "CONFIGURATION_PROVIDER"],
         ),
         (
+            "a file as data",
+            main_tf("data \"local_file\" \"a\" {\n filename = \"/proc/self/environ\"\n}\n"),
+            &["CONFIGURATION_DATA_SOURCE"],
+        ),
+        (
+            "a secret file as data",
+            main_tf(
+                "data \"local_sensitive_file\" \"a\" {\n filename = \"/proc/self/environ\"\n}\n",
+            ),
+            &["CONFIGURATION_DATA_SOURCE"],
+        ),
+        (
+            "an archive of a file as data",
+            main_tf(
+                "data \"archive_file\" \"a\" {\n type = \"zip\"\n source_file = \"/proc/self/environ\"\n}\n",
+            ),
+            &["CONFIGURATION_DATA_SOURCE"],
+        ),
+        (
+            "a certificate from anywhere",
+            main_tf("data \"tls_certificate\" \"a\" {\n url = \"https://x.example\"\n}\n"),
+            &["CONFIGURATION_DATA_SOURCE"],
+        ),
+        (
+            "a name asked of anybody",
+            main_tf("data \"dns_a_record_set\" \"a\" {\n host = \"x.example\"\n}\n"),
+            &["CONFIGURATION_DATA_SOURCE"],
+        ),
+        (
             "remote state",
             main_tf(
                 "data \"terraform_remote_state\" \"a\" {\n backend = \"http\"\n config = { address = \"http://203.0.113.1/\" }\n}\n",

@@ -853,6 +853,24 @@ async fn bodies_have_one_reading() {
             failures.push(format!("{what}: {}", reply.whole));
         }
     }
+    // What is recorded of a call is short, however long the call is.
+    for name in [
+        "a".repeat(129),
+        "a\nb".into(),
+        "a b".into(),
+        "\u{202e}".into(),
+        String::new(),
+    ] {
+        let variable = json!([{"key": name, "value": "1"}]);
+        let body = with(&format!(r#""variables":{variable}"#));
+        let refused = rig
+            .agent("POST", "/api/v2/runs")
+            .body(body)
+            .send()
+            .await
+            .refusal();
+        assert_eq!(refused, (400, "BODY_WRONG_TYPE".to_owned()), "{name}");
+    }
     // The same reader stands before every other body.
     let open = "/api/v2/workspaces/ws-staging-app/configuration-versions";
     let discard = "/api/v2/runs/run-1/actions/discard";

@@ -11,6 +11,8 @@ use crate::terraform::ids::{ConfigurationVersionId, WorkspaceId};
 
 /// Most targets, replacements and variables of one run.
 const MAX_LIST: usize = 256;
+/// Longest name of a variable; upstream's own bound. Names are recorded, so they must be short.
+const MAX_NAME: usize = 128;
 /// Longest resource address and variable value; upstream allows 256 KiB for a value.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -247,6 +249,9 @@ fn variables(list: Vec<Json>) -> Result<Vec<RunVariable>, Refusal> {
             key: text("key")?,
             value: text("value")?,
         };
+        if !is_variable_name(&variable.key) {
+            return Err(wrong(&format!("{PATH}.key"), "the name of a variable"));
+        }
         if variables.iter().any(|other| other.key == variable.key) {
             let detail = format!("{PATH}: {} is set twice", quoted(&variable.key));
             return Err(Refusal::new(ReasonCode::BodyWrongType, detail));
@@ -254,6 +259,12 @@ fn variables(list: Vec<Json>) -> Result<Vec<RunVariable>, Refusal> {
         variables.push(variable);
     }
     Ok(variables)
+}
+
+/// What Terraform accepts as the name of a variable, in ASCII.
+fn is_variable_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// The body of `actions/apply`, `actions/discard` and `actions/cancel`.
