@@ -41,7 +41,7 @@ pub(crate) fn check_sequence(document: &Document, findings: &mut Findings) -> Op
             findings.require(
                 close.count == count,
                 Code::CountMismatch,
-                &format!("{place}/count"),
+                format_args!("{place}/count"),
                 "not the number of records in the bundle",
             );
         }
@@ -92,7 +92,7 @@ pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Optio
         findings.require(
             (intent.lane == Lane::Gateway) == (intent.caller.token_hash == "gateway"),
             Code::CallerUnknown,
-            &format!("{place}/caller"),
+            format_args!("{place}/caller"),
             "the gateway calls in its own lane, agents in the others",
         );
     }
