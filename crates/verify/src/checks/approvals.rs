@@ -277,7 +277,7 @@ pub(crate) fn check_applies(
         findings.require(
             contract.apply().allowed,
             Code::ApplyNotAllowed,
-            &place,
+            place,
             "the contract allows no applies",
         );
         let outcome = outcome_of(document, calls, record.seq);
@@ -287,7 +287,7 @@ pub(crate) fn check_applies(
             findings.require(
                 upstream.is_none(),
                 Code::ApplyNotApproved,
-                &place,
+                place,
                 "the agent's own apply reached upstream; only the gateway applies",
             );
             continue;
@@ -308,7 +308,7 @@ pub(crate) fn check_applies(
         findings.require(
             !*used,
             Code::ApprovalReused,
-            &place,
+            place,
             "the run was applied before",
         );
         *used |= upstream.is_some_and(|status| (200..300).contains(&status));
@@ -328,7 +328,7 @@ pub(crate) fn check_applies(
         findings.require(
             !is_applied || applied.contains_key(run.run_id.as_str()),
             Code::ApplyUnrecorded,
-            &format!("/terraform/runs/{n}/status"),
+            format_args!("/terraform/runs/{n}/status"),
             "applied, but by no call of the gateway",
         );
     }

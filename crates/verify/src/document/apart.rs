@@ -47,7 +47,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Read> {
             }
             Done::Member(name, value, text) => (name, value, text),
         };
-        match value {
+        match *value {
             Value::Half(envelope) => one = Some(envelope),
             Value::Halves(envelopes) => several = Some(envelopes),
             Value::Log(proof) => log = Some(proof),
@@ -178,7 +178,7 @@ enum Part<'a> {
 /// A part that has been read.
 enum Done<'a> {
     /// With its name and, where it is evidence, its canonical form.
-    Member(&'a str, Value, Vec<u8>),
+    Member(&'a str, Box<Value>, Vec<u8>),
     Records(Vec<Hashed>),
 }
 
@@ -203,7 +203,8 @@ impl<'a> Part<'a> {
                 } else {
                     Vec::new()
                 };
-                Some(Done::Member(name, Value::read(name, json)?, canonical))
+                let value = Box::new(Value::read(name, json)?);
+                Some(Done::Member(name, value, canonical))
             }
             Self::Records(texts) => texts
                 .iter()
@@ -248,7 +249,7 @@ mod tests {
 
     fn good() -> serde_json::Value {
         let story = Story::with_model_calls(100);
-        serde_json::from_slice(&bytes(&seal(story.evidence(), &story.keys))).unwrap()
+        serde_json::from_slice(&bytes(&seal(story.evidence(), &story.keys))).expect("JSON")
     }
 
     #[test]
@@ -331,7 +332,7 @@ mod tests {
         bad.extend([
             format!("{text}x").into_bytes(),
             format!("\u{feff}{text}").into_bytes(),
-            text[..text.len() - 1].as_bytes().to_vec(),
+            text.as_bytes()[..text.len() - 1].to_vec(),
             text.replacen("applied", "appl\u{0}ied", 1).into_bytes(),
             b"[]".to_vec(),
             Vec::new(),
