@@ -171,12 +171,16 @@ fn in_canonical_order(members: &[(String, Json)]) -> bool {
     members.is_sorted_by(|(a, _), (b, _)| canonical_order(a, b).is_le())
 }
 
-/// By UTF-16 code units, which for ASCII is the order of the bytes.
+/// By UTF-16 code units. Bytes give the same order, except that the surrogates of astral
+/// characters (first byte 0xf0 and up) come before U+E000 to U+FFFF (0xee and 0xef).
 fn canonical_order(a: &str, b: &str) -> std::cmp::Ordering {
-    if a.is_ascii() && b.is_ascii() {
-        a.cmp(b)
-    } else {
-        a.encode_utf16().cmp(b.encode_utf16())
+    let differ = a.bytes().zip(b.bytes()).find(|(a, b)| a != b);
+    match differ {
+        Some((a_byte, b_byte)) if a_byte >= 0xee && b_byte >= 0xee => {
+            a.encode_utf16().cmp(b.encode_utf16())
+        }
+        Some((a_byte, b_byte)) => a_byte.cmp(&b_byte),
+        None => a.len().cmp(&b.len()),
     }
 }
 
@@ -357,6 +361,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn names_are_ordered_by_their_code_units(a in "[a\u{7f}é߿\u{800}\u{d7ff}\u{e000}～\u{ffff}😀\u{10000}\u{10ffff}]{0,4}", b in "[a\u{7f}é߿\u{800}\u{d7ff}\u{e000}～\u{ffff}😀\u{10000}\u{10ffff}]{0,4}") {
+            prop_assert_eq!(canonical_order(&a, &b), a.encode_utf16().cmp(b.encode_utf16()));
+        }
+
         #[test]
         fn agrees_with_an_independent_implementation(value in any_value()) {
             let theirs = serde_json_canonicalizer::to_vec(&value).unwrap();

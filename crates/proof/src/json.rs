@@ -67,8 +67,16 @@ pub enum JsonError {
 /// # Errors
 /// [`JsonError::Rejected`] with the reason and the place (line and column).
 pub fn parse(bytes: &[u8], numbers: Numbers) -> Result<Json, JsonError> {
+    parse_at(bytes, numbers, 0)
+}
+
+/// The same for a part of a larger document, which stands so many levels deep in it.
+///
+/// # Errors
+/// As of [`parse`], with the place in the part.
+pub fn parse_at(bytes: &[u8], numbers: Numbers, depth: usize) -> Result<Json, JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Seed { numbers, depth: 0 }
+    let value = Seed { numbers, depth }
         .deserialize(&mut reader)
         .map_err(|error| JsonError::Rejected(error.to_string()))?;
     reader
