@@ -14,7 +14,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use policy::ReasonCode;
+use policy::{ReasonCode, Refusal};
 
 use crate::config::Config;
 use crate::secret::{Secret, SecretError};
@@ -82,6 +82,17 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// What an agent is told: nothing of where upstream is. The error's own text is for the log.
+    pub fn refusal(&self) -> Refusal {
+        let detail = match self {
+            Self::Unreachable(_) => "upstream cannot be reached",
+            Self::Slow(_) => "upstream did not answer in time",
+            Self::Broken(_) => "upstream's answer broke off or is too large",
+            Self::ForeignHost(_) => "upstream pointed to a place that is not allowed",
+        };
+        Refusal::new(self.code(), detail)
+    }
+
     /// The reason code for the caller.
     pub fn code(&self) -> ReasonCode {
         match self {
@@ -251,14 +262,13 @@ impl Upstream {
     /// [`UpstreamError::ForeignHost`].
     pub fn check_object_address(&self, address: &str) -> Result<Uri, UpstreamError> {
         let foreign = || {
-            let shown: String = address
-                .split('?')
-                .next()
-                .unwrap_or("")
-                .chars()
-                .take(120)
-                .collect();
-            UpstreamError::ForeignHost(shown)
+            // Only the host, and not what stands before it: the rest is a credential.
+            let parsed: Option<Uri> = address.parse().ok();
+            let host = parsed
+                .as_ref()
+                .and_then(Uri::host)
+                .unwrap_or("an unreadable address");
+            UpstreamError::ForeignHost(host.chars().take(120).collect())
         };
         let uri: Uri = address.parse().map_err(|_| foreign())?;
         let base: Uri = self.base.parse().map_err(|_| foreign())?;

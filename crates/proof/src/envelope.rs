@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
-use crate::json::{self, Json, JsonError, Numbers};
+use crate::json::{self, Json, JsonError};
 use crate::keys::{Did, Signature, SigningKey};
 use crate::time::Timestamp;
 
@@ -119,15 +119,11 @@ impl Envelope {
         key: &SigningKey,
         issued_at: Timestamp,
     ) -> Result<Self, EnvelopeError> {
-        let canonical = crate::jcs::to_bytes(payload)?;
-        let payload = json::parse(&canonical, Numbers::Integers)
+        let mut payload = Json::from_value(payload)?;
+        payload
+            .make_signable()
             .map_err(|error| EnvelopeError::Unsignable(error.to_string()))?;
-        if payload.has_index_name() {
-            return Err(EnvelopeError::Unsignable(
-                "a member name looks like a number".into(),
-            ));
-        }
-        let payload_hash_b64u = Hash::of(&canonical);
+        let payload_hash_b64u = Hash::of(&payload.to_jcs());
         Ok(Self {
             envelope_version: envelope_type.version().to_owned(),
             envelope_type,

@@ -182,16 +182,21 @@ async fn admit_to_pages(
 /// Whether the `Host` header is a loopback address: a foreign page in the same browser can make
 /// its own name point here, and must not read open pages that way.
 fn names_this_machine(request: &Request) -> bool {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
-    authority.is_some_and(|authority| {
-        let host = authority.host().trim_matches(['[', ']']);
-        let address = host.parse::<std::net::IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    })
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let host = host.to_str().ok();
+    let host = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
+    // A whole address in the request line counts more than the header does.
+    host.as_ref().is_some_and(is_loopback) && request.uri().authority().is_none_or(is_loopback)
+}
+
+fn is_loopback(authority: &http::uri::Authority) -> bool {
+    let host = authority.host().trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    let named = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    named && !authority.as_str().contains('@')
 }
 
 async fn unknown_route() -> Problem {

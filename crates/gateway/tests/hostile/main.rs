@@ -2,12 +2,17 @@
 //! the same network. Everything is tried for real, over raw sockets, against a whole installation
 //! on loopback; the simulators' request logs show what reached upstream.
 
+mod answers;
 mod bounds;
 mod credentials;
 mod flow;
+mod models;
 mod ownership;
+mod people;
+mod poison;
 mod races;
 mod rig;
 mod routes;
+mod scopes;
 mod uploads;
 mod wire;

@@ -244,7 +244,7 @@ impl Rewriter<'_, '_> {
                 let times = value
                     .members()?
                     .iter()
-                    .filter(|(_, time)| time.as_str().is_some());
+                    .filter(|(name, time)| is_plain(name) && time.as_str().is_some_and(is_time));
                 Some(Json::Object(times.cloned().collect()))
             }
             Attribute::Presence => Some(match value {
@@ -391,6 +391,12 @@ fn is_plain(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// A time as upstream writes it; what else stands among times is not for the agent.
+fn is_time(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_digit() || b"-:.+TZ".contains(&byte);
+    (10..=40).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn is_scalar(value: &Json) -> bool {

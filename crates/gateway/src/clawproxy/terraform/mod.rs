@@ -187,7 +187,7 @@ impl Done {
     /// Upstream did not answer.
     fn broken(error: &UpstreamError) -> Self {
         tracing::warn!(%error, "upstream failed");
-        let refusal = Refusal::new(error.code(), error.to_string());
+        let refusal = error.refusal();
         let mut facts = Facts::answered(refusal.code.status(), b"");
         facts.ended = Ended::UpstreamReset;
         Self::refused(refusal, facts)

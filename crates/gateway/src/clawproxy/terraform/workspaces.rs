@@ -64,7 +64,10 @@ pub async fn read(app: &App, id: &str) -> Result<Option<Arc<Workspace>>, Refusal
         .upstream
         .call(Duty::Reader, Method::GET, &target, None)
         .await;
-    let answer = answer.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let answer = answer.map_err(|error| {
+        tracing::warn!(%error, "a workspace could not be read");
+        error.refusal()
+    })?;
     if answer.status == http::StatusCode::NOT_FOUND {
         return Ok(None);
     }
