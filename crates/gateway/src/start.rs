@@ -170,7 +170,6 @@ impl Running {
     pub async fn stop(self) {
         self.app.draining.store(true, Ordering::Release);
         self.stop.send_replace(true);
-        self.app.gate.wake_all();
         for listener in self.listeners {
             if listener.await.is_err() {
                 tracing::error!("a listener ended by a panic");
@@ -178,12 +177,12 @@ impl Running {
         }
         // Calls whose clients have left still have their ends to record.
         let drain = std::time::Duration::from_secs(self.app.config.limits.drain_seconds);
-        let last_steps = async {
-            self.app.models.idle().await;
-            self.app.gate.ended().await;
-        };
-        if tokio::time::timeout(drain, last_steps).await.is_err() {
-            tracing::warn!("calls were still running; the next start settles them");
+        let (calls, ()) = tokio::join!(
+            tokio::time::timeout(drain, self.app.models.idle()),
+            self.app.gate.stop(drain),
+        );
+        if calls.is_err() {
+            tracing::warn!("model calls were still running; they end as unknown");
         }
     }
 }

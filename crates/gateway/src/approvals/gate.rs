@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::{ReasonCode, Refusal};
 use proof::Json;
 use store::{GateState, JobFilter, JobPhase, RunRow, RunUpdate};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::{apply, inspect, ours};
 use crate::app::App;
@@ -32,7 +33,14 @@ const MAX_WATCHED: usize = 5000;
 /// The runs that are being watched.
 #[derive(Debug, Default)]
 pub struct Gate {
-    watched: Mutex<HashMap<String, Arc<Notify>>>,
+    watched: Mutex<HashMap<String, Watched>>,
+}
+
+/// A run's task.
+#[derive(Debug)]
+struct Watched {
+    notify: Arc<Notify>,
+    task: AbortHandle,
 }
 
 /// What a step led to.
@@ -49,8 +57,8 @@ impl Gate {
     /// Watches a run until it ends; a run that is watched already is looked at now.
     pub fn watch(&self, app: &Arc<App>, run_id: &str) {
         let mut watched = self.watched.lock().expect("no panic while it is held");
-        if let Some(notify) = watched.get(run_id) {
-            notify.notify_one();
+        if let Some(known) = watched.get(run_id) {
+            known.notify.notify_one();
             return;
         }
         if watched.len() >= MAX_WATCHED {
@@ -58,19 +66,17 @@ impl Gate {
             return;
         }
         let notify = Arc::new(Notify::new());
-        watched.insert(run_id.to_owned(), Arc::clone(&notify));
-        tokio::spawn(attend(Arc::clone(app), run_id.to_owned(), notify));
+        // The lock is held, so the task cannot take itself off the list before it is on it.
+        let attend = attend(Arc::clone(app), run_id.to_owned(), Arc::clone(&notify));
+        let task = tokio::spawn(attend).abort_handle();
+        watched.insert(run_id.to_owned(), Watched { notify, task });
     }
 
     /// Looks at a run now, if it is watched.
     pub fn wake(&self, run_id: &str) {
-        if let Some(notify) = self
-            .watched
-            .lock()
-            .expect("no panic while it is held")
-            .get(run_id)
-        {
-            notify.notify_one();
+        let watched = self.watched.lock().expect("no panic while it is held");
+        if let Some(known) = watched.get(run_id) {
+            known.notify.notify_one();
         }
     }
 
@@ -80,28 +86,37 @@ impl Gate {
         watched.contains_key(run_id)
     }
 
-    /// Resolves when no run is watched any more: a gateway that stops leaves no step half done.
-    pub async fn ended(&self) {
-        while !self
-            .watched
-            .lock()
-            .expect("no panic while it is held")
-            .is_empty()
-        {
-            tokio::time::sleep(ENDING).await;
-        }
-    }
-
-    /// Looks at every run now: when the gateway stops, each task ends.
-    pub fn wake_all(&self) {
-        for notify in self
+    /// Ends every task, for a gateway that stops: steps that are being made get some time to
+    /// end. One that does not is dropped where it stands, as by a crash; the next start settles
+    /// it.
+    pub async fn stop(&self, patience: Duration) {
+        for known in self
             .watched
             .lock()
             .expect("no panic while it is held")
             .values()
         {
-            notify.notify_one();
+            known.notify.notify_one();
         }
+        let end = Instant::now() + patience;
+        while Instant::now() < end && !self.is_idle() {
+            tokio::time::sleep(ENDING).await;
+        }
+        let mut watched = self.watched.lock().expect("no panic while it is held");
+        for (run, known) in watched.drain() {
+            tracing::warn!(
+                run,
+                "the gate's step did not end; the next start settles it"
+            );
+            known.task.abort();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.watched
+            .lock()
+            .expect("no panic while it is held")
+            .is_empty()
     }
 
     /// Takes up what a restart interrupted: runs on their way, and runs that the gate has ended
