@@ -115,14 +115,15 @@ pub fn random_uuid() -> String {
     let mut bytes = random_bytes::<16>();
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let number = u128::from_be_bytes(bytes);
+    let part = |bits: u32, digits: u32| (number >> bits) & ((1 << (4 * digits)) - 1);
     format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        part(96, 8),
+        part(80, 4),
+        part(64, 4),
+        part(48, 4),
+        part(0, 12)
     )
 }
 
@@ -217,6 +218,9 @@ mod tests {
         let uuid = random_uuid();
         assert_eq!(uuid.len(), 36);
         assert_eq!(&uuid[14..15], "4");
+        let dashes: Vec<usize> = uuid.match_indices('-').map(|(at, _)| at).collect();
+        assert_eq!(dashes, [8, 13, 18, 23]);
+        assert!(matches!(&uuid[19..20], "8" | "9" | "a" | "b"));
         assert_ne!(uuid, random_uuid());
     }
 }

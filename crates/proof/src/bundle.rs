@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Envelope, EnvelopeError, EnvelopeType};
 use crate::hash::Hash;
-use crate::json::Json;
+use crate::json::{Json, JsonError, Without};
 use crate::keys::{Did, SigningKey};
 use crate::record::{Event, EventChain, JobId, Record};
 use crate::time::Timestamp;
@@ -204,6 +204,24 @@ pub struct PublicHalf {
     pub receipts: Vec<Envelope>,
     /// Ties this half to the rest.
     pub metadata: Metadata,
+}
+
+impl PublicHalf {
+    /// Reads everything but the receipts, which come back as they stand: they are many, and can
+    /// be read by all processors.
+    ///
+    /// # Errors
+    /// [`JsonError::Shape`] when it is no public half, apart from the receipts.
+    pub fn apart(json: &Json) -> Result<(Self, &[Json]), JsonError> {
+        let receipts = match json.get("receipts") {
+            None => [].as_slice(),
+            Some(Json::Array(receipts)) => receipts,
+            Some(_) => return Ok((json.to_typed()?, &[])),
+        };
+        let names = &["receipts"];
+        let half = Self::deserialize(Without { json, names }).map_err(JsonError::Shape)?;
+        Ok((half, receipts))
+    }
 }
 
 /// Metadata of the public half.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
-use crate::json::{self, Json, JsonError, Numbers};
+use crate::json::{self, Json, JsonError};
 use crate::keys::{Did, Signature, SigningKey};
 use crate::time::Timestamp;
 
@@ -119,15 +119,11 @@ impl Envelope {
         key: &SigningKey,
         issued_at: Timestamp,
     ) -> Result<Self, EnvelopeError> {
-        let canonical = crate::jcs::to_bytes(payload)?;
-        let payload = json::parse(&canonical, Numbers::Integers)
+        let mut payload = Json::from_value(payload)?;
+        payload
+            .make_signable()
             .map_err(|error| EnvelopeError::Unsignable(error.to_string()))?;
-        if payload.has_index_name() {
-            return Err(EnvelopeError::Unsignable(
-                "a member name looks like a number".into(),
-            ));
-        }
-        let payload_hash_b64u = Hash::of(&canonical);
+        let payload_hash_b64u = Hash::of(&payload.to_jcs());
         Ok(Self {
             envelope_version: envelope_type.version().to_owned(),
             envelope_type,
@@ -149,6 +145,22 @@ impl Envelope {
         Ok(json::from_slice(bytes)?)
     }
 
+    /// Takes an envelope out of a value; the payload moves over as it is.
+    ///
+    /// # Errors
+    /// [`JsonError::Shape`] when it is not one.
+    pub fn from_json(mut json: Json) -> Result<Self, JsonError> {
+        let payload = json.remove("payload");
+        if payload.is_some() {
+            json.set("payload", Json::Null);
+        }
+        let envelope: Self = json.to_typed()?;
+        Ok(Self {
+            payload: payload.unwrap_or(Json::Null),
+            ..envelope
+        })
+    }
+
     /// Checks type, hash and signature, and reads the payload.
     ///
     /// # Errors
@@ -157,6 +169,20 @@ impl Envelope {
         &self,
         expected: EnvelopeType,
     ) -> Result<Signed<T>, EnvelopeError> {
+        let payload_hash = self.check(expected)?;
+        Ok(Signed {
+            payload: self.payload.to_typed()?,
+            signer: self.signer_did.clone(),
+            payload_hash,
+        })
+    }
+
+    /// Checks type, hash and signature of a payload that is read in parts afterwards. What comes
+    /// back is the payload's hash.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self, expected: EnvelopeType) -> Result<Hash, EnvelopeError> {
         if self.envelope_type != expected {
             return Err(EnvelopeError::WrongType {
                 expected,
@@ -181,11 +207,7 @@ impl Envelope {
         {
             return Err(EnvelopeError::SignatureInvalid(self.signer_did.clone()));
         }
-        Ok(Signed {
-            payload: self.payload.to_typed()?,
-            signer: self.signer_did.clone(),
-            payload_hash,
-        })
+        Ok(payload_hash)
     }
 }
 
@@ -230,6 +252,11 @@ mod tests {
             }
         );
         assert_eq!(verified.signer, SigningKey::from_seed(&[9; 32]).did());
+        let mut json = json::parse(&text, json::Numbers::Integers).unwrap();
+        assert_eq!(Envelope::from_json(json.clone()).unwrap(), signed());
+        json.remove("payload");
+        assert!(Envelope::from_json(json).is_err());
+        assert!(Envelope::from_json(Json::Null).is_err());
     }
 
     #[test]

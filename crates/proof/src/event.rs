@@ -44,7 +44,13 @@ impl EventChain {
     /// new chain begins.
     pub fn extend(&mut self, record: &Record) -> Option<Event> {
         record.event_type()?;
-        self.extend_hashed(record, Hash::of(&record.to_jcs()))
+        self.extend_written(record, &record.to_jcs())
+    }
+
+    /// The same for a record whose canonical form is at hand.
+    pub fn extend_written(&mut self, record: &Record, canonical: &[u8]) -> Option<Event> {
+        record.event_type()?;
+        self.extend_hashed(record, Hash::of(canonical))
     }
 
     /// The same for a record whose canonical form has been hashed already, for example by a

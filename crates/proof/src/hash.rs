@@ -1,10 +1,12 @@
 //! SHA-256 values and the one base64 alphabet that our formats use.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -39,13 +41,14 @@ impl Hash {
 
     /// Lower-case hexadecimal, which the public formats use for token hashes.
     pub fn to_hex(&self) -> String {
-        use fmt::Write;
-        self.0
-            .iter()
-            .fold(String::with_capacity(64), |mut text, byte| {
-                write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-                text
-            })
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            text.push(digit(byte >> 4));
+            text.push(digit(byte & 0xf));
+        }
+        text
     }
 }
 
@@ -95,6 +98,41 @@ pub enum Base64Error {
     },
 }
 
+/// Writes as base64url through a buffer of `N` bytes on the stack: hashes and signatures are
+/// written thousands of times for one bundle.
+pub(crate) fn write_b64u<const N: usize>(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let mut text = [0; N];
+    let length = URL_SAFE_NO_PAD
+        .encode_slice(bytes, &mut text)
+        .expect("callers give four thirds of the size");
+    f.write_str(std::str::from_utf8(&text[..length]).expect("base64 is ASCII"))
+}
+
+/// Reads a text member by its parser, without a copy of the text where none is needed.
+pub(crate) fn deserialize_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    struct Text<T>(PhantomData<T>);
+    impl<T: FromStr> Visitor<'_> for Text<T>
+    where
+        T::Err: fmt::Display,
+    {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(Text(PhantomData))
+}
+
 /// Encodes as base64url without padding.
 pub fn encode_b64u(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -110,6 +148,14 @@ pub fn decode_b64u(text: &str) -> Result<Vec<u8>, Base64Error> {
 
 /// Decodes a text that stands for exactly `N` bytes.
 pub fn decode_b64u_exact<const N: usize>(text: &str) -> Result<[u8; N], Base64Error> {
+    // Onto the stack when the size is right, the long way round to say what is wrong.
+    if text.len() == N.div_ceil(3) * 4 - (3 - N % 3) % 3 {
+        let mut bytes = [0; N];
+        return match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(_) => Err(Base64Error::NotCanonical),
+        };
+    }
     let bytes = decode_b64u(text)?;
     let actual = bytes.len();
     bytes.try_into().map_err(|_| Base64Error::Length {
@@ -128,7 +174,7 @@ impl FromStr for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode_b64u(&self.0))
+        write_b64u::<43>(f, &self.0)
     }
 }
 
@@ -146,8 +192,7 @@ impl Serialize for Hash {
 
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserialize_text(deserializer)
     }
 }
 

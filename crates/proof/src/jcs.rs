@@ -4,9 +4,11 @@
 //! names, so that both writings give the same bytes. The second one exists to check foreign
 //! envelopes, whose hashes were made over JavaScript's `JSON.stringify` of the received text.
 
+use std::io::Write as _;
+
 use serde::Serialize;
 
-use crate::json::{Json, JsonError};
+use crate::json::{Json, JsonError, MAX_DEPTH, MAX_SAFE_INTEGER};
 
 /// Writes any serialisable value in canonical form.
 ///
@@ -45,6 +47,58 @@ impl Json {
     }
 }
 
+/// Why a value has no form that every reader hashes alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ambiguous {
+    #[error("a number that is not an integer of at most 2^53-1")]
+    Number,
+    #[error("a member name looks like a number")]
+    IndexName,
+    #[error("nested deeper than {MAX_DEPTH} levels")]
+    Depth,
+}
+
+impl Json {
+    /// Brings the value to the form in which it comes back when its canonical text is read with
+    /// integers only: members in canonical order, whole numbers as integers.
+    pub(crate) fn make_signable(&mut self) -> Result<(), Ambiguous> {
+        self.make_signable_at(0)
+    }
+
+    fn make_signable_at(&mut self, depth: usize) -> Result<(), Ambiguous> {
+        match self {
+            // Nor would the reader go further; only of an empty object it does not see the depth.
+            Self::Array(_) if depth >= MAX_DEPTH => Err(Ambiguous::Depth),
+            Self::Object(members) if depth >= MAX_DEPTH && !members.is_empty() => {
+                Err(Ambiguous::Depth)
+            }
+            Self::Double(value) => {
+                let whole = value.fract() == 0.0 && value.abs() <= MAX_SAFE_INTEGER as f64;
+                if !whole {
+                    return Err(Ambiguous::Number);
+                }
+                *self = Self::Integer(*value as i64);
+                Ok(())
+            }
+            Self::Array(elements) => elements
+                .iter_mut()
+                .try_for_each(|element| element.make_signable_at(depth + 1)),
+            Self::Object(members) => {
+                if !in_canonical_order(members) {
+                    members.sort_by(|(a, _), (b, _)| canonical_order(a, b));
+                }
+                members.iter_mut().try_for_each(|(name, value)| {
+                    if array_index(name).is_some() {
+                        return Err(Ambiguous::IndexName);
+                    }
+                    value.make_signable_at(depth + 1)
+                })
+            }
+            Self::Null | Self::Bool(_) | Self::Integer(_) | Self::String(_) => Ok(()),
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Order {
     Canonical,
@@ -56,7 +110,9 @@ fn write(value: &Json, order: Order, out: &mut Vec<u8>) {
         Json::Null => out.extend_from_slice(b"null"),
         Json::Bool(true) => out.extend_from_slice(b"true"),
         Json::Bool(false) => out.extend_from_slice(b"false"),
-        Json::Integer(value) => out.extend_from_slice(value.to_string().as_bytes()),
+        Json::Integer(value) => {
+            write!(out, "{value}").expect("writing to memory cannot fail");
+        }
         Json::Double(value) => {
             out.extend_from_slice(ryu_js::Buffer::new().format_finite(*value).as_bytes());
         }
@@ -72,7 +128,13 @@ fn write(value: &Json, order: Order, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Json::Object(members) => {
-            out.push(b'{');
+            let ordered = match order {
+                Order::Canonical => in_canonical_order(members),
+                Order::Document => !members.iter().any(|(name, _)| array_index(name).is_some()),
+            };
+            if ordered {
+                return write_members(members.iter(), order, out);
+            }
             let mut sorted: Vec<&(String, Json)> = members.iter().collect();
             match order {
                 Order::Canonical => {
@@ -82,25 +144,43 @@ fn write(value: &Json, order: Order, out: &mut Vec<u8>) {
                     sorted.sort_by_key(|(name, _)| array_index(name).map_or(u64::MAX, u64::from));
                 }
             }
-            for (index, (name, value)) in sorted.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_string(name, out);
-                out.push(b':');
-                write(value, order, out);
-            }
-            out.push(b'}');
+            write_members(sorted.into_iter(), order, out);
         }
     }
 }
 
-/// By UTF-16 code units, which for ASCII is the order of the bytes.
+fn write_members<'a>(
+    members: impl Iterator<Item = &'a (String, Json)>,
+    order: Order,
+    out: &mut Vec<u8>,
+) {
+    out.push(b'{');
+    for (index, (name, value)) in members.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_string(name, out);
+        out.push(b':');
+        write(value, order, out);
+    }
+    out.push(b'}');
+}
+
+/// What we wrote ourselves comes back in order; sorting is for others.
+fn in_canonical_order(members: &[(String, Json)]) -> bool {
+    members.is_sorted_by(|(a, _), (b, _)| canonical_order(a, b).is_le())
+}
+
+/// By UTF-16 code units. Bytes give the same order, except that the surrogates of astral
+/// characters (first byte 0xf0 and up) come before U+E000 to U+FFFF (0xee and 0xef).
 fn canonical_order(a: &str, b: &str) -> std::cmp::Ordering {
-    if a.is_ascii() && b.is_ascii() {
-        a.cmp(b)
-    } else {
-        a.encode_utf16().cmp(b.encode_utf16())
+    let differ = a.bytes().zip(b.bytes()).find(|(a, b)| a != b);
+    match differ {
+        Some((a_byte, b_byte)) if a_byte >= 0xee && b_byte >= 0xee => {
+            a.encode_utf16().cmp(b.encode_utf16())
+        }
+        Some((a_byte, b_byte)) => a_byte.cmp(&b_byte),
+        None => a.len().cmp(&b.len()),
     }
 }
 
@@ -114,13 +194,32 @@ fn array_index(name: &str) -> Option<u32> {
     name.parse::<u32>().ok().filter(|index| *index != u32::MAX)
 }
 
+const fn is_escaped(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\' || byte < 0x20
+}
+
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();
-    // Most texts have nothing to escape and go out in one piece.
+    // Most texts have nothing to escape and go out in one piece. Without an early end the search
+    // takes many bytes at a time.
+    let any = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(false, |any, byte| any | is_escaped(*byte))
+    };
+    if any(bytes) {
+        write_escaped(bytes, out);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     let mut written = 0;
     for (index, byte) in bytes.iter().enumerate() {
-        if !matches!(byte, b'"' | b'\\' | 0x00..=0x1f) {
+        if !is_escaped(*byte) {
             continue;
         }
         out.extend_from_slice(&bytes[written..index]);
@@ -133,11 +232,10 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             0x0a => out.extend_from_slice(b"\\n"),
             0x0c => out.extend_from_slice(b"\\f"),
             0x0d => out.extend_from_slice(b"\\r"),
-            _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => write!(out, "\\u{byte:04x}").expect("writing to memory cannot fail"),
         }
     }
     out.extend_from_slice(&bytes[written..]);
-    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -227,6 +325,22 @@ mod tests {
         assert_eq!(seen, 6);
     }
 
+    #[test]
+    fn what_is_nested_too_deep_to_be_read_is_not_signable() {
+        for depth in MAX_DEPTH - 1..=MAX_DEPTH + 1 {
+            for inner in [Json::Null, Json::object(), Json::Array(Vec::new())] {
+                let nest = |json, _| Json::Array(vec![json]);
+                let mut json = (0..depth).fold(inner, nest);
+                let read = parse(&json.to_jcs(), Numbers::Integers);
+                assert_eq!(
+                    json.make_signable().is_ok(),
+                    read.is_ok(),
+                    "{depth} {json:?}"
+                );
+            }
+        }
+    }
+
     fn any_value() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -248,12 +362,30 @@ mod tests {
 
     proptest! {
         #[test]
+        fn names_are_ordered_by_their_code_units(a in "[a\u{7f}é߿\u{800}\u{d7ff}\u{e000}～\u{ffff}😀\u{10000}\u{10ffff}]{0,4}", b in "[a\u{7f}é߿\u{800}\u{d7ff}\u{e000}～\u{ffff}😀\u{10000}\u{10ffff}]{0,4}") {
+            prop_assert_eq!(canonical_order(&a, &b), a.encode_utf16().cmp(b.encode_utf16()));
+        }
+
+        #[test]
         fn agrees_with_an_independent_implementation(value in any_value()) {
             let theirs = serde_json_canonicalizer::to_vec(&value).unwrap();
             let ours = Json::from(value).to_jcs();
             prop_assert_eq!(&ours, &theirs);
             let again = parse(&ours, Numbers::Any).unwrap();
             prop_assert_eq!(again.to_jcs(), ours);
+        }
+
+        /// The short way says and makes the same as writing, reading strictly and looking.
+        #[test]
+        fn signable_is_what_reads_back(value in any_value()) {
+            let mut json = Json::from(value);
+            let written = json.to_jcs();
+            let read = parse(&written, Numbers::Integers).ok().filter(|j| !j.has_index_name());
+            let made = json.make_signable().ok().map(|()| json);
+            prop_assert_eq!(&made, &read);
+            if let Some(made) = made {
+                prop_assert_eq!(made.to_jcs(), written);
+            }
         }
     }
 }

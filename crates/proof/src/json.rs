@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 
+mod from_value;
 mod typed;
 
 pub(crate) use typed::Without;
@@ -66,8 +67,16 @@ pub enum JsonError {
 /// # Errors
 /// [`JsonError::Rejected`] with the reason and the place (line and column).
 pub fn parse(bytes: &[u8], numbers: Numbers) -> Result<Json, JsonError> {
+    parse_at(bytes, numbers, 0)
+}
+
+/// The same for a part of a larger document, which stands so many levels deep in it.
+///
+/// # Errors
+/// As of [`parse`], with the place in the part.
+pub fn parse_at(bytes: &[u8], numbers: Numbers, depth: usize) -> Result<Json, JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Seed { numbers, depth: 0 }
+    let value = Seed { numbers, depth }
         .deserialize(&mut reader)
         .map_err(|error| JsonError::Rejected(error.to_string()))?;
     reader
@@ -168,13 +177,13 @@ impl Json {
         }
     }
 
-    /// Converts a serialisable value.
+    /// Converts a serialisable value; members come out sorted by the bytes of their names.
     ///
     /// # Errors
-    /// When `value` holds maps with names that are not strings or numbers that are not finite.
+    /// When `value` holds maps with names that are not strings, or refuses to be written.
     pub fn from_value(value: &impl Serialize) -> Result<Self, JsonError> {
-        serde_json::to_value(value)
-            .map(Self::from)
+        value
+            .serialize(from_value::ToJson)
             .map_err(JsonError::Shape)
     }
 
@@ -194,8 +203,8 @@ impl From<serde_json::Value> for Json {
             Value::Null => Self::Null,
             Value::Bool(value) => Self::Bool(value),
             Value::Number(number) => match number.as_i64() {
-                Some(value) if value.abs() <= MAX_SAFE_INTEGER => Self::Integer(value),
-                _ => Self::Double(
+                Some(value) => value.into(),
+                None => Self::Double(
                     number
                         .as_f64()
                         .expect("serde_json holds only finite numbers"),

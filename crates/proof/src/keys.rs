@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use ed25519_dalek::{Signer as _, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -172,9 +173,7 @@ impl Serialize for Did {
 
 impl<'de> Deserialize<'de> for Did {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        hash::deserialize_text(deserializer)
     }
 }
 
@@ -204,7 +203,7 @@ impl FromStr for Signature {
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hash::encode_b64u(&self.0))
+        hash::write_b64u::<86>(f, &self.0)
     }
 }
 
@@ -222,20 +221,25 @@ impl Serialize for Signature {
 
 impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        hash::deserialize_text(deserializer)
     }
 }
 
 /// A private key. Its `Debug` shows the public half only; the bytes are wiped when dropped.
 #[derive(Clone)]
-pub struct SigningKey(ed25519_dalek::SigningKey);
+pub struct SigningKey {
+    key: ed25519_dalek::SigningKey,
+    /// Worked out when it is first asked for: it stands on everything that the key signs.
+    did: OnceLock<Did>,
+}
 
 impl SigningKey {
     /// From the 32 secret bytes (RFC 8032 seed); the caller's randomness decides its strength.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+        Self {
+            key: ed25519_dalek::SigningKey::from_bytes(seed),
+            did: OnceLock::new(),
+        }
     }
 
     /// Reads the text form of [`Self::to_secret_text`], surrounding white space ignored.
@@ -251,30 +255,30 @@ impl SigningKey {
 
     /// The secret bytes as base64url, for a key file of mode 0600.
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(hash::encode_b64u(self.0.as_bytes()))
+        Zeroizing::new(hash::encode_b64u(self.key.as_bytes()))
     }
 
     /// Derives the key of one purpose, for example of one job: the seed is
     /// SHA-256(secret ‖ 0x00 ‖ purpose).
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Self {
-        let seed = Hash::of_parts([self.0.as_bytes().as_slice(), &[0], purpose.as_bytes()]);
+        let seed = Hash::of_parts([self.key.as_bytes().as_slice(), &[0], purpose.as_bytes()]);
         Self::from_seed(seed.as_bytes())
     }
 
     /// Signs.
     pub fn sign(&self, message: &[u8]) -> Signature {
-        Signature(self.0.sign(message).to_bytes())
+        Signature(self.key.sign(message).to_bytes())
     }
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.key.verifying_key())
     }
 
     /// The name of the public half.
     pub fn did(&self) -> Did {
-        self.public().did()
+        self.did.get_or_init(|| self.public().did()).clone()
     }
 }
 

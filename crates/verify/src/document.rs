@@ -4,6 +4,7 @@
 //! two spellings of one value cannot pass for each other.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use proof::bundle::{BUNDLE, Bundle, Run};
 use proof::envelope::Envelope;
@@ -16,12 +17,24 @@ use crate::code::Code;
 use crate::report::Findings;
 use crate::threads;
 
+mod apart;
+
 /// Largest bundle that is read, in bytes: some 30,000 calls. Read, it takes several times as much
 /// memory.
 pub const MAX_BUNDLE_BYTES: usize = 128 * 1024 * 1024;
 
 /// Most elements in each list of a bundle.
 pub const MAX_ENTRIES: usize = 200_000;
+
+/// Where a record stands in the file, by its index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place(pub(crate) usize);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/records/{}", self.0)
+    }
+}
 
 /// A bundle, read but not verified.
 #[derive(Debug)]
@@ -48,63 +61,20 @@ impl Document {
             findings.not_proven(Code::FileTooLarge, "", detail);
             return None;
         }
-        let mut json = match json::parse(bytes, Numbers::Integers) {
-            Ok(json) => json,
-            Err(error) => {
-                findings.fail(Code::FileNotJson, "", error.to_string());
-                return None;
-            }
+        let read = match apart::read(bytes) {
+            Some(read) => read,
+            None => Read::whole(bytes, findings)?,
         };
-        if let Some(place) = oversized(&json) {
-            findings.not_proven(
-                Code::FileTooLarge,
-                place,
-                format!("more than {MAX_ENTRIES} entries"),
-            );
-            return None;
-        }
-        // Records are most of the file: they are read and hashed on all processors.
-        let Some(written) = set_aside(&mut json, "records") else {
-            findings.fail(Code::FileShape, "/records", "missing, or not an array");
-            return None;
-        };
-        let read = threads::map(&written, |_, record| Hashed::read(record));
-        let mut bundle: Bundle = match json.to_typed() {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                findings.fail(Code::FileShape, misfit(&json), cause(&error));
-                return None;
-            }
-        };
-        let mut hashes = Vec::with_capacity(read.len());
-        for (index, read) in read.into_iter().enumerate() {
-            match read {
-                Ok(read) => {
-                    bundle.records.push(read.record);
-                    hashes.push((read.text, read.leaf, read.content));
-                }
-                Err(error) => {
-                    findings.fail(Code::FileShape, format!("/records/{index}"), cause(&error));
-                    return None;
-                }
-            }
-        }
+        let Read {
+            bundle,
+            records: hashes,
+            evidence_hash,
+        } = read;
         findings.require(
             bundle.bundle == BUNDLE,
             Code::FileShape,
             "/bundle",
             "a bundle of another version",
-        );
-        let one_half = match (json.get("proof_bundle"), json.get("proof_bundles")) {
-            (Some(Json::Object(_)), None) => true,
-            (None, Some(Json::Array(halves))) => halves.len() > 1,
-            _ => false,
-        };
-        findings.require(
-            one_half,
-            Code::FileShape,
-            "/proof_bundle",
-            "either one proof_bundle or several proof_bundles are needed",
         );
         findings.require(
             !bundle.records.is_empty(),
@@ -118,16 +88,19 @@ impl Document {
         let mut chain = EventChain::default();
         let mut events = Vec::new();
         let mut event_of_record = HashMap::new();
-        for (index, record) in bundle.records.iter().enumerate() {
-            if let Some(event) = chain.extend_hashed(record, hashes[index].2) {
+        for (index, (record, hashes)) in bundle.records.iter().zip(&hashes).enumerate() {
+            let event = hashes
+                .content
+                .and_then(|hash| chain.extend_hashed(record, hash));
+            if let Some(event) = event {
                 event_of_record.insert(index, events.len());
                 events.push(event);
             }
         }
         findings.note(format!("{} bytes", bytes.len()));
         Some(Self {
-            evidence_hash: evidence_hash(&json, hashes.iter().map(|(text, ..)| text.as_slice())),
-            leaves: hashes.into_iter().map(|(_, leaf, _)| leaf).collect(),
+            evidence_hash,
+            leaves: hashes.into_iter().map(|hashes| hashes.leaf).collect(),
             events,
             event_of_record,
             run_by_id: bundle
@@ -190,7 +163,7 @@ impl Document {
     }
 
     /// All intents with their places.
-    pub(crate) fn intents(&self) -> impl Iterator<Item = (String, &Record, &Intent)> {
+    pub(crate) fn intents(&self) -> impl Iterator<Item = (Place, &Record, &Intent)> {
         self.placed()
             .filter_map(|(place, record)| match &record.body {
                 Body::Intent(intent) => Some((place, record, &**intent)),
@@ -199,7 +172,7 @@ impl Document {
     }
 
     /// All outcomes with their places.
-    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (String, &Record, &Outcome)> {
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (Place, &Record, &Outcome)> {
         self.placed()
             .filter_map(|(place, record)| match &record.body {
                 Body::Outcome(outcome) => Some((place, record, &**outcome)),
@@ -208,12 +181,85 @@ impl Document {
     }
 
     /// All records with their places.
-    pub(crate) fn placed(&self) -> impl Iterator<Item = (String, &Record)> {
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (Place, &Record)> {
         self.bundle
             .records
             .iter()
             .enumerate()
-            .map(|(index, record)| (format!("/records/{index}"), record))
+            .map(|(index, record)| (Place(index), record))
+    }
+}
+
+/// What is read of a file: typed members, and the hashes of what they were read from.
+#[derive(Debug, PartialEq)]
+struct Read {
+    bundle: Bundle,
+    records: Vec<RecordHashes>,
+    evidence_hash: Hash,
+}
+
+impl Read {
+    /// Reads the file as one value, and says what is wrong.
+    fn whole(bytes: &[u8], findings: &mut Findings) -> Option<Self> {
+        let mut json = match json::parse(bytes, Numbers::Integers) {
+            Ok(json) => json,
+            Err(error) => {
+                findings.fail(Code::FileNotJson, "", error.to_string());
+                return None;
+            }
+        };
+        if let Some(place) = oversized(&json) {
+            findings.not_proven(
+                Code::FileTooLarge,
+                place,
+                format!("more than {MAX_ENTRIES} entries"),
+            );
+            return None;
+        }
+        let Some(written) = set_aside(&mut json, "records") else {
+            findings.fail(Code::FileShape, "/records", "missing, or not an array");
+            return None;
+        };
+        let read = threads::map(&written, |_, record| Hashed::read(record));
+        let mut bundle: Bundle = match json.to_typed() {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                findings.fail(Code::FileShape, misfit(&json), cause(&error));
+                return None;
+            }
+        };
+        let mut records = Vec::with_capacity(read.len());
+        for (index, read) in read.into_iter().enumerate() {
+            match read {
+                Ok(read) => records.push(read),
+                Err(error) => {
+                    findings.fail(Code::FileShape, Place(index), cause(&error));
+                    return None;
+                }
+            }
+        }
+        let one_half = match (json.get("proof_bundle"), json.get("proof_bundles")) {
+            (Some(Json::Object(_)), None) => true,
+            (None, Some(Json::Array(halves))) => halves.len() > 1,
+            _ => false,
+        };
+        findings.require(
+            one_half,
+            Code::FileShape,
+            "/proof_bundle",
+            "either one proof_bundle or several proof_bundles are needed",
+        );
+        let others = json.members().unwrap_or_default().iter();
+        let others = others
+            .filter(|(name, _)| is_evidence(name) && name != "records")
+            .map(|(name, value)| (name.as_str(), value.to_jcs()))
+            .collect();
+        let evidence_hash = evidence_hash(others, &records);
+        Some(Self {
+            records: take_records(records, &mut bundle),
+            bundle,
+            evidence_hash,
+        })
     }
 }
 
@@ -226,47 +272,69 @@ fn set_aside(json: &mut Json, name: &str) -> Option<Vec<Json>> {
     Some(elements)
 }
 
-/// One record, read and hashed as it stands in the file.
+/// Hashes of a record as it stands in the file.
+#[derive(Debug, PartialEq)]
+struct RecordHashes {
+    leaf: Hash,
+    /// By which an event names it; none for a record that is no event.
+    content: Option<Hash>,
+}
+
+/// One record, read and hashed.
 struct Hashed {
     record: Record,
+    /// Its canonical form.
     text: Vec<u8>,
-    leaf: Hash,
-    content: Hash,
+    hashes: RecordHashes,
 }
 
 impl Hashed {
     fn read(json: &Json) -> Result<Self, JsonError> {
         let record = Record::from_json(json)?;
         let text = json.to_jcs();
+        let hashes = RecordHashes {
+            leaf: merkle::leaf_hash(&text),
+            content: record.event_type().map(|_| Hash::of(&text)),
+        };
         Ok(Self {
             record,
-            leaf: merkle::leaf_hash(&text),
-            content: Hash::of(&text),
             text,
+            hashes,
         })
     }
 }
 
-/// Hash of the canonical form of everything but the seals. The records' own are there already.
-fn evidence_hash<'a>(json: &Json, mut records: impl Iterator<Item = &'a [u8]>) -> Hash {
-    let seals = ["proof_bundle", "proof_bundles", "close"];
-    let mut members: Vec<_> = json.members().unwrap_or_default().iter().collect();
-    members.retain(|(name, _)| !seals.contains(&name.as_str()));
+/// Puts the records into their bundle; their hashes stay.
+fn take_records(read: Vec<Hashed>, bundle: &mut Bundle) -> Vec<RecordHashes> {
+    let halves = read.into_iter().map(|read| (read.record, read.hashes));
+    let (records, hashes) = halves.unzip();
+    bundle.records = records;
+    hashes
+}
+
+/// Whether a member of the file is evidence, and not one of the seals over it.
+fn is_evidence(name: &str) -> bool {
+    !["proof_bundle", "proof_bundles", "close"].contains(&name)
+}
+
+/// Hash of the canonical form of all evidence: the records, and the `others` with their names.
+fn evidence_hash(mut others: Vec<(&str, Vec<u8>)>, records: &[Hashed]) -> Hash {
+    others.push(("records", Vec::new()));
     // The names are known by now, and ASCII: the order of bytes is the canonical one.
-    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    others.sort_unstable_by_key(|(name, _)| *name);
     let mut hasher = Hasher::new();
-    for (n, (name, value)) in members.into_iter().enumerate() {
+    for (n, (name, text)) in others.iter().enumerate() {
         hasher.update(if n > 0 { b"," } else { b"{" });
         hasher.update(format!("\"{name}\":").as_bytes());
-        if name == "records" {
+        if *name == "records" {
             hasher.update(b"[");
-            for (n, record) in records.by_ref().enumerate() {
+            for (n, record) in records.iter().enumerate() {
                 hasher.update(if n > 0 { b"," } else { b"" });
-                hasher.update(record);
+                hasher.update(&record.text);
             }
             hasher.update(b"]");
         } else {
-            hasher.update(&value.to_jcs());
+            hasher.update(text);
         }
     }
     hasher.update(b"}");

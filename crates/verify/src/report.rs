@@ -1,5 +1,7 @@
 //! What a verification says: one line for each check, and a verdict that follows from them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
@@ -131,22 +133,28 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Something is wrong.
-    pub(crate) fn fail(&mut self, code: Code, place: impl Into<String>, detail: impl Into<String>) {
-        self.push(Status::Fail, code, place.into(), detail.into());
+    pub(crate) fn fail(&mut self, code: Code, place: impl fmt::Display, detail: impl Into<String>) {
+        self.push(Status::Fail, code, place.to_string(), detail.into());
     }
 
     /// Something cannot be shown.
     pub(crate) fn not_proven(
         &mut self,
         code: Code,
-        place: impl Into<String>,
+        place: impl fmt::Display,
         detail: impl Into<String>,
     ) {
-        self.push(Status::NotProven, code, place.into(), detail.into());
+        self.push(Status::NotProven, code, place.to_string(), detail.into());
     }
 
-    /// Fails unless `holds`.
-    pub(crate) fn require(&mut self, holds: bool, code: Code, place: &str, detail: &str) {
+    /// Fails unless `holds`. The place is written out only then: most hold, and there are many.
+    pub(crate) fn require(
+        &mut self,
+        holds: bool,
+        code: Code,
+        place: impl fmt::Display,
+        detail: &str,
+    ) {
         if !holds {
             self.fail(code, place, detail);
         }

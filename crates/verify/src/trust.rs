@@ -1,5 +1,7 @@
 //! The trust root as the verifier uses it. It always comes from outside the bundle.
 
+use std::fmt;
+
 use proof::trust::{Role, TRUST_ROOT, TrustRoot};
 use proof::{Did, Timestamp};
 
@@ -77,7 +79,7 @@ impl Believed<'_> {
         did: &Did,
         role: Role,
         signed_at: Timestamp,
-        place: &str,
+        place: impl fmt::Display,
         findings: &mut Findings,
     ) {
         if let Err((code, detail)) = self.gateway_key(did, role, signed_at) {

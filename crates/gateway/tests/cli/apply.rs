@@ -1,5 +1,6 @@
 //! Applying: held until a person approves this very plan.
 
+use proof::Hash;
 use serde_json::json;
 use store::GateState;
 
@@ -32,6 +33,14 @@ async fn auto_approve_is_held_approved_and_applied() {
     let run = &bundle.terraform.runs[0];
     assert_eq!(run.status, "applied");
     assert!(run.state_version_before.is_some() && run.state_version_after.is_some());
+    // The run says which bundle belongs to it.
+    let path = format!("/v1/jobs/{}/bundle", world.job);
+    let digest = Hash::of(&world.operator().get(&path).await.body).to_hex();
+    let comments = world.cloud.comments(&run.run_id);
+    assert!(
+        comments.iter().any(|comment| comment.contains(&digest)),
+        "{comments:?}"
+    );
 }
 
 #[tokio::test]
@@ -186,7 +195,6 @@ async fn a_revoked_token_ends_the_waiting_cli() {
     });
     let output = ended.failed();
     assert!(output.contains("Error:"), "{output}");
-    println!("{output}");
     assert_eq!(world.run(&run).await.gate, GateState::AwaitingApproval);
     let bundle = world.valid_evidence().await;
     assert!(refusals(&bundle).iter().any(|code| code == "TOKEN_REVOKED"));

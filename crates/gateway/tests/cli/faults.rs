@@ -95,7 +95,7 @@ async fn upstreams_failures_are_clear_and_recorded() {
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_said_so() {
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     world.config.terraform_cloud.url = "http://127.0.0.1:9".to_owned();
     world.restart().await;
     let answer = world.agent().get("/api/v2/workspaces/ws-staging-app").await;

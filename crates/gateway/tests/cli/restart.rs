@@ -20,7 +20,7 @@ async fn a_restart_while_people_think_changes_nothing() {
     if terraform().is_none() {
         return;
     }
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     let run = world.agent().held_run().await;
     world.restart().await;
     assert_eq!(world.run(&run).await.gate, GateState::AwaitingApproval);
@@ -36,7 +36,7 @@ async fn a_restart_while_people_think_changes_nothing() {
 
 #[tokio::test]
 async fn what_was_approved_before_a_restart_is_applied_after_it() {
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     let run = world.agent().held_run().await;
     let yes = world.yes(&run, 0).await;
     // The gate is held at its first look after the approval.
@@ -60,7 +60,7 @@ async fn a_cli_that_waits_through_a_restart_gets_its_run_applied_once() {
     if terraform().is_none() {
         return;
     }
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     let cli = world.cli().await;
     let (ended, run) = tokio::join!(cli.run(&["apply", "-auto-approve"]), async {
         let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
@@ -127,7 +127,7 @@ fn unknown(bundle: &Bundle) -> usize {
 /// Kills the program between the intent of an apply and its outcome, at a point that `action`
 /// chooses, and starts again.
 async fn killed_during_an_apply(action: FaultAction) -> (World, String) {
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     let run = world.agent().held_run().await;
     let yes = world.yes(&run, 0).await;
     world.stop().await;
@@ -179,7 +179,7 @@ async fn a_kill_before_upstream_took_the_apply_leaves_one_that_counts() {
 
 #[tokio::test]
 async fn a_kill_while_a_run_is_made_makes_no_second_run() {
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     let upload = world.agent().upload().await;
     world.stop().await;
     let mut child = serve(&world).await;
@@ -212,7 +212,7 @@ async fn a_kill_while_a_run_is_made_makes_no_second_run() {
 
 #[tokio::test]
 async fn a_denied_run_does_not_outlive_a_kill() {
-    let mut world = Setup::new().start().await;
+    let mut world = Setup::new().restartable().start().await;
     let run = world.agent().held_run().await;
     let mut no = world.draft(&run, 0, Decision::Deny).await;
     no.reason = Some("not now".to_owned());

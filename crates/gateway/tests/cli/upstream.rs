@@ -44,21 +44,9 @@ async fn tap(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
 
 #[tokio::test]
 async fn nothing_that_the_agent_says_in_headers_goes_up() {
-    let mut setup = Setup::new();
-    let seen = Arc::new(Mutex::new(None));
-    let tapped = Arc::clone(&seen);
-    setup.config = Box::new(move |config| {
-        config.limits.drain_seconds = 1;
-        let upstream = config
-            .terraform_cloud
-            .url
-            .trim_start_matches("http://")
-            .parse()
-            .unwrap();
-        *tapped.lock().unwrap() = Some(upstream);
-    });
-    let mut world = setup.start().await;
-    let upstream = seen.lock().unwrap().unwrap();
+    let mut world = Setup::new().restartable().start().await;
+    let upstream = world.cloud.url();
+    let upstream = upstream.trim_start_matches("http://").parse().unwrap();
     let (address, seen) = tap(upstream).await;
     world.config.terraform_cloud.url = format!("http://{address}");
     world.restart().await;

@@ -1,6 +1,7 @@
 //! A whole installation on loopback, and what must hold in each of them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -70,6 +71,26 @@ impl Setup {
             cloud: TerraformCloudConfig::acme(Engine::Recorded),
             config: Box::new(|config| config.limits.drain_seconds = 1),
         }
+    }
+
+    /// A gateway that can be stopped and started again on the same ports: it has a loopback
+    /// address of its own, where nobody else can take them meanwhile.
+    pub(crate) fn restartable(mut self) -> Self {
+        static WORLDS: AtomicU8 = AtomicU8::new(1);
+        let [high, low] = (std::process::id() as u16).to_be_bytes();
+        let own = [
+            127,
+            high | 0x40,
+            low,
+            WORLDS.fetch_add(1, Ordering::Relaxed),
+        ];
+        let before = self.config;
+        self.config = Box::new(move |config| {
+            before(config);
+            config.agent_listener.address.set_ip(own.into());
+            config.operator_listener.address.set_ip(own.into());
+        });
+        self
     }
 
     /// Sets a member of the contract by its JSON pointer.
@@ -464,13 +485,6 @@ impl Agent<'_> {
             .upload(APP, false, &[("main.tf", &text)])
             .await
             .unwrap()
-    }
-
-    pub(crate) async fn upload_files(&self, files: &[(&str, &str)]) -> Result<String, Answer> {
-        self.caller
-            .upload(APP, false, files)
-            .await
-            .map_err(|answer| self.saw(answer))
     }
 
     pub(crate) async fn run(&self, upload: &str, attributes: &Value) -> Answer {

@@ -219,7 +219,7 @@ pub(super) fn append(
         return Err(Conflict::Unrecordable.into());
     }
     let canonical = json.to_jcs();
-    let event = end.chain.extend(&record);
+    let event = end.chain.extend_written(&record, &canonical);
     let leaf_hash = proof::merkle::leaf_hash(&canonical);
     let leaf_index = merkle::size(connection)?;
     column::change(

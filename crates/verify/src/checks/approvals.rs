@@ -13,7 +13,7 @@ use crate::checks::envelope_code;
 use crate::checks::records::Calls;
 use crate::checks::tokens::Tokens;
 use crate::code::Code;
-use crate::document::Document;
+use crate::document::{Document, Place};
 use crate::report::Findings;
 use crate::threads;
 use crate::trust::Believed;
@@ -167,13 +167,13 @@ fn check_subject(
     findings.require(
         statement.job_id == document.bundle.job.job_id,
         Code::JobMismatch,
-        &format!("{place}/payload/job_id"),
+        format_args!("{place}/payload/job_id"),
         "an approval for another job",
     );
     findings.require(
         statement.policy_hash_b64u == contract.hash,
         Code::PolicyHashMismatch,
-        &format!("{place}/payload/policy_hash_b64u"),
+        format_args!("{place}/payload/policy_hash_b64u"),
         "an approval under another contract",
     );
     let Some(run) = document.run(&statement.run_id) else {
@@ -277,7 +277,7 @@ pub(crate) fn check_applies(
         findings.require(
             contract.apply().allowed,
             Code::ApplyNotAllowed,
-            &place,
+            place,
             "the contract allows no applies",
         );
         let outcome = outcome_of(document, calls, record.seq);
@@ -287,7 +287,7 @@ pub(crate) fn check_applies(
             findings.require(
                 upstream.is_none(),
                 Code::ApplyNotApproved,
-                &place,
+                place,
                 "the agent's own apply reached upstream; only the gateway applies",
             );
             continue;
@@ -308,7 +308,7 @@ pub(crate) fn check_applies(
         findings.require(
             !*used,
             Code::ApprovalReused,
-            &place,
+            place,
             "the run was applied before",
         );
         *used |= upstream.is_some_and(|status| (200..300).contains(&status));
@@ -316,7 +316,7 @@ pub(crate) fn check_applies(
             let of_run = by_run.get(run.run_id.as_str());
             let before = of_run.into_iter().flatten().copied();
             let before: Vec<_> = before.filter(|j| j.seq < record.seq).collect();
-            check_approved(record, run, contract, &before, &place, findings);
+            check_approved(record, run, contract, &before, place, findings);
         }
     }
     for (n, run) in document.bundle.terraform.runs.iter().enumerate() {
@@ -328,7 +328,7 @@ pub(crate) fn check_applies(
         findings.require(
             !is_applied || applied.contains_key(run.run_id.as_str()),
             Code::ApplyUnrecorded,
-            &format!("/terraform/runs/{n}/status"),
+            format_args!("/terraform/runs/{n}/status"),
             "applied, but by no call of the gateway",
         );
     }
@@ -348,7 +348,7 @@ fn check_approved(
     run: &Run,
     contract: &Contract,
     before: &[&Judged<'_>],
-    place: &str,
+    place: Place,
     findings: &mut Findings,
 ) {
     findings.require(

@@ -10,7 +10,7 @@ use proof::record::{Body, Intent, Lane, Refusal};
 use crate::checks::contract::Contract;
 use crate::checks::tokens::Tokens;
 use crate::code::Code;
-use crate::document::Document;
+use crate::document::{Document, Place};
 use crate::report::Findings;
 use crate::threads;
 
@@ -47,7 +47,7 @@ pub(crate) fn check(
     });
     let mut decided = 0usize;
     for (index, outcome) in results.into_iter().enumerate() {
-        let place = format!("/records/{index}");
+        let place = Place(index);
         match outcome {
             Outcome::NothingToDecide => {}
             Outcome::Same => decided += 1,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proof::bundle::{Close, PublicHalf};
 use proof::record::MAX_CHAIN;
 use proof::trust::Role;
-use proof::{Envelope, EnvelopeType, Hash};
+use proof::{Envelope, EnvelopeError, EnvelopeType, Hash};
 
 use crate::checks::contract::Contract;
 use crate::checks::envelope_code;
@@ -46,12 +46,18 @@ pub(crate) fn check(
         .collect();
     let job = &document.bundle.job;
     let mut receipts = Vec::new();
-    let verified = threads::map_large(&halves, |_, (_, envelope)| {
-        envelope.verify::<PublicHalf>(EnvelopeType::ProofBundle)
+    let verified = threads::map_large(&halves, |_, (_, envelope)| -> Result<_, EnvelopeError> {
+        envelope.check(EnvelopeType::ProofBundle)?;
+        Ok(PublicHalf::apart(&envelope.payload)?)
     });
     for (n, ((place, envelope), verified)) in halves.into_iter().zip(verified).enumerate() {
-        let half = match verified {
-            Ok(signed) => signed.payload,
+        let read = verified.and_then(|(half, receipts)| {
+            let receipts = threads::map(receipts, |_, receipt| receipt.to_typed::<Envelope>());
+            let receipts: Result<Vec<_>, _> = receipts.into_iter().collect();
+            Ok((half, receipts?))
+        });
+        let (half, carried) = match read {
+            Ok(read) => read,
             Err(error) => {
                 findings.fail(envelope_code(&error), place, error.to_string());
                 return None;
@@ -69,7 +75,7 @@ pub(crate) fn check(
             half.bundle_version == "1"
                 && half.bundle_id == format!("bundle_{}_{}", job.job_id, n + 1),
             Code::PublicHalfMismatch,
-            &format!("{place}/payload/bundle_id"),
+            format_args!("{place}/payload/bundle_id"),
             "not the version or name of this half",
         );
         let tie = &half.metadata.clawgate;
@@ -109,7 +115,7 @@ pub(crate) fn check(
                 "not the event that the records make",
             );
         }
-        for (index, receipt) in half.receipts.into_iter().enumerate() {
+        for (index, receipt) in carried.into_iter().enumerate() {
             let place = format!("{place}/payload/receipts/{index}");
             let named = receipt
                 .payload

@@ -34,14 +34,14 @@ pub(crate) fn check_sequence(document: &Document, findings: &mut Findings) -> Op
         findings.require(
             stands_right,
             Code::RecordOrder,
-            &place,
+            place,
             "job-open is the first and job-close the last record, and only they",
         );
         if let Body::JobClose(close) = &record.body {
             findings.require(
                 close.count == count,
                 Code::CountMismatch,
-                &format!("{place}/count"),
+                format_args!("{place}/count"),
                 "not the number of records in the bundle",
             );
         }
@@ -77,22 +77,22 @@ pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Optio
         }
         if let Some(other) = calls.insert(outcome.intent_seq, record.seq) {
             let detail = format!("intent {} ended in record {other}", outcome.intent_seq);
-            findings.fail(Code::OutcomeTwice, &place, detail);
+            findings.fail(Code::OutcomeTwice, place, detail);
         }
         if outcome.ended == Ended::Unknown {
             let detail = format!("what became of intent {}", outcome.intent_seq);
-            findings.not_proven(Code::OutcomeUnknown, &place, detail);
+            findings.not_proven(Code::OutcomeUnknown, place, detail);
         }
     }
     for (place, record, intent) in document.intents() {
         if !calls.contains_key(&record.seq) {
             let detail = format!("{} has no outcome", intent.operation);
-            findings.fail(Code::IntentWithoutOutcome, &place, detail);
+            findings.fail(Code::IntentWithoutOutcome, place, detail);
         }
         findings.require(
             (intent.lane == Lane::Gateway) == (intent.caller.token_hash == "gateway"),
             Code::CallerUnknown,
-            &format!("{place}/caller"),
+            format_args!("{place}/caller"),
             "the gateway calls in its own lane, agents in the others",
         );
     }

@@ -11,7 +11,7 @@ use proof::token::Scope;
 
 use crate::checks::contract::Contract;
 use crate::code::Code;
-use crate::document::Document;
+use crate::document::{Document, Place};
 use crate::report::Findings;
 
 /// A call is authenticated first and recorded a moment later; so much later a record may be
@@ -56,11 +56,11 @@ pub(crate) fn check<'a>(
                     findings.fail(Code::CallerUnknown, place, "by a token that is not listed");
                     continue;
                 };
-                check_use(record, token, &place, findings);
+                check_use(record, token, place, findings);
                 findings.require(
                     token.holder.as_deref() == Some(caller.holder.as_str()),
                     Code::TokenMisused,
-                    &format!("{place}/caller/holder"),
+                    format_args!("{place}/caller/holder"),
                     "not the holder that the token was bound to",
                 );
             }
@@ -69,7 +69,7 @@ pub(crate) fn check<'a>(
                 findings.require(
                     hash == "gateway" || tokens.contains_key(hash),
                     Code::CallerUnknown,
-                    &format!("{place}/caller"),
+                    format_args!("{place}/caller"),
                     "refused to a token that is not listed",
                 );
             }
@@ -116,7 +116,7 @@ fn check_claims(
     findings.require(
         claims.scope_hash() == claims.token_scope_hash_b64u,
         Code::TokenScopeHash,
-        &format!("{place}/claims/token_scope_hash_b64u"),
+        format_args!("{place}/claims/token_scope_hash_b64u"),
         "not the hash of the claims",
     );
     let elevated = claims
@@ -159,12 +159,12 @@ fn check_claims(
             .last_used_at
             .is_none_or(|at| at.millis() <= end.millis().saturating_add(RECORDING_SLACK_MS)),
         Code::TokenMisused,
-        &format!("{place}/last_used_at"),
+        format_args!("{place}/last_used_at"),
         "used after its end",
     );
 }
 
-fn check_use(record: &Record, token: &Token, place: &str, findings: &mut Findings) {
+fn check_use(record: &Record, token: &Token, place: Place, findings: &mut Findings) {
     let end = token.revoked_at.map_or(token.claims.expires_at(), |at| {
         at.min(token.claims.expires_at())
     });
@@ -172,7 +172,7 @@ fn check_use(record: &Record, token: &Token, place: &str, findings: &mut Finding
     findings.require(
         token.issued_at <= record.at && record.at.millis() <= latest,
         Code::TokenMisused,
-        &format!("{place}/at"),
+        format_args!("{place}/at"),
         "made before the token was minted, or after its end",
     );
 }
