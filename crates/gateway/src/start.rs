@@ -178,11 +178,12 @@ impl Running {
         }
         // Calls whose clients have left still have their ends to record.
         let drain = std::time::Duration::from_secs(self.app.config.limits.drain_seconds);
-        if tokio::time::timeout(drain, self.app.models.idle())
-            .await
-            .is_err()
-        {
-            tracing::warn!("model calls were still running; they end as unknown");
+        let last_steps = async {
+            self.app.models.idle().await;
+            self.app.gate.ended().await;
+        };
+        if tokio::time::timeout(drain, last_steps).await.is_err() {
+            tracing::warn!("calls were still running; the next start settles them");
         }
     }
 }

@@ -31,10 +31,11 @@ const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
 
 /// Reads run and plan once more, and applies if nothing has changed.
 ///
-/// After a crash in here the run stands at `rechecking`, nothing was sent, and the look is
-/// simply repeated. The intent is durable before the request leaves; the gate moves to
-/// `applying` after the intent and before the request, so that a crash on either side of the
-/// request is found there and settled by reading the run, never by sending again blindly.
+/// After a crash before the gate moves to `applying`, nothing was sent, and the look is simply
+/// repeated. Only who moves the gate writes the intent and sends, so of two that got here one
+/// applies. The intent is durable before the request leaves. A crash after the move, on either
+/// side of intent and request, is found at `applying` and settled by reading the run, never by
+/// sending again blindly.
 pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
     let from = [GateState::Rechecking];
     if let Err(refusal) = recheck(app, &run).await {
@@ -50,7 +51,6 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
     }
     let before = current_state_version(app, &run.workspace_id).await?;
     let body = Bytes::from_static(br#"{"comment":"approved and applied through Clawgate"}"#);
-    let permit = ours::permit(app, &run, Operation::ApplyRun, &body).await?;
     let update = RunUpdate {
         state_version_before: before.map(|(id, _)| id),
         ..RunUpdate::default()
@@ -61,12 +61,10 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
         .await
         .map_err(unavailable)?;
     if moved.is_none() {
-        // Somebody discarded it in this very moment. The permit ends without a call.
-        let mut facts = crate::clawproxy::record::Facts::answered(409, b"");
-        facts.code = Some(ReasonCode::ApprovalClosed);
-        permit.finish(app, facts, None).await.map_err(unavailable)?;
+        // Somebody discarded it in this very moment.
         return Ok(Next::Again);
     }
+    let permit = ours::permit(app, &run, Operation::ApplyRun, &body).await?;
     let target = format!("/api/v2/runs/{}/actions/apply", run.run_id);
     match ours::execute(app, permit, &run, &target, body).await {
         Ok(answer) if ours::is_refusal(answer.status) => {

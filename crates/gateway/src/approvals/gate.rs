@@ -23,6 +23,9 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Jobs that are read at a time.
 const PAGE: u32 = 200;
 
+/// How often it is looked whether the last step has ended, while the gateway stops.
+const ENDING: Duration = Duration::from_millis(10);
+
 /// Most runs that are watched at a time; more wait for the next wake or restart.
 const MAX_WATCHED: usize = 5000;
 
@@ -75,6 +78,18 @@ impl Gate {
     pub fn watches(&self, run_id: &str) -> bool {
         let watched = self.watched.lock().expect("no panic while it is held");
         watched.contains_key(run_id)
+    }
+
+    /// Resolves when no run is watched any more: a gateway that stops leaves no step half done.
+    pub async fn ended(&self) {
+        while !self
+            .watched
+            .lock()
+            .expect("no panic while it is held")
+            .is_empty()
+        {
+            tokio::time::sleep(ENDING).await;
+        }
     }
 
     /// Looks at every run now: when the gateway stops, each task ends.

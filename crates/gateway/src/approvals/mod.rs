@@ -9,7 +9,7 @@
 //! the store, so that two gateways or two operators cannot both take it, and a restart goes on
 //! where the last one stopped.
 //!
-//! [`gate`] moves runs along; this file takes what people and agents say about them.
+//! `gate` moves runs along; this file takes what people and agents say about them.
 
 mod apply;
 mod gate;

@@ -1,6 +1,6 @@
 //! What agents reach: one listener, one function.
 //!
-//! [`enforce`] is the life of a call. Each step takes what the step before it made, so none can
+//! `enforce` is the life of a call. Each step takes what the step before it made, so none can
 //! be left out: without a [`authenticate::Caller`] there is nothing to resolve, without a
 //! decision there is no [`record::Permit`], and without a permit nothing is forwarded.
 //!

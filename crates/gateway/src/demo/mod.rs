@@ -1,7 +1,7 @@
 //! `clawgate demo` and `clawgate sandbox`: the whole product on loopback, against simulators.
 //!
-//! [`sandbox`] sets everything up, [`story`] plays an agent against it, [`agent`] and
-//! [`cli_client`] are the two clients that the agent uses, [`stage`] prints.
+//! [`sandbox`] sets everything up, `story` plays an agent against it, `agent` and
+//! `terraform` are the two clients that the agent uses, `stage` prints.
 
 mod agent;
 mod attempts;

@@ -1,8 +1,8 @@
 //! The Terraform lane: what a call asks for, and what is done about it once it is permitted.
 //!
 //! Reading order: [`resolve()`] finds out what a call is really about, [`forward`] does it. Calls
-//! that make or change something have files of their own: [`runs`], [`uploads`]; [`logs`] serves
-//! capability addresses; [`local`] answers what upstream need not be asked; [`workspaces`] knows
+//! that make or change something have files of their own: [`runs`], `uploads`; `logs` serves
+//! capability addresses; `local` answers what upstream need not be asked; [`workspaces`] knows
 //! to which organization a contract's workspaces belong.
 //!
 //! To open a route to agents: give its row in the route table an operation (the recipe is in the

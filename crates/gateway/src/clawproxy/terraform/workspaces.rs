@@ -43,7 +43,7 @@ impl Workspaces {
     }
 }
 
-/// Facts about a workspace, at most [`FRESH_SECONDS`] old. `None` when upstream has none.
+/// Facts about a workspace, at most `FRESH_SECONDS` old. `None` when upstream has none.
 ///
 /// # Errors
 /// An `UPSTREAM_…` code.
