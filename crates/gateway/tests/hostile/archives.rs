@@ -330,10 +330,8 @@ pub(crate) fn hostile_uploads() -> Vec<(&'static str, Vec<u8>, &'static [&'stati
             &["CONFIGURATION_DATA_SOURCE"],
         ),
         (
-            "an archive of a file as data",
-            main_tf(
-                "data \"archive_file\" \"a\" {\n type = \"zip\"\n source_file = \"/proc/self/environ\"\n}\n",
-            ),
+            "a template of any file",
+            main_tf("data \"template_file\" \"a\" {\n filename = \"/proc/self/environ\"\n}\n"),
             &["CONFIGURATION_DATA_SOURCE"],
         ),
         (
