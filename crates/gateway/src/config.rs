@@ -172,6 +172,9 @@ pub struct Limits {
     pub model_body_bytes: usize,
     /// Largest configuration upload, in bytes.
     pub upload_bytes: usize,
+    /// Records of one job's calls and refusals. A job that has reached it takes no more calls: its
+    /// evidence must stay small enough to be sealed and verified.
+    pub records_per_job: u64,
     /// Seconds that running calls get to finish when the gateway stops.
     pub drain_seconds: u64,
 }
@@ -186,6 +189,7 @@ impl Default for Limits {
             upstream_timeout_seconds: 120,
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
+            records_per_job: 50_000,
             drain_seconds: 20,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash as MapKey;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use policy::{CompiledContract, Contract, ReasonCode};
@@ -44,6 +44,8 @@ pub struct LiveJob {
     pub contract: Arc<LiveContract>,
     /// Held while a run is being made, so that a repeated request waits for the first.
     pub creating_run: tokio::sync::Mutex<()>,
+    /// How many records it has, at least.
+    records: AtomicU64,
     /// Set once when it ends; streams watch it.
     ended: watch::Sender<Option<ReasonCode>>,
 }
@@ -63,6 +65,8 @@ pub struct LiveToken {
     pub job: Arc<LiveJob>,
     /// Whom it was bound to at first use.
     pub holder: OnceLock<String>,
+    /// How often it was refused for its own sake: revoked, expired, in the wrong hands.
+    refused: AtomicU64,
     /// Set once when it is revoked.
     ended: watch::Sender<Option<ReasonCode>>,
 }
@@ -77,8 +81,19 @@ impl LiveJob {
             name,
             contract,
             creating_run: tokio::sync::Mutex::new(()),
+            records: AtomicU64::new(0),
             ended,
         }
+    }
+
+    /// How many records it has, at least: records of calls count when the calls begin.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Counts records that are about to be written.
+    pub fn count_records(&self, more: u64) {
+        self.records.fetch_add(more, Ordering::Relaxed);
     }
 
     /// Why the job takes no more calls, if so.
@@ -103,8 +118,14 @@ impl LiveToken {
             scopes,
             job,
             holder: slot,
+            refused: AtomicU64::new(0),
             ended,
         }
+    }
+
+    /// Counts a refusal for the token's own sake and tells how many there have been before.
+    pub fn count_refused(&self) -> u64 {
+        self.refused.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Why the token is not good any more, apart from its expiry.

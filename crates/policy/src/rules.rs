@@ -42,8 +42,7 @@ pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
     let reaches_out = matches!(
         kind,
         "external" | "http" | "tls_certificate" | "template_file"
-    ) || kind.starts_with("archive_")
-        || kind.starts_with("dns_")
+    ) || kind.starts_with("dns_")
         || kind.starts_with("local_")
         || must_be_named(kind);
     match contract
@@ -211,6 +210,8 @@ mod tests {
             ("local_file", false, false, false),
             ("local_command", false, false, false),
             ("dns_a_record_set", false, false, false),
+            ("template_file", false, false, false),
+            ("tls_certificate", false, false, false),
             ("archive_file", true, true, false),
         ] {
             assert_eq!(data_source(&contract(""), kind), by_default, "{kind}");

@@ -71,13 +71,16 @@ pub async fn authenticate(
 /// Checks again what can change: at the use of a capability address, and before each apply.
 ///
 /// # Errors
-/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED` or `CONTRACT_WITHDRAWN`.
+/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`, `CONTRACT_WITHDRAWN` or `JOB_FULL`.
 pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if let Some(reason) = token.ended() {
         return Err(reason.into());
     }
     if token.claims.expires_at() <= app.now() {
         return Err(ReasonCode::TokenExpired.into());
+    }
+    if token.job.records() >= app.config.limits.records_per_job {
+        return Err(ReasonCode::JobFull.into());
     }
     Ok(())
 }
@@ -172,6 +175,7 @@ async fn open_job(app: &App, id: &JobId) -> Result<Arc<LiveJob>, Refusal> {
         .map_err(unavailable)?
         .ok_or(ReasonCode::TokenPolicyMismatch)?;
     let job = LiveJob::open(row.job_id, row.agent_did, row.name, contract);
+    job.count_records(row.counters.records);
     let job = app.live.keep_job(job);
     // Closed in between: the store says so, and what is known here was forgotten too early.
     let row = app.store.job(id).await.map_err(unavailable)?;

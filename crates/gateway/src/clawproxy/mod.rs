@@ -98,6 +98,7 @@ async fn enforce(
     let principal = Principal::from(&caller);
     let planned = target.planned(hygiene::trace_id(&parts.headers));
     let permit = record::intent(app, principal, planned, decision).await?; // durable before any effect
+    caller.token.job.count_records(2);
     Ok(match target {
         Target::Terraform(call) => terraform::forward(app, &caller, permit, *call).await,
         Target::Model(call) => model::forward(app, &caller, permit, *call).await,

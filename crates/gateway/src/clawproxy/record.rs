@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use policy::reason::Origin;
 use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
 use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
 use proof::record::{
@@ -355,6 +356,11 @@ impl Permit {
     }
 }
 
+/// Most refusals of one token for its own sake that are recorded: whoever holds a stolen or a
+/// revoked token must not be able to fill the job's evidence. All are logged, and uses by
+/// others than the holder are counted.
+const MAX_TOKEN_REFUSALS: u64 = 100;
+
 /// Records a refusal in the caller's job, when the caller is known and the job is open. An
 /// unknown caller's refusal goes to the log file only: nobody may grow a job's evidence without
 /// a token of that job.
@@ -363,10 +369,22 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         tracing::info!(code = %refusal.code, asked = asked.name, "refused an unknown caller");
         return;
     };
-    if refusal.code.origin() == policy::reason::Origin::Upstream {
+    if refusal.code.origin() == Origin::Upstream {
         // Not a policy answer; the call itself left an intent and an outcome.
         return;
     }
+    if refusal.code == ReasonCode::JobFull {
+        // The record of the last call that was taken is the last one: whoever goes on asking must
+        // not be able to make the evidence larger than it can be sealed and verified.
+        tracing::warn!(job = %caller.token.job.id, asked = asked.name, "refused: the job is full");
+        return;
+    }
+    if refusal.code.origin() == Origin::Token && caller.token.count_refused() >= MAX_TOKEN_REFUSALS
+    {
+        tracing::info!(code = %refusal.code, job = %caller.token.job.id, "refused again");
+        return;
+    }
+    caller.token.job.count_records(1);
     let body = Body::Refusal(Box::new(proof::record::Refusal {
         // Who really called: a thief's attempt must not look like the owner's.
         caller: RecordedCaller {

@@ -276,7 +276,10 @@ async fn keep(store: &dyn Store, live: &Live, row: TokenRow) -> Result<(), Store
     let (true, Some(contract)) = (job.state.is_open(), contract) else {
         return Ok(());
     };
-    let job = live.keep_job(LiveJob::open(job.job_id, job.agent_did, job.name, contract));
+    let records = job.counters.records;
+    let job = LiveJob::open(job.job_id, job.agent_did, job.name, contract);
+    job.count_records(records);
+    let job = live.keep_job(job);
     let token = LiveToken::new(token.token_hash, token.claims, job, row.holder);
     live.keep_token(token);
     Ok(())

@@ -139,3 +139,90 @@ async fn a_mapped_address_is_the_same_holder() {
     let theft = mapped.from(ELSEWHERE).send().await;
     assert_eq!(theft.refusal(), (401, "TOKEN_REPLAYED".to_owned()));
 }
+
+/// Somebody with a stolen or a revoked token leaves a trace, and cannot fill the job with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_in_the_wrong_hands_cannot_fill_the_job() {
+    let few = |config: &mut clawgate::config::Config| config.limits.records_per_job = 150;
+    let rig = Rig::start().await.restarted(few).await;
+    rig.agent("GET", "/v1/job").send().await.ok();
+    let thefts = (0..300).map(|_| {
+        let call = rig.agent("GET", "/v1/job").from(ELSEWHERE);
+        async move { call.send().await.refusal().1 }
+    });
+    let answers = futures_util::future::join_all(thefts).await;
+    assert!(
+        answers.iter().all(|code| code == "TOKEN_REPLAYED"),
+        "{answers:?}"
+    );
+    assert_eq!(rig.refusals(&rig.sandbox.job_id).await.len(), 100);
+    let hash = proof::token::token_hash(&rig.sandbox.cst);
+    let row = rig.app().store.token(&hash).await.unwrap().unwrap();
+    assert_eq!(row.replays_refused, 300);
+    rig.agent("GET", "/api/v2/ping").send().await.ok();
+}
+
+/// Evidence must stay small enough to be sealed and verified, however often an agent asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_refusals_ends_with_the_job_full() {
+    use futures_util::StreamExt;
+    let few = |config: &mut clawgate::config::Config| config.limits.records_per_job = 60;
+    let rig = Rig::start().await.restarted(few).await;
+    let job = rig.sandbox.job_id.clone();
+    let second = rig.token(&job).await;
+    let calls = (0..200).map(|n| {
+        let token = if n % 2 == 0 {
+            &rig.sandbox.cst
+        } else {
+            &second
+        };
+        let call = rig.nobody("GET", "/api/v2/organizations").bearer(token);
+        async move { call.send().await.refusal().1 }
+    });
+    // A few at a time: what is under way at the same moment may go beyond the bound.
+    let answers: Vec<String> = futures_util::stream::iter(calls)
+        .buffer_unordered(8)
+        .collect()
+        .await;
+    let full = answers.iter().filter(|code| *code == "JOB_FULL").count();
+    let records = |job: &proof::record::JobId| {
+        let (store, job) = (std::sync::Arc::clone(&rig.app().store), job.clone());
+        async move { store.job(&job).await.unwrap().unwrap().counters.records }
+    };
+    let kept = records(&job).await;
+    assert!(full > 0 && kept >= 60, "{full} {kept}");
+    // Those that were let in at the same moment; from here on there is not one more.
+    for path in [
+        "/api/v2/organizations",
+        "/api/v2/ping",
+        "/v1/job",
+        "/openai/v1/models",
+    ] {
+        let reply = rig.agent("GET", path).send().await;
+        assert_eq!(reply.refusal(), (403, "JOB_FULL".to_owned()), "{path}");
+    }
+    assert_eq!(records(&job).await, kept);
+    // Also after a restart; other jobs go on; and the job can be closed and its evidence sealed.
+    let rig = rig.restarted(few).await;
+    let reply = rig.agent("GET", "/api/v2/ping").send().await;
+    assert_eq!(reply.refusal(), (403, "JOB_FULL".to_owned()));
+    let other = rig.token(&rig.job().await).await;
+    rig.nobody("GET", "/api/v2/ping")
+        .bearer(&other)
+        .send()
+        .await
+        .ok();
+    let close = format!("/v1/jobs/{job}/close");
+    rig.operator("POST", &close)
+        .json(&serde_json::json!({"reason": "full"}))
+        .send()
+        .await
+        .ok();
+    let bundle = rig
+        .operator("GET", &format!("/v1/jobs/{job}/bundle"))
+        .send()
+        .await;
+    let trust = rig.operator("GET", "/v1/trust").send().await;
+    let report = clawverify::verify(&bundle.body, &trust.body, &clawverify::Options::default());
+    assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:?}");
+}

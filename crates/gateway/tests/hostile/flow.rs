@@ -58,7 +58,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn good_archive() -> Vec<u8> {
     let change = sim::example_change();
     let files: Vec<(&str, String)> = sim::example_configuration()
-        .into_iter()
+        .iter()
         .map(|(name, text)| (*name, text.replace(change.from, change.to)))
         .collect();
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, &**text)).collect();
@@ -107,18 +107,18 @@ impl Rig {
 
     /// A run of a job that is planned and waits.
     pub(crate) async fn planned(&self, token: &str) -> Planned {
-        let configuration = self.uploaded(token, "ws-staging-app").await;
-        let body = run_on("ws-staging-app", Some(&configuration));
-        let run = self.start_run(token, &body).await.ok();
-        let planned = planned(configuration, &run);
-        let status = self
-            .sandbox
-            .cloud
-            .wait_until_confirmable(&planned.run)
-            .await
-            .unwrap();
+        let planned = self.begun(token).await;
+        let cloud = &self.sandbox.cloud;
+        let status = cloud.wait_until_confirmable(&planned.run).await.unwrap();
         assert_eq!(status, RunStatus::Planned);
         planned
+    }
+
+    /// A run of a job that was just made; it waits for other runs of its workspace.
+    pub(crate) async fn begun(&self, token: &str) -> Planned {
+        let configuration = self.uploaded(token, "ws-staging-app").await;
+        let body = run_on("ws-staging-app", Some(&configuration));
+        planned(configuration, &self.start_run(token, &body).await.ok())
     }
 
     /// A call to upstream by somebody who does not use the gateway.

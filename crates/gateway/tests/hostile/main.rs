@@ -2,12 +2,19 @@
 //! the same network. Everything is tried for real, over raw sockets, against a whole installation
 //! on loopback; the simulators' request logs show what reached upstream.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod answers;
+mod applies;
+mod archives;
+mod bodies;
 mod bounds;
 mod credentials;
 mod flow;
+mod framing;
 mod models;
 mod ownership;
+mod paths;
 mod people;
 mod poison;
 mod races;

@@ -194,8 +194,7 @@ async fn other_surfaces_of_the_operator_do_not_exist_for_agents() {
         let path = route
             .path
             .replace("{id}", rig.sandbox.job_id.as_str())
-            .replace('{', "")
-            .replace('}', "");
+            .replace(['{', '}'], "");
         let reply = rig.agent(route.method, &path).send().await;
         let (status, code) = reply.refusal();
         assert_eq!(

@@ -13,6 +13,8 @@ use crate::terraform::ids::{ConfigurationVersionId, WorkspaceId};
 const MAX_LIST: usize = 256;
 /// Longest name of a variable; upstream's own bound. Names are recorded, so they must be short.
 const MAX_NAME: usize = 128;
+/// Most bytes of all names of one run's variables together.
+const MAX_NAMES: usize = 1024;
 /// Longest resource address and variable value; upstream allows 256 KiB for a value.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -234,7 +236,13 @@ fn addresses(list: Vec<String>, name: &str) -> Result<Vec<String>, Refusal> {
 
 fn variables(list: Vec<Json>) -> Result<Vec<RunVariable>, Refusal> {
     const PATH: &str = "data.attributes.variables";
-    if list.len() > MAX_LIST {
+    let names = |element: &Json| {
+        element
+            .get("key")
+            .and_then(Json::as_str)
+            .map_or(0, str::len)
+    };
+    if list.len() > MAX_LIST || list.iter().map(names).sum::<usize>() > MAX_NAMES {
         return Err(wrong(PATH, "a short list"));
     }
     let mut variables: Vec<RunVariable> = Vec::with_capacity(list.len());
