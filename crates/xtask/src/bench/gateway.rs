@@ -140,6 +140,10 @@ did = "{author}"
 [[approvers]]
 email = "infra-lead@example.com"
 did = "{approver}"
+
+# One job makes more calls here than any job should.
+[limits]
+records_per_job = 1000000000
 "#
     )
 }
