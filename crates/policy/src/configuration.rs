@@ -134,6 +134,9 @@ impl UploadRefusal {
 /// Largest file that is read as configuration, in bytes.
 const MAX_SOURCE: usize = 4 << 20;
 
+/// Most bytes of configuration in one upload: read, it takes about fifty times that in memory.
+const MAX_SOURCES: usize = 8 << 20;
+
 /// Most findings that are reported of one upload.
 const MAX_FINDINGS: usize = 100;
 

@@ -9,7 +9,8 @@ use hcl_edit::visit::Visit;
 use super::function::{Calls, visit_template};
 use super::overrides::Pieces;
 use super::{
-    InspectedUpload, MAX_FINDINGS, MAX_SOURCE, ReadableStates, UploadRefusal, block, file, json,
+    InspectedUpload, MAX_FINDINGS, MAX_SOURCE, MAX_SOURCES, ReadableStates, UploadRefusal, block,
+    file, json,
 };
 use crate::contract::Contract;
 use crate::reason::ReasonCode;
@@ -78,10 +79,17 @@ pub(super) fn judge(
     findings: &mut Vec<UploadRefusal>,
 ) {
     let mut sources = Vec::new();
+    let mut size = 0;
     for uploaded in &upload.files {
         let native = file::is_native(&uploaded.path);
         if !native && !file::is_json(&uploaded.path) {
             continue;
+        }
+        size += uploaded.content.len();
+        if size > MAX_SOURCES {
+            let rule = format!("more than {MAX_SOURCES} bytes of configuration");
+            findings.push(UploadRefusal::whole(ReasonCode::UploadTooLarge, rule));
+            return;
         }
         let read = if native { Source::native } else { Source::json };
         match read(&uploaded.path, &uploaded.content) {

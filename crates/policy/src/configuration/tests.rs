@@ -603,3 +603,21 @@ fn findings_say_where() {
 }
 
 mod catalogue;
+
+#[test]
+fn configuration_is_bounded_as_a_whole() {
+    let text: String = (0..300_000u32)
+        .map(|n| format!("# {}\n", n.wrapping_mul(0x9e37_79b9)))
+        .collect();
+    let uploaded = [
+        ("a.tf", text.as_str()),
+        ("b.tf", text.as_str()),
+        ("c.txt", text.as_str()),
+    ];
+    assert_eq!(judge(&contract(""), &uploaded), []);
+    let more = [&uploaded[..], &[("d.tf", text.as_str())]].concat();
+    assert_eq!(
+        judge(&contract(""), &more)[0].code,
+        ReasonCode::UploadTooLarge
+    );
+}

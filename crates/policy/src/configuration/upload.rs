@@ -235,7 +235,7 @@ fn pack(tree: &Tree) -> Vec<u8> {
     let encoder = GzBuilder::new()
         .mtime(0)
         .operating_system(255)
-        .write(Vec::new(), Compression::default());
+        .write(Vec::new(), Compression::fast());
     let mut builder = tar::Builder::new(encoder);
     builder.mode(tar::HeaderMode::Deterministic);
     let mut folders = tree.folders.clone();
