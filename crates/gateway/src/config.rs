@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretSource;
 
+mod models;
+
+pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
+
 /// Everything that the operator decides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,28 +105,6 @@ pub struct TerraformCloud {
     pub executor: SecretSource,
     /// Reads full plan JSON and workspace settings.
     pub reader: SecretSource,
-}
-
-/// A model provider.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelProvider {
-    /// Which API it speaks.
-    pub dialect: Dialect,
-    /// Base address, up to and including the version: `https://api.openai.com/v1`.
-    pub url: String,
-    /// Its key.
-    pub key: SecretSource,
-}
-
-/// The two APIs that the model lane speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    /// OpenAI's: chat completions, responses, embeddings.
-    Openai,
-    /// Anthropic's: messages.
-    Anthropic,
 }
 
 /// Somebody who may publish contracts.
@@ -254,7 +236,9 @@ impl Config {
             *file = folder.join(&file);
         }
         for provider in config.models.values_mut() {
-            provider.key.resolve_against(folder);
+            if let Some(key) = &mut provider.key {
+                key.resolve_against(folder);
+            }
         }
         config.check()?;
         Ok(config)
@@ -287,10 +271,11 @@ impl Config {
                 ));
             }
         }
-        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url)).chain(
+        let own = self.terraform_cloud.url.clone();
+        let urls = std::iter::once(("terraform_cloud.url", own)).chain(
             self.models
                 .values()
-                .map(|provider| ("models.*.url", &provider.url)),
+                .map(|provider| ("models.*.url", provider.plain_url())),
         );
         for (name, url) in urls {
             let parsed: http::Uri = url
@@ -313,6 +298,9 @@ impl Config {
         }
         if let Some(name) = self.models.keys().find(|name| !name.bytes().all(plain)) {
             return refuse(format!("the model provider's name `{name}` must be plain"));
+        }
+        for (name, provider) in &self.models {
+            provider.check(name, &self.models)?;
         }
         Ok(())
     }
@@ -389,10 +377,63 @@ mod tests {
                 "planner",
             ),
             ("dialect = \"openai\"", "dialect = \"other\"", "other"),
+            ("key = {", "key_header = \"cookie\"\nkey = {", "cookie"),
+            (
+                "key = { env = \"OPENAI_API_KEY\" }",
+                "key_header = \"bearer\"",
+                "no key",
+            ),
+            ("key = {", "query = { \"a\" = \"b&c\" }\nkey = {", "query"),
+            (
+                "https://api.openai.com/v1",
+                "https://x.example/v1?api-version=1",
+                "query",
+            ),
+            ("key = {", "aliases = { a = \"b\", b = \"c\" }\nkey = {", "alias"),
+            ("key = {", "aliases = { \"a b\" = \"b\" }\nkey = {", "alias"),
+            ("key = {", "fallback = [\"openai\"]\nkey = {", "itself"),
+            ("key = {", "fallback = [\"azure\"]\nkey = {", "azure"),
+            (
+                "key = {",
+                "prices = [{ model = \"*\", input_usd_per_million = 1.5, output_usd_per_million = \"1\" }]\nkey = {",
+                "input_usd_per_million",
+            ),
+            (
+                "key = {",
+                "prices = [{ model = \"*\", input_usd_per_million = \"-1\", output_usd_per_million = \"1\" }]\nkey = {",
+                "negative",
+            ),
+            (
+                "key = {",
+                "prices = [{ model = \"[a]\", input_usd_per_million = \"1\", output_usd_per_million = \"1\" }]\nkey = {",
+                "pattern",
+            ),
         ] {
             let error = load(|good| good.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(says), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn providers_of_every_kind_load() {
+        let more = r#"
+            aliases = { fast = "gpt-5-mini" }
+            fallback = ["azure"]
+            prices = [{ model = "gpt-5*", input_usd_per_million = "1.25", output_usd_per_million = "10" }]
+            [models.azure]
+            dialect = "openai"
+            url = "https://x.openai.azure.com/openai/deployments/{model}"
+            key = { env = "AZURE" }
+            key_header = "api-key"
+            query = { api-version = "2024-10-21" }
+            [models.ollama]
+            dialect = "openai"
+            url = "http://127.0.0.1:11434/v1"
+        "#;
+        let config = load(|good| format!("{good}{more}")).unwrap();
+        assert_eq!(config.models["azure"].key_header, Some(KeyHeader::ApiKey));
+        assert!(config.models["ollama"].key.is_none());
+        assert!(load(|good| format!("{good}{}", more.replace("http://127.0.0.1", "http://10.0.0.1"))).is_err());
     }
 
     #[test]

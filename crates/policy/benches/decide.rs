@@ -52,6 +52,8 @@ fn benches(criterion: &mut Criterion) {
         calls_so_far: 5,
         tokens_so_far: 5,
         max_tokens_requested: None,
+        cost: None,
+        tools: None,
     });
     let mut group = criterion.benchmark_group("decide");
     group.bench_function("create-run, allowed", |b| {

@@ -29,6 +29,21 @@ impl Decimal {
         self.0
     }
 
+    /// An amount of so many units of 10^-9; for sums that were kept as integers.
+    pub const fn from_units(units: u64) -> Self {
+        Self(units as i128)
+    }
+
+    /// The amount in whole units of 10^-9; `None` when it is negative or too large for them.
+    pub fn to_units(self) -> Option<u64> {
+        u64::try_from(self.0).ok()
+    }
+
+    /// The sum; both are far below the range of the type, which no text can name.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// Whether the amount is below nought.
     pub const fn is_negative(self) -> bool {
         self.0 < 0

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::contract::{Contract, OnMissingApproval, Unpriced, duration, listed};
+use crate::contract::{Contract, OnMissingApproval, RedactionAction, Unpriced, duration, listed};
 use crate::glob::Glob;
 
 /// The difference of two contracts.
@@ -127,11 +127,20 @@ fn rights(contract: &Contract) -> BTreeSet<String> {
     let refused = cost.is_some_and(|cost| cost.unpriced == Unpriced::Refuse);
     add(!refused, "plan resources without a price");
     match &contract.models {
-        None => add(true, "call any model that the operator has configured"),
+        None => {
+            add(true, "call any model that the operator has configured");
+            add(true, "offer any tool to a model");
+        }
         Some(models) => {
             for provider in &models.providers {
                 let models = listed(models.allowed.iter().map(Glob::as_str));
                 add(true, &format!("call models of {provider}: {models}"));
+            }
+            match models.tools.as_ref().map(|tools| &tools.allow) {
+                None | Some(None) => add(true, "offer any tool to a model"),
+                Some(Some(globs)) => globs
+                    .iter()
+                    .for_each(|glob| add(true, &format!("offer the tool {glob} to a model"))),
             }
         }
     }
@@ -152,6 +161,18 @@ fn prohibitions(contract: &Contract) -> BTreeSet<String> {
     }
     if let Some(organization) = &permissions.organization {
         found.insert(format!("leave organization {organization}"));
+    }
+    if let Some(models) = &contract.models {
+        for glob in models.tools.iter().flat_map(|tools| &tools.deny) {
+            found.insert(format!("offer the tool {glob} to a model"));
+        }
+        for rule in &models.redact {
+            let path = rule.path.as_str();
+            found.insert(match rule.action {
+                RedactionAction::Remove => format!("send `{path}` to a model"),
+                RedactionAction::Mask => format!("send `{path}` to a model unmasked"),
+            });
+        }
     }
     found
 }

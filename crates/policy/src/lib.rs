@@ -11,6 +11,7 @@ pub mod decide;
 pub mod decimal;
 mod diff;
 mod glob;
+pub mod model;
 pub mod plan;
 pub mod reason;
 mod rules;

@@ -57,6 +57,8 @@ fn the_allow_path_allocates_nothing() {
             calls_so_far: 5,
             tokens_so_far: 5,
             max_tokens_requested: Some(5),
+            cost: None,
+            tools: None,
         }),
     ];
     for input in &inputs {

@@ -13,6 +13,17 @@ pub struct ModelLimits {
     pub max_calls: Option<u64>,
     /// Tokens, of requests and answers together.
     pub max_tokens: Option<u64>,
+    /// Money, in units of 10^-9 USD.
+    pub max_cost: Option<u64>,
+}
+
+/// What one call may use, or has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModelSpend {
+    /// Tokens, of request and answer together.
+    pub tokens: u64,
+    /// Money, in units of 10^-9 USD.
+    pub cost: u64,
 }
 
 /// Which budget is meant.
@@ -22,6 +33,8 @@ pub enum Budget {
     Calls,
     /// [`ModelLimits::max_tokens`].
     Tokens,
+    /// [`ModelLimits::max_cost`].
+    Cost,
 }
 
 /// Whether a call fits the budget.
@@ -48,6 +61,10 @@ pub struct ModelUsage {
     pub tokens: u64,
     /// Tokens reserved for calls in flight.
     pub reserved: u64,
+    /// Money of settled calls, in units of 10^-9 USD.
+    pub cost: u64,
+    /// Money reserved for calls in flight.
+    pub cost_reserved: u64,
 }
 
 /// Model budgets.
@@ -57,7 +74,7 @@ pub struct ModelUsage {
 /// the gateway stop would be no budget.
 #[async_trait]
 pub trait Budgets {
-    /// Reserves one call and `tokens` tokens, if they fit beside what is used and reserved.
+    /// Reserves one call and what it may use, if that fits beside what is used and reserved.
     ///
     /// # Errors
     /// [`Conflict`](crate::Conflict): `NoSuchJob`, `JobClosed`.
@@ -65,7 +82,7 @@ pub trait Budgets {
         &self,
         job_id: &JobId,
         limits: ModelLimits,
-        tokens: u64,
+        most: ModelSpend,
         at: Timestamp,
     ) -> Result<Reservation, StoreError>;
 
@@ -74,7 +91,7 @@ pub trait Budgets {
     /// # Errors
     /// [`Conflict::NoSuchReservation`](crate::Conflict::NoSuchReservation), also when it was
     /// settled before.
-    async fn settle_model(&self, id: u64, tokens_used: u64) -> Result<(), StoreError>;
+    async fn settle_model(&self, id: u64, used: ModelSpend) -> Result<(), StoreError>;
 
     /// What a job has used so far; zeros when it has used nothing.
     async fn model_usage(&self, job_id: &JobId) -> Result<ModelUsage, StoreError>;

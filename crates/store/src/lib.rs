@@ -41,7 +41,7 @@ mod sqlite;
 mod tokens;
 
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
-pub use budgets::{Budget, Budgets, ModelLimits, ModelUsage, Reservation};
+pub use budgets::{Budget, Budgets, ModelLimits, ModelSpend, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
 pub use commits::Commits;
 pub use contracts::{

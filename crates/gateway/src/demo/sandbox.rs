@@ -243,11 +243,8 @@ fn configuration(
     let host = |url: String| url.trim_start_matches("http://").to_owned();
     let model = |dialect| -> anyhow::Result<ConfiguredProvider> {
         let url = format!("{}/v1", provider.url());
-        Ok(ConfiguredProvider {
-            dialect,
-            url,
-            key: secret("model", provider.key())?,
-        })
+        let key = secret("model", provider.key())?;
+        Ok(ConfiguredProvider::new(dialect, url, Some(key)))
     };
     let config = Config {
         gateway_id: "clawgate.sandbox".to_owned(),

@@ -5,13 +5,7 @@ use crate::reason::ReasonCode;
 
 /// Members that this version reads but does not enforce. A contract that uses one cannot be
 /// published: a rule that is not enforced must not look as if it were. The list gets shorter.
-pub const NOT_ENFORCED: &[&str] = &[
-    "models.tools",
-    "models.max_cost_usd",
-    "models.redact",
-    "models.count_exactly",
-    "egress.allow_hosts",
-];
+pub const NOT_ENFORCED: &[&str] = &["egress.allow_hosts"];
 
 /// What the operator's configuration says about publishing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,6 +131,13 @@ impl Contract {
                 .is_some_and(|m| m.providers.is_empty() || m.allowed.is_empty()),
             "models",
             "allows no model: both providers and allowed must list something",
+        );
+        warn(
+            self.models.as_ref().is_some_and(|m| {
+                (m.max_cost_usd.is_some() || m.max_tokens.is_some()) && !m.count_exactly
+            }),
+            "models.count_exactly",
+            "without it, a call whose client leaves is charged in full, as reserved",
         );
         found
     }

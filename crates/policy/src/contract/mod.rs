@@ -9,6 +9,7 @@
 mod email;
 mod error;
 mod issues;
+mod models;
 mod parse;
 mod reader;
 mod summary;
@@ -24,6 +25,7 @@ use crate::terraform::ids::{OrganizationName, WorkspaceId};
 pub use email::Email;
 pub use error::{ContractError, ContractErrorKind, ContractErrors};
 pub use issues::{Issue, NOT_ENFORCED, PublicationRules, Severity};
+pub use models::{Models, Redaction, RedactionAction, RedactionPath, Step, ToolRules};
 pub(crate) use summary::{duration, listed};
 
 /// The runbook's example, byte for byte. Its hash is a fixed vector.
@@ -322,21 +324,6 @@ pub enum Unpriced {
     Refuse,
     /// The approver decides.
     Approve,
-}
-
-/// `models`; what is not listed is not allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Models {
-    /// Providers by their name in the operator's configuration.
-    pub providers: Vec<String>,
-    /// Model names.
-    pub allowed: Vec<Glob>,
-    /// Most calls in a job.
-    pub max_calls: Option<u64>,
-    /// Most tokens in a job, prompt and answer together.
-    pub max_tokens: Option<u64>,
-    /// Most money in a job.
-    pub max_cost_usd: Option<Decimal>,
 }
 
 #[cfg(test)]

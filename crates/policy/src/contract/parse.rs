@@ -7,7 +7,7 @@ use super::error::{ContractError, ContractErrorKind, ContractErrors};
 use super::reader::{Errors, Reader};
 use super::{
     Action, Apply, Configuration, Contract, Cost, Email, MaxChanges, Models, OnMissingApproval,
-    Operations, Permissions, ProviderSource, Resources, Run, Unpriced,
+    Operations, Permissions, ProviderSource, Resources, Run, Unpriced, models,
 };
 use crate::decimal::Decimal;
 use crate::glob::Glob;
@@ -17,7 +17,7 @@ use crate::terraform::ids::{OrganizationName, WorkspaceId};
 /// Largest contract that is read, in bytes.
 const MAX_CONTRACT: usize = 256 * 1024;
 /// Largest count that a contract can name.
-const MAX_COUNT: i64 = 1_000_000_000_000;
+pub(super) const MAX_COUNT: i64 = 1_000_000_000_000;
 
 impl Contract {
     /// Reads a contract.
@@ -103,7 +103,7 @@ fn document(json: &Json, errors: &Errors) -> Option<Parts> {
     let name = root.text("name", contract_name);
     let description = root.text("description", description);
     let permissions = permissions(&root);
-    let models = root.has("models").then(|| models(&root));
+    let models = root.has("models").then(|| models::read(&root));
     let egress = root.object("egress", &["allow_hosts"]);
     let egress_allow_hosts = egress.list("allow_hosts", glob).unwrap_or_default();
     let max_ttl_seconds = cst_constraints(&root);
@@ -284,7 +284,7 @@ fn small(read: Option<i64>, default: u32) -> u32 {
         .unwrap_or(default)
 }
 
-fn glob(text: &str) -> Result<Glob, String> {
+pub(super) fn glob(text: &str) -> Result<Glob, String> {
     Glob::new(text).map_err(|error| format!("{}: {error}", quoted(text)))
 }
 
@@ -406,77 +406,13 @@ fn cost(permissions: &Reader<'_>) -> Cost {
     }
 }
 
-fn amount(text: &str) -> Result<Decimal, String> {
+pub(super) fn amount(text: &str) -> Result<Decimal, String> {
     match text.parse::<Decimal>() {
         Ok(amount) if !amount.is_negative() => Ok(amount),
         _ => Err(format!(
             "{} is not a decimal amount like \"12.50\"",
             quoted(text)
         )),
-    }
-}
-
-fn models(root: &Reader<'_>) -> Models {
-    let reader = root.object(
-        "models",
-        &[
-            "providers",
-            "allowed",
-            "tools",
-            "max_calls",
-            "max_tokens",
-            "max_cost_usd",
-            "redact",
-            "count_exactly",
-        ],
-    );
-    // Read for their form only: see NOT_ENFORCED.
-    let tools = reader.object("tools", &["allow", "deny"]);
-    tools.list("allow", glob);
-    tools.list("deny", glob);
-    reader.boolean("count_exactly", false);
-    redact(&reader);
-    let count = |name| {
-        reader
-            .integer(name, 0..=MAX_COUNT)
-            .and_then(|value| u64::try_from(value).ok())
-    };
-    Models {
-        providers: reader.list("providers", provider_name).unwrap_or_default(),
-        allowed: reader.list("allowed", glob).unwrap_or_default(),
-        max_calls: count("max_calls"),
-        max_tokens: count("max_tokens"),
-        max_cost_usd: reader.text("max_cost_usd", amount),
-    }
-}
-
-fn provider_name(text: &str) -> Result<String, String> {
-    let good = (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "{} is not the name of a model provider",
-            quoted(text)
-        ))
-    }
-}
-
-fn redact(models: &Reader<'_>) {
-    for (index, _) in models
-        .array("redact")
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
-        let entry = models.element("redact", index, &["path", "action"]);
-        entry.require("path");
-        entry.require("action");
-        entry.string("path");
-        entry.choice("action", &[("remove", ()), ("mask", ())]);
     }
 }
 

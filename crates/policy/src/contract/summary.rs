@@ -1,6 +1,6 @@
 //! A contract in words, for approvers and for an agent that asks what it may do.
 
-use super::{Contract, OnMissingApproval, Unpriced};
+use super::{Contract, OnMissingApproval, RedactionAction, Unpriced};
 use crate::glob::Glob;
 
 impl Contract {
@@ -191,6 +191,38 @@ impl Contract {
         }
         if let Some(tokens) = models.max_tokens {
             lines.push(format!("A job may use {tokens} model tokens."));
+        }
+        if let Some(cost) = models.max_cost_usd {
+            lines.push(format!("A job may spend {cost} USD on models."));
+        }
+        if let Some(tools) = &models.tools {
+            let globs = |globs: &[Glob]| listed(globs.iter().map(Glob::as_str));
+            if let Some(allow) = &tools.allow {
+                lines.push(format!(
+                    "Tools that models may be offered: {}.",
+                    globs(allow)
+                ));
+            }
+            if !tools.deny.is_empty() {
+                lines.push(format!(
+                    "Tools that models may not be offered: {}.",
+                    globs(&tools.deny)
+                ));
+            }
+        }
+        for rule in &models.redact {
+            let verb = match rule.action {
+                RedactionAction::Remove => "removed from",
+                RedactionAction::Mask => "masked in",
+            };
+            let path = rule.path.as_str();
+            lines.push(format!("`{path}` is {verb} requests to models."));
+        }
+        if models.count_exactly {
+            lines.push(
+                "Answers of models are read to their end, also when the client has left."
+                    .to_owned(),
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decimal::Decimal;
 use crate::terraform::Operation;
 
 /// Everything that [`decide`](super::decide()) looks at besides the contract.
@@ -169,6 +170,41 @@ pub struct ModelInput<'a> {
     /// Most tokens that the answer may have, as the body asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens_requested: Option<u64>,
+    /// Money; there under a contract with a budget of it, where the operator has a price for the
+    /// model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<ModelCost>,
+    /// Names of the tools that the request offers to the model; there under a contract with a
+    /// rule about them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Cow<'a, [String]>>,
+}
+
+impl<'a> ModelInput<'a> {
+    /// Facts of a call about which nothing else is known yet.
+    pub fn new(provider: &'a str, surface: ModelSurface, scope: &'a [String]) -> Self {
+        Self {
+            scope: Cow::Borrowed(scope),
+            provider: Cow::Borrowed(provider),
+            surface,
+            model: None,
+            calls_so_far: 0,
+            tokens_so_far: 0,
+            max_tokens_requested: None,
+            cost: None,
+            tools: None,
+        }
+    }
+}
+
+/// What model calls cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelCost {
+    /// USD that the job has spent, reservations of open calls included.
+    pub so_far_usd: Decimal,
+    /// Most USD that this call can cost, by the operator's price.
+    pub wanted_usd: Decimal,
 }
 
 /// The model endpoints that are served.

@@ -16,7 +16,7 @@ use crate::contract::Contract;
 use crate::reason::ReasonCode;
 
 pub use input::{
-    ApprovalFact, ConfigurationFact, DecisionInput, ModelInput, ModelSurface, RunFacts,
+    ApprovalFact, ConfigurationFact, DecisionInput, ModelCost, ModelInput, ModelSurface, RunFacts,
     TerraformInput,
 };
 

@@ -1,7 +1,7 @@
 //! The model lane: scope, provider, model, budget.
 
 use super::{Against, CompiledContract, ModelInput, ModelSurface, has_scope};
-use crate::contract::Models;
+use crate::contract::{Models, ToolRules};
 use crate::reason::{ReasonCode, quoted};
 
 pub(super) fn judge(contract: &CompiledContract, input: &ModelInput<'_>, against: &mut Against) {
@@ -42,6 +42,11 @@ fn limits(models: &Models, input: &ModelInput<'_>, against: &mut Against) {
             format!("model {} is outside the contract", quoted(model)),
         );
     }
+    if let Some(rules) = &models.tools
+        && input.surface != ModelSurface::Models
+    {
+        tools(rules, input.tools.as_deref(), against);
+    }
     if matches!(
         input.surface,
         ModelSurface::Models | ModelSurface::CountTokens
@@ -60,5 +65,30 @@ fn limits(models: &Models, input: &ModelInput<'_>, against: &mut Against) {
             .saturating_add(input.max_tokens_requested.unwrap_or(0));
         let spent = input.tokens_so_far >= max || wanted > max;
         against.unless(!spent, ReasonCode::ModelBudgetTokens);
+    }
+    if let Some(max) = models.max_cost_usd {
+        match input.cost {
+            None => against.add(ReasonCode::ModelPriceUnknown),
+            Some(cost) => {
+                let fits = cost.so_far_usd < max && cost.so_far_usd.plus(cost.wanted_usd) <= max;
+                against.unless(fits, ReasonCode::ModelBudgetCost);
+            }
+        }
+    }
+}
+
+fn tools(rules: &ToolRules, offered: Option<&[String]>, against: &mut Against) {
+    let Some(offered) = offered else {
+        return against.because(
+            ReasonCode::ModelToolNotAllowed,
+            "the tools that the request offers are not known",
+        );
+    };
+    // One reason for each tool would let a request write the record.
+    if let Some(name) = offered.iter().find(|name| !rules.admits(name)) {
+        against.because(
+            ReasonCode::ModelToolNotAllowed,
+            format!("tool {} is outside the contract", quoted(name)),
+        );
     }
 }

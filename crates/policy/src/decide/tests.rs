@@ -368,6 +368,8 @@ fn models_are_judged_by_name_and_budget() {
                 calls_so_far: calls,
                 tokens_so_far: tokens,
                 max_tokens_requested: max,
+                cost: None,
+                tools: None,
             }
         };
     use ModelSurface::*;
@@ -469,4 +471,69 @@ fn inputs_and_decisions_survive_being_recorded() {
     assert!(proof::json::from_slice::<DecisionInput<'static>>(unknown).is_err());
     let made_up = br#"{"lane":"terraform","operation":"delete-everything","scope":[]}"#;
     assert!(proof::json::from_slice::<DecisionInput<'static>>(made_up).is_err());
+}
+
+#[test]
+fn tools_and_money_are_judged() {
+    use ReasonCode::*;
+    let contract = compiled(&[(
+        "\"cst_constraints\"",
+        r#""models": {"providers":["openai"],"allowed":["*"],"max_cost_usd":"1.50",
+            "tools":{"allow":["tfc__*","exec"],"deny":["exec"]}}, "cst_constraints""#,
+    )]);
+    let scope = scopes();
+    let usd = |text: &str| text.parse().unwrap();
+    let cost = |so_far, wanted| {
+        Some(ModelCost {
+            so_far_usd: usd(so_far),
+            wanted_usd: usd(wanted),
+        })
+    };
+    let none = Some(&[][..]);
+    use ModelSurface::*;
+    for (surface, cost, tools, code) in [
+        (Responses, cost("0", "1.5"), none, Allowed),
+        (
+            Responses,
+            cost("1", "0.5"),
+            Some(&["tfc__plan"][..]),
+            Allowed,
+        ),
+        (Responses, cost("1", "0.500000001"), none, ModelBudgetCost),
+        (Responses, cost("1.5", "0"), none, ModelBudgetCost),
+        (Responses, None, none, ModelPriceUnknown),
+        (Embeddings, None, none, ModelPriceUnknown),
+        (CountTokens, None, none, Allowed),
+        (Models, None, None, Allowed),
+        (Responses, cost("0", "0"), None, ModelToolNotAllowed),
+        (CountTokens, None, None, ModelToolNotAllowed),
+        (
+            Responses,
+            cost("0", "0"),
+            Some(&["exec"][..]),
+            ModelToolNotAllowed,
+        ),
+        (
+            Responses,
+            cost("0", "0"),
+            Some(&["tfc__plan", "other"][..]),
+            ModelToolNotAllowed,
+        ),
+        (
+            Responses,
+            cost("9", "0"),
+            Some(&["exec"][..]),
+            ModelToolNotAllowed,
+        ),
+    ] {
+        let tools: Option<Vec<String>> =
+            tools.map(|tools| tools.iter().map(|tool| (*tool).to_owned()).collect());
+        let input = DecisionInput::Model(ModelInput {
+            model: Some("gpt-5".into()),
+            cost,
+            tools: tools.map(Into::into),
+            ..ModelInput::new("openai", surface, &scope)
+        });
+        assert_eq!(decide(&contract, &input).code, code, "{input:?}");
+    }
 }

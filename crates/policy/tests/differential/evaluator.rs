@@ -246,6 +246,25 @@ pub fn model(contract: &Value, facts: &ModelFacts) -> Expected {
         if facts.model.is_some_and(|model| !listed(model)) {
             against.push("MODEL_NOT_ALLOWED");
         }
+        if contract["models"].get("tools").is_some() && !list_of_models {
+            let among = |list: &str, tool: &str| {
+                at(contract, &format!("models.tools.{list}"))
+                    .and_then(Value::as_array)
+                    .map(|globs| {
+                        globs.iter().any(|glob| {
+                            let glob: Vec<char> = glob.as_str().expect("a text").chars().collect();
+                            matches(&glob, &tool.chars().collect::<Vec<_>>())
+                        })
+                    })
+            };
+            let admitted = |tool: &&str| {
+                among("allow", tool) != Some(false) && among("deny", tool) != Some(true)
+            };
+            let offered = facts.tools.as_ref();
+            if !offered.is_some_and(|tools| tools.iter().all(|tool| admitted(tool))) {
+                against.push("MODEL_TOOL_NOT_ALLOWED");
+            }
+        }
         // Listing models and counting tokens cost nothing.
         if !matches!(facts.surface, "models" | "count-tokens") {
             let limit =
@@ -256,6 +275,20 @@ pub fn model(contract: &Value, facts: &ModelFacts) -> Expected {
             let after = u128::from(facts.tokens) + u128::from(facts.wanted.unwrap_or(0));
             if limit("max_tokens").is_some_and(|max| facts.tokens >= max || after > max.into()) {
                 against.push("MODEL_BUDGET_TOKENS");
+            }
+            if let Some(amount) = at(contract, "models.max_cost_usd").and_then(Value::as_str) {
+                let cents: u64 = amount
+                    .replace('.', "")
+                    .parse()
+                    .expect("an amount with cents");
+                match facts.cost {
+                    None => against.push("MODEL_PRICE_UNKNOWN"),
+                    Some((spent, _)) if spent >= cents => against.push("MODEL_BUDGET_COST"),
+                    Some((spent, more)) if spent + more > cents => {
+                        against.push("MODEL_BUDGET_COST");
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }

@@ -52,6 +52,9 @@ pub struct ModelFacts {
     pub calls: u64,
     pub tokens: u64,
     pub wanted: Option<u64>,
+    /// Cents that the job has spent, and that the call can cost.
+    pub cost: Option<(u64, u64)>,
+    pub tools: Option<Vec<&'static str>>,
 }
 
 /// splitmix64: tiny, and good enough to draw from lists.
@@ -67,6 +70,7 @@ const WORKSPACES: &[&str] = &[
 const ORGANIZATIONS: &[&str] = &["acme", "other", "a_b-1"];
 const VARIABLES: &[&str] = &["region", "size", "token", "a-b"];
 const MODELS: &[&str] = &["gpt-5", "gpt-5-mini", "claude-opus", "o4", ""];
+const TOOLS: &[&str] = &["exec", "tfc__plan", "tfc__apply", "web_search"];
 const PROVIDERS: &[&str] = &["openai", "anthropic"];
 const SCOPES: &[&str] = &[
     "proxy:call",
@@ -200,6 +204,21 @@ impl Generator {
                     models.insert(name.into(), self.below(max).into());
                 }
             }
+            if self.percent(40) {
+                let cents = self.below(300);
+                let amount = format!("{}.{:02}", cents / 100, cents % 100);
+                models.insert("max_cost_usd".into(), amount.into());
+            }
+            if self.percent(40) {
+                let mut tools = Map::new();
+                let globs = ["exec", "tfc__*", "*", "web_search", "tfc__a*"];
+                for name in ["allow", "deny"] {
+                    if self.percent(60) {
+                        tools.insert(name.into(), json!(self.some(&globs, 30)));
+                    }
+                }
+                models.insert("tools".into(), tools.into());
+            }
             contract["models"] = models.into();
         }
         contract
@@ -332,6 +351,10 @@ impl Generator {
                 5 => Some(u64::MAX),
                 _ => Some(self.below(220) as u64),
             },
+            cost: self
+                .percent(80)
+                .then(|| (self.below(320) as u64, self.below(160) as u64)),
+            tools: self.percent(90).then(|| self.some(TOOLS, 30)),
         }
     }
 

@@ -15,9 +15,10 @@ use std::collections::BTreeSet;
 
 use policy::Contract;
 use policy::decide::{
-    ApprovalFact, CompiledContract, ConfigurationFact, Decision, DecisionInput, ModelInput,
-    ModelSurface, RunFacts, TerraformInput, Verdict, decide,
+    ApprovalFact, CompiledContract, ConfigurationFact, Decision, DecisionInput, ModelCost,
+    ModelInput, ModelSurface, RunFacts, TerraformInput, Verdict, decide,
 };
+use policy::decimal::Decimal;
 use serde_json::Value;
 
 use evaluator::Expected;
@@ -111,10 +112,13 @@ const REACHED: &[&str] = &[
     "TERRAFORM_VERSION_NOT_ALLOWED",
     // Models.
     "MODEL_BUDGET_CALLS",
+    "MODEL_BUDGET_COST",
     "MODEL_BUDGET_TOKENS",
     "MODEL_MISSING",
     "MODEL_NOT_ALLOWED",
+    "MODEL_PRICE_UNKNOWN",
     "MODEL_PROVIDER_NOT_ALLOWED",
+    "MODEL_TOOL_NOT_ALLOWED",
 ];
 
 #[test]
@@ -281,6 +285,14 @@ fn model(facts: &ModelFacts) -> ModelInput<'static> {
         calls_so_far: facts.calls,
         tokens_so_far: facts.tokens,
         max_tokens_requested: facts.wanted,
+        cost: facts.cost.map(|(spent, more)| ModelCost {
+            so_far_usd: Decimal::from_units(spent * 10_000_000),
+            wanted_usd: Decimal::from_units(more * 10_000_000),
+        }),
+        tools: facts
+            .tools
+            .as_ref()
+            .map(|tools| tools.iter().map(|tool| (*tool).to_owned()).collect()),
     }
 }
 

@@ -7,11 +7,16 @@ use rusqlite::{Connection, params};
 
 use super::column::{self, Columns as _};
 use super::{Sqlite, jobs};
-use crate::{Budget, Budgets, Conflict, ModelLimits, ModelUsage, Reservation, StoreError};
+use crate::{
+    Budget, Budgets, Conflict, ModelLimits, ModelSpend, ModelUsage, Reservation, StoreError,
+};
 
 /// Tokens of one call at most, so that sums stay within SQLite's integers: 2^40, far beyond any
 /// provider's limit. A larger claim counts as this much.
-const MOST: u64 = 1 << 40;
+const MOST_TOKENS: u64 = 1 << 40;
+
+/// Money of one call at most, for the same reason: 2^50 units, a million USD.
+const MOST_COST: u64 = 1 << 50;
 
 #[async_trait]
 impl Budgets for Sqlite {
@@ -19,16 +24,16 @@ impl Budgets for Sqlite {
         &self,
         job_id: &JobId,
         limits: ModelLimits,
-        tokens: u64,
+        most: ModelSpend,
         at: Timestamp,
     ) -> Result<Reservation, StoreError> {
         let job_id = job_id.clone();
-        self.write(move |connection| reserve(connection, &job_id, limits, tokens, at))
+        self.write(move |connection| reserve(connection, &job_id, limits, most, at))
             .await
     }
 
-    async fn settle_model(&self, id: u64, tokens_used: u64) -> Result<(), StoreError> {
-        self.write(move |connection| settle(connection, id, tokens_used))
+    async fn settle_model(&self, id: u64, used: ModelSpend) -> Result<(), StoreError> {
+        self.write(move |connection| settle(connection, id, used))
             .await
     }
 
@@ -43,7 +48,7 @@ fn reserve(
     connection: &Connection,
     job_id: &JobId,
     limits: ModelLimits,
-    tokens: u64,
+    most: ModelSpend,
     at: Timestamp,
 ) -> Result<Reservation, StoreError> {
     jobs::require_open(connection, job_id)?;
@@ -56,45 +61,67 @@ fn reserve(
             what: Budget::Calls,
         });
     }
-    let sum = used.tokens.checked_add(used.reserved);
-    if beyond(
-        sum.and_then(|sum| sum.checked_add(tokens)),
-        limits.max_tokens,
-    ) {
-        return Ok(Reservation::Exhausted {
-            what: Budget::Tokens,
-        });
+    let sum = |parts: [u64; 3]| {
+        parts
+            .iter()
+            .try_fold(0_u64, |sum, part| sum.checked_add(*part))
+    };
+    for (sum, limit, what) in [
+        (
+            sum([used.tokens, used.reserved, most.tokens]),
+            limits.max_tokens,
+            Budget::Tokens,
+        ),
+        (
+            sum([used.cost, used.cost_reserved, most.cost]),
+            limits.max_cost,
+            Budget::Cost,
+        ),
+    ] {
+        if beyond(sum, limit) {
+            return Ok(Reservation::Exhausted { what });
+        }
     }
     let job = jobs::key(connection, job_id)?;
-    let tokens = column::integer(tokens.min(MOST))?;
+    let (tokens, cost) = columns(most)?;
     column::change(
         connection,
-        "INSERT INTO model_usage (job, calls, reserved) VALUES (?1, 1, ?2)
-         ON CONFLICT (job) DO UPDATE SET calls = calls + 1, reserved = reserved + ?2",
-        params![job, tokens],
+        "INSERT INTO model_usage (job, calls, reserved, cost_reserved) VALUES (?1, 1, ?2, ?3)
+         ON CONFLICT (job) DO UPDATE SET calls = calls + 1, reserved = reserved + ?2,
+             cost_reserved = cost_reserved + ?3",
+        params![job, tokens, cost],
     )?;
     column::change(
         connection,
-        "INSERT INTO reservations (job, tokens, at) VALUES (?1, ?2, ?3)",
-        params![job, tokens, at.millis()],
+        "INSERT INTO reservations (job, tokens, cost, at) VALUES (?1, ?2, ?3, ?4)",
+        params![job, tokens, cost, at.millis()],
     )?;
     let id = u64::try_from(connection.last_insert_rowid()).expect("row ids begin at 1");
     Ok(Reservation::Granted { id })
 }
 
-fn settle(connection: &Connection, id: u64, tokens_used: u64) -> Result<(), StoreError> {
+fn columns(spend: ModelSpend) -> Result<(i64, i64), StoreError> {
+    Ok((
+        column::integer(spend.tokens.min(MOST_TOKENS))?,
+        column::integer(spend.cost.min(MOST_COST))?,
+    ))
+}
+
+fn settle(connection: &Connection, id: u64, used: ModelSpend) -> Result<(), StoreError> {
     let place = i64::try_from(id).map_err(|_| Conflict::NoSuchReservation(id))?;
-    let (job, reserved): (i64, i64) = column::one(
+    let (job, reserved, cost_reserved): (i64, i64, i64) = column::one(
         connection,
-        "DELETE FROM reservations WHERE id = ?1 RETURNING job, tokens",
+        "DELETE FROM reservations WHERE id = ?1 RETURNING job, tokens, cost",
         [place],
-        |row| Ok((row.get("job")?, row.get("tokens")?)),
+        |row| Ok((row.get("job")?, row.get("tokens")?, row.get("cost")?)),
     )?
     .ok_or(Conflict::NoSuchReservation(id))?;
+    let (tokens, cost) = columns(used)?;
     column::change(
         connection,
-        "UPDATE model_usage SET tokens = tokens + ?2, reserved = reserved - ?3 WHERE job = ?1",
-        params![job, column::integer(tokens_used.min(MOST))?, reserved],
+        "UPDATE model_usage SET tokens = tokens + ?2, reserved = reserved - ?3,
+             cost = cost + ?4, cost_reserved = cost_reserved - ?5 WHERE job = ?1",
+        params![job, tokens, reserved, cost, cost_reserved],
     )?;
     Ok(())
 }
@@ -110,6 +137,8 @@ fn usage(connection: &Connection, job_id: &JobId) -> Result<ModelUsage, StoreErr
                 calls: row.uint("calls")?,
                 tokens: row.uint("tokens")?,
                 reserved: row.uint("reserved")?,
+                cost: row.uint("cost")?,
+                cost_reserved: row.uint("cost_reserved")?,
             })
         },
     )?;
@@ -117,11 +146,12 @@ fn usage(connection: &Connection, job_id: &JobId) -> Result<ModelUsage, StoreErr
 }
 
 /// Settles what a crash left open as fully used. The call may have reached the provider; were
-/// its tokens given back, whoever can make the gateway stop could stretch the budget.
+/// its tokens and its money given back, whoever can make the gateway stop could stretch the budget.
 pub(super) fn settle_leftovers(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch(
         "BEGIN IMMEDIATE;
-         UPDATE model_usage SET tokens = tokens + reserved, reserved = 0 WHERE reserved > 0;
+         UPDATE model_usage SET tokens = tokens + reserved, reserved = 0,
+             cost = cost + cost_reserved, cost_reserved = 0;
          DELETE FROM reservations;
          COMMIT;",
     )?;

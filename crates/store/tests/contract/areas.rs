@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proof::Json;
 use store::{
-    Budget, BundleRow, Conflict, JobState, ModelLimits, ModelUsage, OperatorAction, OperatorRow,
-    Reservation, Store,
+    Budget, BundleRow, Conflict, JobState, ModelLimits, ModelSpend, ModelUsage, OperatorAction,
+    OperatorRow, Reservation, Store,
 };
 
 use crate::assert_conflict;
@@ -213,8 +213,10 @@ pub(crate) async fn budgets_admit_up_to_the_limit_and_not_beyond(store: Arc<dyn 
     let limits = ModelLimits {
         max_calls: Some(3),
         max_tokens: Some(100),
+        max_cost: None,
     };
-    let reserve = |tokens| store.reserve_model(&job, limits, tokens, at(1));
+    let tokens = |tokens| ModelSpend { tokens, cost: 0 };
+    let reserve = |most| store.reserve_model(&job, limits, tokens(most), at(1));
     let Reservation::Granted { id } = reserve(60).await.unwrap() else {
         panic!("60 of 100 fit");
     };
@@ -228,11 +230,12 @@ pub(crate) async fn budgets_admit_up_to_the_limit_and_not_beyond(store: Arc<dyn 
         reserve(40).await.unwrap(),
         Reservation::Granted { .. }
     ));
-    store.settle_model(id, 10).await.unwrap();
+    store.settle_model(id, tokens(10)).await.unwrap();
     let usage = ModelUsage {
         calls: 2,
         tokens: 10,
         reserved: 40,
+        ..ModelUsage::default()
     };
     assert_eq!(store.model_usage(&job).await.unwrap(), usage);
     assert_eq!(
@@ -253,17 +256,23 @@ pub(crate) async fn budgets_admit_up_to_the_limit_and_not_beyond(store: Arc<dyn 
     );
     let free = open_job(&store, 2).await;
     let none = ModelLimits::default();
-    for tokens in [0, 7, u64::MAX, u64::MAX] {
-        let reservation = store.reserve_model(&free, none, tokens, at(1)).await;
+    for most in [0, 7, u64::MAX, u64::MAX] {
+        let most = ModelSpend {
+            tokens: most,
+            cost: most,
+        };
+        let reservation = store.reserve_model(&free, none, most, at(1)).await;
         assert!(matches!(reservation.unwrap(), Reservation::Granted { .. }));
     }
     store.close_job(&free, "ada", "done", at(2)).await.unwrap();
     assert_conflict!(
-        store.reserve_model(&free, none, 1, at(3)).await,
+        store.reserve_model(&free, none, tokens(1), at(3)).await,
         Conflict::JobClosed(_)
     );
     assert_conflict!(
-        store.reserve_model(&job_id(9), none, 1, at(3)).await,
+        store
+            .reserve_model(&job_id(9), none, tokens(1), at(3))
+            .await,
         Conflict::NoSuchJob(_)
     );
     let unknown = store.model_usage(&job_id(9)).await.unwrap();
@@ -273,19 +282,21 @@ pub(crate) async fn budgets_admit_up_to_the_limit_and_not_beyond(store: Arc<dyn 
 pub(crate) async fn a_reservation_is_settled_once(store: Arc<dyn Store>) {
     let job = open_job(&store, 1).await;
     let limits = ModelLimits::default();
-    let Reservation::Granted { id } = store.reserve_model(&job, limits, 5, at(1)).await.unwrap()
-    else {
+    let spend = |tokens, cost| ModelSpend { tokens, cost };
+    let reserved = store.reserve_model(&job, limits, spend(5, 50), at(1)).await;
+    let Reservation::Granted { id } = reserved.unwrap() else {
         panic!("nothing limits");
     };
     // More than was reserved: what was used was used.
-    store.settle_model(id, 9).await.unwrap();
+    store.settle_model(id, spend(9, 90)).await.unwrap();
     for other in [id, id + 1, 0, u64::MAX] {
         assert_conflict!(
-            store.settle_model(other, 1).await,
+            store.settle_model(other, spend(1, 1)).await,
             Conflict::NoSuchReservation(_)
         );
     }
-    assert_eq!(store.model_usage(&job).await.unwrap().tokens, 9);
+    let usage = store.model_usage(&job).await.unwrap();
+    assert_eq!((usage.tokens, usage.cost), (9, 90));
 }
 
 pub(crate) async fn whoever_waits_is_told_of_a_commit(store: Arc<dyn Store>) {

@@ -8,8 +8,8 @@ use proof::approval::Decision;
 use proof::bundle;
 use proof::record::{Body, JobId, Lane, Record};
 use store::{
-    ElevatedApproval, GateState, JobClosing, ModelLimits, Reservation, RunUpdate, StatementOutcome,
-    Store,
+    ElevatedApproval, GateState, JobClosing, ModelLimits, ModelSpend, Reservation, RunUpdate,
+    StatementOutcome, Store,
 };
 
 use crate::fixtures::*;
@@ -214,18 +214,32 @@ pub(crate) async fn a_budget_is_not_overdrawn(store: Arc<dyn Store>) {
     let limits = ModelLimits {
         max_calls: None,
         max_tokens: Some(100),
+        max_cost: Some(75),
     };
     let id = job.clone();
-    let reserved = at_once(&store, 32, move |store, _| {
+    let reserved = at_once(&store, 200, move |store, n| {
         let id = id.clone();
-        async move { store.reserve_model(&id, limits, 10, at(1)).await.unwrap() }
+        // Half of them are about tokens, half about money.
+        let most = if n % 2 == 0 {
+            ModelSpend {
+                tokens: 10,
+                cost: 0,
+            }
+        } else {
+            ModelSpend {
+                tokens: 0,
+                cost: 10,
+            }
+        };
+        async move { store.reserve_model(&id, limits, most, at(1)).await.unwrap() }
     })
     .await;
     let granted = reserved
         .iter()
         .filter(|reservation| matches!(reservation, Reservation::Granted { .. }));
-    assert_eq!(granted.count(), 10);
-    assert_eq!(store.model_usage(&job).await.unwrap().reserved, 100);
+    assert_eq!(granted.count(), 10 + 7);
+    let usage = store.model_usage(&job).await.unwrap();
+    assert_eq!((usage.reserved, usage.cost_reserved), (100, 70));
 }
 
 pub(crate) async fn one_closing_wins(store: Arc<dyn Store>) {

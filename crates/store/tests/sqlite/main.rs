@@ -17,8 +17,8 @@ use proof::approval::Decision;
 use proof::merkle;
 use proof::record::Lane;
 use store::{
-    Conflict, GateState, ModelLimits, ModelUsage, Pending, RunUpdate, StatementOutcome, Store,
-    StoreError, open_sqlite, open_sqlite_bounded,
+    Conflict, GateState, ModelLimits, ModelSpend, ModelUsage, Pending, RunUpdate, StatementOutcome,
+    Store, StoreError, open_sqlite, open_sqlite_bounded,
 };
 
 struct Place {
@@ -140,22 +140,65 @@ async fn reservations_of_a_crash_are_spent() {
     let store = place.open();
     let job = open_job(&store, 1).await;
     let limits = ModelLimits::default();
-    store.reserve_model(&job, limits, 70, at(1)).await.unwrap();
+    let most = ModelSpend {
+        tokens: 70,
+        cost: 700,
+    };
+    store
+        .reserve_model(&job, limits, most, at(1))
+        .await
+        .unwrap();
     // A second handle is no crash: the reservation may still be settled.
     let second = place.open();
     let reserved = ModelUsage {
         calls: 1,
-        tokens: 0,
         reserved: 70,
+        cost_reserved: 700,
+        ..ModelUsage::default()
     };
     assert_eq!(second.model_usage(&job).await.unwrap(), reserved);
     drop((store, second));
     let spent = ModelUsage {
         calls: 1,
         tokens: 70,
-        reserved: 0,
+        cost: 700,
+        ..ModelUsage::default()
     };
     assert_eq!(place.open().model_usage(&job).await.unwrap(), spent);
+}
+
+#[tokio::test]
+async fn two_processes_never_overspend_a_budget() {
+    let place = Place::new();
+    let stores = [place.open(), place.open()];
+    let job = open_job(&stores[0], 1).await;
+    let limits = ModelLimits {
+        max_cost: Some(1000),
+        ..ModelLimits::default()
+    };
+    let most = ModelSpend { tokens: 1, cost: 9 };
+    let calls: Vec<_> = (0..200)
+        .map(|n| {
+            let (store, job) = (std::sync::Arc::clone(&stores[n % 2]), job.clone());
+            tokio::spawn(async move {
+                let reserved = store.reserve_model(&job, limits, most, at(1)).await;
+                match reserved.unwrap() {
+                    store::Reservation::Granted { id } => {
+                        store.settle_model(id, most).await.unwrap();
+                        1
+                    }
+                    store::Reservation::Exhausted { .. } => 0,
+                }
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for call in calls {
+        granted += call.await.unwrap();
+    }
+    assert_eq!(granted, 111);
+    let usage = stores[1].model_usage(&job).await.unwrap();
+    assert_eq!((usage.cost, usage.cost_reserved), (999, 0));
 }
 
 #[tokio::test]

@@ -108,6 +108,8 @@ impl Story {
             calls_so_far: n as u64,
             tokens_so_far: n as u64 * 945,
             max_tokens_requested: Some(4096),
+            cost: None,
+            tools: None,
         });
         self.intend(Lane::Model, "chat-completions", &input, None);
     }

@@ -36,7 +36,10 @@ pub(super) async fn fetch(config: &Config, report: &mut Report) -> bool {
         }
     }
     for (name, provider) in &config.models {
-        if let Err(error) = provider.key.fetch().await {
+        let Some(key) = &provider.key else {
+            continue;
+        };
+        if let Err(error) = key.fetch().await {
             report.problem(
                 "credentials",
                 format!("models.{name}: {}", chain(&error)),

@@ -254,6 +254,8 @@ impl Question<'_> {
             calls_so_far: 0,
             tokens_so_far: 0,
             max_tokens_requested: None,
+            cost: None,
+            tools: None,
         };
         if surface != ModelSurface::Models {
             let body = json::parse(self.body, Numbers::Any)

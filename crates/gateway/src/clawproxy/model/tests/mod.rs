@@ -231,7 +231,7 @@ impl Setup {
             .into_iter()
             .map(|(name, dialect, url)| {
                 let key = SecretSource::Command(vec!["echo".into(), self.key.clone()]);
-                (name.to_owned(), ModelProvider { dialect, url, key })
+                (name.to_owned(), ModelProvider::new(dialect, url, Some(key)))
             })
             .collect();
         let config = config(models, self.limits);
