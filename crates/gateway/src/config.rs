@@ -389,7 +389,11 @@ mod tests {
                 "https://x.example/v1?api-version=1",
                 "query",
             ),
-            ("key = {", "aliases = { a = \"b\", b = \"c\" }\nkey = {", "alias"),
+            (
+                "key = {",
+                "aliases = { a = \"b\", b = \"c\" }\nkey = {",
+                "alias",
+            ),
             ("key = {", "aliases = { \"a b\" = \"b\" }\nkey = {", "alias"),
             ("key = {", "fallback = [\"openai\"]\nkey = {", "itself"),
             ("key = {", "fallback = [\"azure\"]\nkey = {", "azure"),
@@ -433,7 +437,13 @@ mod tests {
         let config = load(|good| format!("{good}{more}")).unwrap();
         assert_eq!(config.models["azure"].key_header, Some(KeyHeader::ApiKey));
         assert!(config.models["ollama"].key.is_none());
-        assert!(load(|good| format!("{good}{}", more.replace("http://127.0.0.1", "http://10.0.0.1"))).is_err());
+        assert!(
+            load(|good| format!(
+                "{good}{}",
+                more.replace("http://127.0.0.1", "http://10.0.0.1")
+            ))
+            .is_err()
+        );
     }
 
     #[test]

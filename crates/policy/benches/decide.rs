@@ -47,6 +47,7 @@ fn benches(criterion: &mut Criterion) {
     let model = DecisionInput::Model(ModelInput {
         scope: Cow::Borrowed(&scope),
         provider: Cow::Borrowed("openai"),
+        fallbacks: Default::default(),
         surface: ModelSurface::ChatCompletions,
         model: Some(Cow::Borrowed("model-49-large")),
         calls_so_far: 5,

@@ -52,6 +52,7 @@ fn the_allow_path_allocates_nothing() {
         DecisionInput::Model(ModelInput {
             scope: Cow::Borrowed(&scope),
             provider: Cow::Borrowed("openai"),
+            fallbacks: Default::default(),
             surface: ModelSurface::ChatCompletions,
             model: Some(Cow::Borrowed("model-49-large")),
             calls_so_far: 5,

@@ -114,14 +114,15 @@ impl ModelProvider {
         name: &str,
         all: &BTreeMap<String, ModelProvider>,
     ) -> Result<(), ConfigError> {
-        let refuse =
-            |message: String| Err(ConfigError::Value(format!("models.{name}.{message}")));
+        let refuse = |message: String| Err(ConfigError::Value(format!("models.{name}.{message}")));
         if self.key.is_none() && self.key_header.is_some() {
             return refuse("key_header names a header, but there is no key".to_owned());
         }
         let plain = |text: &str| {
             (1..=256).contains(&text.len())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
         };
         for (key, value) in &self.query {
             if !plain(key) || !plain(value) {
@@ -137,7 +138,9 @@ impl ModelProvider {
         };
         for (alias, meant) in &self.aliases {
             if !model(alias) || !model(meant) {
-                return refuse(format!("aliases `{alias}` must name a model by another name"));
+                return refuse(format!(
+                    "aliases `{alias}` must name a model by another name"
+                ));
             }
             if self.aliases.contains_key(meant) {
                 return refuse(format!("aliases `{alias}` means another alias"));
@@ -148,7 +151,9 @@ impl ModelProvider {
                 _ if other == name => return refuse("fallback names itself".to_owned()),
                 None => return refuse(format!("fallback names `{other}`, which is not there")),
                 Some(provider) if provider.dialect != self.dialect => {
-                    return refuse(format!("fallback names `{other}`, which speaks another API"));
+                    return refuse(format!(
+                        "fallback names `{other}`, which speaks another API"
+                    ));
                 }
                 Some(_) => {}
             }
@@ -161,7 +166,12 @@ impl ModelProvider {
                 return refuse(format!("prices of `{model}` must not be negative"));
             }
         }
-        let most = [self.query.len(), self.aliases.len(), self.fallback.len(), self.prices.len()];
+        let most = [
+            self.query.len(),
+            self.aliases.len(),
+            self.fallback.len(),
+            self.prices.len(),
+        ];
         if most.into_iter().any(|count| count > MAX_ENTRIES) {
             return refuse(format!("has a list of more than {MAX_ENTRIES} entries"));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use policy::ReasonCode;
+use policy::decimal::Decimal;
 use proof::Hash;
 use proof::record::JobId;
 use serde::Deserialize;
@@ -119,8 +120,13 @@ pub(super) async fn show(
     let job = known(&app, &job_id).await?;
     let usage = app.store.model_usage(&job_id).await?;
     let mut view = view(&job);
-    view["model_usage"] =
-        json!({ "calls": usage.calls, "tokens": usage.tokens, "reserved": usage.reserved });
+    view["model_usage"] = json!({
+        "calls": usage.calls,
+        "tokens": usage.tokens,
+        "reserved": usage.reserved,
+        "cost_usd": Decimal::from_units(usage.cost),
+        "cost_reserved_usd": Decimal::from_units(usage.cost_reserved),
+    });
     view["trust_pulse"] = json!(format!("{}/trust-pulse/jobs/{job_id}", app.operator_url));
     Ok(Json(view))
 }

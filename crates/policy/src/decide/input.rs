@@ -156,6 +156,9 @@ pub struct ModelInput<'a> {
     pub scope: Cow<'a, [String]>,
     /// The provider's name in the operator's configuration.
     pub provider: Cow<'a, str>,
+    /// Providers that are asked in this order when that one cannot answer.
+    #[serde(default, skip_serializing_if = "no_names")]
+    pub fallbacks: Cow<'a, [String]>,
     /// The endpoint.
     pub surface: ModelSurface,
     /// The model as the body names it; `None` only where the endpoint takes none.
@@ -186,6 +189,7 @@ impl<'a> ModelInput<'a> {
         Self {
             scope: Cow::Borrowed(scope),
             provider: Cow::Borrowed(provider),
+            fallbacks: Cow::Borrowed(&[]),
             surface,
             model: None,
             calls_so_far: 0,
@@ -227,6 +231,10 @@ pub enum ModelSurface {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn no_names(names: &[String]) -> bool {
+    names.is_empty()
 }
 
 fn is_zero(value: &u32) -> bool {

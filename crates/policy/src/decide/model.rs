@@ -21,18 +21,18 @@ pub(super) fn judge(contract: &CompiledContract, input: &ModelInput<'_>, against
 }
 
 fn limits(models: &Models, input: &ModelInput<'_>, against: &mut Against) {
-    if !models
-        .providers
-        .iter()
-        .any(|provider| *provider == input.provider)
-    {
-        against.because(
-            ReasonCode::ModelProviderNotAllowed,
-            format!(
-                "model provider {} is outside the contract",
-                quoted(&input.provider)
-            ),
-        );
+    let asked = std::iter::once(&*input.provider);
+    let others = input.fallbacks.iter().map(String::as_str);
+    for provider in asked.chain(others) {
+        if !models.providers.iter().any(|listed| listed == provider) {
+            against.because(
+                ReasonCode::ModelProviderNotAllowed,
+                format!(
+                    "model provider {} is outside the contract",
+                    quoted(provider)
+                ),
+            );
+        }
     }
     if let Some(model) = &input.model
         && !models.allowed.iter().any(|glob| glob.matches(model))

@@ -363,6 +363,7 @@ fn models_are_judged_by_name_and_budget() {
             ModelInput {
                 scope: Cow::Borrowed(&scope),
                 provider: provider.into(),
+                fallbacks: Default::default(),
                 surface,
                 model: model.map(Into::into),
                 calls_so_far: calls,

@@ -233,6 +233,11 @@ pub fn model(contract: &Value, facts: &ModelFacts) -> Expected {
         if !lists(contract, "models.providers", facts.provider) {
             against.push("MODEL_PROVIDER_NOT_ALLOWED");
         }
+        for other in &facts.fallbacks {
+            if !lists(contract, "models.providers", other) {
+                against.push("MODEL_PROVIDER_NOT_ALLOWED");
+            }
+        }
         let listed = |model: &str| {
             at(contract, "models.allowed")
                 .and_then(Value::as_array)
@@ -257,11 +262,11 @@ pub fn model(contract: &Value, facts: &ModelFacts) -> Expected {
                         })
                     })
             };
-            let admitted = |tool: &&str| {
+            let admitted = |tool: &&str| -> bool {
                 among("allow", tool) != Some(false) && among("deny", tool) != Some(true)
             };
             let offered = facts.tools.as_ref();
-            if !offered.is_some_and(|tools| tools.iter().all(|tool| admitted(tool))) {
+            if !offered.is_some_and(|tools| tools.iter().all(admitted)) {
                 against.push("MODEL_TOOL_NOT_ALLOWED");
             }
         }

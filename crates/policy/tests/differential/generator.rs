@@ -47,6 +47,7 @@ pub struct RunAsked {
 pub struct ModelFacts {
     pub scope: Vec<String>,
     pub provider: &'static str,
+    pub fallbacks: Vec<&'static str>,
     pub surface: &'static str,
     pub model: Option<&'static str>,
     pub calls: u64,
@@ -338,6 +339,7 @@ impl Generator {
         ModelFacts {
             scope: self.scopes(),
             provider: self.pick(PROVIDERS),
+            fallbacks: self.some(PROVIDERS, 10),
             surface: self.pick(&surfaces),
             model: self.percent(95).then(|| self.pick(MODELS)),
             calls: self.below(5) as u64,

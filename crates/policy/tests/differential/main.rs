@@ -272,6 +272,11 @@ fn model(facts: &ModelFacts) -> ModelInput<'static> {
     ModelInput {
         scope: facts.scope.clone().into(),
         provider: facts.provider.into(),
+        fallbacks: facts
+            .fallbacks
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
         surface: match facts.surface {
             "chat-completions" => ModelSurface::ChatCompletions,
             "responses" => ModelSurface::Responses,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use policy::DecisionInput;
 use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted};
 use proof::record::{Ended, Intent, Lane, Outcome, Record};
 use proof::trust::Role;
@@ -22,6 +23,9 @@ use crate::trust::Believed;
 /// Largest values of the public receipt format; receipts of larger ones carry these.
 const MAX_LATENCY_MS: u64 = 3_600_000;
 const MAX_TOKENS: u64 = 10_000_000;
+
+/// What a receipt calls the model of a call that names none: the list of models.
+const NO_MODEL: &str = "none";
 
 /// What receipts are compared with.
 #[derive(Clone, Copy)]
@@ -120,7 +124,25 @@ impl<'a> Facts<'a> {
             || "not the signer".to_owned(),
         )?;
         let usage = outcome.usage;
+        let asked = match intent.input.to_typed() {
+            Ok(DecisionInput::Model(asked)) => Some(asked),
+            _ => None,
+        };
+        let asked = asked.as_ref();
         let same = [
+            (
+                "/payload/provider",
+                asked.is_some_and(|asked| {
+                    *asked.provider == receipt.provider
+                        || asked.fallbacks.contains(&receipt.provider)
+                }),
+            ),
+            (
+                "/payload/model",
+                asked.is_some_and(|asked| {
+                    asked.model.as_deref().unwrap_or(NO_MODEL) == receipt.model
+                }),
+            ),
             (
                 "/payload/request_hash_b64u",
                 receipt.request_hash_b64u == intent.request_hash_b64u,

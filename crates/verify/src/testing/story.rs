@@ -103,6 +103,7 @@ impl Story {
         let input = DecisionInput::Model(ModelInput {
             scope: scope().into(),
             provider: "openai".into(),
+            fallbacks: Default::default(),
             surface: ModelSurface::ChatCompletions,
             model: Some("gpt-5.2".into()),
             calls_so_far: n as u64,

@@ -250,6 +250,10 @@ fn receipts() -> Vec<Forgery> {
             .evidence(model(&["request_hash_b64u"], OTHER)),
         forgery("a model receipt for another answer", Code::ReceiptContent)
             .evidence(model(&["response_hash_b64u"], OTHER)),
+        forgery("a model receipt of another provider", Code::ReceiptContent)
+            .evidence(model(&["provider"], "anthropic")),
+        forgery("a model receipt of another model", Code::ReceiptContent)
+            .evidence(model(&["model"], "gpt-5.3")),
         forgery("a model receipt by another gateway", Code::ReceiptMalformed)
             .evidence(model(&["gateway_id"], "did:web:other.example")),
         forgery(

@@ -4,23 +4,26 @@
 use std::sync::Arc;
 
 use policy::contract::Models;
+use policy::decide::ModelCost;
+use policy::decimal::Decimal;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::Timestamp;
-use store::{Budget, Conflict, ModelLimits, Reservation, Store, StoreError};
+use store::{Budget, Conflict, ModelLimits, ModelSpend, Reservation, Store, StoreError};
 
-use super::ModelCall;
+use super::{ModelCall, Provider};
 use crate::clawproxy::authenticate::unavailable;
+use crate::config::Price;
 
 /// Bytes of a request for one token, for want of a tokenizer: what English text and JSON come
 /// to, rounded so that the estimate is high rather than low.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// Tokens reserved for one call. Dropped without being settled, because nothing was sent, it
-/// gives all of them back.
+/// What is reserved for one call. Dropped without being settled, because nothing was sent, it
+/// gives all of it back.
 pub(super) struct Reserved {
     store: Arc<dyn Store>,
     id: u64,
-    tokens: u64,
+    most: ModelSpend,
     open: bool,
 }
 
@@ -30,27 +33,30 @@ pub(super) enum Spent {
     /// Nothing: it was not sent, or the provider refused it.
     Nothing,
     /// What the provider reports.
-    Tokens(u64),
+    Exactly(ModelSpend),
     /// Nobody knows exactly; at least this much. The reservation is then used up.
-    AtLeast(u64),
+    AtLeast(ModelSpend),
 }
 
 impl Reserved {
     /// Replaces the reservation by what was spent.
     pub(super) async fn settle(mut self, spent: Spent) {
         self.open = false;
-        let tokens = match spent {
-            Spent::Nothing => 0,
-            Spent::Tokens(tokens) => tokens,
-            Spent::AtLeast(tokens) => tokens.max(self.tokens),
+        let used = match spent {
+            Spent::Nothing => ModelSpend::default(),
+            Spent::Exactly(used) => used,
+            Spent::AtLeast(used) => ModelSpend {
+                tokens: used.tokens.max(self.most.tokens),
+                cost: used.cost.max(self.most.cost),
+            },
         };
-        settle(&*self.store, self.id, tokens).await;
+        settle(&*self.store, self.id, used).await;
     }
 }
 
-async fn settle(store: &dyn Store, id: u64, tokens: u64) {
+async fn settle(store: &dyn Store, id: u64, used: ModelSpend) {
     // An unsettled reservation stays in force: the budget can only come out too small.
-    if let Err(error) = store.settle_model(id, tokens).await {
+    if let Err(error) = store.settle_model(id, used).await {
         tracing::warn!(reservation = id, %error, "a model budget was not settled");
     }
 }
@@ -61,9 +67,19 @@ impl Drop for Reserved {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (store, id) = (Arc::clone(&self.store), self.id);
-            runtime.spawn(async move { settle(&*store, id, 0).await });
+            runtime.spawn(async move { settle(&*store, id, ModelSpend::default()).await });
         }
     }
+}
+
+/// What so many tokens cost, in units of 10^-9 USD, rounded up.
+pub(super) fn cost(price: &Price, tokens_input: u64, tokens_output: u64) -> u64 {
+    // A negative price is refused with the configuration; should one come here, it is no gift.
+    let rate = |price: Decimal| u128::from(price.to_units().unwrap_or(u64::MAX));
+    let input = u128::from(tokens_input).saturating_mul(rate(price.input_usd_per_million));
+    let output = u128::from(tokens_output).saturating_mul(rate(price.output_usd_per_million));
+    let sum = input.saturating_add(output).div_ceil(1_000_000);
+    u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
 /// A request's tokens, estimated from its size.
@@ -77,6 +93,7 @@ fn limits(models: Option<&Models>) -> Option<ModelLimits> {
     let limits = ModelLimits {
         max_calls: models.max_calls,
         max_tokens: models.max_tokens,
+        max_cost: models.max_cost_usd.map(|cost| cost.to_units().unwrap_or(0)),
     };
     (limits != ModelLimits::default()).then_some(limits)
 }
@@ -88,8 +105,8 @@ fn limits(models: Option<&Models>) -> Option<ModelLimits> {
 /// it. A call that is refused later gives its reservation back by dropping it.
 ///
 /// # Errors
-/// `MODEL_BUDGET_CALLS`, `MODEL_BUDGET_TOKENS` (also when the request does not bound its answer,
-/// so that nothing can be reserved for it), `STORE_UNAVAILABLE`.
+/// `MODEL_BUDGET_CALLS`; `MODEL_BUDGET_TOKENS` and `MODEL_BUDGET_COST`, also when the request does
+/// not say how much it may use, so that nothing can be reserved for it; `STORE_UNAVAILABLE`.
 pub(super) async fn reserve(
     store: &Arc<dyn Store>,
     now: Timestamp,
@@ -100,35 +117,35 @@ pub(super) async fn reserve(
     let Some(limits) = limits.filter(|_| call.target.uses_tokens()) else {
         return Ok(());
     };
-    let job = &call.token.job.id;
-    let used = store.model_usage(job).await.map_err(unavailable)?;
+    let job = call.token.job.id.clone();
+    let used = store.model_usage(&job).await.map_err(unavailable)?;
+    let most = most(call, limits);
     if let DecisionInput::Model(input) = &mut call.input {
         input.calls_so_far = used.calls;
+        let names = call.fallbacks.iter().map(|one| one.name.clone());
+        input.fallbacks = names.collect();
         input.tokens_so_far = used.tokens.saturating_add(used.reserved);
+        input.cost = most.priced.map(|wanted| ModelCost {
+            so_far_usd: Decimal::from_units(used.cost.saturating_add(used.cost_reserved)),
+            wanted_usd: Decimal::from_units(wanted),
+        });
     }
     if !decide(&contract.compiled, &call.input).is_allow() {
         // The decision that is recorded follows, and says why.
         return Ok(());
     }
-    let output = match call.output_tokens {
-        Some(tokens) => tokens,
-        None if limits.max_tokens.is_some() && call.target.generates() => {
-            return Err(Refusal::new(
-                ReasonCode::ModelBudgetTokens,
-                "the contract has a token budget, so the request must bound its answer \
-                 (max_completion_tokens, max_output_tokens or max_tokens)",
-            ));
-        }
-        None => 0,
+    call.check_bounded(limits)?;
+    let most = ModelSpend {
+        tokens: most.tokens,
+        cost: most.priced.unwrap_or(0),
     };
-    let tokens = estimated_tokens(call.body.len() as u64).saturating_add(output);
-    match store.reserve_model(job, limits, tokens, now).await {
+    match store.reserve_model(&job, limits, most, now).await {
         Ok(Reservation::Granted { id }) => {
             let store = Arc::clone(store);
             call.reserved = Some(Reserved {
                 store,
                 id,
-                tokens,
+                most,
                 open: true,
             });
             Ok(())
@@ -140,10 +157,114 @@ pub(super) async fn reserve(
             what: Budget::Tokens,
         }) => Err(Refusal::new(
             ReasonCode::ModelBudgetTokens,
-            format!("this call may use {tokens} tokens, more than the job has left"),
+            format!(
+                "this call may use {} tokens, more than the job has left",
+                most.tokens
+            ),
+        )),
+        Ok(Reservation::Exhausted { what: Budget::Cost }) => Err(Refusal::new(
+            ReasonCode::ModelBudgetCost,
+            format!(
+                "this call may cost {} USD, more than the job has left",
+                Decimal::from_units(most.cost)
+            ),
         )),
         Err(StoreError::Conflict(Conflict::JobClosed(_))) => Err(ReasonCode::TokenJobClosed.into()),
         Err(StoreError::Busy) => Err(ReasonCode::Overloaded.into()),
         Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// What a call may use.
+struct Most {
+    tokens: u64,
+    /// Under a money budget, by the dearest of those who may answer; `None` without a price.
+    priced: Option<u64>,
+}
+
+fn most(call: &mut ModelCall, limits: ModelLimits) -> Most {
+    let bytes = call.body.len() as u64;
+    let output = call.output_tokens.unwrap_or(0);
+    let tokens = estimated_tokens(bytes).saturating_add(output);
+    let model = call.model.as_deref().unwrap_or_default();
+    if limits.max_cost.is_none() {
+        return Most {
+            tokens,
+            priced: None,
+        };
+    }
+    call.fallbacks
+        .retain(|provider| provider.price(model).is_some());
+    // A token is at least one byte of text, so this is a bound and no estimate.
+    let of = |provider: &Provider| {
+        let price = provider.price(model)?;
+        Some(cost(&price, bytes, output))
+    };
+    let first = of(&call.provider);
+    let others = call.fallbacks.iter().filter_map(|provider| of(provider));
+    Most {
+        tokens,
+        priced: first.map(|first| others.fold(first, u64::max)),
+    }
+}
+
+impl ModelCall {
+    /// Refuses a call about which the request does not say how much it may use.
+    fn check_bounded(&self, limits: ModelLimits) -> Result<(), Refusal> {
+        let (code, budget) = match (limits.max_tokens, limits.max_cost) {
+            (Some(_), _) => (ReasonCode::ModelBudgetTokens, "token"),
+            (None, Some(_)) => (ReasonCode::ModelBudgetCost, "money"),
+            (None, None) => return Ok(()),
+        };
+        if self.output_tokens.is_none() && self.target.generates() {
+            return Err(Refusal::new(
+                code,
+                format!(
+                    "the contract has a {budget} budget, so the request must bound its answer \
+                     (max_completion_tokens, max_output_tokens or max_tokens)"
+                ),
+            ));
+        }
+        if self.continues {
+            return Err(Refusal::new(
+                code,
+                format!(
+                    "the contract has a {budget} budget, so the request must hold its whole \
+                     input: no previous response, conversation or stored prompt"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::Glob;
+
+    use super::*;
+
+    #[test]
+    fn money_is_exact_and_rounded_up() {
+        let price = |input: &str, output: &str| Price {
+            model: Glob::new("*").unwrap(),
+            input_usd_per_million: input.parse().unwrap(),
+            output_usd_per_million: output.parse().unwrap(),
+        };
+        for (input, output, tokens, units) in [
+            ("1.25", "10", (1_000_000, 1_000_000), 11_250_000_000),
+            ("1.25", "10", (1, 0), 1250),
+            ("0.0001", "0", (1, 0), 1),
+            ("0.0001", "0", (10, 0), 1),
+            ("0.0001", "0", (11, 0), 2),
+            ("0", "0", (u64::MAX, u64::MAX), 0),
+            ("999999999999", "0", (u64::MAX, 0), u64::MAX),
+        ] {
+            assert_eq!(
+                cost(&price(input, output), tokens.0, tokens.1),
+                units,
+                "{input}"
+            );
+        }
     }
 }

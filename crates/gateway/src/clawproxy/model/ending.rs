@@ -7,13 +7,15 @@ use policy::ReasonCode;
 use proof::Envelope;
 use proof::hash::Hasher;
 use proof::record::{Ended, Usage};
+use store::ModelSpend;
 use tokio::task::JoinHandle;
 
-use super::budget::{Reserved, Spent, estimated_tokens};
+use super::budget::{Reserved, Spent, cost, estimated_tokens};
 use super::open_calls::OpenCall;
 use super::sse::{EventReader, Place};
 use super::usage::{MAX_TOKENS, Reported, UsageReader};
 use super::{Facts, Finish, Target};
+use crate::config::Price;
 
 /// A call whose end is not recorded yet. Dropped, it ends as [`Ended::ClientGone`]: only the
 /// client's side can let go of a call before its end.
@@ -22,6 +24,8 @@ pub(super) struct Ending(Option<Box<Open>>);
 struct Open {
     finish: Box<dyn Finish>,
     reserved: Option<Reserved>,
+    /// Of the model, at the provider that was asked last.
+    price: Option<Price>,
     /// Counted until the outcome has been handed in.
     call: OpenCall,
     uses_tokens: bool,
@@ -36,6 +40,8 @@ struct Open {
     reader: Reader,
     /// The stream's last word was taken by the client's connection.
     said_all: bool,
+    /// Everything came, although the client had left.
+    drained: bool,
 }
 
 enum Reader {
@@ -55,6 +61,7 @@ impl Ending {
         Self(Some(Box::new(Open {
             finish,
             reserved,
+            price: None,
             call,
             uses_tokens: target.uses_tokens(),
             generates: target.generates(),
@@ -67,6 +74,7 @@ impl Ending {
             hasher: Hasher::new(),
             reader: Reader::Nothing,
             said_all: false,
+            drained: false,
         })))
     }
 
@@ -78,9 +86,16 @@ impl Ending {
         }
     }
 
-    /// The request may have reached the provider.
-    pub(super) fn sent(&mut self) {
+    /// Takes the end away, so that somebody else hands it in.
+    pub(super) fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    /// The request may have reached this provider, whose model has this price.
+    pub(super) fn sent(&mut self, provider: &str, price: Option<Price>) {
         if let Some(open) = &mut self.0 {
+            open.finish.asks(provider);
+            open.price = price;
             open.sent = true;
         }
     }
@@ -142,6 +157,15 @@ impl Ending {
         }
     }
 
+    /// Hands in the end of an answer that was read to its end after its client had left.
+    pub(super) async fn drained(mut self) {
+        if let Some(mut open) = self.0.take() {
+            open.drained = true;
+            let ended = open.without_client();
+            open.hand_in(ended, None).await;
+        }
+    }
+
     /// Hands the end in. The task goes on when its handle is dropped: a client that leaves now
     /// does not take the receipt along.
     pub(super) fn end(
@@ -166,18 +190,22 @@ impl Drop for Ending {
         if let Some(open) = self.0.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            // Clients hang up after the last word without waiting for the end of the stream.
-            let ended = if open.said_all {
-                Ended::Complete
-            } else {
-                Ended::ClientGone
-            };
+            let ended = open.without_client();
             runtime.spawn(open.hand_in(ended, None));
         }
     }
 }
 
 impl Open {
+    /// How it has ended when the client hangs up: clients do so after the last word, without
+    /// waiting for the end of the stream.
+    fn without_client(&self) -> Ended {
+        match self.said_all {
+            true => Ended::Complete,
+            false => Ended::ClientGone,
+        }
+    }
+
     async fn hand_in(self: Box<Self>, ended: Ended, code: Option<ReasonCode>) -> Option<Envelope> {
         let (usage, spent) = self.usage(ended);
         let facts = Facts {
@@ -216,24 +244,37 @@ impl Open {
         let mut reported = self.reported();
         let Some(status) = self.upstream_status else {
             // It may have been answered, and charged, without our hearing of it.
-            return (None, Spent::AtLeast(0));
+            return (None, Spent::AtLeast(ModelSpend::default()));
         };
         if !(200..300).contains(&status) {
             let usage = reported.complete();
             return (
                 usage,
-                usage.map_or(Spent::Nothing, |usage| Spent::Tokens(total(usage))),
+                usage.map_or(Spent::Nothing, |usage| Spent::Exactly(self.spend(usage))),
             );
         }
         if !self.generates {
             reported.output.get_or_insert(0);
         }
         match reported.complete() {
-            Some(usage) if ended == Ended::Complete => (Some(usage), Spent::Tokens(total(usage))),
+            Some(usage) if ended == Ended::Complete || self.drained => {
+                (Some(usage), Spent::Exactly(self.spend(usage)))
+            }
             _ => {
                 let usage = self.derived(reported);
-                (Some(usage), Spent::AtLeast(total(usage)))
+                (Some(usage), Spent::AtLeast(self.spend(usage)))
             }
+        }
+    }
+
+    fn spend(&self, usage: Usage) -> ModelSpend {
+        let (input, output) = (usage.tokens_input, usage.tokens_output);
+        ModelSpend {
+            tokens: input.saturating_add(output),
+            cost: self
+                .price
+                .as_ref()
+                .map_or(0, |price| cost(price, input, output)),
         }
     }
 
@@ -264,10 +305,6 @@ impl Open {
             derived: true,
         }
     }
-}
-
-fn total(usage: Usage) -> u64 {
-    usage.tokens_input.saturating_add(usage.tokens_output)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

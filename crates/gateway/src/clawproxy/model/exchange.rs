@@ -2,6 +2,7 @@
 //! where the provider does not.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use super::ending::Ending;
 use super::headers::{RECEIPT, to_client};
 use super::refusal::{json_response, refusal_response};
 use super::relay::{Relay, Stop};
-use super::{Finish, ModelCall, Providers, list};
+use super::{Finish, ModelCall, Provider, Providers, Target, list};
 use crate::config::Dialect;
 use crate::server::Body;
 use crate::upstream::{HttpClient, cause};
@@ -36,14 +37,25 @@ impl Providers {
         let length = call.body.len() as u64;
         let reserved = call.reserved.take();
         let ending = Ending::new(&call.target, length, reserved, finish, self.open.one());
+        let dialect = call.target.dialect;
+        let models = call.token.job.contract.contract.models.as_ref();
+        let exactly = models.is_some_and(|models| models.count_exactly);
         let exchange = Exchange {
-            dialect: call.target.dialect,
+            dialect,
             patience: self.patience,
+            exactly,
             ending,
         };
         let client = self.client.clone();
         async move {
-            let mut response = exchange.run(&client, call).await;
+            let run = async move { exchange.run(&client, call).await };
+            let mut response = if exactly {
+                // In a task of its own, which goes on when the client leaves.
+                let refused = |_| refusal_response(dialect, &ReasonCode::Internal.into());
+                tokio::spawn(run).await.unwrap_or_else(refused)
+            } else {
+                run.await
+            };
             if let Some(receipt) = receipt {
                 response.headers_mut().insert(RECEIPT, receipt);
             }
@@ -52,78 +64,84 @@ impl Providers {
     }
 }
 
+/// What goes to a provider; the same bytes to each that is asked.
+pub(super) struct Outgoing {
+    pub(super) target: Target,
+    /// By the name that the provider knows it by.
+    pub(super) model: Option<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Why a provider has not answered.
+struct Failure {
+    ended: Ended,
+    code: ReasonCode,
+    /// The request has certainly not reached it.
+    unreached: bool,
+}
+
+impl Failure {
+    fn new(ended: Ended, code: ReasonCode) -> Self {
+        Self {
+            ended,
+            code,
+            unreached: false,
+        }
+    }
+}
+
 struct Exchange {
     dialect: Dialect,
     patience: Duration,
+    /// Whether an answer is read to its end although its client has left.
+    exactly: bool,
     ending: Ending,
 }
 
 impl Exchange {
     async fn run(mut self, client: &HttpClient, call: ModelCall) -> Response<Body> {
-        let request = match call.provider.request(&call) {
-            Ok(request) => request,
-            Err(error) => {
-                tracing::error!(?call, %error, "a model request could not be built");
-                return self
-                    .refuse(Ended::UpstreamReset, ReasonCode::Internal)
-                    .await;
-            }
-        };
         let ModelCall {
-            provider,
+            mut provider,
+            fallbacks,
             token,
             target,
+            model,
+            headers,
+            body,
             room,
             ..
         } = call;
-        let provider_name = provider.name.as_str();
-        let contract = std::sync::Arc::clone(&token.job.contract);
-        let mut stop: Stop = Box::pin(async move { token.until_ended().await });
-        self.ending.sent();
-        // The intent is on its way to the disk while the provider thinks; nothing is answered
-        // before it has arrived, and a call whose intent cannot be recorded is given up.
-        let exchanged = async {
-            let asked = tokio::time::timeout(self.patience, client.request(request));
-            let recorded = async { self.ending.recorded().await.then_some(()).ok_or(()) };
-            tokio::try_join!(asked.map(Ok), recorded)
+        let outgoing = Outgoing {
+            target,
+            model,
+            headers,
+            body,
         };
-        let answer = tokio::select! {
-            biased;
-            code = &mut stop => return self.refuse(Ended::CutByPolicy, code).await,
-            exchanged = exchanged => match exchanged {
-                Ok((answer, ())) => answer,
-                Err(()) => {
-                    let code = ReasonCode::StoreUnavailable;
-                    return self.refuse(Ended::CutByPolicy, code).await;
+        let contract = Arc::clone(&token.job.contract);
+        let mut stop: Stop = Box::pin(async move { token.until_ended().await });
+        let mut others = fallbacks.into_iter();
+        // Nothing was given to the client yet, so another provider may still answer.
+        let answer = loop {
+            let answer = self.ask(client, &provider, &outgoing, &mut stop).await;
+            let failed = match &answer {
+                Ok(answer) => is_temporary(answer.status()),
+                Err(failure) => failure.unreached,
+            };
+            match others.next().filter(|_| failed) {
+                Some(next) => {
+                    let (failed, next_name) = (provider.name.as_str(), next.name.as_str());
+                    tracing::warn!(provider = failed, next = next_name, "falling back");
+                    provider = next;
                 }
-            },
+                None => break answer,
+            }
         };
         let (head, body) = match answer {
-            Ok(Ok(answer)) => answer.into_parts(),
-            Ok(Err(error)) => {
-                let cause = cause(&error);
-                tracing::warn!(
-                    provider = provider_name,
-                    cause,
-                    "a model provider cannot be reached"
-                );
-                if error.is_connect() {
-                    self.ending.not_sent();
-                }
-                return self
-                    .refuse(Ended::UpstreamReset, ReasonCode::UpstreamUnavailable)
-                    .await;
-            }
-            Err(_) => {
-                tracing::warn!(
-                    provider = provider_name,
-                    "a model provider did not answer in time"
-                );
-                return self
-                    .refuse(Ended::UpstreamReset, ReasonCode::UpstreamTimeout)
-                    .await;
-            }
+            Ok(answer) => answer.into_parts(),
+            Err(failure) => return self.refuse(failure.ended, failure.code).await,
         };
+        let provider_name = provider.name.as_str();
         // The request has gone; another body may have its room.
         drop(room);
         let kind = Kind::of(&head.headers);
@@ -139,7 +157,7 @@ impl Exchange {
             return self.refuse(ended, code).await;
         }
         let mut response = match &contract.contract.models {
-            Some(models) if target.is_list() && head.status.is_success() => {
+            Some(models) if outgoing.target.is_list() && head.status.is_success() => {
                 let list = match self.collect(body, list::MAX_BYTES, &mut stop).await {
                     Ok(list) => list,
                     Err((ended, code)) => return self.refuse(ended, code).await,
@@ -177,7 +195,14 @@ impl Exchange {
             }
             _ => {
                 self.ending.status(head.status.as_u16());
-                let relay = Relay::new(body, self.ending, stop, provider, self.patience);
+                let relay = Relay::new(
+                    body,
+                    self.ending,
+                    stop,
+                    provider,
+                    self.patience,
+                    self.exactly,
+                );
                 Response::new(relay.boxed_unsync())
             }
         };
@@ -185,6 +210,66 @@ impl Exchange {
         let own = std::mem::replace(response.headers_mut(), to_client(&head.headers));
         response.headers_mut().extend(own);
         response
+    }
+
+    /// Asks one provider and waits for the head of its answer.
+    async fn ask(
+        &mut self,
+        client: &HttpClient,
+        provider: &Provider,
+        outgoing: &Outgoing,
+        stop: &mut Stop,
+    ) -> Result<Response<Incoming>, Failure> {
+        let name = provider.name.as_str();
+        let Some(request) = provider.request(outgoing) else {
+            tracing::error!(provider = name, "a model request has no address there");
+            let code = ReasonCode::ModelSurfaceNotAllowed;
+            return Err(Failure::new(Ended::CutByPolicy, code));
+        };
+        let price = outgoing
+            .model
+            .as_deref()
+            .and_then(|model| provider.price(model));
+        self.ending.sent(name, price);
+        // The intent is on its way to the disk while the provider thinks; nothing is answered
+        // before it has arrived, and a call whose intent cannot be recorded is given up.
+        let exchanged = async {
+            let asked = tokio::time::timeout(self.patience, client.request(request));
+            let recorded = async { self.ending.recorded().await.then_some(()).ok_or(()) };
+            tokio::try_join!(asked.map(Ok), recorded)
+        };
+        let answer = tokio::select! {
+            biased;
+            code = &mut *stop => return Err(Failure::new(Ended::CutByPolicy, code)),
+            exchanged = exchanged => match exchanged {
+                Ok((answer, ())) => answer,
+                Err(()) => {
+                    let code = ReasonCode::StoreUnavailable;
+                    return Err(Failure::new(Ended::CutByPolicy, code));
+                }
+            },
+        };
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let cause = cause(&error);
+                tracing::warn!(provider = name, cause, "a model provider cannot be reached");
+                let unreached = error.is_connect();
+                if unreached {
+                    self.ending.not_sent();
+                }
+                Err(Failure {
+                    ended: Ended::UpstreamReset,
+                    code: ReasonCode::UpstreamUnavailable,
+                    unreached,
+                })
+            }
+            Err(_) => {
+                tracing::warn!(provider = name, "a model provider did not answer in time");
+                let code = ReasonCode::UpstreamTimeout;
+                Err(Failure::new(Ended::UpstreamReset, code))
+            }
+        }
     }
 
     /// Reads a body that is not passed on as it is.
@@ -276,6 +361,11 @@ fn unusable(status: StatusCode, kind: Kind, empty: bool) -> Option<ReasonCode> {
         _ if status.is_client_error() || status.is_server_error() => None,
         _ => Some(ReasonCode::UpstreamGarbage),
     }
+}
+
+/// Whether another provider may do what this one could not just now.
+fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 fn is_empty(body: &Incoming) -> bool {

@@ -45,6 +45,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
+use policy::contract::Models;
 use policy::decide::{DecisionInput, ModelInput};
 use policy::{ReasonCode, Refusal};
 use proof::record::Lane;
@@ -71,13 +72,17 @@ pub struct ModelCall {
     pub target: Target,
     /// Who would answer.
     pub provider: Arc<Provider>,
-    /// The model that is asked for; absent for the list of models.
+    /// Who else may answer when that one cannot, in this order.
+    pub fallbacks: Vec<Arc<Provider>>,
+    /// The model that is asked for, as the provider knows it; absent for the list of models.
     pub model: Option<String>,
     /// Whether a stream is asked for.
     pub stream: bool,
     /// Most tokens that the answers may have together, as the request says.
     pub output_tokens: Option<u64>,
-    /// The body, as it came and as it goes.
+    /// Whether the request goes on from what the provider keeps.
+    pub continues: bool,
+    /// The body as it goes: as it came, unless the contract redacts or the operator has an alias.
     pub body: Bytes,
     /// Its hash.
     pub request_hash: Hash,
@@ -130,6 +135,9 @@ trait Finish: Send + 'static {
     /// is answered.
     fn recorded(&mut self) -> BoxFuture<'_, bool>;
 
+    /// This provider is asked now; the receipt names the last one.
+    fn asks(&mut self, provider: &str);
+
     /// Makes outcome and receipt durable and returns the receipt. `None` says that this failed:
     /// the client's connection is then aborted, because an answer without a receipt is none.
     fn finish(self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>>;
@@ -156,6 +164,12 @@ impl Finish for Permitted {
             }
             recorded.is_ok()
         })
+    }
+
+    fn asks(&mut self, provider: &str) {
+        if self.names.provider != provider {
+            provider.clone_into(&mut self.names.provider);
+        }
     }
 
     fn finish(self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>> {
@@ -228,16 +242,11 @@ impl Providers {
     {
         let target = Target::parse(&parts.method, parts.uri.path())?;
         target.operation.clone_into(asked);
-        if parts.uri.query().is_some() {
-            return Err(Refusal::new(
-                ReasonCode::QueryUnknownKey,
-                "the model endpoints take no query",
-            ));
-        }
+        let target = target.with_query(parts.uri.query())?;
         let models = token.job.contract.contract.models.as_ref();
         let provider = Arc::clone(self.choose(target.dialect, models, &parts.headers)?);
         let has_body = target.method() == http::Method::POST;
-        let (held, judged) = if has_body {
+        let (mut held, judged) = if has_body {
             body::check_content_type(&parts.headers)?;
             let bounds = Bounds {
                 bytes: self.body_limit,
@@ -246,7 +255,7 @@ impl Providers {
                 too_large: ReasonCode::BodyTooLarge,
             };
             let held = super::body::read(sent, bounds).await?;
-            let judged = request::judge(&held.bytes)?;
+            let judged = request::judge(&held.bytes, target.surface)?;
             (held, judged)
         } else if sent.is_end_stream() {
             let judged = request::Judged {
@@ -260,20 +269,47 @@ impl Providers {
         if has_body && judged.model.is_none() {
             return Err(ReasonCode::ModelMissing.into());
         }
+        let fallbacks = self.fallbacks(&provider, judged.model.as_deref(), models);
+        let model = judged.model.as_deref().map(|asked| {
+            let meant = provider.meant(asked);
+            if has_body
+                && meant != asked
+                && let Some(body) = request::with_model(&held.bytes, meant)
+            {
+                held.bytes = body.into();
+            }
+            meant.to_owned()
+        });
+        if provider.address(&target, model.as_deref()).is_none() {
+            return Err(Refusal::new(
+                ReasonCode::ModelSurfaceNotAllowed,
+                "the provider has no address for this call: its addresses name the model",
+            ));
+        }
+        let tools = match models {
+            Some(models) if has_body => apply(models, &mut held.bytes)?,
+            _ => None,
+        };
+        let names = fallbacks.iter().map(|one| one.name.clone()).collect();
         let input = ModelInput {
             scope: Cow::Owned(token.scopes.clone()),
             provider: Cow::Owned(provider.name.clone()),
+            fallbacks: Cow::Owned(names),
             surface: target.surface,
-            model: judged.model.clone().map(Cow::Owned),
+            model: model.clone().map(Cow::Owned),
             calls_so_far: 0,
             tokens_so_far: 0,
             max_tokens_requested: judged.output_tokens,
+            cost: None,
+            tools: tools.map(Cow::Owned),
         };
         Ok(ModelCall {
             headers: headers::to_provider(&parts.headers, has_body),
             target,
             provider,
-            model: judged.model,
+            fallbacks,
+            model,
+            continues: judged.continues,
             stream: judged.stream,
             output_tokens: judged.output_tokens,
             request_hash: Hash::of(&held.bytes),
@@ -284,4 +320,24 @@ impl Providers {
             reserved: None,
         })
     }
+}
+
+/// Applies the contract's rules about bodies: reads which tools are offered, where there is a rule
+/// about them, and takes out what is redacted.
+fn apply(models: &Models, body: &mut Bytes) -> Result<Option<Vec<String>>, Refusal> {
+    if models.tools.is_none() && models.redact.is_empty() {
+        return Ok(None);
+    }
+    let mut read = policy::model::read_body(body)?;
+    let tools = match &models.tools {
+        Some(_) => Some(policy::model::offered_tools(&read)?),
+        None => None,
+    };
+    if !models.redact.is_empty() {
+        policy::model::redact(&mut read, &models.redact)?;
+        *body = serde_json::to_vec(&read)
+            .map_err(|_| Refusal::from(ReasonCode::Internal))?
+            .into();
+    }
+    Ok(tools)
 }

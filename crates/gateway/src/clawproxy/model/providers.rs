@@ -1,5 +1,6 @@
 //! The configured model providers, with their keys.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use policy::contract::Models;
 use policy::{ReasonCode, Refusal};
 
 use super::super::body::Room;
-use super::ModelCall;
+use super::Target;
+use super::exchange::Outgoing;
 use super::open_calls::OpenCalls;
-
-use crate::config::{Config, Dialect};
+use super::surface::is_path_segment;
+use crate::config::{Config, Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 use crate::secret::{Secret, SecretError};
 use crate::upstream::HttpClient;
 
@@ -55,9 +57,14 @@ pub struct Provider {
     /// Which API it speaks.
     pub dialect: Dialect,
     base: String,
-    key: Secret,
+    /// Pairs joined by `&`, or empty.
+    query: String,
+    aliases: BTreeMap<String, String>,
+    fallback: Vec<String>,
+    prices: Vec<Price>,
+    key: Option<Secret>,
     /// The header that carries the key; marked sensitive.
-    credential: (HeaderName, HeaderValue),
+    credential: Option<(HeaderName, HeaderValue)>,
     /// Finds the key in answers.
     pub(super) key_finder: Option<Arc<memmem::Finder<'static>>>,
 }
@@ -80,9 +87,11 @@ impl Providers {
     pub async fn connect(config: &Config, client: HttpClient) -> Result<Self, SecretError> {
         let mut by_name = BTreeMap::new();
         for (name, provider) in &config.models {
-            let key = provider.key.fetch().await?;
-            let provider = Provider::new(name, provider.dialect, &provider.url, key);
-            by_name.insert(name.clone(), Arc::new(provider));
+            let key = match &provider.key {
+                Some(key) => Some(key.fetch().await?),
+                None => None,
+            };
+            by_name.insert(name.clone(), Arc::new(Provider::new(name, provider, key)));
         }
         let body_limit = config.limits.model_body_bytes;
         Ok(Self {
@@ -100,7 +109,8 @@ impl Providers {
     pub fn is_credential(&self, text: &str) -> bool {
         self.by_name
             .values()
-            .any(|provider| provider.key.matches(text))
+            .filter_map(|provider| provider.key.as_ref())
+            .any(|key| key.matches(text))
     }
 
     /// Resolves when no call is open: every outcome has been handed in. For draining.
@@ -159,45 +169,123 @@ impl Providers {
     }
 }
 
-impl Provider {
-    fn new(name: &str, dialect: Dialect, base: &str, key: Secret) -> Self {
-        let plain = "a secret is plain ASCII, checked when fetched";
-        let (header, value) = match dialect {
-            Dialect::Openai => (
-                header::AUTHORIZATION,
-                HeaderValue::try_from(format!("Bearer {}", key.expose())),
-            ),
-            Dialect::Anthropic => (
-                HeaderName::from_static("x-api-key"),
-                HeaderValue::try_from(key.expose()),
-            ),
+impl Providers {
+    /// Who else may be asked when a provider fails, in the operator's order: those that the
+    /// contract allows and that know the model by the same name, because they get the same bytes.
+    pub(super) fn fallbacks(
+        &self,
+        first: &Provider,
+        asked: Option<&str>,
+        models: Option<&Models>,
+    ) -> Vec<Arc<Provider>> {
+        let Some(asked) = asked else {
+            return Vec::new();
         };
-        let mut value = value.expect(plain);
-        value.set_sensitive(true);
-        let text = key.expose().as_bytes();
+        let meant = first.meant(asked);
+        let fits = |provider: &&Arc<Provider>| {
+            models.is_none_or(|models| models.providers.contains(&provider.name))
+                && provider.meant(asked) == meant
+        };
+        let named = first.fallback.iter();
+        named
+            .filter_map(|name| self.by_name.get(name))
+            .filter(fits)
+            .map(Arc::clone)
+            .collect()
+    }
+}
+
+impl Provider {
+    fn new(name: &str, config: &ModelProvider, key: Option<Secret>) -> Self {
+        let style = config.key_header.unwrap_or(match config.dialect {
+            Dialect::Openai => KeyHeader::Bearer,
+            Dialect::Anthropic => KeyHeader::XApiKey,
+        });
+        let credential = key.as_ref().map(|key| {
+            let (header, value) = match style {
+                KeyHeader::Bearer => (
+                    header::AUTHORIZATION,
+                    HeaderValue::try_from(format!("Bearer {}", key.expose())),
+                ),
+                KeyHeader::XApiKey => (
+                    HeaderName::from_static("x-api-key"),
+                    HeaderValue::try_from(key.expose()),
+                ),
+                KeyHeader::ApiKey => (
+                    HeaderName::from_static("api-key"),
+                    HeaderValue::try_from(key.expose()),
+                ),
+            };
+            let mut value = value.expect("a secret is plain ASCII, checked when fetched");
+            value.set_sensitive(true);
+            (header, value)
+        });
+        let text = key.as_ref().map_or("", Secret::expose).as_bytes();
         let key_finder = (text.len() >= SHORTEST_REAL_KEY)
             .then(|| Arc::new(memmem::Finder::new(text).into_owned()));
+        let pairs: Vec<String> = config
+            .query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         Self {
             name: name.to_owned(),
-            dialect,
-            base: base.to_owned(),
+            dialect: config.dialect,
+            base: config.url.clone(),
+            query: pairs.join("&"),
+            aliases: config.aliases.clone(),
+            fallback: config.fallback.clone(),
+            prices: config.prices.clone(),
             key,
-            credential: (header, value),
+            credential,
             key_finder,
         }
     }
 
-    /// The request that goes out for a call: its body unchanged, everything else ours.
-    pub(super) fn request(&self, call: &ModelCall) -> Result<Request<Full<Bytes>>, http::Error> {
+    /// The model that a name means here.
+    pub(super) fn meant<'a>(&'a self, asked: &'a str) -> &'a str {
+        self.aliases.get(asked).map_or(asked, String::as_str)
+    }
+
+    /// What a model costs, by the name that the provider knows it by.
+    pub(super) fn price(&self, model: &str) -> Option<Price> {
+        self.prices
+            .iter()
+            .find(|price| price.model.matches(model))
+            .cloned()
+    }
+
+    /// Where a call goes; `None` when the address needs a model and there is none for it.
+    pub(super) fn address(&self, target: &Target, model: Option<&str>) -> Option<String> {
+        let base = if self.base.contains(MODEL_IN_URL) {
+            let model = model.filter(|model| is_path_segment(model))?;
+            Cow::Owned(self.base.replace(MODEL_IN_URL, model))
+        } else {
+            Cow::Borrowed(self.base.as_str())
+        };
+        let address = target.address(&base, model);
+        let query: Vec<&str> = [target.query, &self.query]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        Some(match query[..] {
+            [] => address,
+            _ => format!("{address}?{}", query.join("&")),
+        })
+    }
+
+    /// The request that goes out for a call; `None` when it has no address here.
+    pub(super) fn request(&self, call: &Outgoing) -> Option<Request<Full<Bytes>>> {
         let mut request = Request::builder()
             .method(call.target.method())
-            .uri(call.target.address(&self.base))
-            .body(Full::new(call.body.clone()))?;
+            .uri(self.address(&call.target, call.model.as_deref())?)
+            .body(Full::new(call.body.clone()))
+            .ok()?;
         *request.headers_mut() = call.headers.clone();
-        request
-            .headers_mut()
-            .insert(self.credential.0.clone(), self.credential.1.clone());
-        Ok(request)
+        if let Some((name, value)) = &self.credential {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        Some(request)
     }
 }
 
@@ -210,7 +298,8 @@ mod tests {
             .iter()
             .map(|(name, dialect)| {
                 let key = Secret::new("sk-0123456789abcdef".into());
-                let provider = Provider::new(name, *dialect, "http://127.0.0.1:1/v1", key);
+                let config = ModelProvider::new(*dialect, "http://127.0.0.1:1/v1".into(), None);
+                let provider = Provider::new(name, &config, Some(key));
                 ((*name).to_owned(), Arc::new(provider))
             })
             .collect();
@@ -257,6 +346,129 @@ mod tests {
             let found = providers.choose(dialect, models.as_ref(), &headers);
             assert_eq!(found.ok().map(|one| one.name.as_str()), chosen);
         }
+    }
+
+    #[test]
+    fn each_kind_of_provider_has_its_address_and_its_header() {
+        use Dialect::{Anthropic, Openai};
+        let key = || Some(Secret::new("sk-0123456789abcdef".into()));
+        let chat = Target::parse(&http::Method::POST, "/openai/v1/chat/completions").unwrap();
+        let models = Target::parse(&http::Method::GET, "/openai/v1/models").unwrap();
+        let azure = "https://x.example/openai/deployments/{model}";
+        for (dialect, url, style, key, target, model, address, header) in [
+            (
+                Openai,
+                "https://a/v1",
+                None,
+                key(),
+                &chat,
+                Some("gpt/5"),
+                Some("https://a/v1/chat/completions?v=1"),
+                Some("authorization"),
+            ),
+            (
+                Anthropic,
+                "https://a/v1",
+                None,
+                key(),
+                &chat,
+                Some("m"),
+                Some("https://a/v1/chat/completions?v=1"),
+                Some("x-api-key"),
+            ),
+            (
+                Openai,
+                azure,
+                Some(KeyHeader::ApiKey),
+                key(),
+                &chat,
+                Some("gpt-5"),
+                Some("https://x.example/openai/deployments/gpt-5/chat/completions?v=1"),
+                Some("api-key"),
+            ),
+            (
+                Openai,
+                azure,
+                Some(KeyHeader::ApiKey),
+                key(),
+                &chat,
+                Some("../gpt"),
+                None,
+                Some("api-key"),
+            ),
+            (
+                Openai,
+                azure,
+                Some(KeyHeader::ApiKey),
+                key(),
+                &models,
+                None,
+                None,
+                Some("api-key"),
+            ),
+            (
+                Openai,
+                "https://a/v1",
+                None,
+                None,
+                &models,
+                None,
+                Some("https://a/v1/models?v=1"),
+                None,
+            ),
+        ] {
+            let config = ModelProvider {
+                key_header: style,
+                query: [("v".to_owned(), "1".to_owned())].into(),
+                ..ModelProvider::new(dialect, url.to_owned(), None)
+            };
+            let provider = Provider::new("p", &config, key);
+            assert_eq!(provider.address(target, model).as_deref(), address);
+            let name = provider.credential.as_ref().map(|(name, _)| name.as_str());
+            assert_eq!(name, header, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn fallbacks_are_allowed_and_get_the_same_bytes() {
+        use Dialect::Openai;
+        let mut providers = providers(&[("a", Openai), ("b", Openai), ("c", Openai)]);
+        let config = |fallback: &[&str], aliases: &[(&str, &str)]| ModelProvider {
+            fallback: fallback.iter().map(|name| (*name).to_owned()).collect(),
+            aliases: aliases
+                .iter()
+                .map(|(from, to)| ((*from).to_owned(), (*to).to_owned()))
+                .collect(),
+            ..ModelProvider::new(Openai, "http://127.0.0.1:1/v1".into(), None)
+        };
+        let mut put = |name: &str, config: &ModelProvider| {
+            let provider = Arc::new(Provider::new(name, config, None));
+            providers.by_name.insert(name.to_owned(), provider);
+        };
+        put("a", &config(&["c", "b"], &[("fast", "m1")]));
+        put("b", &config(&[], &[("fast", "m1")]));
+        put("c", &config(&[], &[("fast", "m2"), ("same", "m9")]));
+        for (contract, asked, expected) in [
+            (None, "plain", &["c", "b"][..]),
+            (None, "fast", &["b"]),
+            (None, "same", &["b"]),
+            (Some(&["a", "b"][..]), "plain", &["b"]),
+            (Some(&["a"][..]), "plain", &[]),
+        ] {
+            let models = contract.map(|names| Models {
+                providers: names.iter().map(|name| (*name).to_owned()).collect(),
+                ..Models::default()
+            });
+            let first = &providers.by_name["a"];
+            let found = providers.fallbacks(first, Some(asked), models.as_ref());
+            let names: Vec<_> = found.iter().map(|one| one.name.as_str()).collect();
+            assert_eq!(names, expected, "{contract:?} {asked}");
+        }
+        assert!(
+            providers
+                .fallbacks(&providers.by_name["a"], None, None)
+                .is_empty()
+        );
     }
 
     #[tokio::test]

@@ -57,6 +57,8 @@ pub(super) struct Relay {
     remaining: Option<u64>,
     /// Where the stream stood when it ended.
     place_at_end: Place,
+    /// Whether to read on when the client leaves, because its tokens must be counted exactly.
+    exactly: bool,
     state: State,
 }
 
@@ -74,6 +76,7 @@ impl Relay {
         stop: Stop,
         provider: Arc<Provider>,
         patience: Duration,
+        exactly: bool,
     ) -> Self {
         let events = ending.place().is_some();
         let announced = hyper::body::Body::size_hint(&upstream).exact();
@@ -89,6 +92,7 @@ impl Relay {
             // A stream grows by its receipt.
             remaining: announced.filter(|_| !events),
             place_at_end: Place::BetweenEvents,
+            exactly,
             state: State::Passing,
         }
     }
@@ -227,6 +231,54 @@ impl hyper::body::Body for Relay {
     fn size_hint(&self) -> SizeHint {
         self.remaining
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !self.exactly {
+            return;
+        }
+        if let Some(upstream) = self.upstream.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let ending = self.ending.take();
+            let stop = std::mem::replace(&mut self.stop, Box::pin(std::future::pending()));
+            let clock = Clock::new(self.clock.patience);
+            runtime.spawn(drain(upstream, ending, stop, clock));
+        }
+    }
+}
+
+/// Reads an answer to its end for nobody, within the bounds of every answer.
+async fn drain(mut upstream: Incoming, mut ending: Ending, mut stop: Stop, mut clock: Clock) {
+    let (ended, code) = std::future::poll_fn(|context| {
+        if let Poll::Ready(code) = stop.as_mut().poll(context) {
+            return Poll::Ready((Ended::CutByPolicy, Some(code)));
+        }
+        loop {
+            match hyper::body::Body::poll_frame(Pin::new(&mut upstream), context) {
+                Poll::Pending if clock.has_stalled(context) => {
+                    return Poll::Ready((Ended::UpstreamReset, Some(ReasonCode::UpstreamTimeout)));
+                }
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready((Ended::Complete, None)),
+                Poll::Ready(Some(Err(_))) => {
+                    return Poll::Ready((Ended::UpstreamReset, Some(ReasonCode::UpstreamReset)));
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    clock.moved();
+                    if let Ok(piece) = frame.into_data() {
+                        ending.body(&piece);
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    match ended {
+        Ended::Complete => ending.drained().await,
+        _ => drop(ending.end(ended, code)),
     }
 }
 

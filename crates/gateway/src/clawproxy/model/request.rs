@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use policy::decide::ModelSurface;
 use policy::{ReasonCode, Refusal};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -19,13 +20,15 @@ pub(super) struct Judged {
     pub(super) stream: bool,
     /// Most tokens that all answers together may have.
     pub(super) output_tokens: Option<u64>,
+    /// The request goes on from something that the provider keeps, whose size is not known here.
+    pub(super) continues: bool,
 }
 
 /// Reads the members that are judged.
 ///
 /// # Errors
 /// `BODY_NOT_JSON`, `BODY_WRONG_TYPE`, `BODY_UNKNOWN_MEMBER` for what would escape the decision.
-pub(super) fn judge(body: &[u8]) -> Result<Judged, Refusal> {
+pub(super) fn judge(body: &[u8], surface: ModelSurface) -> Result<Judged, Refusal> {
     // The reader skips over strings that it does not need; they must be text all the same.
     let text = std::str::from_utf8(body)
         .map_err(|_| Refusal::new(ReasonCode::BodyNotJson, "the body is not UTF-8"))?;
@@ -33,7 +36,7 @@ pub(super) fn judge(body: &[u8]) -> Result<Judged, Refusal> {
     let members = Members::deserialize(&mut reader)
         .and_then(|members| reader.end().map(|()| members))
         .map_err(|error| not_json(&error))?;
-    members.judge()
+    members.judge(surface)
 }
 
 fn not_json(error: &serde_json::Error) -> Refusal {
@@ -51,7 +54,7 @@ fn not_json(error: &serde_json::Error) -> Refusal {
 const DUPLICATE: &str = "duplicate member";
 
 /// The members that are judged, in the order of `Members::values`.
-const JUDGED: [&str; 9] = [
+const JUDGED: [&str; 12] = [
     "model",
     "stream",
     "max_tokens",
@@ -62,6 +65,10 @@ const JUDGED: [&str; 9] = [
     "background",
     "models",
     "fallbacks",
+    // What the provider keeps.
+    "previous_response_id",
+    "conversation",
+    "prompt",
 ];
 
 #[derive(Default)]
@@ -72,7 +79,7 @@ struct Members {
 }
 
 impl Members {
-    fn judge(self) -> Result<Judged, Refusal> {
+    fn judge(self, surface: ModelSurface) -> Result<Judged, Refusal> {
         if let Some(index) = self.other_case {
             return Err(Refusal::new(
                 ReasonCode::BodyUnknownMember,
@@ -89,6 +96,9 @@ impl Members {
             background,
             models,
             fallbacks,
+            previous,
+            conversation,
+            prompt,
         ] = self
             .values
             .map(|value| value.filter(|value| *value != Scalar::Null));
@@ -119,6 +129,8 @@ impl Members {
             }
         }
         let mut output_tokens = None;
+        // A member that the endpoint does not know bounds nothing there.
+        let mut bounded = false;
         for (name, value) in [
             ("max_tokens", max_tokens),
             ("max_completion_tokens", max_completion),
@@ -127,7 +139,10 @@ impl Members {
             match value {
                 None => {}
                 // Providers differ in which of two members wins; the larger one is safe.
-                Some(Scalar::Count(count)) => output_tokens = output_tokens.max(Some(count)),
+                Some(Scalar::Count(count)) => {
+                    output_tokens = output_tokens.max(Some(count));
+                    bounded |= bounds(surface).contains(&name);
+                }
                 Some(_) => return Err(wrong(name, "a whole number, not negative")),
             }
         }
@@ -136,12 +151,27 @@ impl Members {
             Some(Scalar::Count(count)) if count > 0 => count,
             Some(_) => return Err(wrong("n", "a whole number, at least 1")),
         };
-        let output_tokens = output_tokens.map(|count| count.saturating_mul(answers));
+        let output_tokens = output_tokens
+            .filter(|_| bounded)
+            .map(|count| count.saturating_mul(answers));
         Ok(Judged {
             model,
             stream,
             output_tokens,
+            continues: previous.is_some()
+                || conversation.is_some()
+                || prompt.is_some_and(|prompt| prompt == Scalar::Other),
         })
+    }
+}
+
+/// The members that bound an endpoint's answer.
+fn bounds(surface: ModelSurface) -> &'static [&'static str] {
+    match surface {
+        ModelSurface::ChatCompletions => &["max_tokens", "max_completion_tokens"],
+        ModelSurface::Responses => &["max_output_tokens"],
+        ModelSurface::Messages => &["max_tokens"],
+        ModelSurface::Embeddings | ModelSurface::Models | ModelSurface::CountTokens => &[],
     }
 }
 
@@ -158,20 +188,31 @@ fn is_model_name(name: &str) -> bool {
 }
 
 /// Position of a name among the judged ones, as a reader would find it that ignores letter case.
-/// Such readers exist (Go's, which several model servers use) and fold two more characters.
 fn judged_index(name: &str) -> Option<usize> {
     if name.len() > 64 {
         return None;
     }
-    let folded: String = name
-        .chars()
-        .map(|c| match c {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            other => other.to_ascii_lowercase(),
-        })
-        .collect();
-    JUDGED.iter().position(|judged| *judged == folded)
+    JUDGED
+        .iter()
+        .position(|judged| policy::model::reads_as(name, judged))
+}
+
+/// The body with another model's name in it, every other byte as it was; `None` when it has no
+/// member `model`.
+pub(super) fn with_model(body: &[u8], name: &str) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        model: &'a serde_json::value::RawValue,
+    }
+    let named: Named<'_> = serde_json::from_slice(body).ok()?;
+    let raw = named.model.get();
+    // The value is a part of the body, so the two addresses tell where it stands.
+    let start = (raw.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    let (before, rest) = body.split_at_checked(start)?;
+    let after = rest.get(raw.len()..)?;
+    let name = serde_json::to_string(name).ok()?;
+    Some([before, name.as_bytes(), after].concat())
 }
 
 impl<'de> Deserialize<'de> for Members {
@@ -299,6 +340,30 @@ impl<'de> Deserialize<'de> for Scalar {
 mod tests {
     use super::*;
 
+    fn judge(body: &[u8]) -> Result<Judged, Refusal> {
+        super::judge(body, ModelSurface::ChatCompletions)
+    }
+
+    #[test]
+    fn only_what_the_endpoint_knows_bounds_the_answer() {
+        use ModelSurface::{ChatCompletions, Messages, Responses};
+        for (surface, body, tokens) in [
+            (ChatCompletions, r#"{"max_output_tokens":5}"#, None),
+            (ChatCompletions, r#"{"max_completion_tokens":5}"#, Some(5)),
+            (Responses, r#"{"max_tokens":5}"#, None),
+            (
+                Responses,
+                r#"{"max_tokens":9,"max_output_tokens":5}"#,
+                Some(9),
+            ),
+            (Messages, r#"{"max_completion_tokens":5}"#, None),
+            (Messages, r#"{"max_tokens":5}"#, Some(5)),
+        ] {
+            let judged = super::judge(body.as_bytes(), surface).unwrap();
+            assert_eq!(judged.output_tokens, tokens, "{surface:?} {body}");
+        }
+    }
+
     #[test]
     fn reads_what_is_judged_and_nothing_else() {
         let body = br#" {"messages":[{"model":"no","x":{"stream":1}}],"model":"gpt-5","stream":true,
@@ -367,6 +432,44 @@ mod tests {
         assert_eq!(judge(long.as_bytes()).unwrap_err().code, BodyWrongType);
         let deep = format!("{{\"x\":{}", "[".repeat(1_000_000));
         assert_eq!(judge(deep.as_bytes()).unwrap_err().code, BodyNotJson);
+    }
+
+    #[test]
+    fn only_the_models_name_changes() {
+        for (body, after) in [
+            (
+                r#" {"a":1.50, "model" : "fast" ,"x":{"model":"fast"}}"#,
+                r#" {"a":1.50, "model" : "gpt-5\"x" ,"x":{"model":"fast"}}"#,
+            ),
+            (
+                r#"{"mod\u0065l":"f\u0061st"}"#,
+                r#"{"mod\u0065l":"gpt-5\"x"}"#,
+            ),
+        ] {
+            let changed = with_model(body.as_bytes(), "gpt-5\"x").unwrap();
+            assert_eq!(String::from_utf8(changed).unwrap(), after);
+        }
+        assert_eq!(with_model(b"{}", "a"), None);
+    }
+
+    #[test]
+    fn what_the_provider_keeps_is_noticed() {
+        for (body, continues) in [
+            (r#"{"previous_response_id":"resp_1"}"#, true),
+            (r#"{"conversation":{"id":"conv_1"}}"#, true),
+            (r#"{"prompt":{"id":"pmpt_1"}}"#, true),
+            (
+                r#"{"previous_response_id":null,"conversation":null}"#,
+                false,
+            ),
+            (r#"{"input":{"conversation":"a"}}"#, false),
+        ] {
+            assert_eq!(
+                judge(body.as_bytes()).unwrap().continues,
+                continues,
+                "{body}"
+            );
+        }
     }
 
     #[test]

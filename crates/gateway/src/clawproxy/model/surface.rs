@@ -116,6 +116,8 @@ pub struct Target {
     pub operation: &'static str,
     /// The model that the path names.
     pub model: Option<String>,
+    /// The query that goes upstream, or empty.
+    pub query: &'static str,
     upstream: &'static str,
 }
 
@@ -135,6 +137,7 @@ impl Target {
                 surface: ModelSurface::Models,
                 operation: "read-model",
                 model: Some(name.to_owned()),
+                query: "",
                 upstream: "/models/",
             });
         }
@@ -148,17 +151,37 @@ impl Target {
             surface: route.surface,
             operation: route.operation,
             model: None,
+            query: "",
             upstream: route.upstream,
         })
     }
 
-    /// The address at a provider.
-    pub fn address(&self, base: &str) -> String {
-        format!(
-            "{base}{}{}",
-            self.upstream,
-            self.model.as_deref().unwrap_or_default()
-        )
+    /// Takes the one query that is known: Anthropic's clients ask for new features by it.
+    ///
+    /// # Errors
+    /// `QUERY_UNKNOWN_KEY` for any other.
+    pub fn with_query(mut self, query: Option<&str>) -> Result<Self, Refusal> {
+        let takes_beta = matches!(
+            self.surface,
+            ModelSurface::Messages | ModelSurface::CountTokens
+        );
+        match query {
+            None => Ok(self),
+            Some("beta=true") if takes_beta => {
+                self.query = "beta=true";
+                Ok(self)
+            }
+            Some(_) => Err(Refusal::new(
+                ReasonCode::QueryUnknownKey,
+                "the model endpoints take no query, but for `beta=true` on Anthropic's messages",
+            )),
+        }
+    }
+
+    /// The address at a provider, for a model that the path names by the name given here.
+    pub fn address(&self, base: &str, model: Option<&str>) -> String {
+        let named = model.filter(|_| self.model.is_some()).unwrap_or_default();
+        format!("{base}{}{named}", self.upstream)
     }
 
     /// The method upstream, the same as here.
@@ -200,7 +223,7 @@ fn allow_method(method: &Method, served: &Method) -> Result<(), Refusal> {
 }
 
 /// One segment that no server reads as anything but a name.
-fn is_path_segment(name: &str) -> bool {
+pub(super) fn is_path_segment(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:@".contains(&byte);
     (1..=MAX_MODEL_NAME).contains(&name.len())
         && name.bytes().all(plain)
@@ -245,7 +268,7 @@ mod tests {
         ] {
             let target = Target::parse(&method.parse().unwrap(), path).unwrap();
             assert_eq!(target.operation, operation);
-            assert_eq!(target.address("u"), address);
+            assert_eq!(target.address("u", target.model.as_deref()), address);
             assert_eq!(target.method(), method);
             let openai = path.starts_with("/openai/");
             assert_eq!(target.dialect == Dialect::Openai, openai);

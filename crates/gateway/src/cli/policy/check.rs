@@ -11,7 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use policy::decide::{ApprovalFact, ConfigurationFact, ModelInput, ModelSurface, TerraformInput};
+use policy::decide::{
+    ApprovalFact, ConfigurationFact, ModelCost, ModelInput, ModelSurface, TerraformInput,
+};
+use policy::decimal::Decimal;
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
 use policy::terraform::{Call, Operation, ParsedTarget, Target};
 use policy::{CompiledContract, Contract, Decision, DecisionInput, ReasonCode, Refusal, Verdict};
@@ -150,7 +153,7 @@ impl Question<'_> {
                 .strip_prefix('/')
                 .and_then(|p| p.strip_prefix(provider));
             if let Some(surface) = surface.and_then(|rest| rest.strip_prefix("/v1/")) {
-                let input = self.model_input(provider, surface, &scope)?;
+                let input = self.model_input(contract, provider, surface, &scope)?;
                 return Ok(policy::decide(&compiled, &DecisionInput::Model(input)));
             }
         }
@@ -230,6 +233,7 @@ impl Question<'_> {
 
     fn model_input<'s>(
         &self,
+        contract: &Contract,
         provider: &'static str,
         surface: &str,
         scope: &'s [String],
@@ -249,6 +253,7 @@ impl Question<'_> {
         let mut input = ModelInput {
             scope: scope.into(),
             provider: provider.into(),
+            fallbacks: Default::default(),
             surface,
             model: None,
             calls_so_far: 0,
@@ -258,8 +263,19 @@ impl Question<'_> {
             tools: None,
         };
         if surface != ModelSurface::Models {
-            let body = json::parse(self.body, Numbers::Any)
+            let mut body = json::parse(self.body, Numbers::Any)
                 .map_err(|error| Refusal::new(ReasonCode::BodyNotJson, error.to_string()))?;
+            if let Some(models) = &contract.models {
+                if models.tools.is_some() {
+                    input.tools = Some(policy::model::offered_tools(&body)?.into());
+                }
+                policy::model::redact(&mut body, &models.redact)?;
+            }
+            // The price is the operator's; the budget is assumed to be unspent.
+            input.cost = Some(ModelCost {
+                so_far_usd: Decimal::ZERO,
+                wanted_usd: Decimal::ZERO,
+            });
             input.model = body
                 .get("model")
                 .and_then(Json::as_str)

@@ -182,6 +182,7 @@ async fn a_call_is_settled_by_what_it_used() {
         assert_eq!((used.calls, used.tokens, used.reserved), (1, 0, 100));
         let (facts, _ended) = mpsc::unbounded_channel();
         let finish = Box::new(Recorder {
+            provider: String::new(),
             facts,
             works: true,
             hold: None,
@@ -194,6 +195,83 @@ async fn a_call_is_settled_by_what_it_used() {
         let used = settled(&store, &gateway.token).await;
         assert_eq!((used.calls, used.tokens), (1, tokens), "{status} {body}");
     }
+}
+
+/// 1 USD for a million tokens of requests, 4 for a million of answers.
+fn priced(models: &mut BTreeMap<String, ModelProvider>) {
+    models.get_mut("openai").unwrap().prices = vec![crate::config::Price {
+        model: policy::Glob::new("gpt-5").unwrap(),
+        input_usd_per_million: "1".parse().unwrap(),
+        output_usd_per_million: "4".parse().unwrap(),
+    }];
+}
+
+async fn with_money(url: &str, usd: &str) -> (Gateway, Arc<dyn Store>) {
+    let models =
+        format!(r#"{{"providers":["openai"],"allowed":["gpt-5*"],"max_cost_usd":"{usd}"}}"#);
+    let gateway = Setup {
+        models: Some(models.leak()),
+        configure: priced,
+        ..Setup::new(url)
+    }
+    .start()
+    .await;
+    let store = store(&gateway.token).await;
+    (gateway, store)
+}
+
+#[tokio::test]
+async fn money_runs_out_and_is_never_overspent() {
+    use ReasonCode::{ModelBudgetCost, ModelPriceUnknown};
+    let (url, mut provider) = provider().await;
+    // 60 bytes are at most 60 tokens, and 80 of the answer: 60 + 320 millionths of a dollar.
+    let (gateway, store) = with_money(&url, "0.004").await;
+    for (body, code) in [
+        (UNBOUNDED, ModelBudgetCost),
+        (
+            r#"{"model":"gpt-5-mini","max_tokens":1}"#,
+            ModelPriceUnknown,
+        ),
+        (
+            r#"{"model":"gpt-5","max_tokens":1,"previous_response_id":"resp_1"}"#,
+            ModelBudgetCost,
+        ),
+        (r#"{"model":"gpt-5","max_tokens":1000}"#, ModelBudgetCost),
+        (
+            r#"{"model":"gpt-5","max_output_tokens":1}"#,
+            ModelBudgetCost,
+        ),
+    ] {
+        assert_eq!(
+            ask(&gateway, &store, body).await.unwrap_err(),
+            code,
+            "{body}"
+        );
+    }
+    let calls = (0..200).map(|_| ask(&gateway, &store, BOUNDED));
+    let mut calls = futures_util::future::join_all(calls).await;
+    assert_eq!(calls.iter().filter(|call| call.is_ok()).count(), 10);
+    let used = store.model_usage(&gateway.token.job.id).await.unwrap();
+    assert_eq!((used.cost, used.cost_reserved), (0, 3_800_000));
+    // One of them is settled by what it really used, the others are given up.
+    calls.retain(Result::is_ok);
+    let call = calls.pop().unwrap().unwrap();
+    drop(calls);
+    let (facts, _ended) = mpsc::unbounded_channel();
+    let finish = Box::new(Recorder {
+        provider: String::new(),
+        facts,
+        works: true,
+        hold: None,
+    });
+    let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
+        let usage = r#"{"usage":{"prompt_tokens":30,"completion_tokens":7}}"#;
+        let fields = [("content-type", "application/json")];
+        provider.recv().await.unwrap().answer(200, &fields, usage);
+    });
+    response.into_body().collect().await.unwrap();
+    let used = settled(&store, &gateway.token).await;
+    assert_eq!((used.cost, used.cost_reserved), (58_000, 0));
 }
 
 #[tokio::test]
@@ -212,6 +290,7 @@ async fn a_call_that_is_not_made_costs_no_tokens() {
     let call = ask(&gateway, &store, BOUNDED).await.unwrap();
     let (facts, _ended) = mpsc::unbounded_channel();
     let finish = Box::new(Recorder {
+        provider: String::new(),
         facts,
         works: true,
         hold: None,

@@ -121,6 +121,7 @@ async fn a_call_that_is_never_polled_is_recorded() {
         .resolve(&gateway.token, &parts, body, &mut String::new())
         .await;
     let finish = Recorder {
+        provider: String::new(),
         facts: sender,
         works: true,
         hold: None,
@@ -232,4 +233,60 @@ async fn a_provider_that_shows_its_key_is_cut() {
         (facts.ended, facts.code),
         (Ended::CutByPolicy, Some(ReasonCode::UpstreamGarbage))
     );
+}
+
+const EXACTLY: &str = r#"{"providers":["openai"],"allowed":["*"],"count_exactly":true}"#;
+const REST: &str =
+    "data: {\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":9}}\n\ndata: [DONE]\n\n";
+
+#[tokio::test]
+async fn an_answer_that_counts_is_read_to_its_end_for_nobody() {
+    let exact = |setup| Setup {
+        models: Some(EXACTLY),
+        ..setup
+    };
+    let (mut gateway, answer, pieces) = begun(exact).await;
+    drop(answer);
+    pieces.send(piece(REST)).await.unwrap();
+    drop(pieces);
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::ClientGone);
+    let usage = facts.usage.unwrap();
+    assert_eq!((usage.tokens_output, usage.derived), (9, false));
+    let whole = [EVENT, REST].concat();
+    assert_eq!(facts.response_hash, Hash::of(whole.as_bytes()));
+}
+
+#[tokio::test]
+async fn so_it_is_when_the_client_leaves_before_the_answer() {
+    let (url, mut provider) = provider().await;
+    let setup = Setup {
+        models: Some(EXACTLY),
+        ..Setup::new(&url)
+    };
+    let mut gateway = setup.start().await;
+    let received = tokio::select! {
+        _ = gateway.post(CHAT, STREAM) => panic!("nothing was answered"),
+        received = provider.recv() => received.unwrap(),
+    };
+    received.answer(200, &[("content-type", "text/event-stream")], REST);
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::ClientGone);
+    assert_eq!(facts.usage.unwrap().tokens_output, 9);
+    assert_eq!(facts.response_hash, Hash::of(REST.as_bytes()));
+}
+
+#[tokio::test]
+async fn a_revocation_ends_the_reading_too() {
+    let exact = |setup| Setup {
+        models: Some(EXACTLY),
+        ..setup
+    };
+    let (mut gateway, answer, pieces) = begun(exact).await;
+    drop(answer);
+    gateway.live.revoke_token(&gateway.token.hash);
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::CutByPolicy);
+    assert!(facts.usage.unwrap().derived);
+    drop(pieces);
 }

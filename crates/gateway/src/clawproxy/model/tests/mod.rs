@@ -4,7 +4,9 @@
 mod answers;
 mod budgets;
 mod ends;
+mod fallbacks;
 mod refusals;
+mod rules;
 #[cfg(feature = "demo")]
 mod standin;
 mod streams;
@@ -157,6 +159,8 @@ struct Recorder {
     works: bool,
     /// When given, recording waits for it.
     hold: Option<watch::Receiver<bool>>,
+    /// Who was asked last.
+    provider: String,
 }
 
 impl Finish for Recorder {
@@ -168,6 +172,10 @@ impl Finish for Recorder {
         Box::pin(std::future::ready(true))
     }
 
+    fn asks(&mut self, provider: &str) {
+        self.provider = provider.to_owned();
+    }
+
     fn finish(mut self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>> {
         Box::pin(async move {
             if let Some(hold) = &mut self.hold {
@@ -175,6 +183,7 @@ impl Finish for Recorder {
             }
             let mut payload = Json::object();
             payload.set("response_hash_b64u", facts.response_hash.to_string());
+            payload.set("provider", self.provider.clone());
             let receipt = Envelope::sign(
                 EnvelopeType::GatewayReceipt,
                 &payload,
@@ -208,6 +217,8 @@ struct Setup {
     limits: Limits,
     store_works: bool,
     hold: Option<watch::Receiver<bool>>,
+    /// What else is configured about the providers.
+    configure: fn(&mut BTreeMap<String, ModelProvider>),
 }
 
 impl Setup {
@@ -222,11 +233,12 @@ impl Setup {
             limits: Limits::default(),
             store_works: true,
             hold: None,
+            configure: |_| {},
         }
     }
 
     async fn start(self) -> Gateway {
-        let models: BTreeMap<_, _> = self
+        let mut models: BTreeMap<_, _> = self
             .providers
             .into_iter()
             .map(|(name, dialect, url)| {
@@ -234,6 +246,7 @@ impl Setup {
                 (name.to_owned(), ModelProvider::new(dialect, url, Some(key)))
             })
             .collect();
+        (self.configure)(&mut models);
         let config = config(models, self.limits);
         let providers = Arc::new(Providers::connect(&config, client()).await.unwrap());
         let live = Live::default();
@@ -249,6 +262,7 @@ impl Setup {
                     facts: sender.clone(),
                     works: self.store_works,
                     hold: self.hold.clone(),
+                    provider: String::new(),
                 };
                 serve(Arc::clone(&providers), Arc::clone(&token), request, finish)
             }
