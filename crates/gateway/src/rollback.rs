@@ -327,6 +327,7 @@ fn outcome(
         .expect("a receipt holds texts and integers only");
     let outcome = Outcome {
         intent_seq: intent.seq,
+        tool_calls: Vec::new(),
         status: None,
         upstream_status: answer.as_ref().map(|answer| answer.status.as_u16()),
         response_hash_b64u: response_hash,

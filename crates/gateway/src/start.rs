@@ -122,6 +122,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
         for intent in open {
             let outcome = Outcome {
                 intent_seq: intent.seq,
+                tool_calls: Vec::new(),
                 status: None,
                 upstream_status: None,
                 response_hash_b64u: proof::Hash::of(b""),

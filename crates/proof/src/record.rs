@@ -207,6 +207,23 @@ pub struct Usage {
     pub derived: bool,
 }
 
+/// Most tool calls of one answer that an outcome names.
+pub const MAX_TOOL_CALLS: usize = 64;
+
+/// Longest name of a tool in an outcome, in bytes; a longer one is cut.
+pub const MAX_TOOL_NAME: usize = 128;
+
+/// A tool that a model asked for in its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCall {
+    /// The tool's name.
+    pub name: String,
+    /// Hash of the canonical form of the arguments; absent when they were cut or are not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments_sha256_b64u: Option<Hash>,
+}
+
 /// The receipt that was given for a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -241,6 +258,10 @@ pub struct Outcome {
     /// Tokens, for a model call that got that far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The first tools that the model asked for, in the order of its answer; at most
+    /// [`MAX_TOOL_CALLS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// The object that the call made or concerned: a run, a configuration version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_id: Option<String>,

@@ -86,6 +86,8 @@ codes! {
         "Every call is recorded before it is made. An outcome that answers no earlier intent means that the intent was left out."
     IntentWithoutOutcome "INTENT_WITHOUT_OUTCOME" "An intent without an outcome"
         "A closed job has an outcome for every intent, if only one that says that it is unknown."
+    ToolCallsStray "TOOL_CALLS_STRAY" "An outcome names tools that no model can have asked for in it"
+        "Only the answer of a model asks for tools, and an outcome names 64 of them at most."
     OutcomeTwice "OUTCOME_TWICE" "Two outcomes for one call"
         "A call ends once."
     OutcomeUnknown "OUTCOME_UNKNOWN" "Nobody knows how a call ended"

@@ -11,7 +11,8 @@ use policy::reason::Origin;
 use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
 use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
 use proof::record::{
-    Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, Usage,
+    Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, ToolCall,
+    Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
@@ -221,6 +222,8 @@ pub struct Facts {
     pub code: Option<ReasonCode>,
     /// Tokens, for a model call.
     pub usage: Option<Usage>,
+    /// Tools that the model asked for.
+    pub tool_calls: Vec<ToolCall>,
     /// Ids that the answer taught us.
     pub learned: Vec<ObjectRow>,
 }
@@ -238,6 +241,7 @@ impl Facts {
             object_id: None,
             code: None,
             usage: None,
+            tool_calls: Vec::new(),
             learned: Vec::new(),
         }
     }
@@ -399,6 +403,7 @@ impl Permit {
             latency_ms,
             first_byte_ms: facts.first_byte_ms,
             usage: facts.usage,
+            tool_calls: facts.tool_calls,
             object_id: facts.object_id,
             ended: facts.ended,
             code: facts.code.map(|code| code.as_str().to_owned()),

@@ -172,6 +172,7 @@ impl Told<'_> {
         let envelope = Envelope::sign(kind, &payload, &key(4), at).unwrap();
         let outcome = Outcome {
             intent_seq: seq,
+            tool_calls: Vec::new(),
             status: Some(if operation == "create-run" { 201 } else { 200 }),
             upstream_status: Some(200),
             response_hash_b64u: Hash::of(b"answer"),

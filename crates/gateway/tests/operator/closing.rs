@@ -116,6 +116,7 @@ async fn a_call_that_ends_while_the_job_closes_keeps_its_outcome() {
         live.until_ended().await;
         let outcome = Outcome {
             intent_seq,
+            tool_calls: Vec::new(),
             status: None,
             upstream_status: None,
             response_hash_b64u: Hash::of(b""),

@@ -136,6 +136,7 @@ fn close_job(
 fn cut_off(intent_seq: u64) -> Outcome {
     Outcome {
         intent_seq,
+        tool_calls: Vec::new(),
         status: None,
         upstream_status: None,
         response_hash_b64u: Hash::of(b""),

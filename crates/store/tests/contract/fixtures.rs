@@ -118,6 +118,7 @@ pub(crate) fn refusal() -> Body {
 pub(crate) fn outcome(intent_seq: u64) -> Outcome {
     Outcome {
         intent_seq,
+        tool_calls: Vec::new(),
         status: Some(201),
         upstream_status: Some(201),
         response_hash_b64u: hash("response"),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proof::record::{Body, Ended, Lane};
+use proof::record::{Body, Ended, Lane, MAX_TOOL_CALLS, MAX_TOOL_NAME, ToolCall};
 
 use crate::code::Code;
 use crate::document::Document;
@@ -75,6 +75,16 @@ pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Optio
             );
             continue;
         }
+        let by_model = intent.is_some_and(|(_, intent)| intent.lane == Lane::Model);
+        let few = outcome.tool_calls.len() <= MAX_TOOL_CALLS;
+        let short = |call: &ToolCall| call.name.len() <= MAX_TOOL_NAME;
+        findings.require(
+            outcome.tool_calls.is_empty()
+                || (by_model && few && outcome.tool_calls.iter().all(short)),
+            Code::ToolCallsStray,
+            format_args!("{place}/tool_calls"),
+            "only the answer of a model asks for tools, and few of them are named",
+        );
         if let Some(other) = calls.insert(outcome.intent_seq, record.seq) {
             let detail = format!("intent {} ended in record {other}", outcome.intent_seq);
             findings.fail(Code::OutcomeTwice, place, detail);

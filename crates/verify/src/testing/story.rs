@@ -162,6 +162,7 @@ impl Story {
     fn outcome(&mut self, latency_ms: i64, edit: impl Fn(&mut Outcome)) {
         let mut outcome = Outcome {
             intent_seq: 0,
+            tool_calls: Vec::new(),
             status: Some(200),
             upstream_status: Some(200),
             response_hash_b64u: Hash::of(format!("answer {}", self.steps.len()).as_bytes()),

@@ -3,7 +3,7 @@
 use clawverify::Code;
 use clawverify::testing::{Step, Story};
 use proof::Hash;
-use proof::record::{Body, Ended, Intent, Lane, Outcome, Revocation};
+use proof::record::{Body, Ended, Intent, Lane, MAX_TOOL_CALLS, Outcome, Revocation, ToolCall};
 use proof::token::Scope;
 
 use super::{Forgery, foreign, forgery, keys, resign, set};
@@ -12,6 +12,13 @@ fn edit_intent(story: &mut Story, operation: &str, edit: impl Fn(&mut Intent)) {
     let place = story.intent(operation);
     if let Body::Intent(intent) = &mut story.steps[place].body {
         edit(intent);
+    }
+}
+
+fn tool_call(name: &str) -> ToolCall {
+    ToolCall {
+        name: name.to_owned(),
+        arguments_sha256_b64u: None,
     }
 }
 
@@ -76,6 +83,16 @@ fn sequence() -> Vec<Forgery> {
 
 fn calls() -> Vec<Forgery> {
     vec![
+        forgery("a tool that no model asked for", Code::ToolCallsStray).story(|s| {
+            edit_outcome(s, "create-run", |outcome| {
+                outcome.tool_calls = vec![tool_call("exec")];
+            });
+        }),
+        forgery("more tools than are named", Code::ToolCallsStray).story(|s| {
+            edit_outcome(s, "chat-completions", |outcome| {
+                outcome.tool_calls = vec![tool_call("exec"); MAX_TOOL_CALLS + 1];
+            });
+        }),
         forgery("an outcome out of nothing", Code::OutcomeWithoutIntent).story(|s| {
             edit_outcome(s, "create-run", |outcome| outcome.intent_seq = 9);
         }),

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::budget::{Reserved, Spent, cost, estimated_tokens};
 use super::open_calls::OpenCall;
 use super::sse::{EventReader, Place};
+use super::tool_calls::DocumentCalls;
 use super::usage::{MAX_TOKENS, Reported, UsageReader};
 use super::{Facts, Finish, Target};
 use crate::config::Price;
@@ -28,6 +29,7 @@ struct Open {
     price: Option<Price>,
     /// Counted until the outcome has been handed in.
     call: OpenCall,
+    expects_tool_calls: bool,
     uses_tokens: bool,
     generates: bool,
     request_bytes: u64,
@@ -46,7 +48,7 @@ struct Open {
 
 enum Reader {
     Nothing,
-    Document(Box<UsageReader>),
+    Document(Box<UsageReader>, Option<DocumentCalls>),
     Events(Box<EventReader>),
 }
 
@@ -63,6 +65,7 @@ impl Ending {
             reserved,
             price: None,
             call,
+            expects_tool_calls: false,
             uses_tokens: target.uses_tokens(),
             generates: target.generates(),
             request_bytes,
@@ -76,6 +79,13 @@ impl Ending {
             said_all: false,
             drained: false,
         })))
+    }
+
+    /// The answer may ask for tools, so it is read for them.
+    pub(super) fn expect_tool_calls(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.expects_tool_calls = true;
+        }
     }
 
     /// Resolves when the call's intent is durable, with `false` when it never will be.
@@ -112,9 +122,10 @@ impl Ending {
         if let Some(open) = &mut self.0 {
             open.upstream_status = Some(upstream_status);
             open.reader = if events {
-                Reader::Events(Box::default())
+                Reader::Events(Box::new(EventReader::new(open.expects_tool_calls)))
             } else {
-                Reader::Document(Box::default())
+                let calls = open.expects_tool_calls.then(DocumentCalls::default);
+                Reader::Document(Box::default(), calls)
             };
         }
     }
@@ -134,7 +145,12 @@ impl Ending {
             open.hasher.update(bytes);
             match &mut open.reader {
                 Reader::Nothing => {}
-                Reader::Document(usage) => usage.feed(bytes),
+                Reader::Document(usage, calls) => {
+                    usage.feed(bytes);
+                    if let Some(calls) = calls {
+                        calls.feed(bytes);
+                    }
+                }
                 Reader::Events(events) => events.feed(bytes),
             }
         }
@@ -153,7 +169,7 @@ impl Ending {
     pub(super) fn place(&self) -> Option<Place> {
         match &self.0.as_ref()?.reader {
             Reader::Events(events) => Some(events.place()),
-            Reader::Nothing | Reader::Document(_) => None,
+            Reader::Nothing | Reader::Document(..) => None,
         }
     }
 
@@ -208,6 +224,11 @@ impl Open {
 
     async fn hand_in(self: Box<Self>, ended: Ended, code: Option<ReasonCode>) -> Option<Envelope> {
         let (usage, spent) = self.usage(ended);
+        let tool_calls = match self.reader {
+            Reader::Nothing => Vec::new(),
+            Reader::Document(_, calls) => calls.map_or_else(Vec::new, DocumentCalls::finish),
+            Reader::Events(events) => events.tool_calls(),
+        };
         let facts = Facts {
             status: self.status,
             upstream_status: self.upstream_status,
@@ -218,6 +239,7 @@ impl Open {
             object_id: None,
             code,
             usage,
+            tool_calls,
             learned: Vec::new(),
         };
         let Self {
@@ -281,7 +303,7 @@ impl Open {
     fn reported(&self) -> Reported {
         match &self.reader {
             Reader::Nothing => Reported::default(),
-            Reader::Document(usage) => usage.reported(),
+            Reader::Document(usage, _) => usage.reported(),
             Reader::Events(events) => events.reported(),
         }
     }
@@ -291,7 +313,7 @@ impl Open {
     fn derived(&self, reported: Reported) -> Usage {
         let output = match &self.reader {
             Reader::Events(events) => events.events(),
-            Reader::Nothing | Reader::Document(_) => estimated_tokens(self.hasher.length()),
+            Reader::Nothing | Reader::Document(..) => estimated_tokens(self.hasher.length()),
         };
         let input = reported
             .input

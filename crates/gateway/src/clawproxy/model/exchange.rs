@@ -36,7 +36,10 @@ impl Providers {
         let receipt = HeaderValue::try_from(finish.receipt_id()).ok();
         let length = call.body.len() as u64;
         let reserved = call.reserved.take();
-        let ending = Ending::new(&call.target, length, reserved, finish, self.open.one());
+        let mut ending = Ending::new(&call.target, length, reserved, finish, self.open.one());
+        if call.offers_tools {
+            ending.expect_tool_calls();
+        }
         let dialect = call.target.dialect;
         let models = call.token.job.contract.contract.models.as_ref();
         let exactly = models.is_some_and(|models| models.count_exactly);

@@ -17,6 +17,7 @@
 //! | `relay` | the answer's body on its way |
 //! | `ending` | facts for the outcome, handed in exactly once |
 //! | `sse`, `usage` | read events and token counts as they pass |
+//! | `tool_calls` | reads which tools an answer asks for |
 //! | `list` | the models that the contract allows |
 //! | `refusal` | our own answers in the provider's error shape |
 
@@ -35,6 +36,7 @@ mod sse;
 mod surface;
 #[cfg(test)]
 mod tests;
+mod tool_calls;
 mod usage;
 
 use std::borrow::Cow;
@@ -80,6 +82,8 @@ pub struct ModelCall {
     pub stream: bool,
     /// Most tokens that the answers may have together, as the request says.
     pub output_tokens: Option<u64>,
+    /// Whether the model may ask for tools.
+    pub offers_tools: bool,
     /// Whether the request goes on from what the provider keeps.
     pub continues: bool,
     /// The body as it goes: as it came, unless the contract redacts or the operator has an alias.
@@ -310,6 +314,7 @@ impl Providers {
             fallbacks,
             model,
             continues: judged.continues,
+            offers_tools: judged.offers_tools,
             stream: judged.stream,
             output_tokens: judged.output_tokens,
             request_hash: Hash::of(&held.bytes),

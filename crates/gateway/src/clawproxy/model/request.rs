@@ -22,6 +22,8 @@ pub(super) struct Judged {
     pub(super) output_tokens: Option<u64>,
     /// The request goes on from something that the provider keeps, whose size is not known here.
     pub(super) continues: bool,
+    /// The model may ask for tools.
+    pub(super) offers_tools: bool,
 }
 
 /// Reads the members that are judged.
@@ -54,7 +56,7 @@ fn not_json(error: &serde_json::Error) -> Refusal {
 const DUPLICATE: &str = "duplicate member";
 
 /// The members that are judged, in the order of `Members::values`.
-const JUDGED: [&str; 12] = [
+const JUDGED: [&str; 16] = [
     "model",
     "stream",
     "max_tokens",
@@ -69,6 +71,11 @@ const JUDGED: [&str; 12] = [
     "previous_response_id",
     "conversation",
     "prompt",
+    // What may be called.
+    "tools",
+    "functions",
+    "mcp_servers",
+    "plugins",
 ];
 
 #[derive(Default)]
@@ -99,6 +106,10 @@ impl Members {
             previous,
             conversation,
             prompt,
+            tools,
+            functions,
+            servers,
+            plugins,
         ] = self
             .values
             .map(|value| value.filter(|value| *value != Scalar::Null));
@@ -154,13 +165,16 @@ impl Members {
         let output_tokens = output_tokens
             .filter(|_| bounded)
             .map(|count| count.saturating_mul(answers));
+        let continues = previous.is_some()
+            || conversation.is_some()
+            || prompt.is_some_and(|prompt| prompt == Scalar::Other);
+        let offered = [tools, functions, servers, plugins];
         Ok(Judged {
             model,
             stream,
             output_tokens,
-            continues: previous.is_some()
-                || conversation.is_some()
-                || prompt.is_some_and(|prompt| prompt == Scalar::Other),
+            continues,
+            offers_tools: continues || offered.iter().any(Option::is_some),
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Follows a stream of server-sent events as it passes: where it stands, whether it has said
 //! its last word, and the JSON in its data.
 
+use proof::record::ToolCall;
+
+use super::tool_calls::EventCalls;
 use super::usage::{Reported, UsageReader};
 
 /// What is compared: field names, event names, `[DONE]`. The longest is `response.incomplete`.
@@ -10,6 +13,7 @@ const MAX_TEXT: usize = 24;
 #[derive(Debug, Default)]
 pub(super) struct EventReader {
     usage: UsageReader,
+    calls: Option<Box<EventCalls>>,
     line: Line,
     /// First bytes of the field name, then of an event's name.
     text: Text,
@@ -80,6 +84,19 @@ pub(super) enum Place {
 }
 
 impl EventReader {
+    /// A reader at the beginning of a stream, which also reads tool calls when it should.
+    pub(super) fn new(expects_tool_calls: bool) -> Self {
+        Self {
+            calls: expects_tool_calls.then(Box::default),
+            ..Self::default()
+        }
+    }
+
+    /// The tools that the stream asked for.
+    pub(super) fn tool_calls(self) -> Vec<ToolCall> {
+        self.calls.map_or_else(Vec::new, |calls| calls.finish())
+    }
+
     /// Reads the next bytes.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(first) = bytes.first() {
@@ -111,6 +128,9 @@ impl EventReader {
             Line::Data => {
                 self.data.extend(bytes);
                 self.usage.feed(bytes);
+                if let Some(calls) = &mut self.calls {
+                    calls.feed(bytes);
+                }
             }
             Line::Other => {}
         }
@@ -147,6 +167,9 @@ impl EventReader {
         if self.has_data {
             self.events += 1;
             self.ended |= self.named_last || self.data.value() == b"[DONE]\n";
+        }
+        if let Some(calls) = &mut self.calls {
+            calls.event_ends();
         }
         self.has_data = false;
         self.named_last = false;

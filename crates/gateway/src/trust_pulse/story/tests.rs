@@ -48,6 +48,7 @@ fn outcome(seq: u64, intent_seq: u64, status: u16, usage: Option<Usage>) -> Reco
     let hash = Hash::of(b"x");
     let outcome = Outcome {
         intent_seq,
+        tool_calls: Vec::new(),
         status: Some(status),
         upstream_status: None,
         response_hash_b64u: hash,
