@@ -37,6 +37,7 @@ mod operators;
 mod receipts;
 mod runs;
 mod sqlite;
+mod task_calls;
 mod tokens;
 
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
@@ -53,6 +54,7 @@ pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
 pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory};
+pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
@@ -70,6 +72,7 @@ pub trait Store:
     + Bundles
     + Operators
     + Budgets
+    + TaskCalls
     + Send
     + Sync
 {
@@ -87,6 +90,7 @@ impl<T> Store for T where
         + Bundles
         + Operators
         + Budgets
+        + TaskCalls
         + Send
         + Sync
 {
