@@ -132,7 +132,7 @@ impl Sandbox {
         )?;
         Keys::create(&config.keys_dir())?;
         let gateway = start(config).await?;
-        install_run_tasks(&gateway, &cloud, &parsed).await?;
+        install_run_tasks(&folder, &gateway, &cloud, &parsed).await?;
         let operator_token = add_operator(&gateway.app, &folder).await?;
         let policy_hash = publish(&gateway.app, &contract, &author.key).await?;
         let issuer = Issuer::of(&gateway.app);
@@ -211,6 +211,7 @@ impl Sandbox {
 /// Has Terraform Cloud ask the gateway, when it is set up for that, in every workspace of the
 /// contract that is there.
 async fn install_run_tasks(
+    folder: &Path,
     gateway: &Running,
     cloud: &TerraformCloud,
     contract: &Contract,
@@ -234,6 +235,15 @@ async fn install_run_tasks(
     administrator
         .install(&wanted, &key, &workspaces, true, Mode::Act)
         .await?;
+    // The port was not known before; `clawgate tasks` and doctor want to know it.
+    let mut config = config.clone();
+    if let Some(settings) = &mut config.run_tasks {
+        settings.public_url = Some(gateway.operator_url.clone());
+    }
+    fs::write(
+        folder.join("clawgate.toml"),
+        toml::to_string_pretty(&config)?,
+    )?;
     Ok(())
 }
 

@@ -177,7 +177,7 @@ const fn words(stage: TaskStage) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use policy::ReasonCode;
-    use store::{TaskCall, TaskCalls as _, TaskJudgement};
+    use store::{TaskCall, TaskJudgement};
 
     use super::*;
 

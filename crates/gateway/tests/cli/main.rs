@@ -17,6 +17,8 @@ mod gate;
 mod plan;
 mod plan_only;
 mod restart;
+mod task_calls;
+mod tasks;
 mod terraform;
 mod upstream;
 mod world;

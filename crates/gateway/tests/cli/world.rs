@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clawgate::app::{App, now};
 use clawgate::config::Config;
-use clawgate::demo::sandbox::{Person, Sandbox};
+use clawgate::demo::sandbox::{self, Person, Sandbox};
 use clawgate::keys::random_text;
 use clawgate::start::{Running, start};
 use http::Method;
@@ -106,6 +106,16 @@ impl Setup {
 
     pub(crate) fn engine(mut self, engine: Engine) -> Self {
         self.cloud.engine = engine;
+        self
+    }
+
+    /// Terraform Cloud asks the gateway at every stage of a run.
+    pub(crate) fn run_tasks(mut self) -> Self {
+        let before = self.config;
+        self.config = Box::new(move |config| {
+            before(config);
+            sandbox::with_run_tasks(config).unwrap();
+        });
         self
     }
 
