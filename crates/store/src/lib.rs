@@ -28,6 +28,7 @@
 mod approvals;
 mod budgets;
 mod bundles;
+mod commits;
 mod contracts;
 mod error;
 mod jobs;
@@ -43,6 +44,7 @@ mod tokens;
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
 pub use budgets::{Budget, Budgets, ModelLimits, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
+pub use commits::Commits;
 pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
@@ -53,7 +55,10 @@ pub use objects::{ObjectRow, Objects};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
-pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory};
+pub use sqlite::{
+    CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
+    open_sqlite_observed,
+};
 pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
@@ -73,6 +78,7 @@ pub trait Store:
     + Operators
     + Budgets
     + TaskCalls
+    + Commits
     + Send
     + Sync
 {
@@ -91,6 +97,7 @@ impl<T> Store for T where
         + Operators
         + Budgets
         + TaskCalls
+        + Commits
         + Send
         + Sync
 {
