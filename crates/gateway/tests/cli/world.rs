@@ -298,7 +298,7 @@ impl World {
     }
 
     /// Looks for something in the store whenever that has changed, within a bound.
-    async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
         let patient = tokio::time::timeout(PATIENCE, async {
             let mut commits = self.app().store.commits();
             loop {
