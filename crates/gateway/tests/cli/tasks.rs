@@ -94,6 +94,13 @@ async fn an_approved_apply_passes_every_stage() {
     assert!(answers[2].2.contains("was approved"), "{answers:?}");
     let rows = world.app().store.task_calls(&run).await.unwrap();
     assert_eq!(rows.len(), 4);
+    // The job's page leads to what was said at each stage.
+    let page = format!("/trust-pulse/jobs/{}", world.job);
+    let page = world.operator().get(&page).await.text();
+    for row in rows {
+        let id = row.call.task_result_id;
+        assert!(page.contains(&format!("../tasks/{id}")), "{id}");
+    }
     let bundle = world.valid_evidence().await;
     assert_eq!(begun(&bundle, "apply-run"), 1);
     assert_eq!(bundle.terraform.runs[0].status, "applied");
