@@ -26,6 +26,9 @@ pub struct Config {
     pub operator_listener: Listener,
     /// The one Terraform Cloud or Terraform Enterprise that this gateway serves.
     pub terraform_cloud: TerraformCloud,
+    /// Answers to Terraform Cloud's run tasks; without it nobody may ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_tasks: Option<RunTasks>,
     /// Model providers by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelProvider>,
@@ -101,6 +104,18 @@ pub struct TerraformCloud {
     pub executor: SecretSource,
     /// Reads full plan JSON and workspace settings.
     pub reader: SecretSource,
+}
+
+/// Terraform Cloud asks the gateway whether a run may go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTasks {
+    /// Signs the calls; Terraform Cloud is given the same.
+    pub hmac_key: SecretSource,
+    /// How Terraform Cloud writes the operator listener's address, when that differs from its
+    /// `public_url`: a proxy that lets nothing else through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 /// A model provider.
@@ -253,6 +268,9 @@ impl Config {
         if let Some(file) = &mut upstream.ca_file {
             *file = folder.join(&file);
         }
+        if let Some(run_tasks) = &mut config.run_tasks {
+            run_tasks.hmac_key.resolve_against(folder);
+        }
         for provider in config.models.values_mut() {
             provider.key.resolve_against(folder);
         }
@@ -287,7 +305,11 @@ impl Config {
                 ));
             }
         }
-        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url)).chain(
+        let task_url = self.run_tasks.as_ref();
+        let task_url = task_url.and_then(|settings| settings.public_url.as_ref());
+        let task_url = task_url.map(|url| ("run_tasks.public_url", url));
+        let upstream_url = ("terraform_cloud.url", &self.terraform_cloud.url);
+        let urls = std::iter::once(upstream_url).chain(task_url).chain(
             self.models
                 .values()
                 .map(|provider| ("models.*.url", &provider.url)),
@@ -387,6 +409,11 @@ mod tests {
                 "{ env = \"TFC_PLANNER\" }",
                 "\"token-in-the-file\"",
                 "planner",
+            ),
+            (
+                "[models.openai]",
+                "[run_tasks]\nhmac_key = { env = \"A\" }\npublic_url = \"http://a.example\"\n[models.openai]",
+                "run_tasks.public_url",
             ),
             ("dialect = \"openai\"", "dialect = \"other\"", "other"),
         ] {

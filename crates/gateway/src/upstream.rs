@@ -183,11 +183,29 @@ impl Upstream {
         target: &str,
         body: Option<Bytes>,
     ) -> Result<Answer, UpstreamError> {
-        let secret = match duty {
+        self.call_as(self.secret(duty), method, target, body).await
+    }
+
+    fn secret(&self, duty: Duty) -> &Secret {
+        match duty {
             Duty::Planner => &self.planner,
             Duty::Executor => &self.executor,
             Duty::Reader => &self.reader,
-        };
+        }
+    }
+
+    /// Calls the API with a credential that is not the gateway's own: what a run task was given
+    /// for its answer, or what an operator has for one command.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn call_as(
+        &self,
+        secret: &Secret,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
             .expect("a secret is plain ASCII, checked when fetched");
         bearer.set_sensitive(true);
@@ -220,7 +238,21 @@ impl Upstream {
         target: &str,
         limit: usize,
     ) -> Result<Answer, UpstreamError> {
-        let answer = self.call(duty, Method::GET, target, None).await?;
+        self.fetch_document_as(self.secret(duty), target, limit)
+            .await
+    }
+
+    /// The same with a credential that is not the gateway's own.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn fetch_document_as(
+        &self,
+        secret: &Secret,
+        target: &str,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let answer = self.call_as(secret, Method::GET, target, None).await?;
         if !answer.status.is_redirection() {
             return Ok(answer);
         }
@@ -287,6 +319,13 @@ impl Upstream {
         } else {
             Err(foreign())
         }
+    }
+
+    /// The path and query of an address of the API, when it is one: below the base address, to
+    /// the letter.
+    pub fn target_of<'a>(&self, address: &'a str) -> Option<&'a str> {
+        let target = address.strip_prefix(self.base.as_str())?;
+        target.starts_with('/').then_some(target)
     }
 
     async fn send(

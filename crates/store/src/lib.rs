@@ -38,6 +38,7 @@ mod operators;
 mod receipts;
 mod runs;
 mod sqlite;
+mod task_calls;
 mod tokens;
 
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
@@ -58,6 +59,7 @@ pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,
 };
+pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
@@ -75,6 +77,7 @@ pub trait Store:
     + Bundles
     + Operators
     + Budgets
+    + TaskCalls
     + Commits
     + Send
     + Sync
@@ -93,6 +96,7 @@ impl<T> Store for T where
         + Bundles
         + Operators
         + Budgets
+        + TaskCalls
         + Commits
         + Send
         + Sync

@@ -32,6 +32,7 @@ mod routes;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
+mod tasks;
 pub mod term;
 mod token;
 mod trust;
@@ -85,6 +86,8 @@ enum Command {
     Trust(trust::Trust),
     #[command(subcommand)]
     Rollback(rollback::Rollback),
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
@@ -140,6 +143,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Trust(trust) => trust.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
+        Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
         Command::Explain(explain) => explain.run()?,
@@ -220,6 +224,9 @@ mod tests {
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate tasks key run-task.key",
+            "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
+            "clawgate tasks remove --contract staging --delete",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -241,6 +248,8 @@ mod tests {
             "clawgate rollback job job_1",
             "clawgate policy check a.json --method POST",
             "clawgate operator add alice --role king",
+            "clawgate tasks install --workspace run-1",
+            "clawgate tasks install --token-file a --token-env B",
         ] {
             let code = parse(bad).expect_err(bad).exit_code();
             assert_eq!(code, 2, "{bad}");
