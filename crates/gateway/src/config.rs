@@ -168,6 +168,11 @@ pub struct Limits {
     pub body_timeout_seconds: u64,
     /// Seconds that an upstream answer may take to begin.
     pub upstream_timeout_seconds: u64,
+    /// Requests in a second that Terraform Cloud allows the user of each credential. A private
+    /// Terraform Enterprise may allow more.
+    pub upstream_requests_per_second: u32,
+    /// How often a read is asked when Terraform Cloud limits the rate or fails; 1 asks once.
+    pub upstream_read_attempts: u32,
     /// Largest model request, in bytes.
     pub model_body_bytes: usize,
     /// Largest configuration upload, in bytes.
@@ -187,6 +192,8 @@ impl Default for Limits {
             header_timeout_seconds: 15,
             body_timeout_seconds: 60,
             upstream_timeout_seconds: 120,
+            upstream_requests_per_second: 30,
+            upstream_read_attempts: 4,
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
@@ -310,6 +317,13 @@ impl Config {
             if url.ends_with('/') {
                 return refuse(format!("{name} `{url}` must not end in a slash"));
             }
+        }
+        let limits = &self.limits;
+        if limits.upstream_requests_per_second == 0 {
+            return refuse("limits.upstream_requests_per_second must be at least 1".to_owned());
+        }
+        if !(1..=10).contains(&limits.upstream_read_attempts) {
+            return refuse("limits.upstream_read_attempts must be 1 to 10".to_owned());
         }
         if let Some(name) = self.models.keys().find(|name| !name.bytes().all(plain)) {
             return refuse(format!("the model provider's name `{name}` must be plain"));

@@ -282,6 +282,8 @@ fn configuration(
         trust_pulse: TrustPulse { open: true },
         limits: Limits {
             drain_seconds: 5,
+            // The stand-in has no limit unless it is given one.
+            upstream_requests_per_second: 1000,
             ..Limits::default()
         },
     };

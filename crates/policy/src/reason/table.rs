@@ -247,7 +247,7 @@ reason_codes! {
     UpstreamTimeout "UPSTREAM_TIMEOUT" 504 Upstream "Upstream did not answer in time" "Try again later.";
     UpstreamGarbage "UPSTREAM_GARBAGE" 502 Upstream "Upstream's answer could not be understood" "Try again; report it if it stays.";
     UpstreamUnauthorized "UPSTREAM_UNAUTHORIZED" 502 Upstream "Upstream does not accept the gateway's credential" "Report it to the operator; the scoped token is fine.";
-    UpstreamRateLimited "UPSTREAM_RATE_LIMITED" 503 Upstream "Upstream limits the rate" "Try again later.";
+    UpstreamRateLimited "UPSTREAM_RATE_LIMITED" 429 Upstream "Upstream limits the rate" "Try again after the time that the answer names.";
     UpstreamReset "UPSTREAM_RESET" 502 Upstream "Upstream broke off" "Try again; read first what happened.";
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
     Overloaded "OVERLOADED" 503 Gateway "The gateway is busy" "Try again later with fewer calls at once.";
