@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::archivist::Signer;
-use super::config::{Credential, PriceTable, TerraformCloudConfig};
+use super::config::{Credential, PriceTable, Rights, TerraformCloudConfig};
 use super::state_version::StateVersion;
 use super::world::{Lock, Variable, Workspace, World};
 use crate::engine::{Engine, Providers};
@@ -22,6 +22,8 @@ const WORKERS: usize = 2;
 /// The stand-in behind its listeners.
 #[derive(Debug)]
 pub(crate) struct Cloud {
+    /// Address of the API.
+    pub(crate) url: String,
     pub(crate) organization: String,
     pub(crate) engine: Engine,
     pub(crate) providers: Providers,
@@ -39,7 +41,7 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
-    pub(crate) fn new(config: TerraformCloudConfig, signer: Signer) -> Self {
+    pub(crate) fn new(config: TerraformCloudConfig, url: String, signer: Signer) -> Self {
         let mut world = World::default();
         let now = Timestamp::now();
         for seed in config.workspaces {
@@ -68,6 +70,7 @@ impl Cloud {
                     })
                     .collect(),
                 tags: Vec::new(),
+                tasks: Vec::new(),
                 secret: seed.secret,
             };
             world.workspaces.insert(seed.id.clone(), workspace);
@@ -79,6 +82,7 @@ impl Cloud {
             }
         }
         Self {
+            url,
             organization: config.organization,
             engine: config.engine,
             providers: config.providers,
@@ -140,6 +144,31 @@ impl Cloud {
             .iter()
             .find(|credential| credential.token == token)
             .cloned()
+    }
+
+    /// What the bearer of a stage's token may do: read what its stage is about, nothing else. The
+    /// answer to the stage asks for the token itself.
+    pub(crate) fn stage_credential(&self, token: &str, path: &str) -> Option<Arc<Credential>> {
+        let world = self.world();
+        let token = world.stage_tokens.get(token)?;
+        let run = world.runs.get(&token.run_id)?;
+        let configuration = format!(
+            "/api/v2/configuration-versions/{}/download",
+            run.configuration_id
+        );
+        let plan = format!("/api/v2/plans/{}/json-output", run.plan.id);
+        let rights = Rights {
+            plan: path == configuration,
+            read_plan_json: path == plan,
+            ..Rights::NONE
+        };
+        token.serves(Timestamp::now()).then(|| {
+            Arc::new(Credential {
+                name: "stage".to_owned(),
+                token: String::new(),
+                rights,
+            })
+        })
     }
 
     /// Adds a credential that was minted over the API; false when there are too many.

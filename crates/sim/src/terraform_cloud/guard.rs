@@ -80,8 +80,12 @@ pub(crate) async fn archivist(
 async fn guard(cloud: &Cloud, request: Request, next: Next, needs_token: bool) -> Response {
     let (mut parts, body) = request.into_parts();
     let read = axum::body::to_bytes(body, LARGEST_BODY).await;
-    let credential =
-        bearer(&parts.headers).map(|token| cloud.credential_with_token(token).ok_or("foreign"));
+    let credential = bearer(&parts.headers).map(|token| {
+        cloud
+            .credential_with_token(token)
+            .or_else(|| cloud.stage_credential(token, parts.uri.path()))
+            .ok_or("foreign")
+    });
     let name = match &credential {
         Some(Ok(credential)) => Some(credential.name.clone()),
         Some(Err(foreign)) => Some((*foreign).to_owned()),

@@ -14,6 +14,7 @@ mod runs;
 mod stages;
 mod state_version;
 mod states;
+mod tasks;
 mod variables;
 mod views;
 mod workspaces;
@@ -65,7 +66,8 @@ impl TerraformCloud {
             .iter()
             .map(|c| (c.name.clone(), c.token.clone()))
             .collect();
-        let cloud = Arc::new(Cloud::new(config, signer));
+        let url = format!("http://{}", api.address);
+        let cloud = Arc::new(Cloud::new(config, url, signer));
         Ok(Self {
             api: api.serve(routes::router(Arc::clone(&cloud))),
             archivist: archivist.serve(archivist::router(Arc::clone(&cloud))),

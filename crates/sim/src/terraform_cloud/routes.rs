@@ -7,7 +7,8 @@ use axum::routing::{any, get, patch, post};
 
 use super::cloud::Cloud;
 use super::{
-    configurations, guard, operator, organizations, runs, stages, states, variables, workspaces,
+    configurations, guard, operator, organizations, runs, stages, states, tasks, variables,
+    workspaces,
 };
 
 #[rustfmt::skip]
@@ -37,7 +38,14 @@ pub(crate) fn router(cloud: Arc<Cloud>) -> Router {
             get(workspaces::tag_bindings).patch(workspaces::add_tag_bindings))
         .route("/workspaces/{id}/effective-tag-bindings", get(workspaces::tag_bindings))
         .route("/workspaces/{id}/run-triggers", get(workspaces::nothing))
-        .route("/workspaces/{id}/tasks", get(workspaces::nothing))
+        .route("/workspaces/{id}/tasks",
+            get(tasks::admin::list_attached).post(tasks::admin::attach))
+        .route("/workspaces/{id}/tasks/{attached}",
+            get(tasks::admin::read_attached).patch(tasks::admin::update_attached)
+                .delete(tasks::admin::detach))
+        .route("/organizations/{org}/tasks", get(tasks::admin::list).post(tasks::admin::create))
+        .route("/tasks/{id}",
+            get(tasks::admin::read).patch(tasks::admin::update).delete(tasks::admin::delete))
         .route("/workspaces/{id}/notification-configurations", get(workspaces::nothing))
         .route("/workspaces/{id}/relationships/remote-state-consumers", get(workspaces::nothing))
         .route("/workspaces/{id}/vars",
@@ -56,7 +64,11 @@ pub(crate) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/runs/{id}/actions/discard", post(runs::discard))
         .route("/runs/{id}/actions/cancel", post(runs::cancel))
         .route("/runs/{id}/run-events", get(runs::events))
-        .route("/runs/{id}/task-stages", get(runs::nothing))
+        .route("/runs/{id}/task-stages", get(tasks::results::of_run))
+        .route("/task-stages/{id}", get(tasks::results::stage))
+        .route("/task-results/{id}", get(tasks::results::result))
+        .route("/task-results/{id}/outcomes", get(tasks::results::outcomes))
+        .route("/task-results/{guid}/callback", patch(tasks::results::callback))
         .route("/runs/{id}/policy-checks", get(runs::nothing))
         .route("/runs/{id}/comments", get(runs::list_comments).post(runs::comment))
         .route("/comments/{id}", get(runs::read_comment))

@@ -19,6 +19,7 @@ use super::jsonapi::{
 };
 use super::lifecycle::{self, NewRun};
 use super::organizations::{Parameters, known, query};
+use super::tasks::results::view_stage;
 use super::views::{View, user};
 use super::world::{Comment, Run, RunStatus, RunVariable, Wishes, World};
 use crate::ids;
@@ -191,6 +192,10 @@ fn included(view: &View<'_>, world: &World, run: &Run, query: &Query) -> Vec<Val
     if query.includes("configuration_version") {
         let configuration = world.configurations.get(&run.configuration_id);
         included.extend(configuration.map(|configuration| view.configuration(configuration)));
+    }
+    if query.includes("task_stages") {
+        let stages = run.task_stages.iter();
+        included.extend(stages.map(|stage| view_stage(run, stage)));
     }
     if query.includes("created_by") {
         included.push(user(&run.created_by));

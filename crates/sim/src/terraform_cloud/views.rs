@@ -299,7 +299,11 @@ impl View<'_> {
                         .map(|(id, ..)| json!({"id": id, "type": "run-events"}))
                         .collect::<Vec<_>>(),
                 },
-                "task-stages": {"data": []},
+                "task-stages": {
+                    "data": run.task_stages.iter()
+                        .map(|stage| json!({"id": stage.id, "type": "task-stages"}))
+                        .collect::<Vec<_>>(),
+                },
                 "workspace": link("workspaces", &run.workspace_id),
             },
             "links": {"self": format!("/api/v2/runs/{}", run.id)},

@@ -164,6 +164,7 @@ pub(crate) async fn create(
         queue: std::collections::VecDeque::new(),
         variables: Vec::new(),
         tags: Vec::new(),
+        tasks: Vec::new(),
         secret: None,
     };
     let resource = View {

@@ -8,6 +8,7 @@ mod runs;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 
 use serde_json::{Value, json};
 use sim::{
