@@ -34,6 +34,7 @@ mod error;
 mod jobs;
 mod log;
 mod objects;
+mod observations;
 mod operators;
 mod receipts;
 mod runs;
@@ -51,6 +52,9 @@ pub use error::{Cause, Conflict, StoreError};
 pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use objects::{ObjectRow, Objects};
+pub use observations::{
+    Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
+};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
@@ -68,6 +72,7 @@ pub trait Store:
     + Jobs
     + Tokens
     + Objects
+    + Observations
     + Runs
     + Approvals
     + Log
@@ -86,6 +91,7 @@ impl<T> Store for T where
         + Jobs
         + Tokens
         + Objects
+        + Observations
         + Runs
         + Approvals
         + Log
