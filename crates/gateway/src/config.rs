@@ -26,6 +26,9 @@ pub struct Config {
     pub operator_listener: Listener,
     /// The one Terraform Cloud or Terraform Enterprise that this gateway serves.
     pub terraform_cloud: TerraformCloud,
+    /// Answers to Terraform Cloud's run tasks; without it nobody may ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_tasks: Option<RunTasks>,
     /// Model providers by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelProvider>,
@@ -101,6 +104,18 @@ pub struct TerraformCloud {
     pub executor: SecretSource,
     /// Reads full plan JSON and workspace settings.
     pub reader: SecretSource,
+}
+
+/// Terraform Cloud asks the gateway whether a run may go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTasks {
+    /// Signs the calls; Terraform Cloud is given the same.
+    pub hmac_key: SecretSource,
+    /// How Terraform Cloud writes the operator listener's address, when that differs from its
+    /// `public_url`: a proxy that lets nothing else through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 /// A model provider.
@@ -259,6 +274,9 @@ impl Config {
         }
         if let Some(file) = &mut upstream.ca_file {
             *file = folder.join(&file);
+        }
+        if let Some(run_tasks) = &mut config.run_tasks {
+            run_tasks.hmac_key.resolve_against(folder);
         }
         for provider in config.models.values_mut() {
             provider.key.resolve_against(folder);

@@ -103,13 +103,13 @@ impl Access {
             },
         }
     }
+}
 
-    fn bearer(&self) -> HeaderValue {
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.secret.expose()))
-            .expect("a secret is plain ASCII, checked when fetched");
-        bearer.set_sensitive(true);
-        bearer
-    }
+/// Whose credential a document is read with.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Duty(Duty),
+    Secret(&'a Secret),
 }
 
 /// An answer that was read whole.
@@ -311,10 +311,44 @@ impl Upstream {
             access.lists.turn().await.map_err(busy)?;
         }
         access.calls.turn().await.map_err(busy)?;
+        self.exchange(&access.secret, method, target, body).await
+    }
+
+    /// Calls the API with a credential that is not the gateway's own: what a run task was given
+    /// for its answer, or what an operator has for one command. Its limit is its user's, so it is
+    /// not waited for.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn call_as(
+        &self,
+        secret: &Secret,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
+        let writes = method != Method::GET;
+        let answer = self.exchange(secret, method, target, body).await;
+        if writes {
+            self.lists.forget();
+        }
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        secret: &Secret,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
+            .expect("a secret is plain ASCII, checked when fetched");
+        bearer.set_sensitive(true);
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{target}", self.base))
-            .header(header::AUTHORIZATION, access.bearer())
+            .header(header::AUTHORIZATION, bearer)
             .header(header::ACCEPT, JSON_API)
             .header(
                 header::USER_AGENT,
@@ -340,7 +374,29 @@ impl Upstream {
         target: &str,
         limit: usize,
     ) -> Result<Answer, UpstreamError> {
-        let mut answer = self.call(duty, Method::GET, target, None).await?;
+        self.follow(By::Duty(duty), target, limit).await
+    }
+
+    /// The same with a credential that is not the gateway's own.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn fetch_document_as(
+        &self,
+        secret: &Secret,
+        target: &str,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        self.follow(By::Secret(secret), target, limit).await
+    }
+
+    async fn follow(
+        &self,
+        by: By<'_>,
+        target: &str,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let mut answer = self.read_by(by, target).await?;
         for _ in 0..MAX_REDIRECTS {
             if !answer.status.is_redirection() {
                 return Ok(answer);
@@ -351,7 +407,7 @@ impl Upstream {
                 .and_then(|value| value.to_str().ok())
                 .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
             answer = match self.within_api(location) {
-                Some(target) => self.call(duty, Method::GET, &target, None).await?,
+                Some(target) => self.read_by(by, &target).await?,
                 None => self.object(Method::GET, location, None, limit).await?,
             };
         }
@@ -359,6 +415,13 @@ impl Upstream {
             return Err(UpstreamError::Broken("it redirects without end".into()));
         }
         Ok(answer)
+    }
+
+    async fn read_by(&self, by: By<'_>, target: &str) -> Result<Answer, UpstreamError> {
+        match by {
+            By::Duty(duty) => self.call(duty, Method::GET, target, None).await,
+            By::Secret(secret) => self.call_as(secret, Method::GET, target, None).await,
+        }
     }
 
     /// The path and query of an address within the API itself.
@@ -433,6 +496,13 @@ impl Upstream {
         } else {
             Err(foreign())
         }
+    }
+
+    /// The path and query of an address of the API, when it is one: below the base address, to
+    /// the letter.
+    pub fn target_of<'a>(&self, address: &'a str) -> Option<&'a str> {
+        let target = address.strip_prefix(self.base.as_str())?;
+        target.starts_with('/').then_some(target)
     }
 
     async fn send(

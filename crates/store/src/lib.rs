@@ -39,6 +39,7 @@ mod operators;
 mod receipts;
 mod runs;
 mod sqlite;
+mod task_calls;
 mod tokens;
 
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
@@ -62,6 +63,7 @@ pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,
 };
+pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
@@ -81,6 +83,7 @@ pub trait Store:
     + Operators
     + Budgets
     + Commits
+    + TaskCalls
     + Send
     + Sync
 {
@@ -100,6 +103,7 @@ impl<T> Store for T where
         + Operators
         + Budgets
         + Commits
+        + TaskCalls
         + Send
         + Sync
 {

@@ -27,7 +27,7 @@ const MAX_LISTED: usize = 500;
 pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
     let from = [GateState::Inspecting];
     let contract = contract(app, &run).await?;
-    let seen = match read_plan(app, &run).await {
+    let seen = match read_plan(app, &run.run_id).await {
         Ok(seen) => seen,
         // Upstream's trouble is no verdict: try again later.
         Err(refusal) if refusal.code.origin() != policy::reason::Origin::Policy => {
@@ -88,7 +88,7 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
 }
 
 /// A plan that was read and understood.
-pub(super) struct SeenPlan {
+pub struct SeenPlan {
     /// The plan's id, read from the run just now.
     pub plan_id: String,
     /// What it would do.
@@ -96,8 +96,11 @@ pub(super) struct SeenPlan {
 }
 
 /// Reads the full plan JSON with the reader's credential; it never leaves the gateway.
-pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refusal> {
-    let json = ours::read_run(app, &run.run_id).await?;
+///
+/// # Errors
+/// A `PLAN_…` code for a plan that cannot be judged, or an `UPSTREAM_…` code.
+pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
+    let json = ours::read_run(app, run_id).await?;
     let plan_id = related(&json, "plan").ok_or(ReasonCode::UpstreamGarbage)?;
     let target = format!("/api/v2/plans/{plan_id}/json-output");
     let answer = app

@@ -262,6 +262,7 @@ fn configuration(
             executor: secret("executor", cloud.token("executor"))?,
             reader: secret("reader", cloud.token("reader"))?,
         },
+        run_tasks: None,
         models: [
             ("openai".to_owned(), model(Dialect::Openai)?),
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),

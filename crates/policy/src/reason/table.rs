@@ -176,6 +176,19 @@ reason_codes! {
     ApprovalSignature "APPROVAL_SIGNATURE" 422 Policy "Approval signature is wrong" "Sign with the approver's enrolled key.";
     ApprovalRunChanged "APPROVAL_RUN_CHANGED" 409 Policy "The run changed since its plan was approved" "Look at the run; plan again if needed.";
 
+    // Run tasks: Terraform Cloud asks before a plan, after it, before an apply and after it.
+    RunTaskDisabled "RUN_TASK_DISABLED" 403 Policy "Run tasks are not configured" "Set run_tasks.hmac_key in the gateway's configuration and start it again.";
+    RunTaskSignature "RUN_TASK_SIGNATURE" 401 Token "Signature of the run task call is missing or wrong" "Give the run task the gateway's key: `clawgate tasks install --renew-key`.";
+    RunTaskMalformed "RUN_TASK_MALFORMED" 422 Policy "Run task call is not understood" "Let Terraform Cloud call this address, and nothing else.";
+    RunTaskCallback "RUN_TASK_CALLBACK" 422 Policy "Run task call wants its answer elsewhere" "Set terraform_cloud.url to the address under which Terraform Cloud knows itself.";
+    RunTaskReused "RUN_TASK_REUSED" 409 Policy "Task result came before for another run" "Report this to the operator: a call of Terraform Cloud was changed or made up.";
+    RunTaskRunDiffers "RUN_TASK_RUN_DIFFERS" 409 Policy "The run is not what the run task call says" "Report this to the operator: a call of Terraform Cloud was changed or made up.";
+    RunTaskUngoverned "RUN_TASK_UNGOVERNED" 403 Policy "No contract in force names this workspace" "Publish a contract that names the workspace, or take the run task off it.";
+    RunTaskNotApproved "RUN_TASK_NOT_APPROVED" 403 Policy "This apply was not approved here" "Plan through the gateway, have that plan approved, and let the gateway apply it.";
+    RunTaskUnchecked "RUN_TASK_UNCHECKED" 403 Policy "The run could not be checked in time" "Start a new run; when it happens again, look at the gateway's log.";
+    ConfigurationUnavailable "CONFIGURATION_UNAVAILABLE" 422 Policy "Configuration cannot be downloaded" "Start a new run with a configuration that Terraform Cloud still has.";
+    ConfigurationChanged "CONFIGURATION_CHANGED" 409 Policy "Configuration is not the one that was inspected" "Upload the configuration again through the gateway.";
+
     // Uploads as files.
     CapabilityUnknown "CAPABILITY_UNKNOWN" 404 Policy "No such address" "Use the address of a fresh answer.";
     CapabilityExpired "CAPABILITY_EXPIRED" 403 Policy "Address has expired" "Read the object again to get a new address.";

@@ -23,6 +23,7 @@ mod readers;
 mod receipts;
 mod runs;
 mod schema;
+mod task_calls;
 mod tokens;
 mod writer;
 

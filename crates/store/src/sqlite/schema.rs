@@ -17,6 +17,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0001_spine.sql"),
     ),
     (
+        "0002_task_calls",
+        include_str!("../../migrations/sqlite/0002_task_calls.sql"),
+    ),
+    (
         "0003_observations",
         include_str!("../../migrations/sqlite/0003_observations.sql"),
     ),

@@ -13,6 +13,7 @@ mod log;
 mod observations;
 mod races;
 mod runs;
+mod task_calls;
 mod tokens;
 
 /// Runs each rule on each engine, on an empty store of its own.
@@ -105,6 +106,10 @@ suite! {
         what_changed_voids_what_was_said,
         the_statement_is_the_signed_one,
         a_closed_job_takes_no_approval;
+    task_calls:
+        a_task_call_is_kept_once,
+        what_upstream_was_told_about_a_call_stays,
+        the_calls_of_a_run_are_listed_in_order;
     tokens:
         a_token_is_issued_for_its_job_and_contract,
         a_token_is_bound_to_its_first_holder,
