@@ -41,12 +41,36 @@ pub struct Config {
     /// Rules above all contracts.
     #[serde(default)]
     pub policy: Policy,
+    /// What is looked at beside the calls.
+    #[serde(default)]
+    pub watching: Watching,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// What happens to governed workspaces outside the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watching {
+    /// Seconds between two looks at each governed workspace; 0 never looks of its own accord.
+    pub poll_seconds: u64,
+    /// Signs Terraform Cloud's notifications, which are taken at `/v1/notifications` of the
+    /// operator listener; without it none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_key: Option<SecretSource>,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self {
+            poll_seconds: 300,
+            notification_key: None,
+        }
+    }
 }
 
 /// The reviewers' pages.
@@ -278,6 +302,9 @@ impl Config {
         if let Some(run_tasks) = &mut config.run_tasks {
             run_tasks.hmac_key.resolve_against(folder);
         }
+        if let Some(key) = &mut config.watching.notification_key {
+            key.resolve_against(folder);
+        }
         for provider in config.models.values_mut() {
             provider.key.resolve_against(folder);
         }
@@ -335,6 +362,10 @@ impl Config {
             if url.ends_with('/') {
                 return refuse(format!("{name} `{url}` must not end in a slash"));
             }
+        }
+        let poll = self.watching.poll_seconds;
+        if poll != 0 && !(10..=86_400).contains(&poll) {
+            return refuse("watching.poll_seconds must be 0 or 10 to 86400".to_owned());
         }
         let limits = &self.limits;
         if limits.upstream_requests_per_second == 0 {

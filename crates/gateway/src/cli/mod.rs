@@ -35,6 +35,7 @@ mod serve;
 pub mod term;
 mod token;
 mod trust;
+mod watch;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
@@ -83,6 +84,8 @@ enum Command {
     Bundle(bundle::Bundle),
     #[command(subcommand)]
     Trust(trust::Trust),
+    #[command(subcommand)]
+    Watch(watch::Watch),
     #[command(subcommand)]
     Rollback(rollback::Rollback),
     #[command(subcommand)]
@@ -139,6 +142,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Approvals(approvals) => approvals.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Trust(trust) => trust.run().await?,
+        Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
@@ -220,6 +224,10 @@ mod tests {
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate watch list --json",
+            "clawgate watch show ws-1",
+            "clawgate watch events --workspace ws-1 --before 9",
+            "clawgate watch accept ws-1 --reason known --yes",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -239,6 +247,8 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate watch show",
+            "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",
             "clawgate operator add alice --role king",
         ] {

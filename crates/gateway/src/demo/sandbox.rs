@@ -18,7 +18,7 @@ use crate::app::{App, now};
 use crate::clawscope::{Issuer, TokenRequest};
 use crate::config::{
     Approver, Author, Config, Dialect, Limits, Listener, ModelProvider as ConfiguredProvider,
-    Policy, TerraformCloud as ConfiguredCloud, TrustPulse,
+    Policy, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
 };
 use crate::jobs::ContractChoice;
 use crate::keys::{self, Keys, random_key, random_text};
@@ -280,6 +280,10 @@ fn configuration(
             })
             .collect(),
         policy: Policy::default(),
+        watching: Watching {
+            poll_seconds: 0,
+            notification_key: Some(secret("notifications", &keys::random_text())?),
+        },
         trust_pulse: TrustPulse { open: true },
         limits: Limits {
             drain_seconds: 5,
