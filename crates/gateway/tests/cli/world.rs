@@ -9,7 +9,7 @@ use clawgate::app::{App, now};
 use clawgate::config::Config;
 use clawgate::demo::sandbox::{Person, Sandbox};
 use clawgate::keys::random_text;
-use clawgate::start::{Running, start};
+use clawgate::start::{Running, start, start_with};
 use http::Method;
 use proof::approval::{Decision, Judgement, Statement, Subject};
 use proof::record::JobId;
@@ -223,6 +223,15 @@ impl World {
 
     pub(crate) async fn start_again(&mut self) {
         self.gateway = Some(start(self.config.clone()).await.unwrap());
+    }
+
+    /// Starts a gateway whose store may grow by so many bytes, as on a disk that is almost full.
+    pub(crate) async fn start_again_with_little_room(&mut self, bytes: u64) {
+        let little = |path: &Path| {
+            let there = std::fs::metadata(path).unwrap().len();
+            store::open_sqlite_bounded(path, there + bytes)
+        };
+        self.gateway = Some(start_with(self.config.clone(), little).await.unwrap());
     }
 
     /// Runs of the job, oldest first.
