@@ -32,6 +32,7 @@ mod routes;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
+mod tasks;
 pub mod term;
 mod token;
 mod trust;
@@ -89,6 +90,8 @@ enum Command {
     #[command(subcommand)]
     Rollback(rollback::Rollback),
     #[command(subcommand)]
+    Tasks(tasks::Tasks),
+    #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
     Operator(operator::Operator),
@@ -144,6 +147,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Trust(trust) => trust.run().await?,
         Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
+        Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
         Command::Explain(explain) => explain.run()?,
@@ -228,6 +232,9 @@ mod tests {
             "clawgate watch show ws-1",
             "clawgate watch events --workspace ws-1 --before 9",
             "clawgate watch accept ws-1 --reason known --yes",
+            "clawgate tasks key run-task.key",
+            "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
+            "clawgate tasks remove --contract staging --delete",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -251,6 +258,8 @@ mod tests {
             "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",
             "clawgate operator add alice --role king",
+            "clawgate tasks install --workspace run-1",
+            "clawgate tasks install --token-file a --token-env B",
         ] {
             let code = parse(bad).expect_err(bad).exit_code();
             assert_eq!(code, 2, "{bad}");

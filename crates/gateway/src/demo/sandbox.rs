@@ -18,11 +18,12 @@ use crate::app::{App, now};
 use crate::clawscope::{Issuer, TokenRequest};
 use crate::config::{
     Approver, Author, Config, Dialect, Limits, Listener, ModelProvider as ConfiguredProvider,
-    Policy, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
+    Policy, RunTasks, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
 };
 use crate::jobs::ContractChoice;
 use crate::keys::{self, Keys, random_key, random_text};
-use crate::secret::SecretSource;
+use crate::run_tasks::attachment::{Administrator, Mode, Wanted};
+use crate::secret::{Secret, SecretSource};
 use crate::start::{Running, start};
 use crate::{bundles, clawcontrols, clawscope, jobs};
 
@@ -131,6 +132,7 @@ impl Sandbox {
         )?;
         Keys::create(&config.keys_dir())?;
         let gateway = start(config).await?;
+        install_run_tasks(&folder, &gateway, &cloud, &parsed).await?;
         let operator_token = add_operator(&gateway.app, &folder).await?;
         let policy_hash = publish(&gateway.app, &contract, &author.key).await?;
         let issuer = Issuer::of(&gateway.app);
@@ -204,6 +206,59 @@ impl Sandbox {
         write_private(&path, &serde_json::to_vec_pretty(&connection)?)?;
         Ok(path)
     }
+}
+
+/// Has Terraform Cloud ask the gateway, when it is set up for that, in every workspace of the
+/// contract that is there.
+async fn install_run_tasks(
+    folder: &Path,
+    gateway: &Running,
+    cloud: &TerraformCloud,
+    contract: &Contract,
+) -> anyhow::Result<()> {
+    let config = &gateway.app.config;
+    let Some(settings) = &config.run_tasks else {
+        return Ok(());
+    };
+    let there = cloud.workspaces();
+    let named = contract.permissions.workspaces.iter();
+    let workspaces: Vec<_> = named
+        .filter(|id| there.iter().any(|(_, known)| known == id.as_str()))
+        .cloned()
+        .collect();
+    let administrator = Administrator {
+        upstream: &gateway.app.upstream,
+        credential: &Secret::new(cloud.token(OUTSIDE).to_owned()),
+    };
+    let wanted = Wanted::at(config, &gateway.operator_url);
+    let key = settings.hmac_key.fetch().await?;
+    administrator
+        .install(&wanted, &key, &workspaces, true, Mode::Act)
+        .await?;
+    // The port was not known before; `clawgate tasks` and doctor want to know it.
+    let mut config = config.clone();
+    if let Some(settings) = &mut config.run_tasks {
+        settings.public_url = Some(gateway.operator_url.clone());
+    }
+    fs::write(
+        folder.join("clawgate.toml"),
+        toml::to_string_pretty(&config)?,
+    )?;
+    Ok(())
+}
+
+/// Lets Terraform Cloud ask this gateway: a change for [`Sandbox::start_on`].
+///
+/// # Errors
+/// When the key's file cannot be written.
+pub fn with_run_tasks(config: &mut Config) -> anyhow::Result<()> {
+    let file = config.data_dir.join("run-task.key");
+    write_private(&file, random_text().as_bytes())?;
+    config.run_tasks = Some(RunTasks {
+        hmac_key: SecretSource::File(file),
+        public_url: None,
+    });
+    Ok(())
 }
 
 /// Makes a key file, or uses the one of an earlier start.

@@ -14,6 +14,7 @@
 //! mandatory task says nothing for ten minutes.
 
 mod answer;
+pub mod attachment;
 mod call;
 mod governing;
 mod signed;

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::approvals;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::related;
+use crate::clawproxy::terraform::uploads::readable_states;
 
 /// Looks at a run.
 ///
@@ -162,16 +163,19 @@ async fn inspect(
 ) -> Result<(InspectedUpload, Vec<Refusal>), Refusal> {
     let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
     let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
-    let contracts: Vec<_> = governing
-        .iter()
-        .map(|governing| Arc::clone(&governing.contract))
-        .collect();
+    let mut contracts = Vec::new();
+    for governing in governing {
+        let readable = readable_states(app, &governing.contract.contract).await?;
+        contracts.push((Arc::clone(&governing.contract), readable));
+    }
     let inspected = tokio::task::spawn_blocking(move || {
         let upload = configuration::inspect_upload(&archive, &Limits::default())
             .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
         let findings = contracts
             .iter()
-            .flat_map(|contract| configuration::judge_configuration(&contract.contract, &upload))
+            .flat_map(|(contract, readable)| {
+                configuration::judge_configuration(&contract.contract, &upload, readable)
+            })
             // Without the source line: nobody asked us to keep what stands there.
             .map(|found| Refusal::new(found.code, found.to_string()))
             .collect();

@@ -12,6 +12,7 @@
 mod outside;
 mod read;
 pub mod story;
+mod task;
 pub mod view;
 pub mod words;
 
@@ -25,6 +26,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use base64::Engine as _;
+use policy::terraform::ids::TaskResultId;
 use proof::record::JobId;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -59,6 +61,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/outside", get(outside))
         .route("/jobs/{job_id}", get(job))
         .route("/jobs/{job_id}/bundle.json", get(bundle))
+        .route("/tasks/{task_result_id}", get(task_page))
         .fallback(|| async { nothing_here("There is no such page.") })
 }
 
@@ -117,6 +120,19 @@ async fn job(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Respons
     match read::job(&*app.store, &app.config, &job_id, app.now()).await {
         Ok(Some(page)) => html(StatusCode::OK, &page),
         Ok(None) => nothing_here("There is no such job."),
+        Err(error) => failed(&error),
+    }
+}
+
+/// What was said to one of Terraform Cloud's run tasks, and why.
+async fn task_page(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<TaskResultId>() else {
+        return nothing_here("That is no task result's id.");
+    };
+    let gateway_id = &app.config.gateway_id;
+    match task::read(&*app.store, gateway_id, id.as_str(), app.now()).await {
+        Ok(Some(page)) => html(StatusCode::OK, &page),
+        Ok(None) => nothing_here("Terraform Cloud has not asked about that."),
         Err(error) => failed(&error),
     }
 }

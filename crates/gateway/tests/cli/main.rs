@@ -18,6 +18,8 @@ mod kill;
 mod plan;
 mod plan_only;
 mod restart;
+mod task_calls;
+mod tasks;
 mod terraform;
 mod upstream;
 mod world;

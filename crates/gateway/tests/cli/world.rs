@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clawgate::app::{App, now};
 use clawgate::config::Config;
-use clawgate::demo::sandbox::{Person, Sandbox};
+use clawgate::demo::sandbox::{self, Person, Sandbox};
 use clawgate::keys::random_text;
 use clawgate::start::{Running, start, start_with};
 use http::Method;
@@ -103,6 +103,16 @@ impl Setup {
 
     pub(crate) fn engine(mut self, engine: Engine) -> Self {
         self.cloud.engine = engine;
+        self
+    }
+
+    /// Terraform Cloud asks the gateway at every stage of a run.
+    pub(crate) fn run_tasks(mut self) -> Self {
+        let before = self.config;
+        self.config = Box::new(move |config| {
+            before(config);
+            sandbox::with_run_tasks(config).unwrap();
+        });
         self
     }
 
@@ -288,7 +298,7 @@ impl World {
     }
 
     /// Looks for something in the store whenever that has changed, within a bound.
-    async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
         let patient = tokio::time::timeout(PATIENCE, async {
             let mut commits = self.app().store.commits();
             loop {

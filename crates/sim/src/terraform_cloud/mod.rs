@@ -246,6 +246,29 @@ impl TerraformCloud {
         serde_json::from_slice(&world.current_state(workspace_id)?.content).ok()
     }
 
+    /// What run tasks were told, token included, oldest first.
+    pub fn task_calls(&self) -> Vec<Value> {
+        self.cloud.world().task_calls.clone()
+    }
+
+    /// Puts another full plan in the place of a run's, as nobody should be able to.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn replace_plan(&self, run_id: &str, json: Value) -> Result<(), UnknownObject> {
+        let mut world = self.cloud.world();
+        let run = world.runs.get_mut(run_id);
+        let run = run.ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.plan_json = Some(json.to_string().into());
+        Ok(())
+    }
+
+    /// The full plan of a run, parsed; `None` when there is none.
+    pub fn plan(&self, run_id: &str) -> Option<Value> {
+        let world = self.cloud.world();
+        serde_json::from_slice(world.runs.get(run_id)?.plan_json.as_ref()?).ok()
+    }
+
     /// The comments on a run, oldest first.
     pub fn comments(&self, run_id: &str) -> Vec<String> {
         let world = self.cloud.world();

@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) notifications: BTreeMap<String, Notification>,
     /// The organization's run tasks, by id.
     pub(crate) run_tasks: BTreeMap<String, RunTask>,
+    /// What run tasks were told, oldest first.
+    pub(crate) task_calls: Vec<Value>,
     /// What run tasks were given to read and to answer with, by token.
     pub(crate) stage_tokens: HashMap<String, StageToken>,
     /// Which run a plan, an apply, a cost estimate, a comment, a run event, a task stage or a task

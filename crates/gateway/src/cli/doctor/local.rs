@@ -201,7 +201,7 @@ pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dy
 
 /// The contracts that agents work under now, or can: the latest version of each name unless it
 /// is withdrawn, and those of open jobs.
-pub(super) async fn contracts_in_use(store: Option<&dyn Store>) -> Vec<Contract> {
+pub(in crate::cli) async fn contracts_in_use(store: Option<&dyn Store>) -> Vec<Contract> {
     let Some(store) = store else {
         return Vec::new();
     };

@@ -15,7 +15,10 @@ use crate::config::Config;
 
 mod credentials;
 mod local;
+mod run_tasks;
 mod workspaces;
+
+pub(super) use local::contracts_in_use;
 
 /// Checks the set-up and says what to do about what is wrong
 #[derive(Debug, Args)]
@@ -226,6 +229,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
         credentials::rights(&upstream, &mut report).await;
         let contracts = local::contracts_in_use(store.as_deref()).await;
         workspaces::settings(&upstream, &contracts, &mut report).await;
+        run_tasks::attached(&config, &upstream, &contracts, &mut report).await;
     }
     report
 }

@@ -16,6 +16,9 @@ use crate::ids;
 /// How often a call is made before the task counts as out of reach.
 const ATTEMPTS: u32 = 3;
 
+/// The most calls that are remembered for whoever looks.
+const KEPT_CALLS: usize = 1_000;
+
 /// How long it is waited between two of them.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -28,6 +31,12 @@ pub(super) async fn call(cloud: Arc<Cloud>, run_id: String, result_id: String, t
         return;
     };
     let body = Bytes::from(payload.to_string());
+    {
+        let mut world = cloud.world();
+        if world.task_calls.len() < KEPT_CALLS {
+            world.task_calls.push(payload);
+        }
+    }
     let mut reached = false;
     for attempt in 1..=ATTEMPTS {
         reached = post(&task, body.clone()).await == Some(StatusCode::OK);
