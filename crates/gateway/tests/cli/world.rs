@@ -432,6 +432,7 @@ impl World {
                 "executor" => assert!(
                     changes && action
                         || to.ends_with("/current-state-version")
+                        || to == format!("PATCH /api/v2/workspaces/{APP}/state-versions")
                         || to.ends_with("/comments"),
                     "the executor's credential: {to}"
                 ),

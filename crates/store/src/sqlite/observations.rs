@@ -119,7 +119,8 @@ impl Observations for Sqlite {
         let (workspace_id, seen, by) = (workspace_id.to_owned(), seen.clone(), by.to_owned());
         self.write(move |connection| {
             let known = baseline(connection, &workspace_id)?;
-            if known.is_none_or(|known| known.seen != seen) {
+            // The order of members says nothing.
+            if known.is_none_or(|known| known.seen.to_jcs() != seen.to_jcs()) {
                 return Ok(false);
             }
             let changed = column::change(

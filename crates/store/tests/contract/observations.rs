@@ -9,7 +9,16 @@ use crate::fixtures::at;
 
 fn settings(auto_apply: bool) -> Json {
     let mut json = Json::object();
+    json.set("name", "app");
     json.set("auto-apply", auto_apply);
+    json
+}
+
+/// The same with its members in another order.
+fn turned(auto_apply: bool) -> Json {
+    let mut json = Json::object();
+    json.set("auto-apply", auto_apply);
+    json.set("name", "app");
     json
 }
 
@@ -130,7 +139,7 @@ pub(crate) async fn only_what_was_seen_is_accepted(store: Arc<dyn Store>) {
     let accept = |value| {
         let store = Arc::clone(&store);
         async move {
-            let seen = settings(value);
+            let seen = turned(value);
             let accepted = store.accept_settings("ws-1", &seen, "ada", at(9));
             accepted.await.unwrap()
         }
