@@ -339,7 +339,11 @@ impl Config {
                 ));
             }
         }
-        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url)).chain(
+        let task_url = self.run_tasks.as_ref();
+        let task_url = task_url.and_then(|settings| settings.public_url.as_ref());
+        let task_url = task_url.map(|url| ("run_tasks.public_url", url));
+        let upstream_url = ("terraform_cloud.url", &self.terraform_cloud.url);
+        let urls = std::iter::once(upstream_url).chain(task_url).chain(
             self.models
                 .values()
                 .map(|provider| ("models.*.url", &provider.url)),
@@ -450,6 +454,11 @@ mod tests {
                 "{ env = \"TFC_PLANNER\" }",
                 "\"token-in-the-file\"",
                 "planner",
+            ),
+            (
+                "[models.openai]",
+                "[run_tasks]\nhmac_key = { env = \"A\" }\npublic_url = \"http://a.example\"\n[models.openai]",
+                "run_tasks.public_url",
             ),
             ("dialect = \"openai\"", "dialect = \"other\"", "other"),
         ] {

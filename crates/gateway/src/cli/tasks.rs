@@ -313,3 +313,145 @@ impl Scope {
         Ok(ids.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "demo")]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+    use sim::{Engine, TerraformCloudConfig};
+
+    use super::*;
+    use crate::cli::doctor::{self, Level};
+    use crate::cli::{Cli, dispatch};
+    use crate::demo::sandbox::{self, Sandbox};
+
+    const APP: &str = "ws-staging-app";
+    const OTHER: &str = "ws-production-app";
+
+    async fn run(folder: &Path, line: &[&str]) -> Result<(), Failure> {
+        let config = folder.join("clawgate.toml");
+        let owner = folder.join("owner.token");
+        let ends = [
+            "--config",
+            config.to_str().unwrap(),
+            "--token-file",
+            owner.to_str().unwrap(),
+            "--json",
+        ];
+        let words = ["clawgate", "tasks"].iter().chain(line).chain(&ends);
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        dispatch(cli.command).await.map(drop)
+    }
+
+    /// What stands at Terraform Cloud: how many tasks, and the gaps of each workspace.
+    async fn standing(folder: &Path, workspaces: &[&str]) -> Vec<Option<usize>> {
+        let scope = Scope {
+            config: folder.join("clawgate.toml"),
+            contract: Vec::new(),
+            workspace: workspaces.iter().map(|id| id.parse().unwrap()).collect(),
+            url: None,
+            token_file: Some(folder.join("owner.token")),
+            token_env: None,
+            json: true,
+        };
+        let ready = scope.ready().await.unwrap();
+        let standings = ready
+            .administrator()
+            .look(&ready.wanted, &ready.workspaces)
+            .await
+            .unwrap();
+        standings
+            .into_iter()
+            .map(|standing| Some(standing.attachment?.gaps().len()))
+            .collect()
+    }
+
+    async fn doctor_says(folder: &Path) -> Vec<(Level, String)> {
+        let report = doctor::examine(&folder.join("clawgate.toml"), false).await;
+        let findings = report.findings().iter();
+        findings
+            .filter(|finding| finding.check == "run tasks")
+            .map(|finding| (finding.level, finding.message.clone()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_task_is_installed_listed_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let contract = policy::EXAMPLE_CONTRACT.as_bytes().to_vec();
+        let cloud = TerraformCloudConfig::acme(Engine::Recorded);
+        let sandbox = Sandbox::start_on(folder.path(), contract, cloud, |config| {
+            sandbox::with_run_tasks(config);
+        });
+        let sandbox = sandbox.await.unwrap();
+        let folder = folder.path();
+        std::fs::write(folder.join("owner.token"), sandbox.cloud.token("owner")).unwrap();
+        assert_eq!(standing(folder, &[APP, OTHER]).await, [Some(0), None]);
+        let said = doctor_says(folder).await;
+        assert!(
+            said.len() == 2 && said.iter().all(|one| one.0 == Level::Ok),
+            "{said:?}"
+        );
+
+        // Nothing to do, and nothing is done.
+        let changes = || {
+            let requests = sandbox.cloud.requests().into_iter();
+            requests.filter(|request| request.method != "GET").count()
+        };
+        let before = changes();
+        run(folder, &["install"]).await.unwrap();
+        run(folder, &["list"]).await.unwrap();
+        run(folder, &["install", "--workspace", OTHER, "--dry-run"])
+            .await
+            .unwrap();
+        run(folder, &["remove", "--delete", "--dry-run"])
+            .await
+            .unwrap();
+        assert_eq!(changes(), before);
+
+        run(folder, &["install", "--workspace", OTHER])
+            .await
+            .unwrap();
+        assert_eq!(standing(folder, &[OTHER]).await, [Some(0)]);
+        run(folder, &["install", "--renew-key"]).await.unwrap();
+        run(folder, &["remove", "--workspace", APP]).await.unwrap();
+        assert_eq!(standing(folder, &[APP, OTHER]).await, [None, Some(0)]);
+        let said = doctor_says(folder).await;
+        assert!(
+            said.iter()
+                .any(|(level, says)| *level == Level::Warning && says.contains("does not ask")),
+            "{said:?}"
+        );
+        run(folder, &["remove", "--delete"]).await.unwrap();
+        assert_eq!(standing(folder, &[APP, OTHER]).await, [None, None]);
+
+        // Who may not manage run tasks is told so; an address that does not answer is not kept.
+        std::fs::write(folder.join("owner.token"), sandbox.cloud.token("reader")).unwrap();
+        let refused = run(folder, &["install"]).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("not there for this credential"),
+            "{refused}"
+        );
+        std::fs::write(folder.join("owner.token"), sandbox.cloud.token("owner")).unwrap();
+        let refused = run(folder, &["install", "--url", "http://127.0.0.1:1"])
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("could not be verified"), "{refused}");
+        let unknown = run(folder, &["install", "--contract", "nobody"]).await;
+        assert!(unknown.unwrap_err().to_string().contains("in force"));
+    }
+
+    #[test]
+    fn a_key_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run-task.key");
+        key(&file).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.len() >= 43);
+        assert!(key(&file).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+}

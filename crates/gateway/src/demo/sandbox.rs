@@ -80,11 +80,7 @@ impl Sandbox {
         contract: Option<&Path>,
         engine: Engine,
     ) -> anyhow::Result<Self> {
-        let contract = match contract {
-            Some(path) => fs::read(path)
-                .with_context(|| format!("cannot read the contract `{}`", path.display()))?,
-            None => policy::EXAMPLE_CONTRACT.as_bytes().to_vec(),
-        };
+        let contract = contract_text(contract)?;
         Self::start_on(folder, contract, TerraformCloudConfig::acme(engine), |_| {}).await
     }
 
@@ -126,6 +122,13 @@ impl Sandbox {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
         change(&mut config);
+        if let Some(RunTasks {
+            hmac_key: SecretSource::File(file),
+            ..
+        }) = &config.run_tasks
+        {
+            write_private(file, random_text().as_bytes())?;
+        }
         fs::write(
             folder.join("clawgate.toml"),
             toml::to_string_pretty(&config)?,
@@ -247,18 +250,25 @@ async fn install_run_tasks(
     Ok(())
 }
 
-/// Lets Terraform Cloud ask this gateway: a change for [`Sandbox::start_on`].
-///
-/// # Errors
-/// When the key's file cannot be written.
-pub fn with_run_tasks(config: &mut Config) -> anyhow::Result<()> {
-    let file = config.data_dir.join("run-task.key");
-    write_private(&file, random_text().as_bytes())?;
+/// Has Terraform Cloud ask this gateway: a change for [`Sandbox::start_on`], which makes the key.
+pub fn with_run_tasks(config: &mut Config) {
     config.run_tasks = Some(RunTasks {
-        hmac_key: SecretSource::File(file),
+        hmac_key: SecretSource::File(config.data_dir.join("run-task.key")),
         public_url: None,
     });
-    Ok(())
+}
+
+/// The text of a contract's file; the runbook's without one.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn contract_text(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match file {
+        Some(path) => {
+            fs::read(path).with_context(|| format!("cannot read the contract `{}`", path.display()))
+        }
+        None => Ok(policy::EXAMPLE_CONTRACT.as_bytes().to_vec()),
+    }
 }
 
 /// Makes a key file, or uses the one of an earlier start.

@@ -1,5 +1,6 @@
 //! Run tasks: Terraform Cloud asks the gateway, and stops what the gateway did not ask for.
 
+use proof::Hash;
 use serde_json::{Value, json};
 use sim::{Fault, FaultAction, RunStatus};
 use store::{GateState, TaskCallRow};
@@ -94,6 +95,13 @@ async fn an_approved_apply_passes_every_stage() {
     assert!(answers[2].2.contains("was approved"), "{answers:?}");
     let rows = world.app().store.task_calls(&run).await.unwrap();
     assert_eq!(rows.len(), 4);
+    // The job's page leads to what was said at each stage.
+    let page = format!("/trust-pulse/jobs/{}", world.job);
+    let page = world.operator().get(&page).await.text();
+    for row in rows {
+        let id = row.call.task_result_id;
+        assert!(page.contains(&format!("../tasks/{id}")), "{id}");
+    }
     let bundle = world.valid_evidence().await;
     assert_eq!(begun(&bundle, "apply-run"), 1);
     assert_eq!(bundle.terraform.runs[0].status, "applied");
@@ -292,28 +300,61 @@ async fn a_workspace_that_no_contract_names_is_stopped() {
 
 #[tokio::test]
 async fn files_that_somebody_else_put_into_a_jobs_upload_are_found() {
+    for inspected in [None, Some(Hash::of(b"other files"))] {
+        let world = Setup::new().run_tasks().start().await;
+        // Opened by the agent; filled by somebody who reads upstream's address with a stolen token.
+        let path = format!("/api/v2/workspaces/{APP}/configuration-versions");
+        let attributes = json!({"auto-queue-runs": false});
+        let body = json!({"data": {"type": "configuration-versions", "attributes": attributes}});
+        let opened = world.agent().send(&path, &body).await.ok();
+        let id = opened["data"]["id"].as_str().unwrap();
+        let store = &world.app().store;
+        let mut known = store.configuration(id).await.unwrap().unwrap();
+        known.sha256 = inspected;
+        store.save_configuration(known).await.unwrap();
+        let owner = world.upstream("owner");
+        let shown = owner
+            .get(&format!("/api/v2/configuration-versions/{id}"))
+            .await
+            .ok();
+        let address = shown["data"]["attributes"]["upload-url"].as_str().unwrap();
+        let archive = crate::client::archive(&[("main.tf", &two_instances())]);
+        owner
+            .call(http::Method::PUT, address, &[], archive)
+            .await
+            .ok();
+        let made = owner.run(APP, id, &json!({})).await.ok();
+        let run = made["data"]["id"].as_str().unwrap();
+        let code = match inspected {
+            None => "CONFIGURATION_VERSION_NOT_INSPECTED",
+            Some(_) => "CONFIGURATION_CHANGED",
+        };
+        stopped(&world, run, "pre_plan", code).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_arrive_is_sent_again() {
     let world = Setup::new().run_tasks().start().await;
-    // Opened by the agent; filled by somebody who reads upstream's address with a stolen token.
-    let path = format!("/api/v2/workspaces/{APP}/configuration-versions");
-    let attributes = json!({"auto-queue-runs": false});
-    let body = json!({"data": {"type": "configuration-versions", "attributes": attributes}});
-    let opened = world.agent().send(&path, &body).await.ok();
-    let id = opened["data"]["id"].as_str().unwrap();
-    let owner = world.upstream("owner");
-    let shown = owner
-        .get(&format!("/api/v2/configuration-versions/{id}"))
-        .await
-        .ok();
-    let address = shown["data"]["attributes"]["upload-url"].as_str().unwrap();
-    let archive = crate::client::archive(&[("main.tf", &two_instances())]);
-    owner
-        .call(http::Method::PUT, address, &[], archive)
-        .await
-        .ok();
-    let made = owner.run(APP, id, &json!({})).await.ok();
-    let run = made["data"]["id"].as_str().unwrap();
-    let code = "CONFIGURATION_VERSION_NOT_INSPECTED";
-    stopped(&world, run, "pre_plan", code).await;
+    let callback = "/api/v2/task-results/";
+    world
+        .cloud
+        .set_fault(Fault::once("PATCH", callback, FaultAction::Status(503)))
+        .unwrap();
+    let run = world.agent().held_run().await;
+    assert_eq!(world.asked("PATCH", "/callback").len(), 3);
+    let rows = world.app().store.task_calls(&run).await.unwrap();
+    assert!(rows.iter().all(|row| row.reported_at.is_some()), "{rows:?}");
+}
+
+#[tokio::test]
+async fn while_the_gateway_is_down_nothing_passes() {
+    let mut world = Setup::new().run_tasks().start().await;
+    world.stop().await;
+    let run = stolen(&world, APP, &[("main.tf", &two_instances())]).await;
+    let ended = world.cloud.wait_until_ended(&run).await.unwrap();
+    assert_eq!(ended, RunStatus::Errored);
+    assert_eq!(world.instances(), 1);
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ impl Setup {
         let before = self.config;
         self.config = Box::new(move |config| {
             before(config);
-            sandbox::with_run_tasks(config).unwrap();
+            sandbox::with_run_tasks(config);
         });
         self
     }
