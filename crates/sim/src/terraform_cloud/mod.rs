@@ -7,14 +7,17 @@ mod configurations;
 mod guard;
 mod jsonapi;
 mod lifecycle;
+mod notifications;
 mod operator;
 mod organizations;
 mod routes;
 mod runs;
+mod signed;
 mod stages;
 mod state_version;
 mod states;
 mod tasks;
+mod triggers;
 mod variables;
 mod views;
 mod workspaces;
@@ -32,7 +35,7 @@ use archivist::Signer;
 use cloud::Cloud;
 pub use config::{
     Credential, ExecutionMode, PriceTable, Rights, Settings, TerraformCloudConfig, VariableSeed,
-    WorkspaceSeed,
+    VcsRepo, WorkspaceSeed,
 };
 pub(crate) use guard::bearer;
 pub use world::RunStatus;

@@ -65,6 +65,7 @@ pub(crate) async fn create(
         &workspace_id,
         request.related("configuration-version"),
         !cloud.downgrade_auto_apply || caller.rights().apply,
+        cloud.honour_auto_apply,
     )?;
     let run = NewRun {
         workspace_id,
@@ -88,6 +89,7 @@ fn wishes(
     workspace_id: &str,
     configuration_id: Option<&str>,
     may_auto_apply: bool,
+    honour_auto_apply: bool,
 ) -> Result<(String, Wishes), ApiError> {
     let workspace = world
         .workspaces
@@ -131,7 +133,8 @@ fn wishes(
             "Terraform version can be set only on plan-only runs",
         ));
     }
-    let wished = attributes.auto_apply.unwrap_or(settings.auto_apply);
+    let wished = attributes.auto_apply.filter(|_| honour_auto_apply);
+    let wished = wished.unwrap_or(settings.auto_apply);
     let kind = if destroy { "destroy" } else { "run" };
     let wishes = Wishes {
         message: attributes

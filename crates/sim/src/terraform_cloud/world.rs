@@ -10,8 +10,10 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::config::{PriceTable, Settings};
+use super::notifications::Notification;
 use super::state_version::StateVersion;
 use super::tasks::{RunTask, StageName, StageToken, TaskStage, WorkspaceTask};
+use super::triggers::RunTrigger;
 use crate::engine::{Counts, Log, SavedPlan};
 use crate::ids;
 
@@ -22,6 +24,8 @@ pub(crate) struct World {
     pub(crate) configurations: HashMap<String, ConfigurationVersion>,
     pub(crate) runs: HashMap<String, Run>,
     pub(crate) state_versions: HashMap<String, StateVersion>,
+    pub(crate) run_triggers: BTreeMap<String, RunTrigger>,
+    pub(crate) notifications: BTreeMap<String, Notification>,
     /// The organization's run tasks, by id.
     pub(crate) run_tasks: BTreeMap<String, RunTask>,
     /// What run tasks were told, oldest first.
@@ -107,6 +111,8 @@ pub(crate) struct Workspace {
     pub(crate) queue: std::collections::VecDeque<(String, Phase)>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) tags: Vec<(String, String)>,
+    /// Workspaces that may read the state.
+    pub(crate) consumers: std::collections::BTreeSet<String>,
     /// Run tasks that are attached to it.
     pub(crate) tasks: Vec<WorkspaceTask>,
     pub(crate) secret: Option<String>,
