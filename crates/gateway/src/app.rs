@@ -16,7 +16,9 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
+use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
 pub struct App {
@@ -44,6 +46,10 @@ pub struct App {
     pub workspaces: Workspaces,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
+    /// Sees what happens to governed workspaces outside the gateway.
+    pub watching: Watching,
+    /// Answers Terraform Cloud's run tasks, when they are configured.
+    pub run_tasks: Option<RunTasks>,
     /// How agents write our address, without a slash at the end.
     pub agent_url: String,
     /// How people write it.

@@ -25,5 +25,5 @@ pub use model_provider::{ModelProvider, ModelProviderConfig};
 pub use request_log::{LoggedBody, Request};
 pub use terraform_cloud::{
     Credential, ExecutionMode, PriceTable, Rights, RunStatus, Settings, TerraformCloud,
-    TerraformCloudConfig, UnknownObject, VariableSeed, WorkspaceSeed,
+    TerraformCloudConfig, UnknownObject, VariableSeed, VcsRepo, WorkspaceSeed,
 };

@@ -10,6 +10,7 @@
 mod apply;
 mod approvals;
 mod client;
+mod doctor;
 mod evidence;
 mod faults;
 mod forbidden;
@@ -18,6 +19,10 @@ mod kill;
 mod plan;
 mod plan_only;
 mod restart;
+mod rollback;
+mod task_calls;
+mod tasks;
 mod terraform;
 mod upstream;
+mod watching;
 mod world;

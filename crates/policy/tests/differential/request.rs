@@ -514,12 +514,11 @@ fn only(within: &Map<String, Value>, known: &[&str], faults: &mut Faults) {
     }
 }
 
+/// Members of one object, and of another.
+type TwoObjects = (Map<String, Value>, Map<String, Value>);
+
 /// A JSON:API document with one resource; gives attributes by dashed name, and relationships.
-fn resource(
-    body: &[u8],
-    kind: &str,
-    faults: &mut Faults,
-) -> Result<(Map<String, Value>, Map<String, Value>), Fault> {
+fn resource(body: &[u8], kind: &str, faults: &mut Faults) -> Result<TwoObjects, Fault> {
     let nothing = (Map::new(), Map::new());
     let document = document(body)?;
     let Some(document) = document.as_object() else {

@@ -164,6 +164,8 @@ pub(crate) async fn create(
         queue: std::collections::VecDeque::new(),
         variables: Vec::new(),
         tags: Vec::new(),
+        consumers: Default::default(),
+        tasks: Vec::new(),
         secret: None,
     };
     let resource = View {
@@ -313,20 +315,6 @@ fn released(cloud: &Arc<Cloud>, caller: &Caller, id: &str, may: impl Fn(&Lock) -
     .workspace(workspace);
     lifecycle::schedule(cloud, &mut world, id);
     Ok(one(resource))
-}
-
-/// A list of a workspace that is always empty here.
-pub(crate) async fn nothing(
-    State(cloud): State<Arc<Cloud>>,
-    Path(id): Path<String>,
-    parameters: Parameters,
-) -> Answer {
-    cloud
-        .world()
-        .workspaces
-        .get(&id)
-        .ok_or_else(ApiError::not_found)?;
-    Ok(page(Vec::new(), &query(parameters)))
 }
 
 pub(crate) async fn tag_bindings(

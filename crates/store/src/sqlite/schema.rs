@@ -17,8 +17,16 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0001_spine.sql"),
     ),
     (
-        "0002_model_money",
-        include_str!("../../migrations/sqlite/0002_model_money.sql"),
+        "0002_task_calls",
+        include_str!("../../migrations/sqlite/0002_task_calls.sql"),
+    ),
+    (
+        "0003_observations",
+        include_str!("../../migrations/sqlite/0003_observations.sql"),
+    ),
+    (
+        "0004_model_money",
+        include_str!("../../migrations/sqlite/0004_model_money.sql"),
     ),
 ];
 

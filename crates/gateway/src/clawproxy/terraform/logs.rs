@@ -84,6 +84,10 @@ fn not_applied(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
         ),
         GateState::Violates => (ReasonCode::ApprovalClosed, "the plan breaks the contract"),
         GateState::Discarded => (ReasonCode::ApprovalClosed, "the run was discarded"),
+        // An apply that failed has a log of its own, unless it is said why it never began.
+        GateState::Errored if run.gate_reason.is_some() => {
+            (ReasonCode::ApprovalClosed, "the run was stopped")
+        }
         _ => return None,
     };
     let reason = run.gate_reason.as_deref().unwrap_or(what);

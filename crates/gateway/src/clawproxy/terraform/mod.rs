@@ -13,7 +13,7 @@ mod local;
 mod logs;
 mod resolve;
 pub mod runs;
-mod uploads;
+pub(crate) mod uploads;
 pub mod workspaces;
 
 use std::sync::Arc;

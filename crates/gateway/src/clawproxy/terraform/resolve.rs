@@ -19,6 +19,7 @@ use super::super::body::{self, Bounds, Held, Room};
 use super::super::objects::Purpose;
 use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
 use crate::app::App;
+use crate::watching::execution;
 
 /// Sent by the CLI with each call, and with its uploads.
 const CLI_HEADER: &str = "terraform-version";
@@ -128,6 +129,8 @@ async fn facts(
                 request: Box::new(request),
                 sent: Hash::of(sent),
             };
+            let applies = contract.contract.permissions.apply.allowed;
+            runs_in(app, caller, &workspace, applies).await?;
             in_workspace(app, caller, workspace, input).await?;
         }
         Call::CreateConfigurationVersion { workspace } => {
@@ -139,6 +142,7 @@ async fn facts(
                 .unwrap_or(true);
             resolved.body = rebuilt.to_jcs().into();
             resolved.asks = Asks::Configuration { speculative };
+            runs_in(app, caller, workspace.as_str(), false).await?;
             in_workspace(app, caller, workspace.as_str().to_owned(), input).await?;
         }
         Call::WorkspaceById { workspace }
@@ -175,6 +179,15 @@ async fn in_workspace(
     }
     input.workspace_id = Some(Cow::Owned(id));
     Ok(())
+}
+
+/// Whether the workspace's settings let runs be made. A foreign workspace is not looked up; the
+/// decision refuses it.
+async fn runs_in(app: &App, caller: &Caller, id: &str, applies: bool) -> Result<(), Refusal> {
+    if !caller.contract().compiled.has_workspace(id) {
+        return Ok(());
+    }
+    execution::admits(app, id, applies).await
 }
 
 /// A call on an object: its workspace and its owner are in the id index, or nowhere.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response};
 use policy::configuration::{self, Limits, ReadableStates, UploadRefusal};
-use policy::{ReasonCode, Refusal};
+use policy::{Contract, ReasonCode, Refusal};
 use proof::Hash;
 use store::ConfigurationRow;
 
@@ -185,7 +185,7 @@ fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), 
 async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
     let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
     let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
-    let readable = readable_states(app, caller).await?;
+    let readable = readable_states(app, &caller.contract().contract).await?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
         let upload = configuration::inspect_upload(&archive, &Limits::default())
@@ -202,8 +202,10 @@ async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, H
 }
 
 /// The names that the workspaces have now whose state the contract lets configurations read.
-async fn readable_states(app: &App, caller: &Caller) -> Result<ReadableStates, Refusal> {
-    let contract = &caller.contract().contract;
+pub(crate) async fn readable_states(
+    app: &App,
+    contract: &Contract,
+) -> Result<ReadableStates, Refusal> {
     let configuration = contract.permissions.configuration.as_ref();
     let mut found = Vec::new();
     for id in configuration.map_or(&[][..], |c| &c.remote_state_workspaces) {
