@@ -201,8 +201,31 @@ pub struct Limits {
     /// Records of one job's calls and refusals. A job that has reached it takes no more calls: its
     /// evidence must stay small enough to be sealed and verified.
     pub records_per_job: u64,
+    /// Model calls of one job.
+    pub model_calls_per_job: CallLimits,
+    /// Model calls from one agent's address, whatever the job.
+    pub model_calls_per_holder: CallLimits,
     /// Seconds that running calls get to finish when the gateway stops.
     pub drain_seconds: u64,
+}
+
+/// How many calls may come; what is absent does not limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallLimits {
+    /// In a minute, also all of them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
+    /// Open at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u32>,
+}
+
+impl CallLimits {
+    /// Whether there is a limit at all.
+    pub fn limits(self) -> bool {
+        self.per_minute.is_some() || self.at_once.is_some()
+    }
 }
 
 impl Default for Limits {
@@ -218,6 +241,8 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
+            model_calls_per_job: CallLimits::default(),
+            model_calls_per_holder: CallLimits::default(),
             drain_seconds: 20,
         }
     }

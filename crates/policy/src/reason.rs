@@ -88,6 +88,8 @@ pub struct Refusal {
     pub code: ReasonCode,
     /// What was wrong, for the caller.
     pub detail: Cow<'static, str>,
+    /// Seconds after which the caller may try again, where that is known.
+    pub retry_after_seconds: Option<u32>,
 }
 
 impl Refusal {
@@ -96,6 +98,16 @@ impl Refusal {
         Self {
             code,
             detail: detail.into(),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// The same, with the time after which the caller may try again.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self {
+            retry_after_seconds: Some(seconds),
+            ..self
         }
     }
 }
@@ -105,6 +117,7 @@ impl From<ReasonCode> for Refusal {
         Self {
             code,
             detail: Cow::Borrowed(code.title()),
+            retry_after_seconds: None,
         }
     }
 }
@@ -179,7 +192,7 @@ mod tests {
                 Origin::Policy if private.contains(&reason.text) => &[404],
                 Origin::Policy => &[200, 400, 402, 403, 405, 409, 413, 415, 422],
                 Origin::Upstream => &[404, 409, 422, 429, 502, 503, 504],
-                Origin::Gateway => &[500, 503],
+                Origin::Gateway => &[429, 500, 503],
             };
             assert!(
                 allowed.contains(&reason.status),

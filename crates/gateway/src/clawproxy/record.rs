@@ -450,6 +450,11 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         // Not a policy answer; the call itself left an intent and an outcome.
         return;
     }
+    if refusal.code == ReasonCode::ModelRateLimited {
+        // Nothing was decided, and whoever asks too often must not fill the job's evidence.
+        tracing::info!(job = %caller.token.job.id, asked = asked.name, "asked too often");
+        return;
+    }
     if refusal.code == ReasonCode::JobFull {
         // The record of the last call that was taken is the last one: whoever goes on asking must
         // not be able to make the evidence larger than it can be sealed and verified.

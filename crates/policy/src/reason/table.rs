@@ -275,6 +275,7 @@ reason_codes! {
     UpstreamRateLimited "UPSTREAM_RATE_LIMITED" 429 Upstream "Upstream limits the rate" "Try again after the time that the answer names.";
     UpstreamReset "UPSTREAM_RESET" 502 Upstream "Upstream broke off" "Try again; read first what happened.";
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
+    ModelRateLimited "MODEL_RATE_LIMITED" 429 Gateway "Too many model calls" "Try again after the time that `Retry-After` names, with fewer calls at once.";
     Overloaded "OVERLOADED" 503 Gateway "The gateway is busy" "Try again later with fewer calls at once.";
     ShuttingDown "SHUTTING_DOWN" 503 Gateway "The gateway is shutting down" "Try again in a moment.";
     Internal "INTERNAL" 500 Gateway "The gateway failed" "Report the decision id to the operator.";

@@ -36,7 +36,8 @@ impl Providers {
         let receipt = HeaderValue::try_from(finish.receipt_id()).ok();
         let length = call.body.len() as u64;
         let reserved = call.reserved.take();
-        let mut ending = Ending::new(&call.target, length, reserved, finish, self.open.one());
+        let open = self.open.one(call.pass.take());
+        let mut ending = Ending::new(&call.target, length, reserved, finish, open);
         if call.offers_tools {
             ending.expect_tool_calls();
         }

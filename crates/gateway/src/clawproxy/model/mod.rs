@@ -13,6 +13,7 @@
 //! | `providers` | who can answer, with which key |
 //! | `headers` | what goes upstream and what comes back |
 //! | `budget` | reserves and settles tokens |
+//! | `pace` | bounds how many calls come in a minute and at once |
 //! | `exchange` | sends, and answers for a provider that fails |
 //! | `relay` | the answer's body on its way |
 //! | `ending` | facts for the outcome, handed in exactly once |
@@ -28,6 +29,7 @@ mod exchange;
 mod headers;
 mod list;
 mod open_calls;
+mod pace;
 mod providers;
 mod refusal;
 mod relay;
@@ -43,6 +45,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -62,6 +65,7 @@ use crate::app::App;
 use crate::live::LiveToken;
 use crate::server::Body;
 use budget::Reserved;
+use pace::Pass;
 
 pub use headers::RECEIPT as RECEIPT_HEADER;
 pub use providers::{Provider, Providers};
@@ -96,6 +100,7 @@ pub struct ModelCall {
     token: Arc<LiveToken>,
     room: Option<OwnedSemaphorePermit>,
     reserved: Option<Reserved>,
+    pass: Option<Pass>,
 }
 
 impl ModelCall {
@@ -247,6 +252,7 @@ impl Providers {
         let target = Target::parse(&parts.method, parts.uri.path())?;
         target.operation.clone_into(asked);
         let target = target.with_query(parts.uri.query())?;
+        let pass = self.pace.enter(token, Instant::now())?;
         let models = token.job.contract.contract.models.as_ref();
         let provider = Arc::clone(self.choose(target.dialect, models, &parts.headers)?);
         let has_body = target.method() == http::Method::POST;
@@ -323,6 +329,7 @@ impl Providers {
             token: Arc::clone(token),
             room: held.share,
             reserved: None,
+            pass,
         })
     }
 }

@@ -2,19 +2,27 @@
 
 use tokio::sync::watch;
 
+use super::pace::Pass;
+
 /// Counts open calls.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OpenCalls(watch::Sender<usize>);
 
 /// One open call; dropped once its outcome has been handed in.
 #[derive(Debug)]
-pub(super) struct OpenCall(watch::Sender<usize>);
+pub(super) struct OpenCall {
+    count: watch::Sender<usize>,
+    pass: Option<Pass>,
+}
 
 impl OpenCalls {
-    /// Counts one more.
-    pub(super) fn one(&self) -> OpenCall {
+    /// Counts one more; the operator's limits count it as long.
+    pub(super) fn one(&self, pass: Option<Pass>) -> OpenCall {
         self.0.send_modify(|count| *count += 1);
-        OpenCall(self.0.clone())
+        OpenCall {
+            count: self.0.clone(),
+            pass,
+        }
     }
 
     /// Resolves when there is none.
@@ -26,6 +34,8 @@ impl OpenCalls {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        // Whoever is told of the last end may count on it.
+        self.pass = None;
+        self.count.send_modify(|count| *count -= 1);
     }
 }

@@ -17,6 +17,7 @@ use super::super::body::Room;
 use super::Target;
 use super::exchange::Outgoing;
 use super::open_calls::OpenCalls;
+use super::pace::Pace;
 use super::surface::is_path_segment;
 use crate::config::{Config, Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 use crate::secret::{Secret, SecretError};
@@ -42,6 +43,7 @@ pub struct Providers {
     /// How long an answer may take to begin, and to go on.
     pub(super) patience: Duration,
     pub(super) open: OpenCalls,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl fmt::Debug for Providers {
@@ -102,6 +104,7 @@ impl Providers {
             room: Room::new(LARGEST_BODIES * body_limit),
             patience: Duration::from_secs(config.limits.upstream_timeout_seconds),
             open: OpenCalls::default(),
+            pace: Arc::new(Pace::new(&config.limits)),
         })
     }
 
@@ -311,6 +314,7 @@ mod tests {
             room: Room::new(8 << 10),
             patience: Duration::from_secs(1),
             open: OpenCalls::default(),
+            pace: Arc::default(),
         }
     }
 

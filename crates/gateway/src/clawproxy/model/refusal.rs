@@ -34,6 +34,9 @@ pub fn refusal_response(dialect: Dialect, refusal: &Refusal) -> Response<Body> {
             HeaderValue::from_static("Bearer realm=\"clawgate\""),
         );
     }
+    if let Some(seconds) = refusal.retry_after_seconds {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     headers.insert("x-clawgate-code", HeaderValue::from_static(code.as_str()));
     if matches!(code.origin(), Origin::Token | Origin::Policy) {
         // Both vendors' SDKs obey it, also for statuses that they would try again.
@@ -70,6 +73,7 @@ fn anthropic_type(code: ReasonCode) -> &'static str {
         403 => "permission_error",
         404 => "not_found_error",
         413 => "request_too_large",
+        429 => "rate_limit_error",
         400..=499 => "invalid_request_error",
         504 => "timeout_error",
         _ => "api_error",
@@ -140,13 +144,27 @@ mod tests {
                 "timeout_error",
             ),
             (
+                Dialect::Openai,
+                ReasonCode::ModelRateLimited,
+                429,
+                "rate_limit_error",
+            ),
+            (
+                Dialect::Anthropic,
+                ReasonCode::ModelRateLimited,
+                429,
+                "rate_limit_error",
+            ),
+            (
                 Dialect::Anthropic,
                 ReasonCode::StoreUnavailable,
                 503,
                 "api_error",
             ),
         ] {
-            let response = refusal_response(dialect, &Refusal::new(code, "the \"detail\"."));
+            let refusal = Refusal::new(code, "the \"detail\".").retry_after(7);
+            let response = refusal_response(dialect, &refusal);
+            assert_eq!(response.headers()["retry-after"], "7");
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()["content-type"], "application/json");
             assert_eq!(response.headers()["x-clawgate-code"], code.as_str());
@@ -156,7 +174,7 @@ mod tests {
             );
             assert_eq!(
                 response.headers().contains_key("x-should-retry"),
-                status < 500
+                status < 500 && status != 429
             );
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();

@@ -182,3 +182,50 @@ async fn a_cst_is_not_a_provider_key() {
     assert!(!gateway.providers.is_credential(TOKEN));
     assert!(!format!("{:?}", gateway.providers).contains(KEY));
 }
+
+#[tokio::test]
+async fn too_many_calls_are_told_when_to_come_again() {
+    use crate::config::CallLimits;
+    let (url, mut provider) = provider().await;
+    let limits = |per_minute, at_once| Limits {
+        model_calls_per_job: CallLimits {
+            per_minute,
+            at_once,
+        },
+        ..Limits::default()
+    };
+    let body = r#"{"model":"m","messages":[]}"#;
+    let path = "/openai/v1/chat/completions";
+    let fields = [("content-type", "application/json")];
+    for limits in [limits(Some(1), None), limits(None, Some(1))] {
+        let at_once = limits.model_calls_per_job.at_once.is_some();
+        let setup = Setup {
+            limits,
+            ..Setup::new(&url)
+        };
+        let mut gateway = setup.start().await;
+        let open = async {
+            let received = provider.recv().await.unwrap();
+            let refused = gateway.post(path, body).await;
+            assert_eq!(refused.status, 429);
+            let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=60).contains(&seconds));
+            assert_eq!(refused.header("x-should-retry"), None);
+            let (kind, message) = error_of(&refused.whole().await.unwrap());
+            assert_eq!(kind, "rate_limit_error");
+            assert!(message.starts_with("MODEL_RATE_LIMITED"), "{message}");
+            received.answer(200, &fields, "{}");
+        };
+        let (answer, ()) = tokio::join!(gateway.post(path, body), open);
+        answer.whole().await.unwrap();
+        gateway.ended().await;
+        gateway.providers.idle().await;
+        if at_once {
+            // The first has ended, so the next is taken.
+            let (answer, ()) = tokio::join!(gateway.post(path, body), async {
+                provider.recv().await.unwrap().answer(200, &fields, "{}");
+            });
+            assert_eq!(answer.status, 200);
+        }
+    }
+}
