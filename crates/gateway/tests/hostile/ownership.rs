@@ -103,11 +103,6 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
                 run_on("ws-staging-app", Some(cv)),
                 foreign,
             ),
-            post(
-                "/api/v2/runs".into(),
-                run_on("ws-staging-app", None),
-                (403, "CONFIGURATION_VERSION_REQUIRED"),
-            ),
         ]
         .into_iter()
         .flatten()

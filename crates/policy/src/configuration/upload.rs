@@ -23,6 +23,7 @@ pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, Upl
     let tree = untar(&tar, limits)?;
     drop(tar);
     let repacked_tar_gz = pack(&tree);
+    let left_out = tree.left_out;
     let files = tree
         .files
         .into_iter()
@@ -33,6 +34,7 @@ pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, Upl
         files,
         repacked_tar_gz,
         sha256,
+        left_out,
     })
 }
 
@@ -67,6 +69,7 @@ fn gunzip(gz: &[u8], limits: &Limits) -> Result<Vec<u8>, UploadRefusal> {
 struct Tree {
     files: BTreeMap<String, Vec<u8>>,
     folders: BTreeSet<String>,
+    left_out: bool,
 }
 
 fn untar(tar: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
@@ -81,6 +84,7 @@ fn untar(tar: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
         let mut entry = entry.map_err(|_| broken())?;
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() {
+            tree.left_out = true;
             continue;
         }
         let raw = entry.path_bytes().into_owned();
@@ -105,6 +109,7 @@ fn untar(tar: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
         // The archive's root, as some tools write it.
         let Some(path) = path else { continue };
         if is_dropped(&path) {
+            tree.left_out |= kind.is_file();
             continue;
         }
         let twice = || UploadRefusal::at(ReasonCode::UploadDuplicate, &shown, "is there twice");

@@ -190,7 +190,7 @@ fn new_run(permissions: &Permissions, run: &RunFacts, against: &mut Against) {
     );
     against.unless(!run.policy_paths, ReasonCode::PolicyPathsNotAllowed);
     match run.configuration {
-        ConfigurationFact::Inspected => {}
+        ConfigurationFact::Inspected | ConfigurationFact::Pinned => {}
         ConfigurationFact::Absent => against.add(ReasonCode::ConfigurationVersionRequired),
         ConfigurationFact::Unknown => against.add(ReasonCode::ObjectUnknown),
         ConfigurationFact::NotInspected => {

@@ -266,6 +266,11 @@ fn runs_are_judged_by_what_they_ask_for() {
             ConfigurationVersionRequired,
         ),
         (
+            with(&|f| f.configuration = ConfigurationFact::Pinned),
+            Allowed,
+            Allowed,
+        ),
+        (
             with(&|f| f.configuration = ConfigurationFact::Unknown),
             ObjectUnknown,
             ObjectUnknown,

@@ -11,6 +11,7 @@
 
 mod local;
 mod logs;
+mod pinned;
 mod resolve;
 pub mod runs;
 mod uploads;
@@ -100,6 +101,8 @@ pub enum Asks {
         request: Box<policy::terraform::rewrite::RunRequest>,
         /// Hash of the body as the client sent it: the same again is the same run.
         sent: Hash,
+        /// Digest of the configuration that it plans.
+        configuration: Option<Hash>,
     },
     /// A new configuration version.
     Configuration {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
 use hyper::body::Incoming;
-use policy::decide::{ConfigurationFact, TerraformInput};
+use policy::decide::TerraformInput;
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
 use policy::terraform::{Call, LogRange, Operation, ParsedTarget};
 use policy::{DecisionInput, ReasonCode, Refusal};
@@ -17,7 +17,7 @@ use super::super::Asked;
 use super::super::authenticate::{Caller, unavailable};
 use super::super::body::{self, Bounds, Held, Room};
 use super::super::objects::Purpose;
-use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
+use super::{Asks, TerraformCall, Work, kind_name, mutates, pinned, workspaces};
 use crate::app::App;
 
 /// Sent by the CLI with each call, and with its uploads.
@@ -119,14 +119,17 @@ async fn facts(
             input.workspace_id = found.map(|workspace| Cow::Owned(workspace.id.clone()));
         }
         Call::CreateRun => {
-            let request = RunRequest::parse(sent)?;
+            let mut request = RunRequest::parse(sent)?;
             let workspace = request.workspace.as_str().to_owned();
-            let configuration = configuration(app, caller, &request, &workspace).await?;
-            input.run = Some(Cow::Owned(request.facts(configuration)));
+            let configuration =
+                pinned::configuration(app, caller, &mut request, &workspace).await?;
+            input.run = Some(Cow::Owned(request.facts(configuration.fact)));
+            request.attribute_to(&format!("Clawgate {}", caller.token.job.id));
             resolved.body = request.upstream_body(&contract.contract).to_jcs().into();
             resolved.asks = Asks::Run {
                 request: Box::new(request),
                 sent: Hash::of(sent),
+                configuration: configuration.sha256,
             };
             in_workspace(app, caller, workspace, input).await?;
         }
@@ -203,35 +206,12 @@ async fn own_object(
     };
     if let Some(run_id) = run_id {
         if resolved.input.owned {
+            caller.token.job.name_run(&run_id);
             resolved.run = app.store.run(&run_id).await.map_err(unavailable)?;
         }
         resolved.input.run_id = Some(Cow::Owned(run_id));
     }
     in_workspace(app, caller, row.workspace_id, &mut resolved.input).await
-}
-
-/// What the index says about the configuration that a new run names.
-async fn configuration(
-    app: &App,
-    caller: &Caller,
-    request: &RunRequest,
-    workspace: &str,
-) -> Result<ConfigurationFact, Refusal> {
-    let Some(id) = &request.configuration_version else {
-        return Ok(ConfigurationFact::Absent);
-    };
-    let row = app
-        .store
-        .configuration(id.as_str())
-        .await
-        .map_err(unavailable)?;
-    Ok(match row {
-        None => ConfigurationFact::Unknown,
-        Some(row) if row.job_id != caller.token.job.id => ConfigurationFact::NotOwned,
-        Some(row) if row.workspace_id != workspace => ConfigurationFact::OtherWorkspace,
-        Some(row) if row.sha256.is_none() || !row.uploaded => ConfigurationFact::NotInspected,
-        Some(_) => ConfigurationFact::Inspected,
-    })
 }
 
 /// Reads a request to a capability address.

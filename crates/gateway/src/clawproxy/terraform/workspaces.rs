@@ -27,6 +27,8 @@ pub struct Workspace {
     pub auto_apply: bool,
     /// `remote`, `agent` or `local`.
     pub execution_mode: String,
+    /// What a run plans that names no configuration version.
+    pub configuration_version: Option<String>,
 }
 
 /// What was read lately.
@@ -100,6 +102,12 @@ fn parse(json: &Json) -> Option<Workspace> {
             .at(&["attributes", "auto-apply"])
             .and_then(Json::as_bool)?,
         execution_mode: text(&["attributes", "execution-mode"])?,
+        configuration_version: text(&[
+            "relationships",
+            "current-configuration-version",
+            "data",
+            "id",
+        ]),
     })
 }
 

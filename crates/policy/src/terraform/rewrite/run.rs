@@ -3,7 +3,7 @@
 use proof::json::Json;
 
 use super::body::{members, missing, object, only, read, relation, resource, take, wrong};
-use super::plain_text;
+use super::{MAX_MESSAGE, plain_text};
 use crate::contract::Contract;
 use crate::decide::{ConfigurationFact, RunFacts};
 use crate::reason::{ReasonCode, Refusal, quoted};
@@ -98,6 +98,21 @@ impl RunRequest {
         };
         attributes.finish()?;
         Ok(request)
+    }
+
+    /// Names the configuration version of a run that names none.
+    pub fn pin(&mut self, configuration_version: ConfigurationVersionId) {
+        self.configuration_version
+            .get_or_insert(configuration_version);
+    }
+
+    /// Says in the message who really asks: people see it, and a lost run is found by it. It
+    /// stands at the end, where the agent's own words cannot take its place.
+    pub fn attribute_to(&mut self, who: &str) {
+        let said = self.message.take().unwrap_or_default();
+        let room = MAX_MESSAGE.saturating_sub(who.chars().count() + 3);
+        let said: String = said.trim().chars().take(room).collect();
+        self.message = Some(format!("{said} ({who})").trim_start().to_owned());
     }
 
     /// The facts on which the decision rests.

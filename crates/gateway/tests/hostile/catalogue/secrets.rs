@@ -1,0 +1,1 @@
+//! D: secrets that an answer could hold.
