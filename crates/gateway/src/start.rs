@@ -76,6 +76,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
+        sensitive: Default::default(),
         gate: Gate::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),

@@ -113,10 +113,18 @@ pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refus
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
     // A large plan takes a while: not on the threads that serve connections.
-    let facts = tokio::task::spawn_blocking(move || plan::inspect(&answer.body))
-        .await
-        .map_err(|_| ReasonCode::Internal)?
-        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let (learning, workspace, id) = (
+        Arc::clone(&app.sensitive),
+        run.workspace_id.clone(),
+        plan_id.clone(),
+    );
+    let facts = tokio::task::spawn_blocking(move || {
+        learning.learn(&workspace, &id, &answer.body);
+        plan::inspect(&answer.body)
+    })
+    .await
+    .map_err(|_| ReasonCode::Internal)?
+    .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     Ok(SeenPlan { plan_id, facts })
 }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use proof::json::{Json, JsonError, Numbers, parse};
 
 use self::shape::{Attribute, Shape, Switch, expected, shape};
+use super::mask::{Known, mask_json};
 use super::operation::{ObjectKind, Operation};
 use crate::decide::CompiledContract;
 
@@ -418,6 +419,18 @@ fn pagination(answer: &Json, operation: Operation) -> Option<Json> {
         }
     }
     Some(kept)
+}
+
+/// Masks what shows of secrets in the structured plan, in everything but its schemas; answers how
+/// many bytes.
+pub fn mask_redacted_plan(plan: &mut Answer, known: &Known) -> usize {
+    let Json::Object(members) = &mut plan.body else {
+        return 0;
+    };
+    let values = members
+        .iter_mut()
+        .filter(|(name, _)| name != "provider_schemas");
+    values.map(|(_, value)| mask_json(value, known)).sum()
 }
 
 /// The structured plan that the CLI renders, which upstream has redacted: its known members.

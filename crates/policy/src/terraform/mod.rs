@@ -7,6 +7,7 @@
 pub mod answer;
 mod class;
 pub mod ids;
+pub mod mask;
 mod operation;
 mod query;
 pub mod rewrite;

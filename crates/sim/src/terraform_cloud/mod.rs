@@ -265,6 +265,20 @@ impl TerraformCloud {
         Ok((run.plan.log.text(), run.apply.log.text()))
     }
 
+    /// Puts another text in the place of a plan's log: what a configuration made it print.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn rewrite_plan_log(&self, run_id: &str, text: &str) -> Result<(), UnknownObject> {
+        let world = self.cloud.world();
+        let run = world
+            .runs
+            .get(run_id)
+            .ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.plan.log.rewrite(text.as_bytes());
+        Ok(())
+    }
+
     /// Stops all work and frees both ports; held requests are let go.
     pub async fn shutdown(self) {
         let Self {

@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use policy::terraform::answer::{SignedUrl, UrlPurpose};
+use policy::terraform::mask::Piece;
 use policy::{ReasonCode, Refusal};
 use store::{GateState, RunRow};
 
@@ -31,7 +32,7 @@ pub(super) fn purpose(signed: &SignedUrl<'_>, run: Option<&str>) -> Option<Purpo
     }
 }
 
-/// Serves a piece of a log.
+/// Serves a piece of a log, without the secrets that are recognised in it.
 ///
 /// The apply log of a run that will never be applied is ours: an error that says why. A CLI that
 /// waits on it stops, shows the reason and exits with 1; for a run that merely became
@@ -45,10 +46,12 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     {
         return Done::refused(refusal, Facts::answered(403, b""));
     }
+    let piece = Piece::new(*range);
+    let wanted = piece.to_read();
     let mut address = capability.upstream.clone();
     for (name, value) in [
-        ("limit", range.limit.map(u64::from)),
-        ("offset", range.offset),
+        ("limit", wanted.limit.map(u64::from)),
+        ("offset", wanted.offset),
     ] {
         if let Some(value) = value {
             let separator = if address.contains('?') { '&' } else { '?' };
@@ -65,7 +68,11 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     };
     let facts = facts_of(&answer);
     match check_status(&answer) {
-        Ok(()) => Done::answered(text_answer(answer.body), facts),
+        Ok(()) => {
+            let known = app.sensitive.of(&capability.workspace);
+            let masked = piece.cut(answer.body.to_vec(), &known);
+            Done::answered(text_answer(masked), facts)
+        }
         // A log that upstream has not begun yet is empty, not missing.
         Err(_) if answer.status == StatusCode::NOT_FOUND => Done::answered(text_answer(""), facts),
         Err(refusal) => Done::refused(refusal, facts),

@@ -14,6 +14,7 @@ mod logs;
 mod pinned;
 mod resolve;
 pub mod runs;
+pub mod sensitive;
 mod uploads;
 pub mod workspaces;
 
@@ -238,9 +239,13 @@ async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     }
 }
 
-/// The plan as the CLI renders it. Upstream has taken the secrets out; it is passed as it is.
+/// The plan as the CLI renders it. Upstream has taken out what is marked as secret; what shows
+/// elsewhere in it all the same is masked.
 async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
-    let Work::Api { target, .. } = &call.work else {
+    let Work::Api {
+        call: api, target, ..
+    } = &call.work
+    else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
     let answer = match app
@@ -265,9 +270,19 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
         compiled,
         &mut |_| None,
     );
-    let Ok(redacted) = redacted else {
+    let (Ok(mut redacted), Some(plan)) = (redacted, api.object()) else {
         return Done::refused(ReasonCode::UpstreamGarbage.into(), facts);
     };
+    sensitive::collect(app, call.workspace(), plan.id).await;
+    let known = app.sensitive.of(call.workspace());
+    let masked = answer::mask_redacted_plan(&mut redacted, &known);
+    if masked > 0 {
+        tracing::info!(
+            plan = plan.id,
+            masked,
+            "bytes of secrets were taken out of a plan"
+        );
+    }
     let mut response = Response::new(whole(redacted.body.to_document_order()));
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
