@@ -26,10 +26,7 @@ use crate::terraform::{Cli, two_instances};
 pub(crate) const APP: &str = "ws-staging-app";
 
 /// How long something that must come may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often it is looked for.
-const LOOK: Duration = Duration::from_millis(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Simulators, gateway, contract, job and token.
 pub(crate) struct World {
@@ -281,14 +278,15 @@ impl World {
         self.cloud.wait_for_request(log).await;
     }
 
-    /// Looks again and again, within a bound, until something is there.
-    pub(crate) async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+    /// Looks for something in the store whenever that has changed, within a bound.
+    async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
         let patient = tokio::time::timeout(PATIENCE, async {
+            let mut commits = self.app().store.commits();
             loop {
                 if let Some(found) = look().await {
                     return found;
                 }
-                tokio::time::sleep(LOOK).await;
+                commits.changed().await.expect("the store is open");
             }
         });
         match patient.await {
@@ -299,11 +297,13 @@ impl World {
 
     /// What one of the contract's approvers would sign about a run.
     pub(crate) async fn draft(&self, run_id: &str, who: usize, decision: Decision) -> Statement {
-        let question = self
-            .operator()
-            .get(&format!("/v1/approvals/{run_id}"))
-            .await
-            .ok();
+        let path = format!("/v1/approvals/{run_id}");
+        let question = self.operator().get(&path).await.ok();
+        self.statement(&question, who, decision)
+    }
+
+    /// The same, about a question that was read.
+    pub(crate) fn statement(&self, question: &Value, who: usize, decision: Decision) -> Statement {
         let subject: Subject = serde_json::from_value(question["subject"].clone()).unwrap();
         let person = &self.approvers[who];
         subject.judge(Judgement {
