@@ -72,6 +72,10 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
             organization("globex/runs/queue"),
             (403, "ORGANIZATION_NOT_ALLOWED"),
         ),
+        Operation::ListWorkspaces => get(
+            organization("globex/workspaces"),
+            (403, "ORGANIZATION_NOT_ALLOWED"),
+        ),
         Operation::WorkspaceByName => [
             get(organization("acme/workspaces/production-app"), outside),
             get(organization("acme/workspaces/no-such"), outside),
@@ -120,6 +124,18 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
         Operation::RunEvents => get(run_path("/run-events?include=actor,comment"), foreign),
         Operation::RunTaskStages => get(run_path("/task-stages"), foreign),
         Operation::RunPolicyChecks => get(run_path("/policy-checks"), foreign),
+        Operation::ReadTaskStage => get(
+            "/api/v2/task-stages/ts-0000000000000001".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
+        Operation::ReadPolicyCheck => get(
+            "/api/v2/policy-checks/polchk-0000000000000001".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
+        Operation::PolicyCheckOutput => get(
+            "/api/v2/policy-checks/polchk-0000000000000001/output".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
         Operation::RunComments => get(run_path("/comments"), foreign),
         Operation::ReadPlan => get(format!("/api/v2/plans/{plan}"), foreign),
         Operation::PlanJsonRedacted => get(

@@ -23,6 +23,7 @@ pub(super) fn judge(
         | Operation::EntitlementSet
         | Operation::Capacity
         | Operation::RunsQueue
+        | Operation::ListWorkspaces
         | Operation::WorkspaceByName
         | Operation::WorkspaceById
         | Operation::WorkspaceTagBindings
@@ -33,6 +34,9 @@ pub(super) fn judge(
         | Operation::RunEvents
         | Operation::RunTaskStages
         | Operation::RunPolicyChecks
+        | Operation::ReadTaskStage
+        | Operation::ReadPolicyCheck
+        | Operation::PolicyCheckOutput
         | Operation::RunComments
         | Operation::ReadPlan
         | Operation::PlanJsonRedacted

@@ -69,6 +69,7 @@ pub(crate) fn create(
         state_after: None,
         events: Vec::new(),
         comments: Vec::new(),
+        policy_checks: Vec::new(),
         task: None,
     };
     record(&mut run, RunStatus::Pending);

@@ -9,6 +9,7 @@ mod jsonapi;
 mod lifecycle;
 mod operator;
 mod organizations;
+mod policies;
 mod routes;
 mod runs;
 mod stages;
@@ -34,6 +35,7 @@ pub use config::{
     WorkspaceSeed,
 };
 pub(crate) use guard::bearer;
+pub use policies::PolicyOutcome;
 pub use world::RunStatus;
 
 /// Says that an id or a name belongs to nothing in the stand-in.
@@ -263,6 +265,20 @@ impl TerraformCloud {
             .get(run_id)
             .ok_or_else(|| UnknownObject(run_id.to_owned()))?;
         Ok((run.plan.log.text(), run.apply.log.text()))
+    }
+
+    /// Adds a policy check to a run, as if it had just been made; answers its id.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn check_policy(
+        &self,
+        run_id: &str,
+        outcome: PolicyOutcome,
+        output: &str,
+    ) -> Result<String, UnknownObject> {
+        policies::add(&mut self.cloud.world(), run_id, outcome, output)
+            .ok_or_else(|| UnknownObject(run_id.to_owned()))
     }
 
     /// Puts another text in the place of a plan's log: what a configuration made it print.

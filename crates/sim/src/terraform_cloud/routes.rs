@@ -7,7 +7,8 @@ use axum::routing::{any, get, patch, post};
 
 use super::cloud::Cloud;
 use super::{
-    configurations, guard, operator, organizations, runs, stages, states, variables, workspaces,
+    configurations, guard, operator, organizations, policies, runs, stages, states, variables,
+    workspaces,
 };
 
 #[rustfmt::skip]
@@ -57,7 +58,10 @@ pub(crate) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/runs/{id}/actions/cancel", post(runs::cancel))
         .route("/runs/{id}/run-events", get(runs::events))
         .route("/runs/{id}/task-stages", get(runs::nothing))
-        .route("/runs/{id}/policy-checks", get(runs::nothing))
+        .route("/runs/{id}/policy-checks", get(policies::of_run))
+        .route("/policy-checks/{id}", get(policies::read))
+        .route("/policy-checks/{id}/output", get(policies::output))
+        .route("/policy-checks/{id}/actions/override", post(policies::overrule))
         .route("/runs/{id}/comments", get(runs::list_comments).post(runs::comment))
         .route("/comments/{id}", get(runs::read_comment))
         .route("/workspaces/{id}/runs", get(runs::of_workspace))

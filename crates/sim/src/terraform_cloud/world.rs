@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::config::{PriceTable, Settings};
+use super::policies::PolicyCheck;
 use super::state_version::StateVersion;
 use crate::engine::{Counts, Log, SavedPlan};
 use crate::ids;
@@ -169,6 +170,7 @@ pub(crate) struct Run {
     pub(crate) state_after: Option<String>,
     pub(crate) events: Vec<(String, RunStatus, Timestamp)>,
     pub(crate) comments: Vec<Comment>,
+    pub(crate) policy_checks: Vec<PolicyCheck>,
     /// The work that goes on for the run.
     pub(crate) task: Option<AbortHandle>,
 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use policy::terraform::answer::{SignedUrl, UrlPurpose};
-use policy::terraform::mask::Piece;
+use policy::terraform::mask::{Piece, mask};
 use policy::{ReasonCode, Refusal};
 use store::{GateState, RunRow};
 
@@ -12,6 +12,7 @@ use super::super::record::Facts;
 use super::{Done, TerraformCall, Work, check_status, facts_of, runs};
 use crate::app::App;
 use crate::server::whole;
+use crate::upstream::Duty;
 
 /// Largest piece of a log that is served at once; the CLI asks for 64 KiB.
 const MAX_PIECE_BYTES: usize = 2 << 20;
@@ -77,6 +78,28 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
         Err(_) if answer.status == StatusCode::NOT_FOUND => Done::answered(text_answer(""), facts),
         Err(refusal) => Done::refused(refusal, facts),
     }
+}
+
+/// Serves what a policy check printed: names of policies, and what they print of a plan.
+pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
+    let Work::Api { target, .. } = &call.work else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let answer = match app
+        .upstream
+        .fetch_document(Duty::Planner, target, MAX_PIECE_BYTES)
+        .await
+    {
+        Ok(answer) => answer,
+        Err(error) => return Done::broken(&error),
+    };
+    let facts = facts_of(&answer);
+    if let Err(refusal) = check_status(&answer) {
+        return Done::refused(refusal, facts);
+    }
+    let mut text = answer.body.to_vec();
+    mask(&mut text, &app.sensitive.of(call.workspace()));
+    Done::answered(text_answer(text), facts)
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.

@@ -9,6 +9,7 @@
 //! policy crate), then an arm in `resolve::facts` if it needs other facts, and one in
 //! [`forward`].
 
+mod lists;
 mod local;
 mod logs;
 mod pinned;
@@ -91,11 +92,13 @@ pub enum Work {
     },
 }
 
-/// Particulars of calls that carry a body.
+/// Particulars of calls that carry a body, or whose answer is put together here.
 #[derive(Debug)]
 pub enum Asks {
     /// Nothing but the path and the query.
     Nothing,
+    /// Part of a list that is made here.
+    Page(policy::terraform::Query),
     /// A new run.
     Run {
         /// What the client asked for.
@@ -155,6 +158,9 @@ pub async fn forward(
             Call::DiscardRun { .. } | Call::CancelRun { .. } => runs::stop(app, call).await,
             Call::ReadConfigurationVersion { .. } => uploads::read(app, caller, call).await,
             Call::PlanJsonRedacted { .. } => document(app, caller, call).await,
+            Call::PolicyCheckOutput { .. } => logs::policy_output(app, call).await,
+            Call::ListWorkspaces { .. } => lists::workspaces(app, caller, call).await,
+            Call::RunsQueue { .. } => lists::queue(app, caller, call).await,
             _ => read(app, caller, call).await,
         },
     };

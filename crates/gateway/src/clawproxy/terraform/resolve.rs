@@ -45,7 +45,7 @@ pub async fn resolve(
         asked.name = class_name(parts, raw);
     })?;
     let target = parsed.upstream_target();
-    let call = parsed.call;
+    let (call, query) = (parsed.call, parsed.query);
     let operation = call.operation();
     asked.name = operation.name().to_owned();
     let Held { bytes: sent, share } = body::read(
@@ -65,6 +65,9 @@ pub async fn resolve(
         asks: Asks::Nothing,
     };
     facts(app, caller, &call, &sent, &mut resolved).await?;
+    if matches!(call, Call::ListWorkspaces { .. } | Call::RunsQueue { .. }) {
+        resolved.asks = Asks::Page(query);
+    }
     asked.run_id = resolved.input.run_id.as_deref().map(str::to_owned);
     // A workspace by name is read by its id: what the contract pins is what is asked for.
     let target = match (&call, resolved.input.workspace_id.as_deref()) {
@@ -107,7 +110,8 @@ async fn facts(
         Call::Discovery | Call::Ping | Call::AccountDetails => {}
         Call::EntitlementSet { organization }
         | Call::Capacity { organization }
-        | Call::RunsQueue { organization } => {
+        | Call::RunsQueue { organization }
+        | Call::ListWorkspaces { organization } => {
             input.organization = Some(Cow::Owned(organization.as_str().to_owned()));
             input.organization_known =
                 workspaces::owns_one(app, contract, organization.as_str()).await?;

@@ -27,6 +27,8 @@ pub struct Workspace {
     pub auto_apply: bool,
     /// `remote`, `agent` or `local`.
     pub execution_mode: String,
+    /// Names of its tags.
+    pub tags: Vec<String>,
     /// What a run plans that names no configuration version.
     pub configuration_version: Option<String>,
 }
@@ -102,6 +104,13 @@ fn parse(json: &Json) -> Option<Workspace> {
             .at(&["attributes", "auto-apply"])
             .and_then(Json::as_bool)?,
         execution_mode: text(&["attributes", "execution-mode"])?,
+        tags: data
+            .at(&["attributes", "tag-names"])
+            .and_then(Json::as_array)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|tag| tag.as_str().map(str::to_owned))
+            .collect(),
         configuration_version: text(&[
             "relationships",
             "current-configuration-version",

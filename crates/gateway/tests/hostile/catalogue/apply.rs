@@ -1,29 +1,11 @@
 //! B: an apply out of a grant that does not hold one.
 
-use serde_json::{Value, json};
-use sim::{Fault, FaultAction, Request};
+use serde_json::json;
+use sim::{Fault, FaultAction, PolicyOutcome};
 
+use super::{id, refused, sent};
 use crate::flow::run_on;
-use crate::rig::{Reply, Rig};
-
-/// Requests for new runs that reached upstream.
-pub(super) fn made(rig: &Rig) -> Vec<Request> {
-    let requests = rig.sandbox.cloud.requests().into_iter();
-    requests
-        .filter(|r| r.method == "POST" && r.path == "/api/v2/runs")
-        .collect()
-}
-
-/// The attributes of the last run that was asked for upstream.
-pub(super) fn sent(rig: &Rig) -> Value {
-    let request = made(rig).pop().expect("a run was asked for");
-    serde_json::to_value(&request.body).unwrap()["data"].clone()
-}
-
-#[track_caller]
-pub(super) fn id(reply: &Reply) -> String {
-    reply.ok()["data"]["id"].as_str().unwrap().to_owned()
-}
+use crate::rig::Rig;
 
 #[tokio::test]
 async fn b24_a_repeated_request_is_the_same_run_until_its_answer_is_used() {
@@ -84,7 +66,78 @@ async fn b24_a_run_of_somebody_else_is_never_taken_for_a_lost_one() {
     let own = id(&rig.start_run(&token, &body).await);
     assert_ne!(own, theirs.run);
     assert_eq!(
-        sent(&rig)["relationships"]["configuration-version"]["data"]["id"],
+        sent(&rig, "/runs")["relationships"]["configuration-version"]["data"]["id"],
         json!(theirs.configuration)
     );
+}
+
+#[tokio::test]
+async fn b19_policies_are_not_overridden() {
+    let rig = Rig::start().await;
+    let token = rig.sandbox.cst.clone();
+    let own = rig.planned(&token).await;
+    let key = "AKIAQ3EGXMPLE7TESTAB";
+    let output = format!("Sentinel Result: false\nsaw {key}\n");
+    let check = rig
+        .sandbox
+        .cloud
+        .check_policy(&own.run, PolicyOutcome::SoftFailed, &output)
+        .unwrap();
+    let read = async |path: &str| rig.agent("GET", path).send().await;
+    // Unknown until the run has told of it.
+    let path = format!("/api/v2/policy-checks/{check}");
+    assert_eq!(
+        read(&path).await.refusal(),
+        (404, "OBJECT_UNKNOWN".to_owned())
+    );
+    let run = read(&format!("/api/v2/runs/{}", own.run)).await.ok();
+    let related = &run["data"]["relationships"]["policy-checks"]["data"][0]["id"];
+    assert_eq!(related, &json!(check));
+    for path in [
+        path.clone(),
+        format!("/api/v2/runs/{}/policy-checks", own.run),
+    ] {
+        let answer = read(&path).await.ok();
+        let shown = answer["data"]
+            .as_array()
+            .map_or(&answer["data"], |list| &list[0]);
+        assert_eq!(shown["attributes"]["status"], json!("soft_failed"));
+        assert_eq!(
+            shown["attributes"]["actions"],
+            json!({"is-overridable": false})
+        );
+        assert_eq!(
+            shown["attributes"]["permissions"],
+            json!({"can-override": false})
+        );
+        assert_eq!(shown["attributes"]["result"].get("sentinel"), None);
+    }
+    let printed = read(&format!("{path}/output")).await;
+    assert_eq!(printed.status, 200);
+    assert_eq!(printed.text(), output.replace(key, "AKIA****************"));
+    // Another job sees none of it, and nobody overrides.
+    let stranger = rig.token(&rig.job().await).await;
+    let post = |path: String| rig.agent("POST", &path).json_api(&json!({}));
+    refused(
+        &rig,
+        vec![
+            (
+                rig.nobody("GET", &path).bearer(&stranger),
+                "OBJECT_NOT_OWNED",
+            ),
+            (
+                post(format!("{path}/actions/override")),
+                "POLICY_OVERRIDE_DENIED",
+            ),
+            (
+                post("/api/v2/task-stages/ts-1/actions/override".into()),
+                "POLICY_OVERRIDE_DENIED",
+            ),
+            (
+                post("/api/v2/tf-policy-evaluations/tfpe-1/actions/override".into()),
+                "POLICY_OVERRIDE_DENIED",
+            ),
+        ],
+    )
+    .await;
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::flow::{Planned, path_of};
+use super::{permitting, refused};
+use crate::flow::{Planned, path_of, run_on};
 use crate::rig::{Reply, Rig};
 
 /// A key in the shape of a real one.
@@ -81,4 +82,109 @@ async fn d03_the_plan_is_shown_without_what_it_marks() {
     }
     assert_ne!(json["resource_changes"], json!(null));
     assert!(!shown.whole.contains(&rig.sandbox.cloud.secrets()[0]));
+}
+
+/// The example contract, with state and outputs readable.
+fn open_contract() -> String {
+    policy::EXAMPLE_CONTRACT.replace(
+        "\"state_read\": false",
+        "\"state_read\": true, \"outputs_read\": true",
+    )
+}
+
+#[tokio::test]
+async fn d01_addresses_of_state_are_not_given_out() {
+    let rig = Rig::under(&open_contract()).await;
+    let path = "/api/v2/workspaces/ws-staging-app/current-state-version";
+    let reply = rig.agent("GET", path).send().await;
+    let attributes = reply.ok()["data"]["attributes"].clone();
+    let names: Vec<&String> = attributes.as_object().unwrap().keys().collect();
+    assert!(!names.iter().any(|name| name.contains("url")), "{names:?}");
+    assert!(!reply.whole.contains("/v1/object/"), "{}", reply.whole);
+    assert!(!reply.whole.contains(&rig.sandbox.cloud.archivist_url()));
+}
+
+#[tokio::test]
+async fn d02_sensitive_outputs_have_no_value() {
+    let rig = Rig::under(&open_contract()).await;
+    let list = "/api/v2/workspaces/ws-staging-db/current-state-version-outputs";
+    let outputs = rig.agent("GET", list).send().await.ok();
+    let mut values = Vec::new();
+    for output in outputs["data"].as_array().unwrap() {
+        let id = output["id"].as_str().unwrap();
+        let path = format!("/api/v2/state-version-outputs/{id}");
+        // Upstream shows the value when it is asked for one output.
+        let one = rig.agent("GET", &path).send().await.ok();
+        assert_eq!(
+            one["data"]["attributes"]["value"],
+            output["attributes"]["value"]
+        );
+        values.push((
+            output["attributes"]["sensitive"] == json!(true),
+            output["attributes"]["value"].is_null(),
+        ));
+    }
+    values.sort_unstable();
+    assert_eq!(values, [(false, false), (true, true)]);
+    let rig = Rig::start().await;
+    refused(
+        &rig,
+        vec![
+            (rig.agent("GET", list), "OUTPUTS_READ_DENIED"),
+            (
+                rig.agent("GET", "/api/v2/state-versions/sv-0000000000000001/outputs"),
+                "OUTPUTS_READ_DENIED",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn d12_a_run_does_not_echo_its_variables_or_who_made_it() {
+    let rig = Rig::under(&permitting("\"run\": {\"variables\": [\"size\"]}")).await;
+    let token = rig.sandbox.cst.clone();
+    let configured = rig.uploaded(&token, "ws-staging-app").await;
+    let mut body = run_on("ws-staging-app", Some(&configured));
+    body["data"]["attributes"]["variables"] = json!([{"key": "size", "value": "\"v-secret-9\""}]);
+    let created = rig.start_run(&token, &body).await;
+    let run = created.ok()["data"]["id"].as_str().unwrap().to_owned();
+    let read = rig
+        .agent("GET", &format!("/api/v2/runs/{run}"))
+        .send()
+        .await;
+    let list = rig
+        .agent("GET", "/api/v2/workspaces/ws-staging-app/runs")
+        .send()
+        .await;
+    for reply in [created, read, list] {
+        reply.ok();
+        for never in ["v-secret-9", "variables", "created-by", "user-planner"] {
+            assert!(!reply.whole.contains(never), "{never}: {}", reply.whole);
+        }
+    }
+}
+
+#[tokio::test]
+async fn d17_the_account_is_the_jobs() {
+    let rig = Rig::start().await;
+    let seen = rig.seen();
+    let account = rig
+        .agent("GET", "/api/v2/account/details")
+        .send()
+        .await
+        .ok();
+    assert_eq!(
+        account["data"]["attributes"]["username"],
+        json!(rig.sandbox.job_id.as_str())
+    );
+    rig.assert_silent(&seen, "a question of identity");
+    let closed = [
+        ("/api/v2/organizations", "ROUTE_NOT_ALLOWED"),
+        ("/api/v2/organizations/acme", "ROUTE_NOT_ALLOWED"),
+        ("/api/v2/organization-memberships", "ADMIN_DENIED"),
+        ("/api/v2/users/user-1", "ACCOUNT_DENIED"),
+    ];
+    let closed = closed.map(|(path, code)| (rig.agent("GET", path), code));
+    refused(&rig, closed.to_vec()).await;
 }

@@ -115,6 +115,32 @@ fn messages_are_plain_and_short() {
 }
 
 #[test]
+fn what_a_library_repeats_must_agree() {
+    let repeated = |what: &str| RunRequest::parse(run(what).as_bytes());
+    let agreeing = r#"{"type":"runs","message":"m","workspace":{"id":"ws-staging-app","tags":[]},
+        "configuration-version":{"id":"cv-1","auto-queue-runs":true}}"#;
+    let upstream = text(&repeated(agreeing).unwrap().upstream_body(&contract()));
+    assert!(
+        !upstream.contains("tags") && !upstream.contains("queue"),
+        "{upstream}"
+    );
+    for other in [
+        r#"{"type":"applies"}"#,
+        r#"{"workspace":{"id":"ws-production-app"}}"#,
+        r#"{"workspace":{}}"#,
+        r#"{"workspace":"ws-staging-app"}"#,
+        r#"{"configuration_version":{"id":"cv-2"}}"#,
+    ] {
+        let refusal = repeated(other).unwrap_err();
+        assert_eq!(refusal.code, ReasonCode::BodyWrongType, "{other}");
+    }
+    let unnamed = r#"{"data":{"type":"runs","attributes":{"configuration-version":{"id":"cv-2"}},
+        "relationships":{"workspace":{"data":{"type":"workspaces","id":"ws-1"}}}}}"#;
+    let refusal = RunRequest::parse(unnamed.as_bytes()).unwrap_err();
+    assert_eq!(refusal.code, ReasonCode::BodyWrongType);
+}
+
+#[test]
 fn a_message_ends_with_who_asks() {
     for (said, message) in [
         ("{}", "(Clawgate job-1)".to_owned()),
