@@ -17,6 +17,7 @@ mod gate;
 mod kill;
 mod plan;
 mod plan_only;
+mod python;
 mod restart;
 mod terraform;
 mod upstream;
