@@ -98,6 +98,8 @@ pub struct Permit {
 enum Stage {
     Queued(Pending),
     Durable(Box<Appended>),
+    /// The store did not take it.
+    Failed(StoreError),
 }
 
 /// Records the intent of a call that was decided.
@@ -275,6 +277,23 @@ impl Permit {
         &self.principal.job_id
     }
 
+    /// Resolves when the intent is durable. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// When the store did not take it; the call must not be answered then.
+    pub async fn recorded(&mut self) -> Result<(), StoreError> {
+        if let Stage::Queued(pending) = &mut self.intent {
+            self.intent = match pending.await {
+                Ok(appended) => Stage::Durable(Box::new(appended)),
+                Err(error) => Stage::Failed(error),
+            };
+        }
+        match &self.intent {
+            Stage::Failed(error) => Err(error.clone()),
+            Stage::Queued(_) | Stage::Durable(_) => Ok(()),
+        }
+    }
+
     /// Records how the call ended and signs its receipt; resolves when both are durable.
     ///
     /// # Errors
@@ -290,6 +309,7 @@ impl Permit {
         let intent = match self.intent {
             Stage::Durable(appended) => *appended,
             Stage::Queued(pending) => pending.await?,
+            Stage::Failed(error) => return Err(error),
         };
         let event = intent.event.as_ref();
         let binding = Binding {

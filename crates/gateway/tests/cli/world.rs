@@ -1,15 +1,14 @@
 //! A whole installation on loopback, and what must hold in each of them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clawgate::app::{App, now};
 use clawgate::config::Config;
 use clawgate::demo::sandbox::{Person, Sandbox};
-use clawgate::keys::random_text;
-use clawgate::start::{Running, start};
+use clawgate::keys::{random_bytes, random_text};
+use clawgate::start::{Running, start, start_with};
 use http::Method;
 use proof::approval::{Decision, Judgement, Statement, Subject};
 use proof::record::JobId;
@@ -73,14 +72,8 @@ impl Setup {
     /// A gateway that can be stopped and started again on the same ports: it has a loopback
     /// address of its own, where nobody else can take them meanwhile.
     pub(crate) fn restartable(mut self) -> Self {
-        static WORLDS: AtomicU8 = AtomicU8::new(1);
-        let [high, low] = (std::process::id() as u16).to_be_bytes();
-        let own = [
-            127,
-            high | 0x40,
-            low,
-            WORLDS.fetch_add(1, Ordering::Relaxed),
-        ];
+        let [a, b, c] = random_bytes();
+        let own = [127, a.clamp(1, 254), b, c.clamp(1, 254)];
         let before = self.config;
         self.config = Box::new(move |config| {
             before(config);
@@ -223,6 +216,15 @@ impl World {
 
     pub(crate) async fn start_again(&mut self) {
         self.gateway = Some(start(self.config.clone()).await.unwrap());
+    }
+
+    /// Starts a gateway whose store may grow by so many bytes, as on a disk that is almost full.
+    pub(crate) async fn start_again_with_little_room(&mut self, bytes: u64) {
+        let little = |path: &Path| {
+            let there = std::fs::metadata(path).unwrap().len();
+            store::open_sqlite_bounded(path, there + bytes)
+        };
+        self.gateway = Some(start_with(self.config.clone(), little).await.unwrap());
     }
 
     /// Runs of the job, oldest first.

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{oneshot, watch};
 
@@ -246,9 +247,26 @@ impl Sqlite {
     }
 }
 
+#[async_trait]
 impl Commits for Sqlite {
     fn commits(&self) -> watch::Receiver<u64> {
         self.writer.commits()
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        if !self.writer.has_failed() {
+            return Ok(());
+        }
+        let tried = self.write(|connection| {
+            connection.execute_batch(
+                "CREATE TABLE room (bytes); INSERT INTO room VALUES (zeroblob(65536));
+                 DROP TABLE room",
+            )?;
+            Ok(())
+        });
+        tried.await?;
+        self.writer.works_again();
+        Ok(())
     }
 }
 

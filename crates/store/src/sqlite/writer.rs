@@ -16,6 +16,7 @@
 //! a caller that repeats it meets a conflict.)
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -71,6 +72,7 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     /// How many batches were committed.
     commits: watch::Receiver<u64>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -81,7 +83,9 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (queue, operations) = sync_channel(QUEUE);
         let (told, commits) = watch::channel(0);
+        let failed = Arc::new(AtomicBool::new(false));
         let batches = Batches {
+            failed: Arc::clone(&failed),
             connection,
             touches,
             observer,
@@ -95,12 +99,22 @@ impl Writer {
             queue: Some(queue),
             thread: Some(thread),
             commits,
+            failed,
         })
     }
 
     /// Tells of each batch that was committed.
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
+    }
+
+    /// Whether a batch was lost since [`Self::works_again`].
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn works_again(&self) {
+        self.failed.store(false, Ordering::Release);
     }
 
     /// Puts an operation into the queue now; the answer comes after its commit.
@@ -145,6 +159,7 @@ struct Batches {
     touches: Arc<Touches>,
     observer: Option<CommitObserver>,
     told: watch::Sender<u64>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Batches {
@@ -180,6 +195,7 @@ impl Batches {
             .and_then(|()| still_open(connection))
             .and_then(|()| self.commit());
         if let Err(error) = &committed {
+            self.failed.store(true, Ordering::Release);
             tracing::error!(%error, cause = ?error, writes = ran.len(), "a batch of writes failed");
             if !connection.is_autocommit()
                 && let Err(error) = execute(connection, "ROLLBACK")

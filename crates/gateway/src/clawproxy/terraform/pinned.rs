@@ -110,7 +110,7 @@ async fn judged(app: &App, caller: &Caller, id: &ConfigurationVersionId) -> Resu
         );
         Refusal::new(refusal.code, detail)
     };
-    let upload = uploads::inspect(slot, caller, archive)
+    let upload = uploads::inspect(app, slot, caller, archive)
         .await
         .map_err(about)?;
     // What is planned are upstream's bytes, not our archive of them.
