@@ -22,7 +22,8 @@ def refused(code, call):
     try:
         call()
     except TFEError as error:
-        assert code in str(error), f"{code} is not in: {error}"
+        codes = [one.get("code") for one in error.errors]
+        assert codes == [code], f"{codes} in place of {code}: {error}"
         return
     raise AssertionError(f"{code} did not come")
 
