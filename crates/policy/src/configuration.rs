@@ -13,6 +13,10 @@ mod file;
 mod function;
 mod hcl;
 mod json;
+mod lock;
+mod overrides;
+mod provider;
+mod remote_state;
 mod upload;
 
 use std::borrow::Cow;
@@ -22,6 +26,7 @@ use proof::Hash;
 use crate::contract::Contract;
 use crate::reason::ReasonCode;
 
+pub use remote_state::ReadableStates;
 pub use upload::inspect_upload;
 
 /// Bounds of an upload.
@@ -129,14 +134,25 @@ impl UploadRefusal {
 /// Largest file that is read as configuration, in bytes.
 const MAX_SOURCE: usize = 4 << 20;
 
+/// Most bytes of configuration in one upload: read, it takes about fifty times that in memory.
+const MAX_SOURCES: usize = 8 << 20;
+
 /// Most findings that are reported of one upload.
 const MAX_FINDINGS: usize = 100;
 
 /// Judges an upload by a contract. Empty means that it may be planned.
-pub fn judge_configuration(contract: &Contract, upload: &InspectedUpload) -> Vec<UploadRefusal> {
+///
+/// `readable` says the names of the workspaces in `remote_state_workspaces`; for a contract that
+/// lists none it is [`ReadableStates::none`].
+pub fn judge_configuration(
+    contract: &Contract,
+    upload: &InspectedUpload,
+    readable: &ReadableStates,
+) -> Vec<UploadRefusal> {
     let mut findings = Vec::new();
     file::judge(upload, &mut findings);
-    hcl::judge(contract, upload, &mut findings);
+    lock::judge(contract, upload, &mut findings);
+    hcl::judge(contract, upload, readable, &mut findings);
     findings.truncate(MAX_FINDINGS);
     findings
 }

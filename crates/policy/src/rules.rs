@@ -33,9 +33,12 @@ pub(crate) fn resource_type(contract: &Contract, kind: &str) -> bool {
 
 /// Whether a data source of a type may be read.
 pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
-    // Whose state may be read is not enforced yet (see NOT_ENFORCED), so nobody's may.
-    if kind == "terraform_remote_state" {
-        return false;
+    let configuration = contract.permissions.configuration.as_ref();
+    if reads_state(kind) {
+        // Whoever names workspaces names the two data sources that read them.
+        let workspaces = configuration.is_some_and(|c| !c.remote_state_workspaces.is_empty());
+        let types = configuration.and_then(|c| c.data_sources.as_ref());
+        return workspaces && types.is_none_or(|globs| lists(globs, kind));
     }
     // During a plan these carry what they are given to any address, run any program or read any
     // file of the worker: no wildcard covers them.
@@ -45,18 +48,26 @@ pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
     ) || kind.starts_with("dns_")
         || kind.starts_with("local_")
         || must_be_named(kind);
-    match contract
-        .permissions
-        .configuration
-        .as_ref()
-        .and_then(|c| c.data_sources.as_ref())
-    {
+    match configuration.and_then(|c| c.data_sources.as_ref()) {
         Some(globs) if reaches_out => globs
             .iter()
             .any(|glob| glob.is_literal() && glob.as_str() == kind),
         Some(globs) => lists(globs, kind),
         None => !reaches_out,
     }
+}
+
+/// Whether a data source reads another workspace's outputs, with the run's own token.
+pub(crate) fn reads_state(kind: &str) -> bool {
+    matches!(kind, "terraform_remote_state" | "tfe_outputs")
+}
+
+/// Whether the contract names this very provider.
+pub(crate) fn names_provider(contract: &Contract, source: &ProviderSource) -> bool {
+    let configuration = contract.permissions.configuration.as_ref();
+    configuration
+        .and_then(|c| c.providers.as_ref())
+        .is_some_and(|listed| listed.contains(source))
 }
 
 /// Whether a provider may be used.

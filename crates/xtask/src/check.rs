@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::cargo::cargo;
-use crate::layers;
+use crate::{differential, layers};
 
 enum Work {
     Run(Command),
@@ -65,6 +65,10 @@ fn steps() -> Vec<(&'static str, Work)> {
         (
             "cargo test --workspace",
             Work::Run(cargo(&["test", "--workspace"])),
+        ),
+        (
+            "cargo xtask differential",
+            Work::Run(differential::command()),
         ),
         ("cargo xtask layers", Work::Layers),
         ("cargo doc --workspace --no-deps", Work::Run(doc)),

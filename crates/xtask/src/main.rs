@@ -11,6 +11,7 @@ use anyhow::bail;
 mod bench;
 mod cargo;
 mod check;
+mod differential;
 mod layers;
 mod prose;
 mod regenerate;
@@ -20,7 +21,7 @@ mod report;
 const CHORES: &[(&str, &str)] = &[
     (
         "check",
-        "everything that a change must pass, in order: format, clippy, tests, layers, docs",
+        "everything that a change must pass, in order: format, clippy, tests, decisions, layers, docs",
     ),
     (
         "layers",
@@ -37,6 +38,10 @@ const CHORES: &[(&str, &str)] = &[
     (
         "report",
         "judges what `clawgate demo --once --out DIR` left in DIR",
+    ),
+    (
+        "differential",
+        "compares a million random decisions with a separately written evaluator",
     ),
     (
         "bench",
@@ -62,6 +67,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         ["layers"] => layers::run(),
         ["docs"] => regenerate::run("documents"),
         ["vectors"] => regenerate::run("vectors"),
+        ["differential"] => differential::run(),
         ["report", folder] => report::run(folder.as_ref()),
         ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
         [] => bail!("no chore given\n\n{}", usage()),
@@ -72,7 +78,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
 fn usage() -> String {
     let mut text = String::from("cargo xtask CHORE\n");
     for (chore, purpose) in CHORES {
-        text.push_str(&format!("  {chore:<8} {purpose}\n"));
+        text.push_str(&format!("  {chore:<12} {purpose}\n"));
     }
     text
 }

@@ -4,8 +4,10 @@ use hcl_edit::Span;
 use hcl_edit::expr::{Expression, ObjectKey};
 use hcl_edit::structure::{Block, Body, Structure};
 
+use super::function::literal_path;
 use super::hcl::{ProviderNames, Source, join};
-use super::{InspectedUpload, UploadRefusal};
+use super::overrides::Pieces;
+use super::{InspectedUpload, ReadableStates, UploadRefusal, provider, remote_state};
 use crate::contract::{Contract, ProviderSource};
 use crate::reason::{ReasonCode, quoted};
 use crate::rules;
@@ -45,18 +47,24 @@ fn key_is(key: &ObjectKey, name: &str) -> bool {
     }
 }
 
-pub(super) fn judge(
-    contract: &Contract,
-    upload: &InspectedUpload,
-    source: &Source<'_>,
-    names: &ProviderNames,
-    findings: &mut Vec<UploadRefusal>,
+/// What every block is judged by.
+pub(super) struct Facts<'a> {
+    pub(super) contract: &'a Contract,
+    pub(super) upload: &'a InspectedUpload,
+    pub(super) readable: &'a ReadableStates,
+    pub(super) names: &'a ProviderNames,
+    pub(super) pieces: &'a Pieces<'a>,
+}
+
+pub(super) fn judge<'a>(
+    facts: &'a Facts<'a>,
+    source: &'a Source<'a>,
+    findings: &'a mut Vec<UploadRefusal>,
 ) {
     let mut judge = Judge {
-        contract,
-        upload,
+        facts,
+        contract: facts.contract,
         source,
-        names,
         findings,
     };
     for structure in &source.body {
@@ -72,14 +80,13 @@ pub(super) fn judge(
 }
 
 struct Judge<'a> {
+    facts: &'a Facts<'a>,
     contract: &'a Contract,
-    upload: &'a InspectedUpload,
     source: &'a Source<'a>,
-    names: &'a ProviderNames,
     findings: &'a mut Vec<UploadRefusal>,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
     fn refuse(&mut self, code: ReasonCode, offset: Option<usize>, rule: String) {
         self.findings.push(self.source.refusal(code, offset, rule));
     }
@@ -88,13 +95,13 @@ impl Judge<'_> {
         self.refuse(code, block.span().map(|span| span.start), rule);
     }
 
-    fn top(&mut self, block: &Block) {
+    fn top(&mut self, block: &'a Block) {
         let labels: Vec<&str> = block.labels.iter().map(|label| label.as_str()).collect();
         match (block.ident.as_str(), &labels[..]) {
             ("terraform", []) => self.terraform(block),
             ("provider", [name]) => {
                 self.provider(name, block);
-                self.programs(&block.body);
+                self.provider_arguments(name, block);
             }
             ("resource", [kind, _]) => self.resource(kind, block),
             ("data" | "ephemeral", [kind, _]) => self.data(kind, block),
@@ -210,13 +217,27 @@ impl Judge<'_> {
 
     /// A provider by its local name.
     fn provider(&mut self, name: &str, block: &Block) {
+        let address = self.address_of(name);
+        self.address(Some(&address), name, block.span().map(|span| span.start));
+    }
+
+    /// The source that a local name stands for in this folder.
+    fn address_of(&self, name: &str) -> String {
         let key = (self.source.folder().to_owned(), name.to_owned());
-        let address = match self.names.get(&key) {
+        match self.facts.names.get(&key) {
             Some(address) => address.clone(),
             None if name == "terraform" => crate::contract::BUILTIN_PROVIDER.to_owned(),
             None => name.to_owned(),
-        };
-        self.address(Some(&address), name, block.span().map(|span| span.start));
+        }
+    }
+
+    fn provider_arguments(&mut self, name: &str, block: &Block) {
+        let named = ProviderSource::new(&self.address_of(name))
+            .is_some_and(|source| rules::names_provider(self.contract, &source));
+        let (source, findings) = (self.source, &mut *self.findings);
+        provider::judge(block, named, &mut |offset, rule| {
+            findings.push(source.refusal(ReasonCode::ConfigurationProvider, offset, rule));
+        });
     }
 
     fn address(&mut self, address: Option<&str>, name: &str, offset: Option<usize>) {
@@ -227,26 +248,6 @@ impl Judge<'_> {
                 quoted(address.unwrap_or(name))
             );
             self.refuse(ReasonCode::ConfigurationProvider, offset, rule);
-        }
-    }
-
-    /// Some providers run a program to get credentials.
-    fn programs(&mut self, body: &Body) {
-        for inner in body.blocks() {
-            let dynamic =
-                inner.has_ident("dynamic") && inner.labels.iter().any(|l| l.as_str() == "exec");
-            if inner.has_ident("exec") || dynamic {
-                let rule = "providers may not run programs for credentials".to_owned();
-                self.refuse_block(ReasonCode::ConfigurationProvider, inner, rule);
-            }
-            self.programs(&inner.body);
-        }
-        for attribute in body.attributes() {
-            if attribute.key.as_str() == "exec" {
-                let rule = "providers may not run programs for credentials".to_owned();
-                let offset = attribute.span().map(|span| span.start);
-                self.refuse(ReasonCode::ConfigurationProvider, offset, rule);
-            }
         }
     }
 
@@ -283,6 +284,32 @@ impl Judge<'_> {
         }
         self.chosen_provider(Some(kind), block);
         self.provisioners(block);
+        self.archive(kind, block);
+        for lifecycle in block.body.get_blocks("lifecycle") {
+            for inner in lifecycle.body.blocks() {
+                // `action_trigger` invokes provider actions beside the plan's changes.
+                if !matches!(inner.ident.as_str(), "precondition" | "postcondition") {
+                    self.unknown(inner);
+                }
+            }
+        }
+    }
+
+    /// Archives are made during the plan: from files of the upload, and nowhere but in it.
+    fn archive(&mut self, kind: &str, block: &Block) {
+        if kind != "archive_file" {
+            return;
+        }
+        for name in ["source_file", "source_dir", "output_path"] {
+            let Some(attribute) = block.body.get_attribute(name) else {
+                continue;
+            };
+            if literal_path(self.source, &attribute.value).is_none() {
+                let rule = format!("`{name}` may only be a literal path inside the upload");
+                let offset = attribute.span().map(|span| span.start);
+                self.refuse(ReasonCode::ConfigurationDataSource, offset, rule);
+            }
+        }
     }
 
     fn provisioners(&mut self, block: &Block) {
@@ -301,16 +328,24 @@ impl Judge<'_> {
         }
     }
 
-    fn data(&mut self, kind: &str, block: &Block) {
+    fn data(&mut self, kind: &str, block: &'a Block) {
         if !rules::data_source(self.contract, kind) {
             let rule = format!("data source {} is not allowed", quoted(kind));
             self.refuse_block(ReasonCode::ConfigurationDataSource, block, rule);
+        } else if remote_state::reads_state(kind) {
+            let arguments = self.facts.pieces.whole(self.source, block);
+            if let Some(why) = remote_state::refused(self.facts.readable, kind, &arguments) {
+                let rule = format!("data source {}: {why}", quoted(kind));
+                self.refuse_block(ReasonCode::ConfigurationRemoteState, block, rule);
+            }
         }
+        self.archive(kind, block);
         self.chosen_provider(Some(kind), block);
     }
 
-    fn module(&mut self, block: &Block) {
-        let literal = |name| block.body.get_attribute(name).map(|a| a.value.as_str());
+    fn module(&mut self, block: &'a Block) {
+        let whole = self.facts.pieces.whole(self.source, block);
+        let literal = |name| whole.get(name).map(|value| value.as_str());
         let code = ReasonCode::ConfigurationModuleSource;
         let Some(Some(source)) = literal("source") else {
             let rule = "the source of a module must be written out".to_owned();
@@ -324,7 +359,7 @@ impl Judge<'_> {
                         .strip_prefix(folder)
                         .is_some_and(|rest| rest.starts_with('/')),
                 };
-                self.upload.files.iter().any(|file| has(&file.path))
+                self.facts.upload.files.iter().any(|file| has(&file.path))
             });
             if inside.is_none() {
                 let rule = format!("module {} is outside the upload", quoted(source));
@@ -378,7 +413,12 @@ pub(super) fn nested(inside: &str) -> &'static [(&'static str, usize)] {
             ("provider_meta", 1),
         ],
         "cloud" | "backend" => &[("workspaces", 0)],
-        "resource" | "removed" => &[("provisioner", 1), ("connection", 0)],
+        "resource" | "removed" => &[("provisioner", 1), ("connection", 0), ("lifecycle", 0)],
+        "lifecycle" => &[
+            ("precondition", 0),
+            ("postcondition", 0),
+            ("action_trigger", 0),
+        ],
         "check" => &[("data", 2), ("assert", 0)],
         _ => &[],
     }

@@ -59,6 +59,10 @@ fn refused(path: &str, content: &[u8]) -> Option<(ReasonCode, &'static str)> {
             "files of version control and credentials are not accepted",
         ));
     }
+    // `init` fetches the modules that tests name; uploads leave tests out.
+    if is_test(path) {
+        return Some((kind, "tests and mocks are not accepted"));
+    }
     // Configuration of another dialect would be loaded without having been judged.
     let dialects = [
         ".tofu",
@@ -86,6 +90,19 @@ fn refused(path: &str, content: &[u8]) -> Option<(ReasonCode, &'static str)> {
         ));
     }
     None
+}
+
+/// Tests and their mocks. No plan needs them.
+pub(super) fn is_test(path: &str) -> bool {
+    let suffixes = [
+        ".tftest.hcl",
+        ".tftest.json",
+        ".tofutest.hcl",
+        ".tofutest.json",
+        ".tfmock.hcl",
+        ".tfmock.json",
+    ];
+    suffixes.iter().any(|suffix| path.ends_with(suffix))
 }
 
 /// ELF, Mach-O, Windows and WebAssembly programs.

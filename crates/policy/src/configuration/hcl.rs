@@ -7,7 +7,11 @@ use hcl_edit::structure::Body;
 use hcl_edit::visit::Visit;
 
 use super::function::{Calls, visit_template};
-use super::{InspectedUpload, MAX_FINDINGS, MAX_SOURCE, UploadRefusal, block, file, json};
+use super::overrides::Pieces;
+use super::{
+    InspectedUpload, MAX_FINDINGS, MAX_SOURCE, MAX_SOURCES, ReadableStates, UploadRefusal, block,
+    file, json,
+};
 use crate::contract::Contract;
 use crate::reason::ReasonCode;
 use crate::terraform::rewrite::plain_text;
@@ -20,7 +24,28 @@ pub(super) struct Source<'a> {
     pub(super) body: Body,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// Reads native syntax.
+    pub(super) fn native(path: &'a str, content: &'a [u8]) -> Result<Self, UploadRefusal> {
+        let text = text(path, content)?;
+        let body = parse_body(text).map_err(|error| UploadRefusal {
+            line: Some(error.location().line()),
+            ..syntax(path, format!("not HCL: {}", plain_text(error.message())))
+        })?;
+        Ok(Self { path, text, body })
+    }
+
+    /// Reads JSON syntax.
+    fn json(path: &'a str, content: &'a [u8]) -> Result<Self, UploadRefusal> {
+        text(path, content)?;
+        let body = json::body(content).map_err(|rule| syntax(path, rule))?;
+        Ok(Self {
+            path,
+            text: "",
+            body,
+        })
+    }
+
     /// The folder that it is in, `""` for the root.
     pub(super) fn folder(&self) -> &str {
         self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
@@ -50,15 +75,24 @@ pub(super) type ProviderNames = BTreeMap<(String, String), String>;
 pub(super) fn judge(
     contract: &Contract,
     upload: &InspectedUpload,
+    readable: &ReadableStates,
     findings: &mut Vec<UploadRefusal>,
 ) {
     let mut sources = Vec::new();
+    let mut size = 0;
     for uploaded in &upload.files {
         let native = file::is_native(&uploaded.path);
         if !native && !file::is_json(&uploaded.path) {
             continue;
         }
-        match read(&uploaded.path, &uploaded.content, native) {
+        size += uploaded.content.len();
+        if size > MAX_SOURCES {
+            let rule = format!("more than {MAX_SOURCES} bytes of configuration");
+            findings.push(UploadRefusal::whole(ReasonCode::UploadTooLarge, rule));
+            return;
+        }
+        let read = if native { Source::native } else { Source::json };
+        match read(&uploaded.path, &uploaded.content) {
             Ok(source) => sources.push(source),
             Err(refusal) => findings.push(refusal),
         }
@@ -67,15 +101,24 @@ pub(super) fn judge(
     for source in &sources {
         block::provider_names(source, &mut names);
     }
+    let pieces = Pieces::collect(&sources);
+    let facts = block::Facts {
+        contract,
+        upload,
+        readable,
+        names: &names,
+        pieces: &pieces,
+    };
     let mut templates = Vec::new();
     for source in &sources {
         if findings.len() >= MAX_FINDINGS {
             return;
         }
-        block::judge(contract, upload, source, &names, findings);
+        block::judge(&facts, source, findings);
         let mut report = |code, offset, rule| findings.push(source.refusal(code, offset, rule));
         let mut calls = Calls {
             source,
+            names: &names,
             report: &mut report,
             templates: &mut templates,
             offset: None,
@@ -85,25 +128,15 @@ pub(super) fn judge(
     rendered(upload, templates, findings);
 }
 
-fn read<'a>(path: &'a str, content: &'a [u8], native: bool) -> Result<Source<'a>, UploadRefusal> {
-    let syntax = |rule: String| UploadRefusal::at(ReasonCode::ConfigurationSyntax, path, rule);
+fn text<'a>(path: &str, content: &'a [u8]) -> Result<&'a str, UploadRefusal> {
     if content.len() > MAX_SOURCE {
-        return Err(syntax(format!("larger than {MAX_SOURCE} bytes")));
+        return Err(syntax(path, format!("larger than {MAX_SOURCE} bytes")));
     }
-    let text = std::str::from_utf8(content).map_err(|_| syntax("not UTF-8".to_owned()))?;
-    if !native {
-        let body = json::body(content).map_err(syntax)?;
-        return Ok(Source {
-            path,
-            text: "",
-            body,
-        });
-    }
-    let body = parse_body(text).map_err(|error| UploadRefusal {
-        line: Some(error.location().line()),
-        ..syntax(format!("not HCL: {}", plain_text(error.message())))
-    })?;
-    Ok(Source { path, text, body })
+    std::str::from_utf8(content).map_err(|_| syntax(path, "not UTF-8".to_owned()))
+}
+
+fn syntax(path: &str, rule: String) -> UploadRefusal {
+    UploadRefusal::at(ReasonCode::ConfigurationSyntax, path, rule)
 }
 
 /// Templates can call functions themselves, so that each one that is rendered is read too.
@@ -145,6 +178,7 @@ fn rendered(upload: &InspectedUpload, templates: Vec<String>, findings: &mut Vec
             let mut report = |code, offset, rule| findings.push(source.refusal(code, offset, rule));
             let mut calls = Calls {
                 source: &source,
+                names: &ProviderNames::new(),
                 report: &mut report,
                 templates: &mut more,
                 offset: None,

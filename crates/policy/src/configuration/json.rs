@@ -108,7 +108,11 @@ fn expression(value: &Json) -> Result<Expression, String> {
         Json::Object(members) => {
             let mut object = Object::new();
             for (name, value) in members {
-                object.insert(ObjectKey::Expression(string(name)?), expression(value)?);
+                let twice = object.insert(ObjectKey::Expression(string(name)?), expression(value)?);
+                // `${f()}` and `${ f() }` are two names here and one there: neither may get lost.
+                if twice.is_some() {
+                    return Err(format!("{} is there twice", quoted(name)));
+                }
             }
             Expression::Object(object)
         }

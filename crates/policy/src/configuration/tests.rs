@@ -5,6 +5,7 @@ use flate2::write::GzEncoder;
 
 use super::*;
 use crate::contract::EXAMPLE_CONTRACT;
+use crate::terraform::ids::WorkspaceId;
 
 fn contract(permissions: &str) -> Contract {
     let text = EXAMPLE_CONTRACT.replace(
@@ -57,7 +58,7 @@ fn refusal(gz: &[u8]) -> ReasonCode {
 
 fn judge(contract: &Contract, uploaded: &[(&str, &str)]) -> Vec<UploadRefusal> {
     let upload = inspect_upload(&files(uploaded), &Limits::default()).unwrap();
-    judge_configuration(contract, &upload)
+    judge_configuration(contract, &upload, &ReadableStates::none())
 }
 
 /// `source` may put nested blocks on one line, which HCL itself does not allow.
@@ -96,7 +97,10 @@ fn an_upload_of_the_cli_passes_and_is_packed_anew() {
         entry(Regular, ".terraform/modules/modules.json", b"{}"),
     ]);
     let upload = inspect_upload(&first, &Limits::default()).unwrap();
-    assert_eq!(judge_configuration(&contract(""), &upload), []);
+    assert_eq!(
+        judge_configuration(&contract(""), &upload, &ReadableStates::none()),
+        []
+    );
     let names: Vec<_> = upload.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(
         names,
@@ -128,7 +132,13 @@ fn the_recorded_configuration_passes() {
             ("provider.tf", PROVIDER),
             ("mod/main.tf", MODULE),
         ];
-        assert_eq!(judge(&contract(""), &uploaded), []);
+        let found = judge(&contract(""), &uploaded);
+        // Nothing but the address of the stand-in with which the plans were recorded.
+        let rules: Vec<_> = found
+            .iter()
+            .map(|refusal| (refusal.code, refusal.line))
+            .collect();
+        assert_eq!(rules, [(ReasonCode::ConfigurationProvider, Some(17))]);
         let google = contract(r#","configuration":{"providers":["hashicorp/google"]}"#);
         assert!(
             judge(&google, &uploaded)
@@ -589,5 +599,25 @@ fn findings_say_where() {
         found[0]
             .to_string()
             .starts_with("sub/main.tf:6: data source `http` is not allowed")
+    );
+}
+
+mod catalogue;
+
+#[test]
+fn configuration_is_bounded_as_a_whole() {
+    let text: String = (0..300_000u32)
+        .map(|n| format!("# {}\n", n.wrapping_mul(0x9e37_79b9)))
+        .collect();
+    let uploaded = [
+        ("a.tf", text.as_str()),
+        ("b.tf", text.as_str()),
+        ("c.txt", text.as_str()),
+    ];
+    assert_eq!(judge(&contract(""), &uploaded), []);
+    let more = [&uploaded[..], &[("d.tf", text.as_str())]].concat();
+    assert_eq!(
+        judge(&contract(""), &more)[0].code,
+        ReasonCode::UploadTooLarge
     );
 }

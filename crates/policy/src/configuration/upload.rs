@@ -7,7 +7,7 @@ use flate2::bufread::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use proof::Hash;
 
-use super::{InspectedUpload, Limits, UploadRefusal, UploadedFile};
+use super::{InspectedUpload, Limits, UploadRefusal, UploadedFile, file};
 use crate::reason::ReasonCode;
 
 /// Below this size no ratio is looked at: small files compress well.
@@ -19,9 +19,7 @@ const RATIO_FREE: usize = 1 << 20;
 /// # Errors
 /// `UPLOAD_…` for anything that is not an archive of plain files and folders within `limits`.
 pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, UploadRefusal> {
-    let tar = gunzip(gz, limits)?;
-    let tree = untar(&tar, limits)?;
-    drop(tar);
+    let tree = untar(gz, limits)?;
     let repacked_tar_gz = pack(&tree);
     let files = tree
         .files
@@ -36,31 +34,68 @@ pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, Upl
     })
 }
 
-fn gunzip(gz: &[u8], limits: &Limits) -> Result<Vec<u8>, UploadRefusal> {
-    if gz.len() > limits.packed {
-        let rule = format!("larger than {} bytes", limits.packed);
-        return Err(UploadRefusal::whole(ReasonCode::UploadTooLarge, rule));
+/// The unpacked bytes as they are read, up to a bound.
+struct Unpacked<'a> {
+    decoder: GzDecoder<Cursor<&'a [u8]>>,
+    most: u64,
+    read: u64,
+    /// The decoder has failed once; what it says afterwards means nothing.
+    broken: bool,
+}
+
+impl<'a> Unpacked<'a> {
+    fn of(gz: &'a [u8], limits: &Limits) -> Self {
+        let most = limits
+            .unpacked
+            .min(gz.len().saturating_mul(limits.ratio).max(RATIO_FREE));
+        Self {
+            decoder: GzDecoder::new(Cursor::new(gz)),
+            most: most as u64,
+            read: 0,
+            broken: false,
+        }
     }
-    let mut decoder = GzDecoder::new(Cursor::new(gz));
-    let most = limits
-        .unpacked
-        .min(gz.len().saturating_mul(limits.ratio).max(RATIO_FREE));
-    let mut tar = Vec::new();
-    let read = decoder
-        .by_ref()
-        .take(most as u64 + 1)
-        .read_to_end(&mut tar)
-        .map_err(|_| UploadRefusal::whole(ReasonCode::UploadNotGzip, "not a whole gzip stream"))?;
-    if read > most {
-        let rule = format!("unpacks to more than {most} bytes");
-        return Err(UploadRefusal::whole(ReasonCode::UploadBomb, rule));
+
+    fn is_too_large(&self) -> bool {
+        self.read > self.most
     }
-    // Another reader might go on with what follows; we would not have seen it.
-    if decoder.into_inner().position() != gz.len() as u64 {
-        let rule = "data follows the gzip stream";
-        return Err(UploadRefusal::whole(ReasonCode::UploadNotGzip, rule));
+
+    /// Reads what stands behind the archive's end, so that the checksum is checked and nothing
+    /// follows unseen.
+    fn finish(mut self) -> Result<(), UploadRefusal> {
+        let rest = std::io::copy(&mut self, &mut std::io::sink());
+        if self.is_too_large() {
+            let rule = format!("unpacks to more than {} bytes", self.most);
+            return Err(UploadRefusal::whole(ReasonCode::UploadBomb, rule));
+        }
+        let not_gzip = |rule| UploadRefusal::whole(ReasonCode::UploadNotGzip, rule);
+        if self.broken || rest.is_err() {
+            return Err(not_gzip("not a whole gzip stream"));
+        }
+        // Another reader might go on with what follows; we would not have seen it.
+        let packed = self.decoder.into_inner();
+        if packed.position() != packed.get_ref().len() as u64 {
+            return Err(not_gzip("data follows the gzip stream"));
+        }
+        Ok(())
     }
-    Ok(tar)
+}
+
+impl Read for Unpacked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.is_too_large() {
+            return Err(std::io::Error::other("too large"));
+        }
+        let read = self
+            .decoder
+            .read(buffer)
+            .inspect_err(|_| self.broken = true)?;
+        self.read += read as u64;
+        if self.is_too_large() {
+            return Err(std::io::Error::other("too large"));
+        }
+        Ok(read)
+    }
 }
 
 #[derive(Default)]
@@ -69,9 +104,21 @@ struct Tree {
     folders: BTreeSet<String>,
 }
 
-fn untar(tar: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
+/// Reads the archive while it is unpacked: what is held is the files themselves.
+fn untar(gz: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
+    if gz.len() > limits.packed {
+        let rule = format!("larger than {} bytes", limits.packed);
+        return Err(UploadRefusal::whole(ReasonCode::UploadTooLarge, rule));
+    }
+    let mut archive = tar::Archive::new(Unpacked::of(gz, limits));
+    let tree = entries(&mut archive, limits);
+    // What is wrong with the stream explains what looked wrong in the archive.
+    archive.into_inner().finish()?;
+    tree
+}
+
+fn entries<R: Read>(archive: &mut tar::Archive<R>, limits: &Limits) -> Result<Tree, UploadRefusal> {
     let broken = || UploadRefusal::whole(ReasonCode::UploadNotTar, "not a whole tar archive");
-    let mut archive = tar::Archive::new(tar);
     let mut tree = Tree::default();
     for (count, entry) in archive.entries().map_err(|_| broken())?.enumerate() {
         if count >= limits.entries {
@@ -104,7 +151,7 @@ fn untar(tar: &[u8], limits: &Limits) -> Result<Tree, UploadRefusal> {
             .map_err(|rule| UploadRefusal::at(ReasonCode::UploadPath, &shown, rule))?;
         // The archive's root, as some tools write it.
         let Some(path) = path else { continue };
-        if is_dropped(&path) {
+        if is_dropped(&path) || (kind.is_file() && file::is_test(&path)) {
             continue;
         }
         let twice = || UploadRefusal::at(ReasonCode::UploadDuplicate, &shown, "is there twice");
@@ -146,8 +193,8 @@ fn ancestors(path: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|(at, _)| (&path[..at], &path[at + 1..]))
 }
 
-/// The CLI uploads the modules that `init` has fetched. They are left out of our archive:
-/// upstream fetches them itself, from the source and at the version that was judged.
+/// The CLI uploads the modules that `init` has fetched. They are left out of our archive, as tests
+/// are: upstream fetches them itself, from the source and at the version that was judged.
 fn is_dropped(path: &str) -> bool {
     path == ".terraform" || path == ".terraform/modules" || path.starts_with(".terraform/modules/")
 }
@@ -188,7 +235,7 @@ fn pack(tree: &Tree) -> Vec<u8> {
     let encoder = GzBuilder::new()
         .mtime(0)
         .operating_system(255)
-        .write(Vec::new(), Compression::default());
+        .write(Vec::new(), Compression::fast());
     let mut builder = tar::Builder::new(encoder);
     builder.mode(tar::HeaderMode::Deterministic);
     let mut folders = tree.folders.clone();

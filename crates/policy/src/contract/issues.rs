@@ -6,7 +6,6 @@ use crate::reason::ReasonCode;
 /// Members that this version reads but does not enforce. A contract that uses one cannot be
 /// published: a rule that is not enforced must not look as if it were. The list gets shorter.
 pub const NOT_ENFORCED: &[&str] = &[
-    "permissions.configuration.remote_state_workspaces",
     "models.tools",
     "models.max_cost_usd",
     "models.redact",

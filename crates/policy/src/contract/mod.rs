@@ -250,7 +250,7 @@ pub struct Configuration {
     pub data_sources: Option<Vec<Glob>>,
     /// Whether provisioners may run.
     pub provisioners: bool,
-    /// Workspaces whose state may be read by `terraform_remote_state`.
+    /// Workspaces whose outputs `terraform_remote_state` and `tfe_outputs` may read.
     pub remote_state_workspaces: Vec<WorkspaceId>,
 }
 

@@ -144,6 +144,13 @@ impl Contract {
         if configuration.provisioners {
             lines.push("Provisioners may run.".to_owned());
         }
+        if !configuration.remote_state_workspaces.is_empty() {
+            let ids = configuration.remote_state_workspaces.iter();
+            lines.push(format!(
+                "Configurations may read the outputs of {}.",
+                listed(ids.map(|id| id.as_str()))
+            ));
+        }
     }
 
     fn cost_sentences(&self, lines: &mut Vec<String>) {

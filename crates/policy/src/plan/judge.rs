@@ -110,7 +110,10 @@ fn sources(contract: &Contract, facts: &PlanFacts, found: &mut Vec<Violation>) {
         }
     }
     for data in &facts.data_sources {
-        if !rules::data_source(contract, &data.kind) {
+        // Whose state a data source reads was judged in the upload; modules from elsewhere were not
+        // in it.
+        let judged = !rules::reads_state(&data.kind) || in_upload(facts, &data.address);
+        if !judged || !rules::data_source(contract, &data.kind) {
             let why = format!("reads {}, which is not allowed", quoted(&data.kind));
             violation(found, ReasonCode::PlanDataSource, &data.address, &why);
         }
@@ -126,6 +129,18 @@ fn sources(contract: &Contract, facts: &PlanFacts, found: &mut Vec<Violation>) {
             );
         }
     }
+}
+
+/// Whether an address lies in the root module or in modules of the upload only.
+fn in_upload(facts: &PlanFacts, address: &str) -> bool {
+    let around = facts.modules.iter().filter(|module| {
+        address
+            .strip_prefix(module.address.as_str())
+            .is_some_and(|rest| rest.starts_with(['.', '[']))
+    });
+    around
+        .into_iter()
+        .all(|module| rules::is_local(&module.source))
 }
 
 fn money(contract: &Contract, cost: Option<&CostFacts>, found: &mut Vec<Violation>) {

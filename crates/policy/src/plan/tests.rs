@@ -345,6 +345,14 @@ fn types_and_sources_of_small_plans() {
     };
     let remote = r#"{"address":"data.terraform_remote_state.x","mode":"data","type":"terraform_remote_state"}"#;
     assert_eq!(codes("", &nested(remote)), [PlanDataSource]);
+    // Written out in the upload, where it was judged; a module from elsewhere was not in it.
+    let reading = r#","configuration":{"remote_state_workspaces":["ws-1"]}"#;
+    assert_eq!(codes(reading, &nested(remote)), []);
+    let fetched = nested(remote).replace(
+        r#""source":"./m""#,
+        r#""source":"a/b/c","version_constraint":"1.0.0""#,
+    );
+    assert_eq!(codes(reading, &fetched), [PlanDataSource]);
     let local_exec = r#"{"address":"null_resource.x","mode":"managed","type":"null_resource","provisioners":[{"type":"local-exec"}]}"#;
     assert_eq!(codes("", &nested(local_exec)), [PlanProvisioner]);
     assert_eq!(

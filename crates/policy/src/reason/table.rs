@@ -202,6 +202,7 @@ reason_codes! {
     ConfigurationProvider "CONFIGURATION_PROVIDER" 422 Policy "Provider is not allowed" "Use providers that the contract allows.";
     ConfigurationProviderBinary "CONFIGURATION_PROVIDER_BINARY" 422 Policy "Upload brings programs along" "Remove terraform.d, .terraform and CLI configuration from the upload.";
     ConfigurationBackend "CONFIGURATION_BACKEND" 422 Policy "Backend is not accepted" "Use the `cloud` block or the remote backend.";
+    ConfigurationRemoteState "CONFIGURATION_REMOTE_STATE" 422 Policy "State of another workspace may not be read" "Write out organization and workspace by name; the contract must list the workspace's id in permissions.configuration.remote_state_workspaces.";
     ConfigurationResourceType "CONFIGURATION_RESOURCE_TYPE" 422 Policy "Resource type is not allowed" "Use resource types that the contract allows.";
 
     // Plans.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use policy::configuration::{self, Limits, UploadRefusal};
+use policy::configuration::{self, Limits, ReadableStates, UploadRefusal};
 use policy::{ReasonCode, Refusal};
 use proof::Hash;
 use store::ConfigurationRow;
@@ -13,7 +13,7 @@ use store::ConfigurationRow;
 use super::super::authenticate::{Caller, unavailable};
 use super::super::objects::Purpose;
 use super::super::record::Facts;
-use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten};
+use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten, workspaces};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
@@ -185,11 +185,13 @@ fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), 
 async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
     let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
     let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
+    let readable = readable_states(app, caller).await?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
         let upload = configuration::inspect_upload(&archive, &Limits::default())
             .map_err(|refused| Refusal::new(refused.code, told(&refused)))?;
-        let findings = configuration::judge_configuration(&job.contract.contract, &upload);
+        let findings =
+            configuration::judge_configuration(&job.contract.contract, &upload, &readable);
         let Some(first) = findings.first() else {
             return Ok((Bytes::from(upload.repacked_tar_gz), upload.sha256));
         };
@@ -197,6 +199,23 @@ async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, H
         Err(Refusal::new(first.code, told.join("; ")))
     });
     inspected.await.map_err(|_| ReasonCode::Internal)?
+}
+
+/// The names that the workspaces have now whose state the contract lets configurations read.
+async fn readable_states(app: &App, caller: &Caller) -> Result<ReadableStates, Refusal> {
+    let contract = &caller.contract().contract;
+    let configuration = contract.permissions.configuration.as_ref();
+    let mut found = Vec::new();
+    for id in configuration.map_or(&[][..], |c| &c.remote_state_workspaces) {
+        if let Some(workspace) = workspaces::workspace(app, id.as_str()).await? {
+            let names = (workspace.organization.clone(), workspace.name.clone());
+            found.push((id.clone(), names.0, names.1));
+        }
+    }
+    let base: Option<http::Uri> = app.upstream.base().parse().ok();
+    let host = base.as_ref().and_then(http::Uri::authority);
+    let host = host.map_or("", |host| host.as_str());
+    Ok(ReadableStates::new(contract, host, found))
 }
 
 /// A finding in one line: place, rule, and the source line for whoever must correct it.
