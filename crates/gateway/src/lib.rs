@@ -11,6 +11,7 @@
 //! | [`clawcontrols`] | the registry of Work Policy Contracts |
 //! | [`clawscope`] | issues, inspects and revokes scoped tokens |
 //! | [`run_tasks`] | answers when Terraform Cloud asks whether a run may go on |
+//! | [`watching`] | what happens to governed workspaces outside the gateway |
 //! | [`jobs`] | opens and closes jobs |
 //! | [`bundles`] | seals a job's evidence |
 //! | [`operator`] | the operator API |
@@ -37,6 +38,8 @@ pub mod rollback;
 pub mod run_tasks;
 pub mod secret;
 pub mod server;
+pub mod signature;
 pub mod start;
 pub mod trust_pulse;
 pub mod upstream;
+pub mod watching;

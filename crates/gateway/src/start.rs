@@ -19,6 +19,7 @@ use crate::keys::Keys;
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
+use crate::watching::{self, Watching};
 use crate::{bundles, operator};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
@@ -81,6 +82,9 @@ pub async fn start_with(
     let run_tasks = RunTasks::connect(&config)
         .await
         .context("cannot fetch run_tasks.hmac_key")?;
+    let watching = Watching::connect(&config)
+        .await
+        .context("cannot fetch watching.notification_key")?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let app = Arc::new(App {
         keys,
@@ -93,7 +97,9 @@ pub async fn start_with(
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
+        sensitive: Default::default(),
         gate: Gate::default(),
+        watching,
         run_tasks,
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
@@ -105,6 +111,7 @@ pub async fn start_with(
     let listeners = vec![
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
+        tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
         app,

@@ -34,6 +34,7 @@ mod error;
 mod jobs;
 mod log;
 mod objects;
+mod observations;
 mod operators;
 mod receipts;
 mod runs;
@@ -52,6 +53,9 @@ pub use error::{Cause, Conflict, StoreError};
 pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use objects::{ObjectRow, Objects};
+pub use observations::{
+    Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
+};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
@@ -70,6 +74,7 @@ pub trait Store:
     + Jobs
     + Tokens
     + Objects
+    + Observations
     + Runs
     + Approvals
     + Log
@@ -77,8 +82,8 @@ pub trait Store:
     + Bundles
     + Operators
     + Budgets
-    + TaskCalls
     + Commits
+    + TaskCalls
     + Send
     + Sync
 {
@@ -89,6 +94,7 @@ impl<T> Store for T where
         + Jobs
         + Tokens
         + Objects
+        + Observations
         + Runs
         + Approvals
         + Log
@@ -96,8 +102,8 @@ impl<T> Store for T where
         + Bundles
         + Operators
         + Budgets
-        + TaskCalls
         + Commits
+        + TaskCalls
         + Send
         + Sync
 {

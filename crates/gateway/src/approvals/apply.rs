@@ -19,6 +19,7 @@ use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::{related, status};
 use crate::clawproxy::terraform::workspaces;
 use crate::upstream::Duty;
+use crate::watching::reach;
 
 /// A run's status from the moment upstream accepted our apply; upstream's own word for it.
 const ACCEPTED: &str = "confirmed";
@@ -214,6 +215,20 @@ async fn unchanged(
     }
     if workspace.execution_mode == "local" {
         return Err(changed("the workspace runs locally now"));
+    }
+    let contract = inspect::contract(app, run).await?;
+    let reach = reach::of_workspace(app, &contract, &run.workspace_id).await?;
+    if let Some(refusal) = reach.refusals().into_iter().next() {
+        return Err(refusal);
+    }
+    let shown = run
+        .summary
+        .as_ref()
+        .and_then(|summary| summary.get("reach"));
+    if shown != Some(&reach.to_json()) {
+        return Err(changed(
+            "what an apply reaches beyond the workspace is not what the approver was shown",
+        ));
     }
     let seen = inspect::read_plan(app, &run.run_id).await?;
     if seen.facts.plan_sha256_b64u != subject.plan_sha256_b64u {

@@ -36,6 +36,7 @@ mod tasks;
 pub mod term;
 mod token;
 mod trust;
+mod watch;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
@@ -84,6 +85,8 @@ enum Command {
     Bundle(bundle::Bundle),
     #[command(subcommand)]
     Trust(trust::Trust),
+    #[command(subcommand)]
+    Watch(watch::Watch),
     #[command(subcommand)]
     Rollback(rollback::Rollback),
     #[command(subcommand)]
@@ -142,6 +145,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Approvals(approvals) => approvals.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Trust(trust) => trust.run().await?,
+        Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
@@ -224,6 +228,10 @@ mod tests {
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate watch list --json",
+            "clawgate watch show ws-1",
+            "clawgate watch events --workspace ws-1 --before 9",
+            "clawgate watch accept ws-1 --reason known --yes",
             "clawgate tasks key run-task.key",
             "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
             "clawgate tasks remove --contract staging --delete",
@@ -246,6 +254,8 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate watch show",
+            "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",
             "clawgate operator add alice --role king",
             "clawgate tasks install --workspace run-1",

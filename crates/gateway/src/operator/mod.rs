@@ -17,6 +17,7 @@ mod run_tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
+mod watching;
 
 use std::sync::Arc;
 
@@ -94,6 +95,15 @@ pub fn routes() -> Vec<Route> {
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
         post(crate::run_tasks::PATH, Signed, run_tasks::receive),
+        post(
+            crate::watching::notification::PATH,
+            Signed,
+            watching::notify,
+        ),
+        get("/v1/observations", Operator, watching::observations),
+        get("/v1/watch", Operator, watching::workspaces),
+        get("/v1/watch/{id}", Operator, watching::workspace),
+        post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]

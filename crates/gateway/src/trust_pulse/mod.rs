@@ -9,6 +9,7 @@
 //! The pages are the gateway's own account. What proves it is the bundle, which each page of a
 //! closed job offers with its digest.
 
+mod outside;
 mod read;
 pub mod story;
 mod task;
@@ -32,7 +33,7 @@ use sha2::{Digest, Sha256};
 use store::StoreError;
 
 use crate::app::App;
-use crate::bundles;
+use crate::{bundles, watching};
 
 pub use story::{Story, StoryBounds};
 pub use view::{JobPage, ListPage};
@@ -57,6 +58,7 @@ static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(list))
+        .route("/outside", get(outside))
         .route("/jobs/{job_id}", get(job))
         .route("/jobs/{job_id}/bundle.json", get(bundle))
         .route("/tasks/{task_result_id}", get(task_page))
@@ -90,6 +92,25 @@ async fn list(
         Ok(page) => html(StatusCode::OK, &page),
         Err(error) => failed(&error),
     }
+}
+
+/// What was seen outside the gateway.
+async fn outside(State(app): State<Arc<App>>, Query(part): Query<Older>) -> Response {
+    let governed = match watching::governed(&*app.store).await {
+        Ok(governed) => governed,
+        Err(error) => return failed(&error),
+    };
+    let page = outside::page(&*app.store, &app.config, &governed, part.before, app.now());
+    match page.await {
+        Ok(page) => html(StatusCode::OK, &page),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Which part of what was seen.
+#[derive(Debug, Deserialize)]
+struct Older {
+    before: Option<u64>,
 }
 
 async fn job(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Response {

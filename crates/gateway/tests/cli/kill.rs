@@ -42,7 +42,7 @@ const MOST: u64 = 400;
 
 /// The connection broke: the gateway is dead.
 #[derive(Debug)]
-struct Lost;
+struct Lost(#[expect(dead_code, reason = "shown when a story breaks off that should not")] String);
 
 /// A job's life as its people live it. Each step can be taken again.
 struct Story<'w> {
@@ -112,7 +112,7 @@ impl Story<'_> {
         let files = archive(&[("main.tf", &two_instances())]);
         let agent = self.agent();
         let put = agent.try_call(Method::PUT, address, &[], files);
-        put.await.map_err(|_| Lost)?.ok();
+        put.await.map_err(Lost)?.ok();
         let id = opened["data"]["id"].as_str().unwrap().to_owned();
         self.known.upload = Some(id.clone());
         Ok(id)
@@ -133,7 +133,7 @@ impl Story<'_> {
             }
             let told = timeout(PATIENCE, self.commits.changed()).await;
             told.unwrap_or_else(|_| panic!("nothing happens any more: {shown:#}"))
-                .map_err(|_| Lost)?;
+                .map_err(|_| Lost("no more commits".to_owned()))?;
         }
     }
 
@@ -196,20 +196,20 @@ impl Story<'_> {
         let body = body.to_string();
         let asking = self.agent();
         let answer = asking.try_call(Method::POST, path, &headers, body).await;
-        answer.map_err(|_| Lost)
+        answer.map_err(Lost)
     }
 
     async fn tell(&self, path: &str, body: &Value) -> Result<Answer, Lost> {
         let headers = [("content-type", "application/json")];
         let telling = self.operator();
         let answer = telling.try_call(Method::POST, path, &headers, body.to_string());
-        answer.await.map_err(|_| Lost)
+        answer.await.map_err(Lost)
     }
 
     async fn look(&self, path: &str) -> Result<Answer, Lost> {
         let looking = self.operator();
         let answer = looking.try_call(Method::GET, path, &[], String::new());
-        answer.await.map_err(|_| Lost)
+        answer.await.map_err(Lost)
     }
 }
 
@@ -231,7 +231,7 @@ impl Doomed {
             .env(CONFIG, &file)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -393,9 +393,10 @@ fn a_gateway_that_stops() {
         }
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let _serving = runtime.block_on(start_with(config, |path| {
+    let starting = start_with(config, |path| {
         store::open_sqlite_observed(path, Box::new(observer))
-    }));
+    });
+    let _serving = runtime.block_on(starting).unwrap();
     say("serving");
     loop {
         std::thread::park();

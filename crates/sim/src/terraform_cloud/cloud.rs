@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use axum::http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::archivist::Signer;
 use super::config::{Credential, PriceTable, Rights, TerraformCloudConfig};
+use super::guard::RequestLimit;
 use super::state_version::StateVersion;
 use super::world::{Lock, Variable, Workspace, World};
 use crate::engine::{Engine, Providers};
@@ -29,6 +31,9 @@ pub(crate) struct Cloud {
     pub(crate) providers: Providers,
     pub(crate) prices: Option<PriceTable>,
     pub(crate) downgrade_auto_apply: bool,
+    pub(crate) app_name: HeaderValue,
+    pub(crate) honour_auto_apply: bool,
+    pub(crate) limit: Option<RequestLimit>,
     pub(crate) signer: Signer,
     pub(crate) log: RequestLog,
     pub(crate) faults: Faults,
@@ -70,6 +75,7 @@ impl Cloud {
                     })
                     .collect(),
                 tags: Vec::new(),
+                consumers: Default::default(),
                 tasks: Vec::new(),
                 secret: seed.secret,
             };
@@ -88,6 +94,10 @@ impl Cloud {
             providers: config.providers,
             prices: config.prices,
             downgrade_auto_apply: config.downgrade_auto_apply,
+            app_name: HeaderValue::from_str(&config.app_name)
+                .unwrap_or(HeaderValue::from_static("HCP Terraform")),
+            honour_auto_apply: config.honour_auto_apply,
+            limit: config.requests_per_second.map(RequestLimit::new),
             signer,
             log: RequestLog::new(),
             faults: Faults::default(),

@@ -10,8 +10,10 @@ use jiff::Timestamp;
 
 use super::cloud::Cloud;
 use super::jsonapi::ApiError;
+use super::notifications;
 use super::state_version::{StateVersion, with_serial};
 use super::tasks::{self, Settled, StageName, TaskStatus};
+use super::triggers;
 use super::world::{CostEstimate, Lock, Phase, Run, RunStatus, Stage, StageStatus, Wishes, World};
 use crate::engine::{Applied, EngineError, PlanOrder, Planned};
 use crate::faults::FaultAction;
@@ -72,6 +74,7 @@ pub(crate) fn create(
         events: Vec::new(),
         comments: Vec::new(),
         task_stages,
+        policy_checks: Vec::new(),
         task: None,
     };
     record(&mut run, RunStatus::Pending);
@@ -85,6 +88,7 @@ pub(crate) fn create(
     }
     tasks::index(world, &run);
     world.runs.insert(id.clone(), run);
+    notifications::tell(cloud, world, &id);
     if waits {
         enqueue(world, &id, Phase::Plan);
         schedule(cloud, world, &workspace_of(world, &id));
@@ -186,7 +190,7 @@ fn record(run: &mut Run, status: RunStatus) {
     run.events.push((ids::id("re"), status, now));
 }
 
-fn move_to(cloud: &Cloud, world: &mut World, id: &str, status: RunStatus) {
+fn move_to(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
     let Some(run) = world.runs.get_mut(id) else {
         return;
     };
@@ -194,6 +198,7 @@ fn move_to(cloud: &Cloud, world: &mut World, id: &str, status: RunStatus) {
     if let Some((event, ..)) = run.events.last() {
         world.run_of.insert(event.clone(), id.to_owned());
     }
+    notifications::tell(cloud, world, id);
     cloud.changed();
 }
 
@@ -237,6 +242,9 @@ fn end(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
         }
     }
     schedule(cloud, world, &workspace_id);
+    if status == RunStatus::Applied {
+        triggers::applied(cloud, world, id);
+    }
 }
 
 /// Asks a stage's run tasks when the run has the stage; true when it waits for them now.

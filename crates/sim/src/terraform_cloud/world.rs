@@ -10,8 +10,11 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::config::{PriceTable, Settings};
+use super::notifications::Notification;
+use super::policies::PolicyCheck;
 use super::state_version::StateVersion;
 use super::tasks::{RunTask, StageName, StageToken, TaskStage, WorkspaceTask};
+use super::triggers::RunTrigger;
 use crate::engine::{Counts, Log, SavedPlan};
 use crate::ids;
 
@@ -22,6 +25,8 @@ pub(crate) struct World {
     pub(crate) configurations: HashMap<String, ConfigurationVersion>,
     pub(crate) runs: HashMap<String, Run>,
     pub(crate) state_versions: HashMap<String, StateVersion>,
+    pub(crate) run_triggers: BTreeMap<String, RunTrigger>,
+    pub(crate) notifications: BTreeMap<String, Notification>,
     /// The organization's run tasks, by id.
     pub(crate) run_tasks: BTreeMap<String, RunTask>,
     /// What run tasks were told, oldest first.
@@ -107,6 +112,8 @@ pub(crate) struct Workspace {
     pub(crate) queue: std::collections::VecDeque<(String, Phase)>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) tags: Vec<(String, String)>,
+    /// Workspaces that may read the state.
+    pub(crate) consumers: std::collections::BTreeSet<String>,
     /// Run tasks that are attached to it.
     pub(crate) tasks: Vec<WorkspaceTask>,
     pub(crate) secret: Option<String>,
@@ -181,6 +188,7 @@ pub(crate) struct Run {
     pub(crate) comments: Vec<Comment>,
     /// The stages at which run tasks are asked: those that the workspace had when the run was made.
     pub(crate) task_stages: Vec<TaskStage>,
+    pub(crate) policy_checks: Vec<PolicyCheck>,
     /// The work that goes on for the run.
     pub(crate) task: Option<AbortHandle>,
 }

@@ -17,6 +17,7 @@ mod jobs;
 mod log;
 mod merkle;
 mod objects;
+mod observations;
 mod operators;
 mod readers;
 mod receipts;

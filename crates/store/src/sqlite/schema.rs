@@ -20,6 +20,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0002_task_calls",
         include_str!("../../migrations/sqlite/0002_task_calls.sql"),
     ),
+    (
+        "0003_observations",
+        include_str!("../../migrations/sqlite/0003_observations.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -10,6 +10,7 @@ mod areas;
 mod fixtures;
 mod jobs;
 mod log;
+mod observations;
 mod races;
 mod runs;
 mod task_calls;
@@ -71,6 +72,11 @@ suite! {
         roots_and_paths_equal_the_definition_across_a_tile,
         checkpoints_cover_what_is_there,
         a_refused_write_spoils_no_other_of_its_batch;
+    observations:
+        what_happens_once_is_observed_once,
+        observations_are_listed_newest_first,
+        the_first_look_is_the_baseline_and_later_ones_are_compared,
+        only_what_was_seen_is_accepted;
     races:
         appends_leave_no_gaps,
         appends_keep_the_order_of_their_calls,

@@ -3,18 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode, header};
+use axum::http::StatusCode;
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use sha2::Sha512;
 
 use super::super::cloud::Cloud;
-use super::super::lifecycle;
 use super::super::views::time;
+use super::super::{lifecycle, signed};
 use super::{RunTask, STAGE_LIFE, StageName, TaskStatus};
 use crate::ids;
 
@@ -26,9 +21,6 @@ const KEPT_CALLS: usize = 1_000;
 
 /// How long it is waited between two of them.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// How long a task may take to say 200.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What stands in place of a token in the call that tries an address.
 const NO_TOKEN: &str = "test-token";
@@ -93,34 +85,8 @@ pub(super) async fn answers(task: &RunTask) -> bool {
 }
 
 async fn post(task: &RunTask, body: Bytes) -> Option<StatusCode> {
-    let signature = task
-        .hmac_key
-        .as_deref()
-        .map(|key| sign(key, &body))
-        .unwrap_or_default();
-    let request = Request::post(&task.url)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(
-            header::USER_AGENT,
-            "TFC/1.0 (+https://app.terraform.io; TFC)",
-        )
-        .header("x-tfc-task-signature", signature)
-        .body(Full::new(body))
-        .ok()?;
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let answer = tokio::time::timeout(PATIENCE, client.request(request)).await;
-    Some(answer.ok()?.ok()?.status())
-}
-
-fn sign(key: &str, body: &[u8]) -> String {
-    let mut mac =
-        Hmac::<Sha512>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
-    mac.update(body);
-    let mut text = String::new();
-    for byte in mac.finalize().into_bytes() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    let key = task.hmac_key.as_deref();
+    signed::post(&task.url, "x-tfc-task-signature", key, body).await
 }
 
 /// What a task is told. `None` when run or result are gone.
