@@ -12,6 +12,7 @@ use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
+use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
@@ -44,6 +45,8 @@ pub struct App {
     pub upload_slots: Arc<Semaphore>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
+    /// What plans mark as sensitive.
+    pub sensitive: Arc<Sensitive>,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
     /// Sees what happens to governed workspaces outside the gateway.

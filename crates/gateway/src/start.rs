@@ -97,6 +97,7 @@ pub async fn start_with(
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
+        sensitive: Default::default(),
         gate: Gate::default(),
         watching,
         run_tasks,

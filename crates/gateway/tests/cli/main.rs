@@ -18,6 +18,7 @@ mod gate;
 mod kill;
 mod plan;
 mod plan_only;
+mod python;
 mod restart;
 mod rollback;
 mod task_calls;

@@ -155,7 +155,7 @@ reason_codes! {
     ConfigGenerationNotAllowed "CONFIG_GENERATION_NOT_ALLOWED" 403 Policy "Generating configuration is not allowed" "Plan without -generate-config-out.";
     PolicyPathsNotAllowed "POLICY_PATHS_NOT_ALLOWED" 403 Policy "Local policy paths are not allowed" "Remove policy-paths.";
     RunAttributeUnknown "RUN_ATTRIBUTE_UNKNOWN" 400 Policy "Unknown attribute" "Remove the attribute; only documented attributes are accepted.";
-    ConfigurationVersionRequired "CONFIGURATION_VERSION_REQUIRED" 403 Policy "The run names no configuration version" "Upload a configuration version first and name it; the latest one may be somebody else's.";
+    ConfigurationVersionRequired "CONFIGURATION_VERSION_REQUIRED" 403 Policy "There is no configuration to plan" "Upload a configuration version and name it; the workspace has none that could be inspected.";
     ConfigurationVersionNotInspected "CONFIGURATION_VERSION_NOT_INSPECTED" 403 Policy "Configuration was not inspected" "Upload the configuration through the address that the gateway answered.";
     ConfigurationVersionForeign "CONFIGURATION_VERSION_FOREIGN" 403 Policy "Configuration belongs to another workspace" "Use a configuration version that this job created in the same workspace.";
     ApplyNotAllowed "APPLY_NOT_ALLOWED" 403 Policy "Applying is not allowed" "This contract is plan-only; ask the policy author.";
