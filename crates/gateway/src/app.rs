@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
 use crate::upstream::Upstream;
+use crate::vault::Vault;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
 pub struct App {
@@ -40,6 +41,8 @@ pub struct App {
     pub uploads: Room,
     /// Bounds how many uploads are unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
+    /// Keeps what was uploaded, when the operator wants that.
+    pub vault: Option<Arc<Vault>>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// Waits for plans, asks people, applies.

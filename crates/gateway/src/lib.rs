@@ -12,6 +12,7 @@
 //! | [`clawscope`] | issues, inspects and revokes scoped tokens |
 //! | [`jobs`] | opens and closes jobs |
 //! | [`bundles`] | seals a job's evidence |
+//! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
 //! | [`operator`] | the operator API |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
@@ -38,3 +39,4 @@ pub mod server;
 pub mod start;
 pub mod trust_pulse;
 pub mod upstream;
+pub mod vault;

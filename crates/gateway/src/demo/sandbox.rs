@@ -278,6 +278,7 @@ fn configuration(
                 did: person.key.did(),
             })
             .collect(),
+        vault: None,
         policy: Policy::default(),
         trust_pulse: TrustPulse { open: true },
         limits: Limits {

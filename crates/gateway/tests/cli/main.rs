@@ -20,4 +20,5 @@ mod plan_only;
 mod restart;
 mod terraform;
 mod upstream;
+mod vault;
 mod world;
