@@ -10,6 +10,8 @@
 //! | [`approvals`] | the gate: plans that wait for a person, and applies bound to them |
 //! | [`clawcontrols`] | the registry of Work Policy Contracts |
 //! | [`clawscope`] | issues, inspects and revokes scoped tokens |
+//! | [`run_tasks`] | answers when Terraform Cloud asks whether a run may go on |
+//! | [`watching`] | what happens to governed workspaces outside the gateway |
 //! | [`jobs`] | opens and closes jobs |
 //! | [`bundles`] | seals a job's evidence |
 //! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
@@ -34,9 +36,12 @@ pub mod keys;
 pub mod live;
 pub mod operator;
 pub mod rollback;
+pub mod run_tasks;
 pub mod secret;
 pub mod server;
+pub mod signature;
 pub mod start;
 pub mod trust_pulse;
 pub mod upstream;
 pub mod vault;
+pub mod watching;

@@ -16,7 +16,7 @@ use crate::reason::ReasonCode;
 
 pub use diff::{AttributeChange, Shown};
 pub use inspect::{MAX_PLAN, inspect};
-pub use judge::judge;
+pub use judge::{judge, judge_unpriced};
 
 /// Everything that approvers and contracts ask of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

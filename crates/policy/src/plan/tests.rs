@@ -403,4 +403,12 @@ fn budgets_compare_decimals() {
             .collect();
         assert_eq!(codes, expected, "{cost:?}");
     }
+    // Before there is a price, everything else counts already, and only that.
+    assert_eq!(judge(&contract(strict), &facts, None).len(), 1);
+    assert_eq!(judge_unpriced(&contract(strict), &facts), []);
+    let denied = format!(r#"{strict},"resources":{{"deny_actions":["create"]}}"#);
+    assert_eq!(
+        judge_unpriced(&contract(&denied), &facts)[0].code,
+        PlanActionDenied
+    );
 }
