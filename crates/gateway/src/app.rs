@@ -12,12 +12,14 @@ use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
+use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
+use crate::vault::Vault;
 use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
@@ -42,8 +44,12 @@ pub struct App {
     pub uploads: Room,
     /// Bounds how many uploads are unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
+    /// Keeps what was uploaded, when the operator wants that.
+    pub vault: Option<Arc<Vault>>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
+    /// What plans mark as sensitive.
+    pub sensitive: Arc<Sensitive>,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
     /// Sees what happens to governed workspaces outside the gateway.

@@ -170,10 +170,15 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
     // A large plan takes a while: not on the threads that serve connections.
-    let facts = tokio::task::spawn_blocking(move || plan::inspect(&answer.body))
-        .await
-        .map_err(|_| ReasonCode::Internal)?
-        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
+    let (learning, id) = (Arc::clone(&app.sensitive), plan_id.clone());
+    let facts = tokio::task::spawn_blocking(move || {
+        learning.learn(&workspace, &id, &answer.body);
+        plan::inspect(&answer.body)
+    })
+    .await
+    .map_err(|_| ReasonCode::Internal)?
+    .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     Ok(SeenPlan { plan_id, facts })
 }
 

@@ -155,7 +155,7 @@ reason_codes! {
     ConfigGenerationNotAllowed "CONFIG_GENERATION_NOT_ALLOWED" 403 Policy "Generating configuration is not allowed" "Plan without -generate-config-out.";
     PolicyPathsNotAllowed "POLICY_PATHS_NOT_ALLOWED" 403 Policy "Local policy paths are not allowed" "Remove policy-paths.";
     RunAttributeUnknown "RUN_ATTRIBUTE_UNKNOWN" 400 Policy "Unknown attribute" "Remove the attribute; only documented attributes are accepted.";
-    ConfigurationVersionRequired "CONFIGURATION_VERSION_REQUIRED" 403 Policy "The run names no configuration version" "Upload a configuration version first and name it; the latest one may be somebody else's.";
+    ConfigurationVersionRequired "CONFIGURATION_VERSION_REQUIRED" 403 Policy "There is no configuration to plan" "Upload a configuration version and name it; the workspace has none that could be inspected.";
     ConfigurationVersionNotInspected "CONFIGURATION_VERSION_NOT_INSPECTED" 403 Policy "Configuration was not inspected" "Upload the configuration through the address that the gateway answered.";
     ConfigurationVersionForeign "CONFIGURATION_VERSION_FOREIGN" 403 Policy "Configuration belongs to another workspace" "Use a configuration version that this job created in the same workspace.";
     ApplyNotAllowed "APPLY_NOT_ALLOWED" 403 Policy "Applying is not allowed" "This contract is plan-only; ask the policy author.";
@@ -210,6 +210,9 @@ reason_codes! {
     UploadLink "UPLOAD_LINK" 422 Policy "Upload holds a link" "Replace links by the files they point at.";
     UploadSpecialFile "UPLOAD_SPECIAL_FILE" 422 Policy "Upload holds a special file" "Upload regular files and folders only.";
     UploadDuplicate "UPLOAD_DUPLICATE" 422 Policy "Upload holds a path twice" "Pack each file once.";
+    // By the operator's rule that uploads are kept. Not 503: clients would ask again for minutes,
+    // and only the operator can help.
+    VaultUnavailable "VAULT_UNAVAILABLE" 422 Policy "The upload cannot be kept" "Tell the operator: uploads are to be kept, and the vault is full or cannot be written. Nothing went upstream.";
 
     // Uploads as configuration.
     ConfigurationEmpty "CONFIGURATION_EMPTY" 422 Policy "Upload holds no configuration" "Upload at least one .tf file.";

@@ -249,6 +249,7 @@ impl Generator {
             "entitlement-set",
             "capacity",
             "runs-queue",
+            "list-workspaces",
             "workspace-by-name",
             "workspace-by-id",
             "workspace-tag-bindings",
@@ -262,6 +263,9 @@ impl Generator {
             "run-events",
             "run-task-stages",
             "run-policy-checks",
+            "read-task-stage",
+            "read-policy-check",
+            "policy-check-output",
             "run-comments",
             "read-plan",
             "plan-json-redacted",
@@ -318,6 +322,7 @@ impl Generator {
             } else {
                 self.pick(&[
                     "absent",
+                    "pinned",
                     "unknown",
                     "not-inspected",
                     "other-workspace",
@@ -434,6 +439,8 @@ impl Generator {
             "configuration-version" => "cv-1".to_owned(),
             "cost-estimate" => "ce-1".to_owned(),
             "output" => "wsout-1".to_owned(),
+            "policy-check" => "polchk-1".to_owned(),
+            "task-stage" => "ts-1".to_owned(),
             "rest" => self.pick(&["a", "a/b", "runs"]).to_owned(),
             other => format!("{other}-1"),
         }
@@ -483,6 +490,11 @@ impl Generator {
                     "include=outputs",
                     "include=",
                     "include=actor,comment",
+                    "include=readme,project",
+                    "include=task_results",
+                    "search[name]=app",
+                    "search%5Btags%5D=a,b",
+                    "search[tags]=",
                     "page[number]=1",
                     "page%5Bnumber%5D=2",
                     "page%5Bsize%5D=100",
@@ -564,6 +576,19 @@ impl Generator {
                 };
                 attributes.insert(name.to_owned(), value);
             }
+        }
+        if self.percent(chance) {
+            let repeated = [
+                ("type", json!("runs")),
+                ("type", json!("applies")),
+                ("workspace", json!({"id": "ws-staging-app", "tags": []})),
+                ("workspace", json!({})),
+                ("workspace", json!("ws-staging-app")),
+                ("configuration-version", json!({"id": "cv-1"})),
+                ("configuration_version", json!({"id": "cv-2"})),
+            ];
+            let (name, value) = repeated[self.below(repeated.len())].clone();
+            attributes.insert(name.to_owned(), value);
         }
         self.spoil_attributes(&mut attributes);
         let mut relationships = Map::new();

@@ -35,6 +35,11 @@ const FORWARDED: &[(&str, &str, &str)] = &[
     ),
     (
         "GET",
+        "/api/v2/organizations/{organization}/workspaces",
+        "list-workspaces",
+    ),
+    (
+        "GET",
         "/api/v2/organizations/{organization}/workspaces/{workspace-name}",
         "workspace-by-name",
     ),
@@ -82,6 +87,17 @@ const FORWARDED: &[(&str, &str, &str)] = &[
         "GET",
         "/api/v2/runs/{run}/policy-checks",
         "run-policy-checks",
+    ),
+    ("GET", "/api/v2/task-stages/{task-stage}", "read-task-stage"),
+    (
+        "GET",
+        "/api/v2/policy-checks/{policy-check}",
+        "read-policy-check",
+    ),
+    (
+        "GET",
+        "/api/v2/policy-checks/{policy-check}/output",
+        "policy-check-output",
     ),
     ("GET", "/api/v2/runs/{run}/comments", "run-comments"),
     ("GET", "/api/v2/plans/{plan}", "read-plan"),
@@ -330,6 +346,8 @@ fn is_id(kind: &str, text: &str) -> bool {
         "configuration-version" => "cv-",
         "cost-estimate" => "ce-",
         "output" => "wsout-",
+        "policy-check" => "polchk-",
+        "task-stage" => "ts-",
         other => panic!("{other} is new: say here what its ids look like"),
     };
     text.strip_prefix(prefix).is_some_and(|tail| {
@@ -350,12 +368,17 @@ fn query_faults(operation: &str, query: &str) -> Faults {
             "workspace",
         ],
         "run-events" => &["actor", "comment"],
+        "read-task-stage" => &["task_results", "policy_evaluations"],
+        "list-workspaces" | "workspace-by-name" | "workspace-by-id" => {
+            &["current_run", "organization", "project", "readme"]
+        }
         _ => &[],
     };
     let pages = matches!(
         operation,
         "workspace-runs"
             | "runs-queue"
+            | "list-workspaces"
             | "run-events"
             | "run-task-stages"
             | "run-policy-checks"
@@ -385,6 +408,7 @@ fn query_faults(operation: &str, query: &str) -> Faults {
             }
             "page[number]" if pages => page(100_000),
             "page[size]" if pages => page(100),
+            "search[name]" | "search[tags]" if operation == "list-workspaces" => true,
             _ => {
                 faults.insert("QUERY_UNKNOWN_KEY");
                 continue;
@@ -514,11 +538,11 @@ fn only(within: &Map<String, Value>, known: &[&str], faults: &mut Faults) {
     }
 }
 
-/// Members of one object, and of another.
-type TwoObjects = (Map<String, Value>, Map<String, Value>);
+/// Members of a JSON object.
+type Members = Map<String, Value>;
 
 /// A JSON:API document with one resource; gives attributes by dashed name, and relationships.
-fn resource(body: &[u8], kind: &str, faults: &mut Faults) -> Result<TwoObjects, Fault> {
+fn resource(body: &[u8], kind: &str, faults: &mut Faults) -> Result<(Members, Members), Fault> {
     let nothing = (Map::new(), Map::new());
     let document = document(body)?;
     let Some(document) = document.as_object() else {
@@ -577,6 +601,9 @@ const DOCUMENTED: &[&str] = &[
     "speculative",
     "provisional",
     "auto-queue-runs",
+    "type",
+    "workspace",
+    "configuration-version",
 ];
 
 fn upload_request(body: &[u8]) -> Result<(), Fault> {
@@ -623,7 +650,8 @@ fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
     let mut faults = Faults::new();
     let (attributes, relationships) = resource(body, "runs", &mut faults)?;
     let mut run = RunAsked {
-        configuration: "absent",
+        // Assumed: what the workspace has passes inspection.
+        configuration: "pinned",
         ..RunAsked::default()
     };
     for (name, value) in &attributes {
@@ -680,6 +708,9 @@ fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
                 }
                 None => false,
             },
+            "type" => value == "runs",
+            // Repeated by a library; compared below.
+            "workspace" | "configuration-version" => value.is_object(),
             _ => {
                 faults.insert("RUN_ATTRIBUTE_UNKNOWN");
                 continue;
@@ -690,6 +721,7 @@ fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
         }
     }
     let mut workspace = None;
+    let mut configuration = None;
     let mut configurations = 0;
     for (name, value) in &relationships {
         let (kind, of) = match name.as_str() {
@@ -712,7 +744,10 @@ fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
         match of {
             "workspace" => workspace = Some(id),
             // Assumed: uploaded by this job and inspected.
-            _ => run.configuration = "inspected",
+            _ => {
+                run.configuration = "inspected";
+                configuration = Some(id);
+            }
         }
     }
     if configurations > 1 {
@@ -720,6 +755,17 @@ fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
     }
     if workspace.is_none() {
         faults.insert("BODY_MISSING_MEMBER");
+    }
+    for (name, id) in [
+        ("workspace", &workspace),
+        ("configuration-version", &configuration),
+    ] {
+        let repeated = attributes.get(name).and_then(Value::as_object);
+        if repeated
+            .is_some_and(|repeated| repeated.get("id").and_then(Value::as_str) != id.as_deref())
+        {
+            faults.insert("BODY_WRONG_TYPE");
+        }
     }
     none(faults)?;
     Ok((workspace.expect("missing is a fault"), run))

@@ -74,6 +74,7 @@ pub(crate) fn create(
         events: Vec::new(),
         comments: Vec::new(),
         task_stages,
+        policy_checks: Vec::new(),
         task: None,
     };
     record(&mut run, RunStatus::Pending);

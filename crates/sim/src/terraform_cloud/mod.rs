@@ -10,6 +10,7 @@ mod lifecycle;
 mod notifications;
 mod operator;
 mod organizations;
+mod policies;
 mod routes;
 mod runs;
 mod signed;
@@ -38,6 +39,7 @@ pub use config::{
     VcsRepo, WorkspaceSeed,
 };
 pub(crate) use guard::bearer;
+pub use policies::PolicyOutcome;
 pub use world::RunStatus;
 
 /// Says that an id or a name belongs to nothing in the stand-in.
@@ -291,6 +293,34 @@ impl TerraformCloud {
             .get(run_id)
             .ok_or_else(|| UnknownObject(run_id.to_owned()))?;
         Ok((run.plan.log.text(), run.apply.log.text()))
+    }
+
+    /// Adds a policy check to a run, as if it had just been made; answers its id.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn check_policy(
+        &self,
+        run_id: &str,
+        outcome: PolicyOutcome,
+        output: &str,
+    ) -> Result<String, UnknownObject> {
+        policies::add(&mut self.cloud.world(), run_id, outcome, output)
+            .ok_or_else(|| UnknownObject(run_id.to_owned()))
+    }
+
+    /// Puts another text in the place of a plan's log: what a configuration made it print.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn rewrite_plan_log(&self, run_id: &str, text: &str) -> Result<(), UnknownObject> {
+        let world = self.cloud.world();
+        let run = world
+            .runs
+            .get(run_id)
+            .ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.plan.log.rewrite(text.as_bytes());
+        Ok(())
     }
 
     /// Stops all work and frees both ports; held requests are let go.

@@ -7,8 +7,8 @@ use axum::routing::{any, get, patch, post};
 
 use super::cloud::Cloud;
 use super::{
-    configurations, guard, notifications, operator, organizations, runs, stages, states, tasks,
-    triggers, variables, workspaces,
+    configurations, guard, notifications, operator, organizations, policies, runs, stages, states,
+    tasks, triggers, variables, workspaces,
 };
 
 #[rustfmt::skip]
@@ -75,7 +75,10 @@ pub(crate) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/task-results/{id}", get(tasks::results::result))
         .route("/task-results/{id}/outcomes", get(tasks::results::outcomes))
         .route("/task-results/{guid}/callback", patch(tasks::results::callback))
-        .route("/runs/{id}/policy-checks", get(runs::nothing))
+        .route("/runs/{id}/policy-checks", get(policies::of_run))
+        .route("/policy-checks/{id}", get(policies::read))
+        .route("/policy-checks/{id}/output", get(policies::output))
+        .route("/policy-checks/{id}/actions/override", post(policies::overrule))
         .route("/runs/{id}/comments", get(runs::list_comments).post(runs::comment))
         .route("/comments/{id}", get(runs::read_comment))
         .route("/workspaces/{id}/runs", get(runs::of_workspace))

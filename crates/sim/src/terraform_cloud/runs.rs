@@ -15,7 +15,7 @@ use super::config::{ExecutionMode, Rights};
 use super::configurations::source;
 use super::guard::Caller;
 use super::jsonapi::{
-    Answer, ApiError, Query, Resource, answer, created, empty, one, one_with, page, page_with,
+    Answer, ApiError, Query, Resource, answer, created, empty, one, one_with, page_with,
 };
 use super::lifecycle::{self, NewRun};
 use super::organizations::{Parameters, known, query};
@@ -273,20 +273,6 @@ pub(crate) async fn events(
     }
     .run_events(run);
     Ok(answer(StatusCode::OK, &json!({"data": events})))
-}
-
-/// A list of a run that is always empty here.
-pub(crate) async fn nothing(
-    State(cloud): State<Arc<Cloud>>,
-    Path(id): Path<String>,
-    parameters: Parameters,
-) -> Answer {
-    cloud
-        .world()
-        .runs
-        .get(&id)
-        .ok_or_else(ApiError::not_found)?;
-    Ok(page(Vec::new(), &query(parameters)))
 }
 
 pub(crate) async fn comment(

@@ -294,7 +294,11 @@ impl View<'_> {
                 "created-by": link("users", &user_id(&run.created_by)),
                 "input-state-version": maybe_link("state-versions", run.state_before.as_deref()),
                 "plan": link("plans", &run.plan.id),
-                "policy-checks": {"data": []},
+                "policy-checks": {
+                    "data": run.policy_checks.iter()
+                        .map(|check| json!({"id": check.id, "type": "policy-checks"}))
+                        .collect::<Vec<_>>(),
+                },
                 "run-events": {
                     "data": run.events.iter()
                         .map(|(id, ..)| json!({"id": id, "type": "run-events"}))

@@ -201,10 +201,17 @@ fn updated(cloud: &Cloud, caller: &Caller, id: &str, body: &Bytes) -> Answer {
     caller.needs(caller.rights().administer)?;
     let request = Resource::read(body, "workspaces")?;
     let mut world = cloud.world();
+    let renamed = request.raw_attributes()["name"].as_str();
+    if renamed.is_some_and(|name| named(&world, name).is_ok_and(|other| other.id != id)) {
+        return Err(ApiError::invalid("Name has already been taken"));
+    }
     let workspace = world
         .workspaces
         .get_mut(id)
         .ok_or_else(ApiError::not_found)?;
+    if let Some(name) = renamed {
+        workspace.name = name.to_owned();
+    }
     merge_settings(&mut workspace.settings, request.raw_attributes(), false)?;
     workspace.updated_at = Timestamp::now();
     Ok(one(View {

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::config::{PriceTable, Settings};
 use super::notifications::Notification;
+use super::policies::PolicyCheck;
 use super::state_version::StateVersion;
 use super::tasks::{RunTask, StageName, StageToken, TaskStage, WorkspaceTask};
 use super::triggers::RunTrigger;
@@ -187,6 +188,7 @@ pub(crate) struct Run {
     pub(crate) comments: Vec<Comment>,
     /// The stages at which run tasks are asked: those that the workspace had when the run was made.
     pub(crate) task_stages: Vec<TaskStage>,
+    pub(crate) policy_checks: Vec<PolicyCheck>,
     /// The work that goes on for the run.
     pub(crate) task: Option<AbortHandle>,
 }

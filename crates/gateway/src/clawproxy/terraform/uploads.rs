@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use policy::configuration::{self, Limits, ReadableStates, UploadRefusal};
+use policy::configuration::{self, InspectedUpload, Limits, ReadableStates, UploadRefusal};
 use policy::{Contract, ReasonCode, Refusal};
 use proof::Hash;
 use store::ConfigurationRow;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::authenticate::{Caller, unavailable};
 use super::super::objects::Purpose;
@@ -93,8 +94,12 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Ok(receiving) => receiving,
         Err(refusal) => return Done::refused(refusal, facts()),
     };
-    let (repacked, sha256) = match inspect(app, caller, archive).await {
-        Ok(inspected) => inspected,
+    let inspected = match slot(app).await {
+        Ok(slot) => inspect(app, slot, caller, archive).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (repacked, sha256) = match inspected {
+        Ok(upload) => (Bytes::from(upload.repacked_tar_gz), upload.sha256),
         Err(refusal) if by_cli => return refused_later(app, configuration_version, refusal),
         Err(refusal) => return Done::refused(refusal, facts()),
     };
@@ -105,6 +110,20 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     };
     if let Err(refusal) = fits(caller, &known, &sha256) {
         return Done::refused(refusal, facts());
+    }
+    // What the operator wants kept is kept before anything of it can leave.
+    if let Err(refusal) = keep(app, &repacked, &sha256).await {
+        if by_cli {
+            return refused_later(app, configuration_version, refusal);
+        }
+        // With room in the vault the same files may come again.
+        let facts = facts();
+        app.capabilities.restore(&path, *capability);
+        return Done::refused(refusal, facts);
+    }
+    // Inspecting and keeping take a while, and this is the last moment before something happens.
+    if let Some(reason) = caller.token.ended() {
+        return Done::refused(reason.into(), facts());
     }
     // The digest is durable before the configuration can be planned.
     let row = |uploaded| ConfigurationRow {
@@ -174,17 +193,45 @@ fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), 
     if known.uploaded || known.sha256.is_some_and(|earlier| earlier != *sha256) {
         return Err(ReasonCode::CapabilityUsed.into());
     }
-    // Inspecting takes a while, and this is the last moment before something happens.
-    caller
-        .token
-        .ended()
-        .map_or(Ok(()), |reason| Err(reason.into()))
+    Ok(())
+}
+
+/// Keeps what is about to go up, when the operator wants that: the very bytes, under the digest
+/// that approvals and evidence name. What cannot be kept does not go up.
+async fn keep(app: &App, repacked: &Bytes, sha256: &Hash) -> Result<(), Refusal> {
+    let Some(vault) = app.vault.clone() else {
+        return Ok(());
+    };
+    let (content, expected) = (repacked.clone(), *sha256);
+    let sealed = tokio::task::spawn_blocking(move || vault.seal(&*content)).await;
+    match sealed {
+        Ok(Ok(kept)) if kept.digest == expected => Ok(()),
+        Ok(Ok(kept)) => {
+            tracing::error!(%expected, found = %kept.digest, "an upload changed while it was kept");
+            Err(ReasonCode::Internal.into())
+        }
+        Ok(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "an upload cannot be kept");
+            Err(ReasonCode::VaultUnavailable.into())
+        }
+        Err(_) => Err(ReasonCode::Internal.into()),
+    }
+}
+
+/// A place among the archives that are unpacked at a time.
+pub(super) async fn slot(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
+    let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
+    slot.map_err(|_| ReasonCode::ShuttingDown.into())
 }
 
 /// Unpacks, judges and repacks, away from the threads that serve connections.
-async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
-    let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
-    let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
+pub(super) async fn inspect(
+    app: &App,
+    _slot: OwnedSemaphorePermit,
+    caller: &Caller,
+    archive: Bytes,
+) -> Result<InspectedUpload, Refusal> {
     let readable = readable_states(app, &caller.contract().contract).await?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
@@ -193,7 +240,7 @@ async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, H
         let findings =
             configuration::judge_configuration(&job.contract.contract, &upload, &readable);
         let Some(first) = findings.first() else {
-            return Ok((Bytes::from(upload.repacked_tar_gz), upload.sha256));
+            return Ok(upload);
         };
         let told: Vec<String> = findings.iter().take(MAX_TOLD).map(told).collect();
         Err(Refusal::new(first.code, told.join("; ")))

@@ -30,6 +30,10 @@ pub struct Workspace {
     pub honours_auto_apply: bool,
     /// `remote`, `agent` or `local`.
     pub execution_mode: String,
+    /// Names of its tags.
+    pub tags: Vec<String>,
+    /// What a run plans that names no configuration version.
+    pub configuration_version: Option<String>,
 }
 
 /// What was read lately.
@@ -104,6 +108,19 @@ fn parse(json: &Json, honours_auto_apply: bool) -> Option<Workspace> {
             .and_then(Json::as_bool)?,
         honours_auto_apply,
         execution_mode: text(&["attributes", "execution-mode"])?,
+        tags: data
+            .at(&["attributes", "tag-names"])
+            .and_then(Json::as_array)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|tag| tag.as_str().map(str::to_owned))
+            .collect(),
+        configuration_version: text(&[
+            "relationships",
+            "current-configuration-version",
+            "data",
+            "id",
+        ]),
     })
 }
 
