@@ -33,6 +33,7 @@ mod contracts;
 mod error;
 mod jobs;
 mod log;
+mod model_keys;
 mod objects;
 mod observations;
 mod operators;
@@ -52,6 +53,7 @@ pub use contracts::{
 pub use error::{Cause, Conflict, StoreError};
 pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
+pub use model_keys::{KeyClaim, ModelKeys};
 pub use objects::{ObjectRow, Objects};
 pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
@@ -82,6 +84,7 @@ pub trait Store:
     + Bundles
     + Operators
     + Budgets
+    + ModelKeys
     + Commits
     + TaskCalls
     + Send
@@ -102,6 +105,7 @@ impl<T> Store for T where
         + Bundles
         + Operators
         + Budgets
+        + ModelKeys
         + Commits
         + TaskCalls
         + Send

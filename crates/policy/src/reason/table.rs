@@ -263,6 +263,7 @@ reason_codes! {
     ModelBudgetTokens "MODEL_BUDGET_TOKENS" 402 Policy "The job's model tokens are used up" "Ask for fewer tokens, close the job or ask for a larger budget.";
     ModelToolNotAllowed "MODEL_TOOL_NOT_ALLOWED" 403 Policy "The request offers a tool that is outside the contract" "Leave the tool out of the request, or ask for a contract that allows it.";
     ModelRedaction "MODEL_REDACTION" 403 Policy "A redaction of the contract cannot be applied to the request" "Send the request in the shape that the contract's `models.redact` describes.";
+    ModelCallRepeated "MODEL_CALL_REPEATED" 409 Policy "A call with this idempotency key was made already" "Read the receipt that the answer names, or send a new call with a new key.";
     ModelPriceUnknown "MODEL_PRICE_UNKNOWN" 403 Policy "The model has no price, and the contract has a money budget" "Use a model with a price, or ask the operator to add its price to the configuration.";
     ModelBudgetCost "MODEL_BUDGET_COST" 402 Policy "The job's model money is used up" "Close the job or ask for a larger budget.";
     EgressNotAllowed "EGRESS_NOT_ALLOWED" 403 Policy "Destination is outside the contract" "Use a host that the contract lists.";

@@ -16,6 +16,7 @@ mod contracts;
 mod jobs;
 mod log;
 mod merkle;
+mod model_keys;
 mod objects;
 mod observations;
 mod operators;
@@ -128,6 +129,7 @@ fn open(
     schema::migrate(&mut connection)?;
     if alone {
         budgets::settle_leftovers(&connection)?;
+        model_keys::lose_leftovers(&connection)?;
     }
     lock.lock_shared().map_err(StoreError::unavailable)?;
     let readers = Readers::start(|| {

@@ -28,6 +28,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0004_model_money",
         include_str!("../../migrations/sqlite/0004_model_money.sql"),
     ),
+    (
+        "0005_model_keys",
+        include_str!("../../migrations/sqlite/0005_model_keys.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use proof::Json;
+use proof::{Hash, Json};
 use store::{
-    Budget, BundleRow, Conflict, JobState, ModelLimits, ModelSpend, ModelUsage, OperatorAction,
-    OperatorRow, Reservation, Store,
+    Budget, BundleRow, Conflict, JobState, KeyClaim, ModelLimits, ModelSpend, ModelUsage,
+    OperatorAction, OperatorRow, Reservation, Store,
 };
 
 use crate::assert_conflict;
@@ -318,4 +318,28 @@ pub(crate) async fn whoever_waits_is_told_of_a_commit(store: Arc<dyn Store>) {
     });
     store.insert_run(run(&job, "run-1")).await.unwrap();
     assert!(reader.await.unwrap());
+}
+
+pub(crate) async fn a_key_belongs_to_one_request(store: Arc<dyn Store>) {
+    let (job, other) = (open_job(&store, 1).await, open_job(&store, 2).await);
+    let (key, request) = (Hash::of(b"key"), Hash::of(b"request"));
+    let claim = |job, request| store.claim_model_key(job, key, request, at(1));
+    assert_eq!(claim(&job, request).await.unwrap(), KeyClaim::New);
+    assert_eq!(claim(&job, request).await.unwrap(), KeyClaim::InFlight);
+    let foreign = Hash::of(b"another");
+    assert_eq!(claim(&job, foreign).await.unwrap(), KeyClaim::Other);
+    assert_eq!(claim(&other, foreign).await.unwrap(), KeyClaim::New);
+    store.release_model_key(&job, key).await.unwrap();
+    assert_eq!(claim(&job, foreign).await.unwrap(), KeyClaim::New);
+    store.finish_model_key(&job, key, "rcpt_1").await.unwrap();
+    store.release_model_key(&job, key).await.unwrap();
+    let receipt_id = "rcpt_1".to_owned();
+    assert_eq!(
+        claim(&job, foreign).await.unwrap(),
+        KeyClaim::Done { receipt_id }
+    );
+    assert_eq!(claim(&job, request).await.unwrap(), KeyClaim::Other);
+    store.close_job(&job, "ada", "done", at(2)).await.unwrap();
+    assert_conflict!(claim(&job, foreign).await, Conflict::JobClosed(_));
+    assert_conflict!(claim(&job_id(9), foreign).await, Conflict::NoSuchJob(_));
 }

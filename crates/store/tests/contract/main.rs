@@ -52,6 +52,7 @@ suite! {
         actions_are_listed_newest_first,
         budgets_admit_up_to_the_limit_and_not_beyond,
         a_reservation_is_settled_once,
+        a_key_belongs_to_one_request,
         whoever_waits_is_told_of_a_commit;
     jobs:
         a_job_opens_once_and_under_a_contract_in_force,

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use fixtures::*;
 use proof::approval::Decision;
-use proof::merkle;
 use proof::record::Lane;
+use proof::{Hash, merkle};
 use store::{
     Conflict, GateState, ModelLimits, ModelSpend, ModelUsage, Pending, RunUpdate, StatementOutcome,
     Store, StoreError, open_sqlite, open_sqlite_bounded,
@@ -148,6 +148,9 @@ async fn reservations_of_a_crash_are_spent() {
         .reserve_model(&job, limits, most, at(1))
         .await
         .unwrap();
+    let key = Hash::of(b"key");
+    let claimed = store.claim_model_key(&job, key, key, at(1)).await;
+    assert_eq!(claimed.unwrap(), store::KeyClaim::New);
     // A second handle is no crash: the reservation may still be settled.
     let second = place.open();
     let reserved = ModelUsage {
@@ -157,6 +160,8 @@ async fn reservations_of_a_crash_are_spent() {
         ..ModelUsage::default()
     };
     assert_eq!(second.model_usage(&job).await.unwrap(), reserved);
+    let claimed = second.claim_model_key(&job, key, key, at(1)).await;
+    assert_eq!(claimed.unwrap(), store::KeyClaim::InFlight);
     drop((store, second));
     let spent = ModelUsage {
         calls: 1,
@@ -164,7 +169,10 @@ async fn reservations_of_a_crash_are_spent() {
         cost: 700,
         ..ModelUsage::default()
     };
-    assert_eq!(place.open().model_usage(&job).await.unwrap(), spent);
+    let store = place.open();
+    assert_eq!(store.model_usage(&job).await.unwrap(), spent);
+    let claimed = store.claim_model_key(&job, key, key, at(1)).await;
+    assert_eq!(claimed.unwrap(), store::KeyClaim::Lost);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use store::ModelSpend;
 use tokio::task::JoinHandle;
 
 use super::budget::{Reserved, Spent, cost, estimated_tokens};
+use super::idempotency::Claimed;
 use super::open_calls::OpenCall;
 use super::sse::{EventReader, Place};
 use super::tool_calls::DocumentCalls;
@@ -25,6 +26,7 @@ pub(super) struct Ending(Option<Box<Open>>);
 struct Open {
     finish: Box<dyn Finish>,
     reserved: Option<Reserved>,
+    claimed: Option<Claimed>,
     /// Of the model, at the provider that was asked last.
     price: Option<Price>,
     /// Counted until the outcome has been handed in.
@@ -63,6 +65,7 @@ impl Ending {
         Self(Some(Box::new(Open {
             finish,
             reserved,
+            claimed: None,
             price: None,
             call,
             expects_tool_calls: false,
@@ -79,6 +82,13 @@ impl Ending {
             said_all: false,
             drained: false,
         })))
+    }
+
+    /// The call has taken an idempotency key.
+    pub(super) fn claims(&mut self, claimed: Claimed) {
+        if let Some(open) = &mut self.0 {
+            open.claimed = Some(claimed);
+        }
     }
 
     /// The answer may ask for tools, so it is read for them.
@@ -245,15 +255,24 @@ impl Open {
         let Self {
             finish,
             reserved,
+            claimed,
+            sent,
             call,
             ..
         } = *self;
+        let receipt_id = finish.receipt_id().to_owned();
         let settling = async {
             if let Some(reserved) = reserved {
                 reserved.settle(spent).await;
             }
         };
         let (envelope, ()) = tokio::join!(finish.finish(facts), settling);
+        match (claimed, &envelope) {
+            (Some(claimed), Some(_)) if sent => claimed.finish(&receipt_id).await,
+            (Some(claimed), None) if sent => claimed.keep(),
+            // Nothing was sent, so the key is free again.
+            (claimed, _) => drop(claimed),
+        }
         drop(call);
         envelope
     }

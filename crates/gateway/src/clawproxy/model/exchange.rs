@@ -38,6 +38,9 @@ impl Providers {
         let reserved = call.reserved.take();
         let open = self.open.one(call.pass.take());
         let mut ending = Ending::new(&call.target, length, reserved, finish, open);
+        if let Some(claimed) = call.claimed.take() {
+            ending.claims(claimed);
+        }
         if call.offers_tools {
             ending.expect_tool_calls();
         }

@@ -12,6 +12,7 @@
 //! | `body`, `request` | read a body, and the members that are judged |
 //! | `providers` | who can answer, with which key |
 //! | `headers` | what goes upstream and what comes back |
+//! | `idempotency` | keeps a call that is repeated from being made twice |
 //! | `budget` | reserves and settles tokens |
 //! | `pace` | bounds how many calls come in a minute and at once |
 //! | `exchange` | sends, and answers for a provider that fails |
@@ -27,6 +28,7 @@ mod budget;
 mod ending;
 mod exchange;
 mod headers;
+mod idempotency;
 mod list;
 mod open_calls;
 mod pace;
@@ -65,6 +67,7 @@ use crate::app::App;
 use crate::live::LiveToken;
 use crate::server::Body;
 use budget::Reserved;
+use idempotency::Claimed;
 use pace::Pass;
 
 pub use headers::RECEIPT as RECEIPT_HEADER;
@@ -101,6 +104,9 @@ pub struct ModelCall {
     room: Option<OwnedSemaphorePermit>,
     reserved: Option<Reserved>,
     pass: Option<Pass>,
+    /// Hash of the idempotency key.
+    key: Option<Hash>,
+    claimed: Option<Claimed>,
 }
 
 impl ModelCall {
@@ -200,7 +206,7 @@ impl Finish for Permitted {
 ///
 /// # Errors
 /// A refusal by path, query, header or body; `MODEL_PROVIDER_NOT_ALLOWED` when nobody could
-/// answer; `MODEL_BUDGET_…`; `STORE_UNAVAILABLE` when the budget cannot be read.
+/// answer; `MODEL_CALL_REPEATED`; `MODEL_BUDGET_…`; `STORE_UNAVAILABLE` when the budget cannot be read.
 pub async fn resolve<B>(
     app: &App,
     token: &Arc<LiveToken>,
@@ -215,6 +221,7 @@ where
         .models
         .resolve(token, parts, body, &mut asked.name)
         .await?;
+    idempotency::claim(&app.store, app.now(), &mut call).await?;
     budget::reserve(&app.store, app.now(), &mut call).await?;
     Ok(call)
 }
@@ -330,6 +337,8 @@ impl Providers {
             room: held.share,
             reserved: None,
             pass,
+            key: idempotency::key(&parts.headers)?,
+            claimed: None,
         })
     }
 }

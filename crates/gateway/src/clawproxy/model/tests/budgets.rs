@@ -302,3 +302,88 @@ async fn a_call_that_is_not_made_costs_no_tokens() {
         "nobody could be reached"
     );
 }
+
+/// As far as the pipeline goes with a key.
+async fn keyed(
+    gateway: &Gateway,
+    store: &Arc<dyn Store>,
+    key: &str,
+    body: &str,
+) -> Result<ModelCall, String> {
+    let request = Request::post("/openai/v1/chat/completions")
+        .header("content-type", "application/json")
+        .header("x-idempotency-key", key)
+        .body(())
+        .unwrap();
+    let parts = request.into_parts().0;
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+    let mut call = gateway
+        .providers
+        .resolve(&gateway.token, &parts, body, &mut String::new())
+        .await
+        .unwrap();
+    idempotency::claim(store, now(), &mut call)
+        .await
+        .map_err(|refused| refused.to_string())?;
+    Ok(call)
+}
+
+#[tokio::test]
+async fn a_repeated_call_is_not_made_twice() {
+    let (url, mut provider) = provider().await;
+    let (gateway, store) = with_budget(&url, "").await;
+    let call = keyed(&gateway, &store, "k", BOUNDED).await.unwrap();
+    let refused = |said: Result<ModelCall, String>, part: &str| {
+        let said = said.unwrap_err();
+        assert!(
+            said.starts_with("MODEL_CALL_REPEATED") && said.contains(part),
+            "{said}"
+        );
+    };
+    refused(keyed(&gateway, &store, "k", BOUNDED).await, "being made");
+    refused(
+        keyed(&gateway, &store, "k", UNBOUNDED).await,
+        "another request",
+    );
+    keyed(&gateway, &store, "other", BOUNDED).await.unwrap();
+    let (facts, _ended) = mpsc::unbounded_channel();
+    let finish = Box::new(Recorder {
+        provider: String::new(),
+        facts,
+        works: true,
+        hold: None,
+    });
+    let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
+        let fields = [("content-type", "application/json")];
+        provider.recv().await.unwrap().answer(500, &fields, "{}");
+    });
+    response.into_body().collect().await.unwrap();
+    refused(keyed(&gateway, &store, "k", BOUNDED).await, RECEIPT_ID);
+    refused(
+        keyed(&gateway, &store, "k", UNBOUNDED).await,
+        "another request",
+    );
+    assert!(provider.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_call_that_was_not_sent_gives_its_key_back() {
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/v1", listener.local_addr().unwrap())
+    };
+    let (gateway, store) = with_budget(&closed, "").await;
+    let call = keyed(&gateway, &store, "k", BOUNDED).await.unwrap();
+    let (facts, _ended) = mpsc::unbounded_channel();
+    let finish = Box::new(Recorder {
+        provider: String::new(),
+        facts,
+        works: true,
+        hold: None,
+    });
+    let mut commits = store.commits();
+    assert_eq!(gateway.providers.forward(call, finish).await.status(), 503);
+    while keyed(&gateway, &store, "k", BOUNDED).await.is_err() {
+        commits.changed().await.unwrap();
+    }
+}
