@@ -10,9 +10,9 @@ use std::io::{Read as _, Write as _};
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
+use proof::Hash;
 use proof::hash::Hasher;
 use proof::json::{Json, MAX_DEPTH, Numbers, parse_at};
-use proof::Hash;
 
 use super::PlanError;
 
@@ -128,14 +128,15 @@ pub(super) struct Cursor<'d> {
 }
 
 impl Cursor<'_> {
-    /// The one value of the document.
+    /// The one value of the document. Where its last byte is not its end, reading it fails.
     pub(super) fn root(&mut self) -> Result<Value, PlanError> {
-        let root = self.value(0, 0)?;
-        let end = self.space(root.end);
-        if end != self.length {
-            return Err(broken("data follows the document"));
+        let start = self.space(0);
+        let mut end = self.length;
+        while end > start && self.byte(end - 1).is_some_and(is_space) {
+            end -= 1;
         }
-        Ok(root)
+        let depth = 0;
+        Ok(Value { start, end, depth })
     }
 
     /// Reads a value as a tree.
@@ -150,7 +151,10 @@ impl Cursor<'_> {
     }
 
     /// The members of an object in written order; `None` for null.
-    pub(super) fn members(&mut self, value: Value) -> Result<Option<Vec<(String, Value)>>, PlanError> {
+    pub(super) fn members(
+        &mut self,
+        value: Value,
+    ) -> Result<Option<Vec<(String, Value)>>, PlanError> {
         match self.byte(value.start) {
             Some(b'{') => {}
             Some(b'n') if self.json(value)? == Json::Null => return Ok(None),
@@ -265,33 +269,42 @@ impl Cursor<'_> {
     /// The place of the value that begins at or behind `at`.
     fn value(&mut self, at: usize, depth: usize) -> Result<Value, PlanError> {
         let start = self.space(at);
-        let mut at = start;
+        let end = match self.byte(start) {
+            Some(b'"') => self.string_end(start + 1)?,
+            Some(b'{' | b'[') => self.container_end(start)?,
+            Some(b',' | b':' | b'}' | b']') | None => return Err(broken("a value was expected")),
+            // A number or a word: to the next byte that ends one.
+            Some(_) => {
+                let mut at = start + 1;
+                let ends = |byte| matches!(byte, b',' | b':' | b'}' | b']') || is_space(byte);
+                while self.byte(at).is_some_and(|byte| !ends(byte)) {
+                    at += 1;
+                }
+                at
+            }
+        };
+        Ok(Value { start, end, depth })
+    }
+
+    /// The place behind the bracket that closes the one at `at`, whichever kinds they are.
+    fn container_end(&mut self, mut at: usize) -> Result<usize, PlanError> {
         let mut open = 0usize;
         loop {
-            let byte = self.byte(at).ok_or_else(|| broken("the text ends early"))?;
-            at += 1;
+            let rest = self.rest(at).ok_or_else(|| broken("the text ends early"))?;
+            let structural = |byte: &u8| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']');
+            let Some(next) = rest.iter().position(structural) else {
+                at += rest.len();
+                continue;
+            };
+            let byte = rest[next];
+            at += next + 1;
             match byte {
                 b'"' => at = self.string_end(at)?,
-                b'{' | b'[' => {
-                    open += 1;
-                    continue;
-                }
-                b'}' | b']' => {
-                    open = open.checked_sub(1).ok_or_else(|| broken("a value was expected"))?;
-                }
-                b',' | b':' if open == 0 => return Err(broken("a value was expected")),
-                _ if open > 0 => continue,
-                // A number or a word: to the next byte that ends one.
-                _ => {
-                    while let Some(byte) = self.byte(at)
-                        && !matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
-                    {
-                        at += 1;
-                    }
-                }
+                b'{' | b'[' => open += 1,
+                _ => open -= 1,
             }
             if open == 0 {
-                return Ok(Value { start, end: at, depth });
+                return Ok(at);
             }
         }
     }
@@ -299,11 +312,12 @@ impl Cursor<'_> {
     /// The place behind the quote that ends a text whose first byte is at `at`.
     fn string_end(&mut self, mut at: usize) -> Result<usize, PlanError> {
         loop {
-            match self.byte(at) {
-                Some(b'"') => return Ok(at + 1),
-                Some(b'\\') => at += 2,
-                Some(_) => at += 1,
-                None => return Err(broken("a text ends early")),
+            let rest = self.rest(at).ok_or_else(|| broken("a text ends early"))?;
+            match memchr::memchr2(b'"', b'\\', rest) {
+                Some(next) if rest[next] == b'"' => return Ok(at + next + 1),
+                // What is escaped ends nothing.
+                Some(next) => at += next + 2,
+                None => at += rest.len(),
             }
         }
     }
@@ -317,32 +331,36 @@ impl Cursor<'_> {
 
     /// The place of the next byte that is no white space.
     fn space(&mut self, mut at: usize) -> usize {
-        while matches!(self.byte(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        while self.byte(at).is_some_and(is_space) {
             at += 1;
         }
         at
     }
 
     fn byte(&mut self, at: usize) -> Option<u8> {
-        let chunk = at / self.document.bounds.chunk;
-        if chunk != self.chunk {
+        self.rest(at)?.first().copied()
+    }
+
+    /// What is unpacked from `at` on, at least one byte; `None` behind the end.
+    fn rest(&mut self, at: usize) -> Option<&[u8]> {
+        let size = self.document.bounds.chunk;
+        if at / size != self.chunk {
             if at >= self.length {
                 return None;
             }
-            self.unpack(chunk);
+            self.unpack(at / size);
         }
-        self.bytes.get(at % self.document.bounds.chunk).copied()
+        self.bytes.get(at % size..).filter(|rest| !rest.is_empty())
     }
 
     fn text(&mut self, start: usize, end: usize) -> Vec<u8> {
         let mut text = Vec::with_capacity(end - start);
-        let size = self.document.bounds.chunk;
-        let mut at = start;
-        while at < end && self.byte(at).is_some() {
-            let from = at % size;
-            let to = self.bytes.len().min(from + (end - at));
-            text.extend_from_slice(&self.bytes[from..to]);
-            at += to - from;
+        while start + text.len() < end {
+            let Some(rest) = self.rest(start + text.len()) else {
+                break;
+            };
+            let wanted = rest.len().min(end - start - text.len());
+            text.extend_from_slice(&rest[..wanted]);
         }
         text
     }
@@ -359,6 +377,10 @@ impl Cursor<'_> {
         }
         self.chunk = chunk;
     }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// A container may stand so deep and no deeper.
