@@ -8,7 +8,8 @@ use policy::{ReasonCode, Refusal};
 use proof::record::{JobId, JobOpen};
 use proof::{Did, Hash, Timestamp};
 use store::{BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::approvals;
@@ -22,14 +23,8 @@ use crate::operator::audit::{Action, audited};
 /// Longest name of a job, in bytes; it stands on every page about the job.
 pub const MAX_NAME_BYTES: usize = 200;
 
-/// How often a closing job is looked at while its last calls end.
-const POLL: Duration = Duration::from_millis(20);
-
 /// How long the gate may take to see that an apply has ended.
 const APPLY_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often it is asked to look meanwhile: each look is a call upstream.
-const APPLY_POLL: Duration = Duration::from_millis(200);
 
 /// How a job's contract is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,27 +251,35 @@ fn busy() -> JobError {
 /// Whether the job's applies end within a moment: one that upstream has finished, and that the
 /// gate has not looked at again since, must not keep the job open.
 async fn applies_end(app: &App, job_id: &JobId) -> Result<bool, StoreError> {
-    let end = Instant::now() + APPLY_PATIENCE;
-    while let Some(run) = applying(&*app.store, job_id).await? {
-        if Instant::now() >= end {
-            return Ok(false);
+    let ended = async {
+        let mut commits = app.store.commits();
+        if let Some(run) = applying(&*app.store, job_id).await? {
+            app.gate.wake(&run.run_id);
         }
-        app.gate.wake(&run.run_id);
-        tokio::time::sleep(APPLY_POLL).await;
-    }
-    Ok(true)
+        while applying(&*app.store, job_id).await?.is_some() {
+            next(&mut commits).await;
+        }
+        Ok(true)
+    };
+    timeout(APPLY_PATIENCE, ended).await.unwrap_or(Ok(false))
+}
+
+/// Waits for the next commit that was not looked at yet.
+async fn next(commits: &mut watch::Receiver<u64>) {
+    // The sender lives as long as the store.
+    let _ = commits.changed().await;
 }
 
 /// A run of the job that is being applied, or is about to be.
 async fn applying(store: &dyn Store, job_id: &JobId) -> Result<Option<RunRow>, StoreError> {
     let runs = store.runs(job_id).await?;
-    let busy = |run: &RunRow| run.gate == GateState::Approved || is_applying(run.gate);
+    let busy = |run: &RunRow| {
+        matches!(
+            run.gate,
+            GateState::Approved | GateState::Rechecking | GateState::Applying
+        )
+    };
     Ok(runs.into_iter().find(busy))
-}
-
-/// The apply is asked for, or is about to be: nothing here can take it back.
-fn is_applying(gate: GateState) -> bool {
-    matches!(gate, GateState::Rechecking | GateState::Applying)
 }
 
 /// Discards the runs that nobody will decide about any more. A run that cannot be discarded does
@@ -288,7 +291,8 @@ async fn discard_waiting(
     reason: &str,
 ) -> Result<(), StoreError> {
     for run in app.store.runs(job_id).await? {
-        if run.gate.is_final() || is_applying(run.gate) {
+        // An apply that was asked for cannot be taken back here.
+        if run.gate.is_final() || run.gate == GateState::Applying {
             continue;
         }
         if let Err(refusal) = approvals::discard(app, &run.run_id, operator, reason).await {
@@ -301,24 +305,26 @@ async fn discard_waiting(
 /// Waits until every intent has its outcome and the gate has let go of the runs that have ended,
 /// or patience ends.
 async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result<(), StoreError> {
-    let end = Instant::now() + patience;
-    loop {
-        let runs = app.store.runs(job_id).await?;
-        let ending = runs
-            .iter()
-            .any(|run| run.gate.is_final() && app.gate.watches(&run.run_id));
-        let open = app
-            .store
-            .job(job_id)
-            .await?
-            .map_or(0, |job| job.counters.open_intents);
-        if open == 0 && !ending {
-            return Ok(());
+    let ended = async {
+        let mut commits = app.store.commits();
+        loop {
+            let gate = app.gate.changed();
+            let runs = app.store.runs(job_id).await?;
+            let ending = runs
+                .iter()
+                .any(|run| run.gate.is_final() && app.gate.watches(&run.run_id));
+            let job = app.store.job(job_id).await?;
+            if !ending && job.is_none_or(|job| job.counters.open_intents == 0) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = next(&mut commits) => {}
+                () = gate => {}
+            }
         }
-        if Instant::now() >= end {
-            tracing::warn!(job = %job_id, open, "calls are still running; closing without them");
-            return Ok(());
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    };
+    timeout(patience, ended).await.unwrap_or_else(|_| {
+        tracing::warn!(job = %job_id, "calls are still running; closing without them");
+        Ok(())
+    })
 }

@@ -1,9 +1,11 @@
 //! Builds a gateway from its configuration, takes up what the last one left, and serves.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use store::{Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -49,13 +51,24 @@ pub struct Running {
 /// # Errors
 /// When the configuration, a key, a credential, the store or a port cannot be used.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    start_with(config, store::open_sqlite).await
+}
+
+/// As [`start`], with a store that is opened in another way.
+///
+/// # Errors
+/// Those of [`start`].
+pub async fn start_with(
+    config: Config,
+    open_store: impl FnOnce(&Path) -> Result<Arc<dyn Store>, StoreError>,
+) -> anyhow::Result<Running> {
     config.check()?;
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
     let keys = Keys::load(&config.keys_dir())
         .context("cannot load the gateway's keys; `clawgate init` makes them")?;
     let store_file = config.store_file();
-    let store = store::open_sqlite(&store_file)
+    let store = open_store(&store_file)
         .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
     let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())

@@ -28,6 +28,7 @@
 mod approvals;
 mod budgets;
 mod bundles;
+mod commits;
 mod contracts;
 mod error;
 mod jobs;
@@ -42,6 +43,7 @@ mod tokens;
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
 pub use budgets::{Budget, Budgets, ModelLimits, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
+pub use commits::Commits;
 pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
@@ -52,7 +54,10 @@ pub use objects::{ObjectRow, Objects};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
-pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory};
+pub use sqlite::{
+    CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
+    open_sqlite_observed,
+};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
@@ -70,6 +75,7 @@ pub trait Store:
     + Bundles
     + Operators
     + Budgets
+    + Commits
     + Send
     + Sync
 {
@@ -87,6 +93,7 @@ impl<T> Store for T where
         + Bundles
         + Operators
         + Budgets
+        + Commits
         + Send
         + Sync
 {

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use proof::approval::{Changes, Subject};
-use proof::record::JobId;
+use proof::record::{Intent, JobId};
 use proof::{Hash, Json, Timestamp};
 
-use crate::StoreError;
+use crate::{Appended, StoreError};
 
 /// Where a run stands at the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -245,6 +245,20 @@ pub trait Runs {
         at: Timestamp,
         update: RunUpdate,
     ) -> Result<Option<RunRow>, StoreError>;
+
+    /// Moves the gate from `rechecking` to `applying` and appends the intent of the apply, in one
+    /// transaction: no crash and no closing of the job comes between them. `None`, and nothing is
+    /// appended, when the gate stands elsewhere or there is no such run.
+    ///
+    /// # Errors
+    /// Those of [`Log::append`](crate::Log::append) for an intent; the gate has not moved then.
+    async fn begin_apply(
+        &self,
+        run_id: &str,
+        at: Timestamp,
+        update: RunUpdate,
+        intent: Intent,
+    ) -> Result<Option<Appended>, StoreError>;
 
     /// The run that the same request of the same job made, not earlier than `not_before`: a
     /// client that repeats a creation gets the run that it made, not another one.

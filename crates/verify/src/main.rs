@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clawverify::clawsig::conformance::{self, MAX_MANIFEST_BYTES, Summary};
 use clawverify::report::Name;
 use clawverify::{Check, Code, MAX_BUNDLE_BYTES, Options, Report, Status, Verdict, clawsig, trust};
 use proof::Timestamp;
@@ -19,13 +20,23 @@ Examples:
   clawverify bundle.json --trust trust.json --json > report.json
   clawverify bundle.json --trust trust.json --at 2027-01-31T00:00:00.000Z
   curl -s https://… | clawverify - --trust trust.json
+  clawverify bundle.json --trust config.json --profile clawsig
+  clawverify conformance vectors/manifest.json
   clawverify explain APPLY_NOT_APPROVED
 
 Exit status:
-  0  valid
-  1  invalid
+  0  valid; of a list of test files, no disagreement
+  1  invalid; of a list, at least one disagreement
   2  wrong usage, or a file that cannot be read
   3  not proven";
+
+const CONFORMANCE: &str = "\
+The list is a JSON array of {path, kind, expected, reason_code} with, where a file needs them,
+config, urm and verify_at. Kinds other than proof_bundle, export_bundle and log_inclusion_proof
+are counted as unsupported.
+
+Example:
+  clawverify conformance vectors/manifest.json --config config.json --json";
 
 /// Verifies a Clawgate proof bundle offline, believing only the trust root that you give it.
 #[derive(Debug, Parser)]
@@ -68,8 +79,8 @@ enum Profile {
     /// Everything that a Clawgate bundle must be.
     #[default]
     Clawgate,
-    /// What the public clawsig verifier says about a proof bundle; the trust file may also be a
-    /// configuration of that verifier.
+    /// What the public clawsig verifier says about a proof bundle, an export bundle or an inclusion
+    /// proof; the trust file may also be a configuration of that verifier.
     Clawsig,
 }
 
@@ -80,12 +91,30 @@ enum Command {
         /// A code from a report.
         code: Option<String>,
     },
+    /// Runs the public verifier's list of test files and compares its verdicts with those of the
+    /// profile clawsig.
+    #[command(after_help = CONFORMANCE)]
+    Conformance {
+        /// The list; the paths in it are relative to its folder.
+        manifest: PathBuf,
+        /// The public verifier's configuration (or a trust root), for files that name none.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     let result = match line.command {
         Some(Command::Explain { code }) => explain(code.as_deref()),
+        Some(Command::Conformance {
+            manifest,
+            config,
+            json,
+        }) => run_conformance(&manifest, config.as_deref(), json),
         None => run(&line.verify),
     };
     result.unwrap_or_else(|error| {
@@ -143,6 +172,69 @@ fn run_clawsig(arguments: &Verify, bundle: &Path, trust: &[u8]) -> Result<ExitCo
     };
     printed.map_err(cannot_print)?;
     Ok(ExitCode::from(exit))
+}
+
+fn run_conformance(
+    manifest: &Path,
+    config: Option<&Path>,
+    as_json: bool,
+) -> Result<ExitCode, String> {
+    let default = match config {
+        Some(path) => clawsig::Options::from_trust(&read(path, trust::MAX_TRUST_BYTES)?)
+            .map_err(|error| format!("`{}`: {error}", path.display()))?,
+        None => clawsig::Options::default(),
+    };
+    let folder = manifest.parent().unwrap_or(Path::new(""));
+    let list = read(manifest, MAX_MANIFEST_BYTES)?;
+    if list.len() > MAX_MANIFEST_BYTES {
+        return Err(format!(
+            "the list is larger than {MAX_MANIFEST_BYTES} bytes"
+        ));
+    }
+    let file = |path: &str| read(&folder.join(path), MAX_BUNDLE_BYTES);
+    let summary = conformance::run(&list, &default, file).map_err(|error| error.to_string())?;
+    let mut out = anstream::stdout().lock();
+    let printed = if as_json {
+        serde_json::to_writer_pretty(&mut out, &summary)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        print_summary(&mut out, &summary)
+    };
+    printed.map_err(cannot_print)?;
+    Ok(ExitCode::from(u8::from(!summary.disagree.is_empty())))
+}
+
+fn print_summary(out: &mut impl std::io::Write, summary: &Summary) -> std::io::Result<()> {
+    for differs in &summary.disagree {
+        let found = &differs.found;
+        let style = AnsiColor::Red.on_default().bold();
+        writeln!(
+            out,
+            "{style}disagree{style:#}  {}: {:?} {} expected, {:?} {} found{}{} {}",
+            differs.path,
+            differs.expected,
+            differs.expected_code,
+            found.verdict,
+            found.reason_code,
+            if found.place.is_empty() { "" } else { " at " },
+            found.place,
+            found.detail,
+        )?;
+    }
+    let unsupported: usize = summary.unsupported.values().sum();
+    let kinds: Vec<String> = summary
+        .unsupported
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    writeln!(out, "agree        {}", summary.agree)?;
+    writeln!(out, "disagree     {}", summary.disagree.len())?;
+    write!(out, "unsupported  {unsupported}")?;
+    if !kinds.is_empty() {
+        write!(out, "  ({})", kinds.join(", "))?;
+    }
+    writeln!(out)
 }
 
 fn cannot_print(error: std::io::Error) -> String {

@@ -189,3 +189,48 @@ fn the_public_profile_judges_our_public_half() {
     ];
     assert_eq!(files.run(&arguments).status.code(), Some(2));
 }
+
+#[test]
+fn a_list_of_test_files_is_compared() {
+    let files = Files::new("conformance");
+    let bundle: serde_json::Value =
+        serde_json::from_slice(&fs::read(files.0.join("bundle.json")).unwrap()).unwrap();
+    files.write("half.json", &bytes(&bundle["proof_bundle"]));
+    let did = Story::apply().keys.receipt.did();
+    let config = serde_json::json!({
+        "config_version": "1",
+        "allowlists": {"gateway_receipt_signer_dids": [did]},
+    });
+    files.write("config.json", &bytes(&config));
+    let list = serde_json::json!([
+        {"path": "half.json", "kind": "proof_bundle", "expected": "pass", "reason_code": "OK",
+         "note": "for people"},
+        {"path": "x.json", "kind": "commit_sig", "expected": "pass", "reason_code": "OK"},
+    ]);
+    files.write("manifest.json", &bytes(&list));
+    let run = |more: &[&str]| {
+        let output = files.run(&[&["conformance", "manifest.json"], more].concat());
+        (output.status.code(), stdout(&output))
+    };
+    let (status, text) = run(&["--config", "config.json"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert_eq!(
+        text,
+        "agree        1\ndisagree     0\nunsupported  1  (1 commit_sig)\n"
+    );
+    let (status, text) = run(&[]);
+    assert_eq!(
+        status,
+        Some(1),
+        "no keys are allowed without a configuration"
+    );
+    assert!(text.starts_with("disagree  half.json: "), "{text}");
+    let (status, text) = run(&["--json"]);
+    let summary: clawverify::clawsig::conformance::Summary = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, summary.agree), (Some(1), 0));
+    assert_eq!(summary.disagree[0].path, "half.json");
+    assert_eq!(run(&["--config", "missing.json"]).0, Some(2));
+    assert_eq!(run(&["--config", "half.json"]).0, Some(2));
+    let output = files.run(&["conformance", "half.json"]);
+    assert_eq!(output.status.code(), Some(2), "not a list");
+}

@@ -32,22 +32,15 @@ const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
 /// Reads run and plan once more, and applies if nothing has changed.
 ///
 /// After a crash before the gate moves to `applying`, nothing was sent, and the look is simply
-/// repeated. Only who moves the gate writes the intent and sends, so of two that got here one
-/// applies. The intent is durable before the request leaves. A crash after the move, on either
-/// side of intent and request, is found at `applying` and settled by reading the run, never by
-/// sending again blindly.
+/// repeated. The gate moves and the intent is written in one transaction, before the request
+/// leaves, so of two that got here one applies. A crash after it, on either side of the request,
+/// is found at `applying` and settled by reading the run, never by sending again blindly.
 pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
-    let from = [GateState::Rechecking];
     if let Err(refusal) = recheck(app, &run).await {
         if refusal.code.origin() != policy::reason::Origin::Policy {
             return Err(refusal);
         }
-        let gate_reason = Some(refusal.to_string());
-        let update = RunUpdate {
-            gate_reason,
-            ..RunUpdate::default()
-        };
-        return move_to(app, &run, &from, GateState::Superseded, update).await;
+        return supersede(app, &run, &refusal).await;
     }
     let before = current_state_version(app, &run.workspace_id).await?;
     let body = Bytes::from_static(br#"{"comment":"approved and applied through Clawgate"}"#);
@@ -55,16 +48,16 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
         state_version_before: before.map(|(id, _)| id),
         ..RunUpdate::default()
     };
-    let moved = app
-        .store
-        .transition(&run.run_id, &from, GateState::Applying, app.now(), update)
-        .await
-        .map_err(unavailable)?;
-    if moved.is_none() {
+    let permit = match ours::permit_apply(app, &run, &body, update).await {
+        Ok(Some(permit)) => permit,
         // Somebody discarded it in this very moment.
-        return Ok(Next::Again);
-    }
-    let permit = ours::permit(app, &run, Operation::ApplyRun, &body).await?;
+        Ok(None) => return Ok(Next::Again),
+        // The job was closed in this very moment: nothing was sent, and nothing will be.
+        Err(refusal) if refusal.code == ReasonCode::TokenJobClosed => {
+            return supersede(app, &run, &refusal).await;
+        }
+        Err(refusal) => return Err(refusal),
+    };
     let target = format!("/api/v2/runs/{}/actions/apply", run.run_id);
     match ours::execute(app, permit, &run, &target, body).await {
         Ok(answer) if ours::is_refusal(answer.status) => {
@@ -100,6 +93,16 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
             Ok(Next::Wait(APPLYING))
         }
     }
+}
+
+/// What was approved is not what stands there now: the approval counts for nothing any more.
+async fn supersede(app: &App, run: &RunRow, why: &Refusal) -> Result<Next, Refusal> {
+    let update = RunUpdate {
+        gate_reason: Some(why.to_string()),
+        ..RunUpdate::default()
+    };
+    let from = [GateState::Rechecking];
+    move_to(app, run, &from, GateState::Superseded, update).await
 }
 
 /// Everything that an approval was bound to, read again.

@@ -1,15 +1,16 @@
 //! Moves each run along the gate: one task for each run that can still become something.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use policy::{ReasonCode, Refusal};
 use proof::Json;
 use store::{GateState, JobFilter, JobPhase, RunRow, RunUpdate};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::{apply, inspect, ours};
 use crate::app::App;
@@ -24,16 +25,13 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Jobs that are read at a time.
 const PAGE: u32 = 200;
 
-/// How often it is looked whether the last step has ended, while the gateway stops.
-const ENDING: Duration = Duration::from_millis(10);
-
 /// Most runs that are watched at a time; more wait for the next wake or restart.
 const MAX_WATCHED: usize = 5000;
 
-/// The runs that are being watched.
+/// The runs that are being watched, by id. Whoever waits for one to be let go is told.
 #[derive(Debug, Default)]
 pub struct Gate {
-    watched: Mutex<HashMap<String, Watched>>,
+    watched: watch::Sender<HashMap<String, Watched>>,
 }
 
 /// A run's task.
@@ -56,67 +54,61 @@ pub(super) enum Next {
 impl Gate {
     /// Watches a run until it ends; a run that is watched already is looked at now.
     pub fn watch(&self, app: &Arc<App>, run_id: &str) {
-        let mut watched = self.watched.lock().expect("no panic while it is held");
-        if let Some(known) = watched.get(run_id) {
-            known.notify.notify_one();
-            return;
-        }
-        if watched.len() >= MAX_WATCHED {
-            tracing::warn!(run = run_id, "too many runs at the gate; this one waits");
-            return;
-        }
-        let notify = Arc::new(Notify::new());
-        // The lock is held, so the task cannot take itself off the list before it is on it.
-        let attend = attend(Arc::clone(app), run_id.to_owned(), Arc::clone(&notify));
-        let task = tokio::spawn(attend).abort_handle();
-        watched.insert(run_id.to_owned(), Watched { notify, task });
+        self.watched.send_if_modified(|watched| {
+            if let Some(known) = watched.get(run_id) {
+                known.notify.notify_one();
+                return false;
+            }
+            if watched.len() >= MAX_WATCHED {
+                tracing::warn!(run = run_id, "too many runs at the gate; this one waits");
+                return false;
+            }
+            let notify = Arc::new(Notify::new());
+            // The list is held, so the task cannot take itself off before it is on it.
+            let attend = attend(Arc::clone(app), run_id.to_owned(), Arc::clone(&notify));
+            let task = tokio::spawn(attend).abort_handle();
+            watched.insert(run_id.to_owned(), Watched { notify, task });
+            true
+        });
     }
 
     /// Looks at a run now, if it is watched.
     pub fn wake(&self, run_id: &str) {
-        let watched = self.watched.lock().expect("no panic while it is held");
-        if let Some(known) = watched.get(run_id) {
+        if let Some(known) = self.watched.borrow().get(run_id) {
             known.notify.notify_one();
         }
     }
 
     /// Whether a run is being watched: one whose end upstream does not know yet.
     pub fn watches(&self, run_id: &str) -> bool {
-        let watched = self.watched.lock().expect("no panic while it is held");
-        watched.contains_key(run_id)
+        self.watched.borrow().contains_key(run_id)
+    }
+
+    /// Resolves when a run comes to the gate or leaves it, from the call on.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut watched = self.watched.subscribe();
+        async move {
+            // The sender lives as long as the gateway.
+            let _ = watched.changed().await;
+        }
     }
 
     /// Ends every task, for a gateway that stops: steps that are being made get some time to
     /// end. One that does not is dropped where it stands, as by a crash; the next start settles
     /// it.
     pub async fn stop(&self, patience: Duration) {
-        for known in self
-            .watched
-            .lock()
-            .expect("no panic while it is held")
-            .values()
-        {
+        for known in self.watched.borrow().values() {
             known.notify.notify_one();
         }
-        let end = Instant::now() + patience;
-        while Instant::now() < end && !self.is_idle() {
-            tokio::time::sleep(ENDING).await;
-        }
-        let mut watched = self.watched.lock().expect("no panic while it is held");
-        for (run, known) in watched.drain() {
+        let mut watched = self.watched.subscribe();
+        let _ = timeout(patience, watched.wait_for(HashMap::is_empty)).await;
+        for (run, known) in self.watched.send_replace(HashMap::new()) {
             tracing::warn!(
                 run,
                 "the gate's step did not end; the next start settles it"
             );
             known.task.abort();
         }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.watched
-            .lock()
-            .expect("no panic while it is held")
-            .is_empty()
     }
 
     /// Takes up what a restart interrupted: runs on their way, and runs that the gate has ended
@@ -163,13 +155,11 @@ async fn attend(app: Arc<App>, run_id: String, notify: Arc<Notify>) {
                 IDLE
             }
         };
-        let _ = tokio::time::timeout(wait, notify.notified()).await;
+        let _ = timeout(wait, notify.notified()).await;
     }
     app.gate
         .watched
-        .lock()
-        .expect("no panic while it is held")
-        .remove(&run_id);
+        .send_if_modified(|watched| watched.remove(&run_id).is_some());
 }
 
 /// One step. Every state is either left by a transition, waited in, or an end.

@@ -248,6 +248,7 @@ pub async fn discard(app: &App, run_id: &str, by: &str, reason: &str) -> Result<
         GateState::Inspecting,
         GateState::AwaitingApproval,
         GateState::Approved,
+        GateState::Rechecking,
     ];
     let gate_reason = Some(format!("discarded by {by}: {reason}"));
     let update = RunUpdate {

@@ -1,6 +1,7 @@
 //! Calls that the gateway makes itself on behalf of a job: recorded like any other.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
@@ -14,6 +15,7 @@ use store::{RunRow, RunUpdate};
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::record::{self, Facts, Permit, Planned, Principal};
+use crate::live::LiveContract;
 use crate::upstream::{Answer, Duty};
 
 /// Upstream statuses of a run to which nothing more happens.
@@ -65,35 +67,81 @@ pub(super) async fn permit(
     operation: Operation,
     body: &Bytes,
 ) -> Result<Permit, Refusal> {
-    let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
-    let job = job.ok_or(ReasonCode::JobUnknown)?;
-    let contract = crate::clawcontrols::contract(app, &job.policy_hash)
-        .await
-        .map_err(unavailable)?
-        .ok_or(ReasonCode::ContractUnknown)?;
-    let mut input = TerraformInput::new(operation, &[]);
-    input.scope = Cow::Owned(vec!["tfc:plan".to_owned(), "tfc:apply".to_owned()]);
-    input.organization = Some(Cow::Owned(run.organization.clone()));
-    input.workspace_id = Some(Cow::Owned(run.workspace_id.clone()));
-    input.run_id = Some(Cow::Owned(run.run_id.clone()));
-    input.owned = true;
+    let call = Call::about(app, run).await?;
+    let input = call.input(run, operation);
+    let decision = decide(&call.contract.compiled, &input);
+    let planned = planned(run, operation, &input, body);
+    record::intent(app, call.principal, planned, decision).await
+}
+
+/// Records the intent of an approved run's apply and moves its gate to `applying`, as one.
+/// `None` when the gate has left `rechecking` meanwhile.
+pub(super) async fn permit_apply(
+    app: &App,
+    run: &RunRow,
+    body: &Bytes,
+    update: RunUpdate,
+) -> Result<Option<Permit>, Refusal> {
+    let call = Call::about(app, run).await?;
+    let mut input = call.input(run, Operation::ApplyRun);
     // Only where the contract asks for approvals were any checked.
-    if operation == Operation::ApplyRun && contract.contract.permissions.apply.requires_approval {
+    if call.contract.contract.permissions.apply.requires_approval
+        && let DecisionInput::Terraform(input) = &mut input
+    {
         input.approval = ApprovalFact::Valid;
     }
-    let input = DecisionInput::Terraform(input);
-    let decision = decide(&contract.compiled, &input);
-    let planned = Planned {
+    let decision = decide(&call.contract.compiled, &input);
+    let planned = planned(run, Operation::ApplyRun, &input, body);
+    record::intent_to_apply(app, call.principal, planned, decision, update).await
+}
+
+/// On whose behalf the gateway makes a call of its own, and what decides it.
+struct Call {
+    principal: Principal,
+    contract: Arc<LiveContract>,
+}
+
+impl Call {
+    async fn about(app: &App, run: &RunRow) -> Result<Self, Refusal> {
+        let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
+        let job = job.ok_or(ReasonCode::JobUnknown)?;
+        let contract = crate::clawcontrols::contract(app, &job.policy_hash)
+            .await
+            .map_err(unavailable)?
+            .ok_or(ReasonCode::ContractUnknown)?;
+        let principal = Principal::gateway(run.job_id.clone(), job.agent_did, contract.hash);
+        Ok(Self {
+            principal,
+            contract,
+        })
+    }
+
+    fn input<'a>(&self, run: &RunRow, operation: Operation) -> DecisionInput<'a> {
+        let mut input = TerraformInput::new(operation, &[]);
+        input.scope = Cow::Owned(vec!["tfc:plan".to_owned(), "tfc:apply".to_owned()]);
+        input.organization = Some(Cow::Owned(run.organization.clone()));
+        input.workspace_id = Some(Cow::Owned(run.workspace_id.clone()));
+        input.run_id = Some(Cow::Owned(run.run_id.clone()));
+        input.owned = true;
+        DecisionInput::Terraform(input)
+    }
+}
+
+fn planned<'a>(
+    run: &RunRow,
+    operation: Operation,
+    input: &'a DecisionInput<'a>,
+    body: &Bytes,
+) -> Planned<'a> {
+    Planned {
         lane: Lane::Gateway,
         operation: operation.name(),
         run_id: Some(run.run_id.clone()),
-        input: &input,
+        input,
         request_hash: Hash::of(body),
         mutates: true,
         trace_id: None,
-    };
-    let principal = Principal::gateway(run.job_id.clone(), job.agent_did, contract.hash);
-    record::intent(app, principal, planned, decision).await
+    }
 }
 
 /// Makes a permitted call with the executor's credential and records how it ended.

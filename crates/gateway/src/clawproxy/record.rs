@@ -1,8 +1,9 @@
 //! Evidence of a call: the intent before it, the outcome with its receipt after it, or the
 //! refusal in its place.
 //!
-//! [`Permit`] is the proof that an intent is in the log's queue; [`intent`] is its only maker,
-//! and nothing goes upstream on an agent's behalf without one.
+//! [`Permit`] is the proof that an intent is in the log's queue; [`intent`], and for an apply
+//! [`intent_to_apply`], are its only makers, and nothing goes upstream on an agent's behalf
+//! without one.
 
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use proof::record::{
     Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json};
-use store::{Appended, ObjectRow, Pending, StoreError};
+use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
 
 use super::Asked;
 use super::authenticate::{Caller, unavailable};
@@ -97,6 +98,8 @@ pub struct Permit {
 enum Stage {
     Queued(Pending),
     Durable(Box<Appended>),
+    /// The store did not take it.
+    Failed(StoreError),
 }
 
 /// Records the intent of a call that was decided.
@@ -114,11 +117,48 @@ pub async fn intent(
     planned: Planned<'_>,
     decision: Decision,
 ) -> Result<Permit, Refusal> {
+    let mutates = planned.mutates;
+    let (intent, permit) = decided(principal, planned, decision)?;
+    let body = Body::Intent(Box::new(intent));
+    let pending = app.store.append(&permit.principal.job_id, app.now(), body);
+    Ok(permit.with(if mutates {
+        Stage::Durable(Box::new(pending.await.map_err(not_recorded)?))
+    } else {
+        Stage::Queued(pending)
+    }))
+}
+
+/// Moves the gate of `run` from `rechecking` to `applying` and records the intent of its apply,
+/// in one transaction. `None` when the gate stands elsewhere by now: somebody else applies, or
+/// the run was discarded in this very moment.
+///
+/// # Errors
+/// Those of [`intent`]; the gate has not moved then.
+pub async fn intent_to_apply(
+    app: &App,
+    principal: Principal,
+    planned: Planned<'_>,
+    decision: Decision,
+    update: RunUpdate,
+) -> Result<Option<Permit>, Refusal> {
+    let (intent, permit) = decided(principal, planned, decision)?;
+    let run_id = intent.run_id.clone().ok_or(ReasonCode::Internal)?;
+    let begun = app.store.begin_apply(&run_id, app.now(), update, intent);
+    let appended = begun.await.map_err(not_recorded)?;
+    Ok(appended.map(|appended| permit.with(Stage::Durable(Box::new(appended)))))
+}
+
+/// The intent of a call that was not denied, and its permit but for the intent's place.
+fn decided(
+    principal: Principal,
+    planned: Planned<'_>,
+    decision: Decision,
+) -> Result<(Intent, Unrecorded), Refusal> {
     if decision.verdict == Verdict::Deny {
         let detail = decision.reasons.join("; ");
         return Err(Refusal::new(decision.code, detail));
     }
-    let body = Body::Intent(Box::new(Intent {
+    let intent = Intent {
         caller: principal.caller.clone(),
         lane: planned.lane,
         operation: planned.operation.to_owned(),
@@ -128,22 +168,36 @@ pub async fn intent(
         policy_hash_b64u: principal.policy_hash,
         request_hash_b64u: planned.request_hash,
         trace_id: planned.trace_id,
-    }));
-    let pending = app.store.append(&principal.job_id, app.now(), body);
-    let intent = if planned.mutates {
-        Stage::Durable(Box::new(pending.await.map_err(not_recorded)?))
-    } else {
-        Stage::Queued(pending)
     };
-    Ok(Permit {
+    let unrecorded = Unrecorded {
         principal,
         lane: planned.lane,
         operation: planned.operation.to_owned(),
-        intent,
         request_hash: planned.request_hash,
-        receipt_id: format!("rcpt_{}", random_uuid()),
-        started: Instant::now(),
-    })
+    };
+    Ok((intent, unrecorded))
+}
+
+/// What a permit holds besides the place of its intent. It permits nothing.
+struct Unrecorded {
+    principal: Principal,
+    lane: Lane,
+    operation: String,
+    request_hash: Hash,
+}
+
+impl Unrecorded {
+    fn with(self, intent: Stage) -> Permit {
+        Permit {
+            principal: self.principal,
+            lane: self.lane,
+            operation: self.operation,
+            intent,
+            request_hash: self.request_hash,
+            receipt_id: format!("rcpt_{}", random_uuid()),
+            started: Instant::now(),
+        }
+    }
 }
 
 /// How a call ended, for its outcome and its receipt.
@@ -223,6 +277,23 @@ impl Permit {
         &self.principal.job_id
     }
 
+    /// Resolves when the intent is durable. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// When the store did not take it; the call must not be answered then.
+    pub async fn recorded(&mut self) -> Result<(), StoreError> {
+        if let Stage::Queued(pending) = &mut self.intent {
+            self.intent = match pending.await {
+                Ok(appended) => Stage::Durable(Box::new(appended)),
+                Err(error) => Stage::Failed(error),
+            };
+        }
+        match &self.intent {
+            Stage::Failed(error) => Err(error.clone()),
+            Stage::Queued(_) | Stage::Durable(_) => Ok(()),
+        }
+    }
+
     /// Records how the call ended and signs its receipt; resolves when both are durable.
     ///
     /// # Errors
@@ -238,6 +309,7 @@ impl Permit {
         let intent = match self.intent {
             Stage::Durable(appended) => *appended,
             Stage::Queued(pending) => pending.await?,
+            Stage::Failed(error) => return Err(error),
         };
         let event = intent.event.as_ref();
         let binding = Binding {

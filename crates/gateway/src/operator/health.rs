@@ -16,11 +16,12 @@ pub(super) async fn alive() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Calls can be taken: the store answers, and the gateway is not about to stop.
+/// Calls can be taken: the store answers and has room, and the gateway is not about to stop.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     if app.draining.load(Ordering::Acquire) {
         return Err(ReasonCode::ShuttingDown.into());
     }
     app.store.log_size().await?;
+    app.store.check_room().await?;
     Ok(Json(json!({ "status": "ready" })))
 }

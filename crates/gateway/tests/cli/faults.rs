@@ -242,3 +242,64 @@ async fn a_plan_that_cannot_be_read_yet_is_read_later() {
     waited.await.unwrap();
     world.valid_evidence().await;
 }
+
+/// Neither lane does anything that it cannot record, nobody is given an answer without evidence,
+/// and what was recorded before is there when the disk has room again.
+#[tokio::test]
+async fn a_full_disk_stops_everything_and_loses_nothing() {
+    let mut world = Setup::new().restartable().start().await;
+    let run = world.agent().held_run().await;
+    let yes = world.yes(&run, 0).await;
+    world.stop().await;
+    world.start_again_with_little_room(64 << 10).await;
+    let workspace = "/api/v2/workspaces/ws-staging-app";
+    let mut answered = 0;
+    while world.agent().get(workspace).await.status.is_success() {
+        answered += 1;
+        assert!(answered < 1000, "the disk does not fill");
+    }
+    let question = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "?"}]});
+    let stream = json!({"model": "gpt-5", "stream": true, "messages": question["messages"]});
+    let upload = json!({"data": {"type": "configuration-versions", "attributes": {
+        "auto-queue-runs": false, "speculative": false,
+    }}});
+    for (path, body) in [
+        ("/openai/v1/chat/completions", &question),
+        ("/openai/v1/chat/completions", &stream),
+        (
+            "/api/v2/workspaces/ws-staging-app/configuration-versions",
+            &upload,
+        ),
+    ] {
+        let changed = world.asked("POST", path).len();
+        let kind = [
+            ("content-type", "application/json"),
+            ("content-type", "application/vnd.api+json"),
+        ];
+        let kind = [kind[usize::from(path.starts_with("/api"))]];
+        let agent = world.agent();
+        let answer = agent
+            .call(Method::POST, path, &kind, &body.to_string())
+            .await;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        assert!(
+            answer.text().contains("STORE_UNAVAILABLE"),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(world.asked("POST", path).len(), changed);
+    }
+    assert_eq!(world.submit(&run, &yes).await.status, 503);
+    let ready = world.operator().get("/readyz").await;
+    assert_eq!(
+        (ready.status.as_u16(), ready.code().as_str()),
+        (503, "STORE_UNAVAILABLE")
+    );
+    world.stop().await;
+    world.start_again().await;
+    world.operator().get("/readyz").await.ok();
+    assert_eq!(world.submit(&run, &yes).await.status, 200);
+    world.run_at(&run, GateState::Applied).await;
+    let bundle = world.evidence_after_a_kill().await;
+    assert!(begun(&bundle, "workspace-by-id") >= answered, "{answered}");
+}

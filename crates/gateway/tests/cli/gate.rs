@@ -250,3 +250,37 @@ async fn a_configuration_that_runs_programs_does_not_even_go_up() {
             .any(|code| code == "CONFIGURATION_PROVISIONER")
     );
 }
+
+/// Approves a held run and stops the gate at a request of its last look.
+async fn held_at_the_last_look(world: &World, method: &str, path: &str) -> (String, sim::FaultId) {
+    let run = world.agent().held_run().await;
+    let yes = world.yes(&run, 0).await;
+    let path = path.replace("{run}", &run);
+    let fault = sim::Fault::once(method, &path, sim::FaultAction::Hold);
+    let held = world.cloud.set_fault(fault).unwrap();
+    let seen = world.cloud.requests().len();
+    world.submit(&run, &yes).await.ok();
+    let look = |r: &sim::Request| r.path == path && r.method == method && r.seq as usize > seen;
+    world.cloud.wait_for_request(look).await;
+    (run, held)
+}
+
+#[tokio::test]
+async fn a_job_that_is_stopped_during_the_last_look_applies_nothing() {
+    let last_looks = [
+        "/api/v2/runs/{run}",
+        "/api/v2/workspaces/ws-staging-app/current-state-version",
+    ];
+    for path in last_looks {
+        let world = Setup::new().start().await;
+        let (run, held) = held_at_the_last_look(&world, "GET", path).await;
+        world.run_at(&run, GateState::Rechecking).await;
+        let stop = format!("/v1/rollback/job/{}", world.job);
+        let reason = json!({"reason": "stop it now"});
+        let stopped = world.operator().post(&stop, &reason).await.ok();
+        assert_eq!(stopped["unfinished_runs"], json!([]), "{stopped}");
+        world.cloud.release(&held);
+        world.run_at(&run, GateState::Discarded).await;
+        not_applied(&world, &run).await;
+    }
+}

@@ -14,6 +14,7 @@ mod evidence;
 mod faults;
 mod forbidden;
 mod gate;
+mod kill;
 mod plan;
 mod plan_only;
 mod restart;

@@ -1,15 +1,14 @@
 //! A whole installation on loopback, and what must hold in each of them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clawgate::app::{App, now};
 use clawgate::config::Config;
 use clawgate::demo::sandbox::{Person, Sandbox};
-use clawgate::keys::random_text;
-use clawgate::start::{Running, start};
+use clawgate::keys::{random_bytes, random_text};
+use clawgate::start::{Running, start, start_with};
 use http::Method;
 use proof::approval::{Decision, Judgement, Statement, Subject};
 use proof::record::JobId;
@@ -26,10 +25,7 @@ use crate::terraform::{Cli, two_instances};
 pub(crate) const APP: &str = "ws-staging-app";
 
 /// How long something that must come may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often it is looked for.
-const LOOK: Duration = Duration::from_millis(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Simulators, gateway, contract, job and token.
 pub(crate) struct World {
@@ -76,14 +72,8 @@ impl Setup {
     /// A gateway that can be stopped and started again on the same ports: it has a loopback
     /// address of its own, where nobody else can take them meanwhile.
     pub(crate) fn restartable(mut self) -> Self {
-        static WORLDS: AtomicU8 = AtomicU8::new(1);
-        let [high, low] = (std::process::id() as u16).to_be_bytes();
-        let own = [
-            127,
-            high | 0x40,
-            low,
-            WORLDS.fetch_add(1, Ordering::Relaxed),
-        ];
+        let [a, b, c] = random_bytes();
+        let own = [127, a.clamp(1, 254), b, c.clamp(1, 254)];
         let before = self.config;
         self.config = Box::new(move |config| {
             before(config);
@@ -228,6 +218,15 @@ impl World {
         self.gateway = Some(start(self.config.clone()).await.unwrap());
     }
 
+    /// Starts a gateway whose store may grow by so many bytes, as on a disk that is almost full.
+    pub(crate) async fn start_again_with_little_room(&mut self, bytes: u64) {
+        let little = |path: &Path| {
+            let there = std::fs::metadata(path).unwrap().len();
+            store::open_sqlite_bounded(path, there + bytes)
+        };
+        self.gateway = Some(start_with(self.config.clone(), little).await.unwrap());
+    }
+
     /// Runs of the job, oldest first.
     pub(crate) async fn runs(&self) -> Vec<RunRow> {
         self.app().store.runs(&self.job).await.unwrap()
@@ -281,14 +280,15 @@ impl World {
         self.cloud.wait_for_request(log).await;
     }
 
-    /// Looks again and again, within a bound, until something is there.
-    pub(crate) async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+    /// Looks for something in the store whenever that has changed, within a bound.
+    async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
         let patient = tokio::time::timeout(PATIENCE, async {
+            let mut commits = self.app().store.commits();
             loop {
                 if let Some(found) = look().await {
                     return found;
                 }
-                tokio::time::sleep(LOOK).await;
+                commits.changed().await.expect("the store is open");
             }
         });
         match patient.await {
@@ -299,11 +299,13 @@ impl World {
 
     /// What one of the contract's approvers would sign about a run.
     pub(crate) async fn draft(&self, run_id: &str, who: usize, decision: Decision) -> Statement {
-        let question = self
-            .operator()
-            .get(&format!("/v1/approvals/{run_id}"))
-            .await
-            .ok();
+        let path = format!("/v1/approvals/{run_id}");
+        let question = self.operator().get(&path).await.ok();
+        self.statement(&question, who, decision)
+    }
+
+    /// The same, about a question that was read.
+    pub(crate) fn statement(&self, question: &Value, who: usize, decision: Decision) -> Statement {
         let subject: Subject = serde_json::from_value(question["subject"].clone()).unwrap();
         let person = &self.approvers[who];
         subject.judge(Judgement {

@@ -31,13 +31,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use crate::{Store, StoreError};
+use crate::{Commits, Store, StoreError};
 use readers::Readers;
 use tokens::Touches;
 use writer::Writer;
+
+pub use writer::{CommitMoment, CommitObserver};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +62,7 @@ const LOG_BYTES: i64 = 64 << 20;
 /// it is not a store or was damaged, and
 /// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
 pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, None)
+    open(path, None, None)
 }
 
 /// As [`open_sqlite`], with a bound on the size of the file in bytes: beyond it, writes fail as
@@ -68,7 +71,19 @@ pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// Those of [`open_sqlite`].
 pub fn open_sqlite_bounded(path: &Path, max_bytes: u64) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, Some(max_bytes))
+    open(path, Some(max_bytes), None)
+}
+
+/// As [`open_sqlite`], with an observer of its commits; for tests that end a process at each of
+/// them.
+///
+/// # Errors
+/// Those of [`open_sqlite`].
+pub fn open_sqlite_observed(
+    path: &Path,
+    observer: CommitObserver,
+) -> Result<Arc<dyn Store>, StoreError> {
+    open(path, None, Some(observer))
 }
 
 /// A store without a file, for tests. It ends with its last handle.
@@ -79,10 +94,14 @@ pub fn open_sqlite_in_memory() -> Result<Arc<dyn Store>, StoreError> {
     let mut connection = Connection::open_in_memory()?;
     prepare(&connection)?;
     schema::migrate(&mut connection)?;
-    Sqlite::start(connection, None, None)
+    Sqlite::start(connection, None, None, None)
 }
 
-fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreError> {
+fn open(
+    path: &Path,
+    max_bytes: Option<u64>,
+    observer: Option<CommitObserver>,
+) -> Result<Arc<dyn Store>, StoreError> {
     private_file(path)?;
     let (lock, alone) = lock(path)?;
     // Without SQLITE_OPEN_URI the path is taken literally, and without CREATE only the file
@@ -118,7 +137,7 @@ fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreErro
         connection.pragma_update(None, "trusted_schema", false)?;
         Ok(connection)
     })?;
-    Sqlite::start(connection, Some(readers), Some(lock))
+    Sqlite::start(connection, Some(readers), Some(lock), observer)
 }
 
 /// What holds for every connection that writes.
@@ -196,9 +215,10 @@ impl Sqlite {
         connection: Connection,
         readers: Option<Readers>,
         lock: Option<File>,
+        observer: Option<CommitObserver>,
     ) -> Result<Arc<dyn Store>, StoreError> {
         let touches = Arc::new(Touches::default());
-        let writer = Writer::start(connection, Arc::clone(&touches))?;
+        let writer = Writer::start(connection, Arc::clone(&touches), observer)?;
         Ok(Arc::new(Self {
             readers,
             writer,
@@ -224,6 +244,29 @@ impl Sqlite {
             Some(readers) => answer(readers.submit(work)?).await,
             None => self.write(work).await,
         }
+    }
+}
+
+#[async_trait]
+impl Commits for Sqlite {
+    fn commits(&self) -> watch::Receiver<u64> {
+        self.writer.commits()
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        if !self.writer.has_failed() {
+            return Ok(());
+        }
+        let tried = self.write(|connection| {
+            connection.execute_batch(
+                "CREATE TABLE room (bytes); INSERT INTO room VALUES (zeroblob(65536));
+                 DROP TABLE room",
+            )?;
+            Ok(())
+        });
+        tried.await?;
+        self.writer.works_again();
+        Ok(())
     }
 }
 

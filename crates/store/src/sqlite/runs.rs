@@ -1,13 +1,13 @@
 //! Runs and configuration versions in SQLite.
 
 use async_trait::async_trait;
-use proof::record::JobId;
+use proof::record::{Body, Intent, JobId};
 use proof::{Hash, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes, bytes_opt};
-use super::{Sqlite, jobs};
-use crate::{ConfigurationRow, Conflict, GateState, RunRow, RunUpdate, Runs, StoreError};
+use super::{Sqlite, jobs, log};
+use crate::{Appended, ConfigurationRow, Conflict, GateState, RunRow, RunUpdate, Runs, StoreError};
 
 #[async_trait]
 impl Runs for Sqlite {
@@ -83,6 +83,26 @@ impl Runs for Sqlite {
         self.write(move |connection| match by_id(connection, &run_id)? {
             Some(run) if from.contains(&run.gate) && !run.gate.is_final() => {
                 move_gate(connection, run, to, at, update).map(Some)
+            }
+            _ => Ok(None),
+        })
+        .await
+    }
+
+    async fn begin_apply(
+        &self,
+        run_id: &str,
+        at: Timestamp,
+        update: RunUpdate,
+        intent: Intent,
+    ) -> Result<Option<Appended>, StoreError> {
+        let run_id = run_id.to_owned();
+        self.write(move |connection| match by_id(connection, &run_id)? {
+            Some(run) if run.gate == GateState::Rechecking => {
+                let job_id = run.job_id.clone();
+                move_gate(connection, run, GateState::Applying, at, update)?;
+                let body = Body::Intent(Box::new(intent));
+                log::append(connection, &job_id, at, body).map(Some)
             }
             _ => Ok(None),
         })

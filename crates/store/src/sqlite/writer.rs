@@ -16,11 +16,12 @@
 //! a caller that repeats it meets a conflict.)
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::tokens::Touches;
 use crate::StoreError;
@@ -42,6 +43,19 @@ struct Ran {
     answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
+/// Which side of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitMoment {
+    /// Nothing of the batch is durable yet.
+    Before,
+    /// All of it is, and nobody has been told.
+    After,
+}
+
+/// Is called by the writer thread on both sides of each commit, with the commit's number from 1:
+/// where a test stops or kills the process.
+pub type CommitObserver = Box<dyn Fn(CommitMoment, u64) + Send>;
+
 /// The store is being closed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store has been closed")]
@@ -56,19 +70,51 @@ struct RolledBack;
 pub(super) struct Writer {
     queue: Option<SyncSender<Operation>>,
     thread: Option<JoinHandle<()>>,
+    /// How many batches were committed.
+    commits: watch::Receiver<u64>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, touches: Arc<Touches>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        touches: Arc<Touches>,
+        observer: Option<CommitObserver>,
+    ) -> Result<Self, StoreError> {
         let (queue, operations) = sync_channel(QUEUE);
+        let (told, commits) = watch::channel(0);
+        let failed = Arc::new(AtomicBool::new(false));
+        let batches = Batches {
+            failed: Arc::clone(&failed),
+            connection,
+            touches,
+            observer,
+            told,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&connection, &operations, &touches))
+            .spawn(move || batches.run(&operations))
             .map_err(StoreError::unavailable)?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
+            commits,
+            failed,
         })
+    }
+
+    /// Tells of each batch that was committed.
+    pub(super) fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
+    }
+
+    /// Whether a batch was lost since [`Self::works_again`].
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn works_again(&self) {
+        self.failed.store(false, Ordering::Release);
     }
 
     /// Puts an operation into the queue now; the answer comes after its commit.
@@ -107,48 +153,75 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: &Connection, operations: &Receiver<Operation>, touches: &Touches) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Ok(first) = operations.recv() {
-        batch.push(first);
-        batch.extend(operations.try_iter().take(BATCH - 1));
-        commit_together(connection, &mut batch, touches);
-    }
-    // The last uses of tokens, which no operation followed.
-    commit_together(connection, &mut batch, touches);
+/// What the writer thread has.
+struct Batches {
+    connection: Connection,
+    touches: Arc<Touches>,
+    observer: Option<CommitObserver>,
+    told: watch::Sender<u64>,
+    failed: Arc<AtomicBool>,
 }
 
-/// Runs a batch in one transaction and answers all of it.
-fn commit_together(connection: &Connection, batch: &mut Vec<Operation>, touches: &Touches) {
-    let mut state = begin(connection);
-    if state.is_ok()
-        && let Err(error) = in_savepoint(connection, || touches.write(connection))
-    {
-        tracing::warn!(%error, "the last uses of some tokens were not written");
+impl Batches {
+    fn run(self, operations: &Receiver<Operation>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Ok(first) = operations.recv() {
+            batch.push(first);
+            batch.extend(operations.try_iter().take(BATCH - 1));
+            self.commit_together(&mut batch);
+        }
+        // The last uses of tokens, which no operation followed.
+        self.commit_together(&mut batch);
     }
-    let mut ran = Vec::with_capacity(batch.len());
-    for operation in batch.drain(..) {
-        state = state.and_then(|()| still_open(connection));
-        ran.push(match &state {
-            Ok(()) => run_one(connection, operation, &mut state),
-            Err(error) => operation(Err(error.clone())),
-        });
-    }
-    let committed = state.and_then(|()| still_open(connection)).and_then(|()| {
-        // Whatever the reason, what counts is that the disk did not take it.
-        execute(connection, "COMMIT").map_err(StoreError::unavailable)
-    });
-    if let Err(error) = &committed {
-        tracing::error!(%error, cause = ?error, writes = ran.len(), "a batch of writes failed");
-        if !connection.is_autocommit()
-            && let Err(error) = execute(connection, "ROLLBACK")
+
+    /// Runs a batch in one transaction and answers all of it.
+    fn commit_together(&self, batch: &mut Vec<Operation>) {
+        let connection = &self.connection;
+        let mut state = begin(connection);
+        if state.is_ok()
+            && let Err(error) = in_savepoint(connection, || self.touches.write(connection))
         {
-            // The next BEGIN fails then, and with it every write, until the process restarts.
-            tracing::error!(%error, "a failed batch could not be rolled back");
+            tracing::warn!(%error, "the last uses of some tokens were not written");
+        }
+        let mut ran = Vec::with_capacity(batch.len());
+        for operation in batch.drain(..) {
+            state = state.and_then(|()| still_open(connection));
+            ran.push(match &state {
+                Ok(()) => run_one(connection, operation, &mut state),
+                Err(error) => operation(Err(error.clone())),
+            });
+        }
+        let committed = state
+            .and_then(|()| still_open(connection))
+            .and_then(|()| self.commit());
+        if let Err(error) = &committed {
+            self.failed.store(true, Ordering::Release);
+            tracing::error!(%error, cause = ?error, writes = ran.len(), "a batch of writes failed");
+            if !connection.is_autocommit()
+                && let Err(error) = execute(connection, "ROLLBACK")
+            {
+                // The next BEGIN fails then, and with it every write, until the process restarts.
+                tracing::error!(%error, "a failed batch could not be rolled back");
+            }
+        }
+        for operation in ran {
+            (operation.answer)(committed.clone());
         }
     }
-    for operation in ran {
-        (operation.answer)(committed.clone());
+
+    fn commit(&self) -> Result<(), StoreError> {
+        let number = *self.told.borrow() + 1;
+        let observe = |moment| {
+            if let Some(observer) = &self.observer {
+                observer(moment, number);
+            }
+        };
+        observe(CommitMoment::Before);
+        // Whatever the reason, what counts is that the disk did not take it.
+        execute(&self.connection, "COMMIT").map_err(StoreError::unavailable)?;
+        observe(CommitMoment::After);
+        self.told.send_replace(number);
+        Ok(())
     }
 }
 
@@ -222,7 +295,7 @@ mod tests {
                      DEFERRABLE INITIALLY DEFERRED);",
             )
             .unwrap();
-        Writer::start(connection, Arc::default()).unwrap()
+        Writer::start(connection, Arc::default(), None).unwrap()
     }
 
     fn add(sql: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send {

@@ -287,3 +287,24 @@ pub(crate) async fn a_reservation_is_settled_once(store: Arc<dyn Store>) {
     }
     assert_eq!(store.model_usage(&job).await.unwrap().tokens, 9);
 }
+
+pub(crate) async fn whoever_waits_is_told_of_a_commit(store: Arc<dyn Store>) {
+    let mut commits = store.commits();
+    let job = open_job(&store, 1).await;
+    assert!(commits.has_changed().unwrap(), "the job was opened");
+    commits.mark_unchanged();
+    // A reader waits, looks once it is told, and finds what was written.
+    let reader = tokio::spawn({
+        let (store, job) = (Arc::clone(&store), job.clone());
+        async move {
+            loop {
+                commits.changed().await.unwrap();
+                if let Some(run) = store.run("run-1").await.unwrap() {
+                    return run.job_id == job;
+                }
+            }
+        }
+    });
+    store.insert_run(run(&job, "run-1")).await.unwrap();
+    assert!(reader.await.unwrap());
+}

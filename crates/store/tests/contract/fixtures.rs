@@ -84,7 +84,11 @@ pub(crate) fn caller() -> Caller {
 }
 
 pub(crate) fn intent(lane: Lane) -> Body {
-    Body::Intent(Box::new(Intent {
+    Body::Intent(Box::new(bare_intent(lane)))
+}
+
+pub(crate) fn bare_intent(lane: Lane) -> Intent {
+    Intent {
         caller: caller(),
         lane,
         operation: "create-run".into(),
@@ -94,7 +98,7 @@ pub(crate) fn intent(lane: Lane) -> Body {
         policy_hash_b64u: hash("v1"),
         request_hash_b64u: hash("request"),
         trace_id: None,
-    }))
+    }
 }
 
 pub(crate) fn refusal() -> Body {

@@ -49,7 +49,8 @@ suite! {
         operators_are_found_by_credential_only_while_they_are_there,
         actions_are_listed_newest_first,
         budgets_admit_up_to_the_limit_and_not_beyond,
-        a_reservation_is_settled_once;
+        a_reservation_is_settled_once,
+        whoever_waits_is_told_of_a_commit;
     jobs:
         a_job_opens_once_and_under_a_contract_in_force,
         closing_counts_its_own_record_and_ends_the_job,
@@ -74,6 +75,7 @@ suite! {
         appends_keep_the_order_of_their_calls,
         one_holder_wins,
         one_transition_wins,
+        one_apply_begins,
         an_elevated_token_is_used_once,
         two_approvers_at_once_are_both_recorded,
         approval_and_denial_at_once_end_in_denial,
@@ -83,6 +85,7 @@ suite! {
         a_run_is_kept_as_it_was_given,
         an_update_changes_what_it_names_only,
         a_final_gate_is_not_left,
+        an_apply_begins_with_its_intent_or_not_at_all,
         what_was_approved_does_not_change,
         active_runs_are_those_whose_gate_is_open,
         a_repeated_request_finds_its_run,

@@ -132,6 +132,21 @@ pub(crate) async fn one_transition_wins(store: Arc<dyn Store>) {
     assert_eq!(store.run("run-1").await.unwrap().as_ref(), winners.first());
 }
 
+pub(crate) async fn one_apply_begins(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let mut row = run(&job, "run-1");
+    row.gate = GateState::Rechecking;
+    store.insert_run(row).await.unwrap();
+    let begun = at_once(&store, 8, |store, _| async move {
+        let intent = bare_intent(Lane::Gateway);
+        let begun = store.begin_apply("run-1", at(40), RunUpdate::default(), intent);
+        begun.await.unwrap()
+    })
+    .await;
+    assert_eq!(begun.into_iter().flatten().count(), 1);
+    assert_eq!(store.open_intents().await.unwrap().len(), 1);
+}
+
 pub(crate) async fn an_elevated_token_is_used_once(store: Arc<dyn Store>) {
     let job = open_job(&store, 1).await;
     let mut elevated = token(&job, 1);

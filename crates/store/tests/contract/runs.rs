@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proof::approval::Changes;
+use proof::record::Lane;
 use proof::{Json, Numbers};
 use store::{ConfigurationRow, Conflict, GateState, RunUpdate, Store};
 
@@ -223,6 +224,41 @@ pub(crate) async fn a_configuration_keeps_owner_workspace_and_digest(store: Arc<
     }
     assert_eq!(store.configuration("cv-1").await.unwrap(), Some(uploaded));
     assert_eq!(store.configuration("cv-2").await.unwrap(), None);
+}
+
+pub(crate) async fn an_apply_begins_with_its_intent_or_not_at_all(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let begin = |run_id: &'static str| {
+        let update = RunUpdate {
+            state_version_before: Some("sv-1".into()),
+            ..RunUpdate::default()
+        };
+        store.begin_apply(run_id, at(9), update, bare_intent(Lane::Gateway))
+    };
+    for (n, state) in GateState::ALL.into_iter().enumerate() {
+        let mut row = run(&job, &format!("run-{n}"));
+        row.gate = state;
+        store.insert_run(row.clone()).await.unwrap();
+        let id: &'static str = Box::leak(row.run_id.clone().into_boxed_str());
+        let begun = begin(id).await.unwrap();
+        let now = store.run(id).await.unwrap().unwrap();
+        if state == GateState::Rechecking {
+            assert_eq!(begun.unwrap().seq, 2, "after the opening");
+            assert_eq!(now.gate, GateState::Applying);
+            assert_eq!(now.state_version_before.as_deref(), Some("sv-1"));
+        } else {
+            assert_eq!((begun, now), (None, row), "{state:?}");
+        }
+    }
+    assert_eq!(begin("run-z").await.unwrap(), None);
+    assert_eq!(store.open_intents().await.unwrap().len(), 1);
+    // Of a closed job nothing can be recorded, so nothing moves.
+    let mut row = run(&job, "run-a");
+    row.gate = GateState::Rechecking;
+    store.insert_run(row.clone()).await.unwrap();
+    store.close_job(&job, "ada", "done", at(8)).await.unwrap();
+    assert_conflict!(begin("run-a").await, Conflict::JobClosed(_));
+    assert_eq!(store.run("run-a").await.unwrap(), Some(row));
 }
 
 pub(crate) async fn what_was_approved_does_not_change(store: Arc<dyn Store>) {

@@ -6,7 +6,7 @@ use proof::{Hash, Json};
 use serde::Serialize;
 
 use super::shape::{self, Kind};
-use super::{Fault, Options, SCHEMA, Tier, entries, envelope, fault, text};
+use super::{Fault, Options, ProofTier, SCHEMA, entries, envelope, fault, text};
 
 /// Shapes of events, gateway receipts and rate-limit claims.
 pub(super) fn shapes(payload: &Json, place: &str) -> Result<(), Fault> {
@@ -70,6 +70,15 @@ const PHASES: [&str; 7] = [
     "teardown",
 ];
 
+const SPANS: [&str; 6] = [
+    "span_id",
+    "spanId",
+    "parent_span_id",
+    "parentSpanId",
+    "tool_span_id",
+    "toolSpanId",
+];
+
 /// The closed object `receipt_binding`; its causal members have codes of their own.
 pub(super) fn binding_shape(binding: &Json, place: &str) -> Result<(), Fault> {
     if let Some(phase) = binding.get("phase")
@@ -92,6 +101,15 @@ pub(super) fn binding_shape(binding: &Json, place: &str) -> Result<(), Fault> {
                 let code = "CAUSAL_CONFIDENCE_OUT_OF_RANGE";
                 return Err(fault(code, format!("{place}/{name}"), "not from 0 to 1"));
             }
+        }
+    }
+    for name in SPANS {
+        if binding
+            .get(name)
+            .is_some_and(|span| span.as_str().is_none_or(str::is_empty))
+        {
+            let code = "CAUSAL_BINDING_NORMALIZATION_FAILED";
+            return Err(fault(code, format!("{place}/{name}"), "not a span's id"));
         }
     }
     let optional = [
@@ -255,6 +273,7 @@ pub(super) fn rate_limits(payload: &Json, place: &str, chain: &Chain) -> Result<
 /// [`Receipts::strict`] adds what the reference's command line asks for.
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
+    all: usize,
     bound: usize,
     worst: Option<Fault>,
 }
@@ -300,7 +319,10 @@ pub(super) fn receipts(payload: &Json, place: &str, chain: &Chain, options: &Opt
         }
         Ok(true)
     });
-    let mut receipts = Receipts::default();
+    let mut receipts = Receipts {
+        all: results.len(),
+        ..Receipts::default()
+    };
     for result in results {
         match result {
             Ok(bound) => receipts.bound += usize::from(bound),
@@ -318,12 +340,17 @@ impl Receipts {
         self.worst.clone().map_or(Ok(()), Err)
     }
 
-    pub(super) fn tier(&self) -> Tier {
+    pub(super) fn tier(&self) -> ProofTier {
         if self.bound > 0 {
-            Tier::Gateway
+            ProofTier::Gateway
         } else {
-            Tier::SelfReported
+            ProofTier::SelfReported
         }
+    }
+
+    /// Whether there are receipts and every one of them counts.
+    pub(super) fn complete(&self) -> bool {
+        self.all > 0 && self.bound == self.all
     }
 }
 
@@ -334,7 +361,7 @@ pub(super) fn replayed(payload: &Json, place: &str) -> Result<(), Fault> {
         let Some(content) = receipt.get("payload") else {
             continue;
         };
-        let written = content.to_document_order();
+        let written = content.to_jcs();
         let id = text(content, "receipt_id");
         if known.get(id).is_some_and(|other| *other != written) {
             let place = format!("{place}/receipts/{n}");

@@ -35,7 +35,11 @@ const TYPES: [&str; 12] = [
 ];
 
 /// The header of a proof bundle's envelope; the payload comes back.
-pub(super) fn header<'a>(envelope: &'a Json, options: &Options) -> Result<&'a Json, Fault> {
+pub(super) fn header<'a>(
+    envelope: &'a Json,
+    place: &str,
+    options: &Options,
+) -> Result<&'a Json, Fault> {
     let wrapped = ["envelope_version", "payload", "signature_b64u"];
     if wrapped.iter().all(|name| envelope.get(name).is_none()) {
         // The reference reads a bare payload and passes some; what nobody signed is refused here.
@@ -43,12 +47,12 @@ pub(super) fn header<'a>(envelope: &'a Json, options: &Options) -> Result<&'a Js
             Some("1") => "MALFORMED_ENVELOPE",
             _ => SCHEMA,
         };
-        return Err(fault(code, "", "not signed by anybody"));
+        return Err(fault(code, place, "not signed by anybody"));
     }
     if let Some(missing) = REQUIRED.iter().find(|name| envelope.get(name).is_none()) {
         return Err(fault(
             "MALFORMED_ENVELOPE",
-            format!("/{missing}"),
+            format!("{place}/{missing}"),
             "missing",
         ));
     }
@@ -56,7 +60,7 @@ pub(super) fn header<'a>(envelope: &'a Json, options: &Options) -> Result<&'a Js
         if allowed.contains(&text(envelope, name)) {
             Ok(())
         } else {
-            Err(fault(code, format!("/{name}"), "not known"))
+            Err(fault(code, format!("{place}/{name}"), "not known"))
         }
     };
     is("envelope_version", &["1"], "UNKNOWN_ENVELOPE_VERSION")?;
@@ -69,9 +73,11 @@ pub(super) fn header<'a>(envelope: &'a Json, options: &Options) -> Result<&'a Js
         "UNKNOWN_HASH_ALGORITHM",
     )?;
     if !shape::is_did(text(envelope, "signer_did")) {
-        return Err(fault("INVALID_DID_FORMAT", "/signer_did", "not a DID"));
+        let place = format!("{place}/signer_did");
+        return Err(fault("INVALID_DID_FORMAT", place, "not a DID"));
     }
-    let malformed = |name: &str| fault("MALFORMED_ENVELOPE", format!("/{name}"), "malformed");
+    let malformed =
+        |name: &str| fault("MALFORMED_ENVELOPE", format!("{place}/{name}"), "malformed");
     if shape::millis(text(envelope, "issued_at")).is_none() {
         return Err(malformed("issued_at"));
     }
@@ -79,7 +85,8 @@ pub(super) fn header<'a>(envelope: &'a Json, options: &Options) -> Result<&'a Js
         let expires = expires.as_str().and_then(shape::millis);
         let expires = expires.ok_or_else(|| malformed("expires_at"))?;
         if options.at.is_some_and(|at| expires < at.millis()) {
-            return Err(fault("EXPIRED_TTL", "/expires_at", "expired"));
+            let place = format!("{place}/expires_at");
+            return Err(fault("EXPIRED_TTL", place, "expired"));
         }
     }
     for name in ["payload_hash_b64u", "signature_b64u"] {
@@ -88,7 +95,7 @@ pub(super) fn header<'a>(envelope: &'a Json, options: &Options) -> Result<&'a Js
         }
     }
     let required = REQUIRED.map(|name| (name, Kind::Any));
-    shape::closed(envelope, "", &required, &[("expires_at", Kind::Any)])?;
+    shape::closed(envelope, place, &required, &[("expires_at", Kind::Any)])?;
     envelope.get("payload").ok_or_else(|| malformed("payload"))
 }
 
@@ -137,8 +144,13 @@ pub(super) fn signature(envelope: &Json, place: &str) -> Result<(), Fault> {
 
 /// Whether `signer_did` signed this text in `signature_b64u`.
 pub(super) fn signed(json: &Json, message: &str) -> bool {
-    let signer = text(json, "signer_did").parse::<Did>();
-    let signature = text(json, "signature_b64u").parse::<Signature>();
+    signed_by(json, ("signer_did", "signature_b64u"), message)
+}
+
+/// The same under other names of the two members.
+pub(super) fn signed_by(json: &Json, (signer, signature): (&str, &str), message: &str) -> bool {
+    let signer = text(json, signer).parse::<Did>();
+    let signature = text(json, signature).parse::<Signature>();
     matches!((signer, signature), (Ok(signer), Ok(signature))
         if signer.key().verify(message.as_bytes(), &signature))
 }

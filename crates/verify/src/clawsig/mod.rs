@@ -1,20 +1,26 @@
 //! The profile of the public family: the verdicts that its reference verifier gives on
-//! `proof_bundle` files.
+//! `proof_bundle`, `export_bundle` and `log_inclusion_proof` files.
 //!
 //! It says less than [`crate::verify`]: who signed, and that chain and receipts hang together.
 //! Where the reference is more lenient than it should be, this profile differs on purpose, and
 //! only by refusing more: duplicate members, unpaired surrogates, base64url with stray bits,
-//! signatures that strict verification refuses, and payloads without an envelope.
+//! signatures that strict verification refuses, payloads without an envelope, and receipts of
+//! inference or coverage that are not signed or contradict the file.
 //!
 //! What a file may hold and this profile does not check makes its verdict
-//! [`Verdict::Unsupported`], never a pass: attestations, delegation, web and vir receipts,
-//! metadata with a meaning of its own, and every kind of file but proof bundles.
+//! [`Verdict::Unsupported`], never a pass: execution and audit-result attestations, delegation and
+//! web receipts, metadata with a meaning of its own, an expiry when no moment was given to judge
+//! it at, and every other kind of file.
 
 mod causal;
 mod chain;
+pub mod conformance;
 mod envelope;
+mod export;
+mod inclusion;
 mod shape;
 mod tools;
+mod vir;
 
 use proof::json::{self, Numbers};
 use proof::trust::Role;
@@ -30,10 +36,9 @@ use shape::Kind;
 const MAX_METADATA_BYTES: usize = 16_384;
 
 /// Members of a payload that the reference verifier looks into and this profile does not.
-const UNCHECKED: [&str; 6] = [
+const UNCHECKED: [&str; 5] = [
     "attestations",
     "delegation_receipts",
-    "vir_receipts",
     "web_receipts",
     "binary_semantic_evidence_attestations",
     "reviewer_signoff_receipts",
@@ -55,11 +60,11 @@ const UNCHECKED_METADATA: [&str; 7] = [
 pub struct Options {
     /// Keys whose gateway receipts count.
     pub receipt_signers: Vec<Did>,
-    /// Keys whose coverage attestations count.
-    pub coverage_signers: Vec<Did>,
+    /// Keys whose derivation attestations count.
+    pub derivation_signers: Vec<Did>,
     /// The run manifest, when the bundle refers to one.
     pub urm: Option<Vec<u8>>,
-    /// Expiry is judged at this moment; without one, an expiry is only read.
+    /// Expiry is judged at this moment. Without one, a file that may have expired is not proven.
     pub at: Option<Timestamp>,
     /// `causal_policy_profile`: `strict` forbids the weaker modes below.
     pub policy_profile: Option<String>,
@@ -81,7 +86,7 @@ struct Config {
 #[serde(default)]
 struct Allowlists {
     gateway_receipt_signer_dids: Vec<Did>,
-    attestation_signer_dids: Vec<Did>,
+    derivation_attestation_signer_dids: Vec<Did>,
 }
 
 impl Options {
@@ -94,7 +99,7 @@ impl Options {
         match proof::json::from_slice::<Config>(bytes) {
             Ok(config) if config.config_version == "1" => Ok(Self {
                 receipt_signers: config.allowlists.gateway_receipt_signer_dids,
-                coverage_signers: config.allowlists.attestation_signer_dids,
+                derivation_signers: config.allowlists.derivation_attestation_signer_dids,
                 ..Self::default()
             }),
             _ => Ok(Self {
@@ -122,31 +127,65 @@ pub enum Verdict {
     Unsupported,
 }
 
-/// How much the evidence shows.
+/// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// The agent's word.
+pub enum FileKind {
+    /// One job's evidence, signed by the agent; also the public half of a Clawgate bundle.
+    ProofBundle,
+    /// A proof bundle with attestations about it, signed by whoever exported it.
+    ExportBundle,
+    /// That a leaf lies in a log.
+    LogInclusionProof,
+}
+
+/// Whose word the evidence is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofTier {
+    /// The agent's.
     #[serde(rename = "self")]
     SelfReported,
     /// At least one receipt by an allowed gateway, bound to the chain.
     Gateway,
 }
 
+/// How much of the evidence hangs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustTier {
+    /// The envelope's signature.
+    Basic,
+    /// A chain of events, or receipts that all count.
+    Verified,
+}
+
+/// Both tiers of a proof bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tiers {
+    trust: TrustTier,
+    proof: ProofTier,
+}
+
 /// The result, in the reference verifier's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// What the file was taken for.
+    pub kind: FileKind,
     /// The verdict.
     pub verdict: Verdict,
-    /// The public reason code; `OK` for a pass.
+    /// The public reason code; `OK` for a pass, `UNSUPPORTED` for what is not checked.
     pub reason_code: String,
     /// Where in the file, as a JSON pointer.
     pub place: String,
     /// What exactly.
     pub detail: String,
-    /// How much it shows, when it passes.
+    /// How much of it hangs together, when it passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proof_tier: Option<Tier>,
+    pub trust_tier: Option<TrustTier>,
+    /// Whose word it is, when it passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof_tier: Option<ProofTier>,
 }
 
 /// Why a file does not pass.
@@ -168,89 +207,122 @@ fn fault(code: &'static str, place: impl Into<String>, detail: impl Into<String>
 /// Code of a file whose members are not what the schema says.
 const SCHEMA: &str = "SCHEMA_VALIDATION_FAILED";
 
-/// Verifies one file: a proof bundle envelope, `{"envelope": …}` around one, or a Clawgate
-/// bundle, of which the public half is taken.
+/// Verifies one file: an envelope with a proof bundle, an export bundle, an inclusion proof, one of
+/// these in the wrapping of the family's test data, or a Clawgate bundle, of which the public half
+/// is taken.
 pub fn verify(file: &[u8], options: &Options) -> Report {
     let mut unsupported = None;
-    match check(file, options, &mut unsupported) {
-        Err(fault) => Report {
-            verdict: Verdict::Fail,
-            reason_code: fault.code.to_owned(),
-            place: shown(&fault.place),
-            detail: shown(&fault.detail),
-            proof_tier: None,
-        },
-        Ok(tier) => match unsupported {
-            Some(fault) => Report {
-                verdict: Verdict::Unsupported,
-                reason_code: fault.code.to_owned(),
-                place: shown(&fault.place),
-                detail: shown(&fault.detail),
-                proof_tier: None,
-            },
-            None => Report {
-                verdict: Verdict::Pass,
-                reason_code: "OK".to_owned(),
-                place: String::new(),
-                detail: String::new(),
-                proof_tier: Some(tier),
-            },
-        },
+    let (kind, result) = check(file, options, &mut unsupported);
+    let (verdict, fault, tiers) = match (result, unsupported) {
+        (Err(fault), _) => (Verdict::Fail, fault, None),
+        (Ok(_), Some(fault)) => (Verdict::Unsupported, fault, None),
+        (Ok(tiers), None) => (Verdict::Pass, fault("OK", "", ""), tiers),
+    };
+    Report {
+        kind,
+        verdict,
+        reason_code: fault.code.to_owned(),
+        place: shown(&fault.place),
+        detail: shown(&fault.detail),
+        trust_tier: tiers.map(|tiers| tiers.trust),
+        proof_tier: tiers.map(|tiers| tiers.proof),
     }
 }
 
-fn check(file: &[u8], options: &Options, unsupported: &mut Option<Fault>) -> Result<Tier, Fault> {
+type Checked = Result<Option<Tiers>, Fault>;
+
+fn check(file: &[u8], options: &Options, unsupported: &mut Option<Fault>) -> (FileKind, Checked) {
+    let malformed = |detail: String| {
+        let fault = fault("MALFORMED_ENVELOPE", "", detail);
+        (FileKind::ProofBundle, Err(fault))
+    };
     if file.len() > crate::MAX_BUNDLE_BYTES {
-        return Err(fault("MALFORMED_ENVELOPE", "", "the file is too large"));
+        return malformed("the file is too large".to_owned());
     }
-    let json = json::parse(file, Numbers::Any)
-        .map_err(|error| fault("MALFORMED_ENVELOPE", "", error.to_string()))?;
-    let is_ours = json.get("bundle").and_then(Json::as_str) == Some(proof::bundle::BUNDLE);
-    if is_ours {
-        let one = json.get("proof_bundle").into_iter();
-        let several = json.get("proof_bundles").and_then(Json::as_array);
-        let mut tier = None;
-        for half in one.chain(several.unwrap_or_default()) {
-            tier = tier.max(Some(bundle(half, options, unsupported)?));
-        }
-        return tier.ok_or_else(|| fault("MALFORMED_ENVELOPE", "", "no public half"));
+    let json = match json::parse(file, Numbers::Any) {
+        Ok(json) => json,
+        Err(error) => return malformed(error.to_string()),
+    };
+    if json.get("bundle").and_then(Json::as_str) == Some(proof::bundle::BUNDLE) {
+        let halves = public_halves(&json, options, unsupported);
+        return (FileKind::ProofBundle, halves.map(Some));
     }
-    bundle(json.get("envelope").unwrap_or(&json), options, unsupported)
+    // As the family's own files and test data wrap them.
+    let wrapped = ["envelope", "bundle", "inclusion_proof_v1"];
+    let document = wrapped.iter().find_map(|name| json.get(name));
+    let document = document.unwrap_or(&json);
+    if document.get("export_version").is_some() {
+        let tiers = export::check(document, options, unsupported);
+        (FileKind::ExportBundle, tiers.map(Some))
+    } else if document.get("audit_path").is_some() {
+        let proven = inclusion::check(document, "");
+        (FileKind::LogInclusionProof, proven.map(|()| None))
+    } else {
+        let tiers = bundle(document, "", options, unsupported);
+        (FileKind::ProofBundle, tiers.map(Some))
+    }
 }
 
-impl PartialOrd for Tier {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+/// The public half of a bundle of ours, in one piece or in several; the strongest counts.
+fn public_halves(
+    json: &Json,
+    options: &Options,
+    unsupported: &mut Option<Fault>,
+) -> Result<Tiers, Fault> {
+    let mut halves = Vec::new();
+    if let Some(half) = json.get("proof_bundle") {
+        halves.push(("/proof_bundle".to_owned(), half));
     }
-}
-
-impl Ord for Tier {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (*self as u8).cmp(&(*other as u8))
+    for (n, half) in entries(json, "proof_bundles").iter().enumerate() {
+        halves.push((format!("/proof_bundles/{n}"), half));
     }
+    let mut tiers: Option<Tiers> = None;
+    for (place, half) in halves {
+        let found = bundle(half, &place, options, unsupported)?;
+        tiers = Some(tiers.map_or(found, |other| Tiers {
+            trust: other.trust.max(found.trust),
+            proof: other.proof.max(found.proof),
+        }));
+    }
+    tiers.ok_or_else(|| fault("MALFORMED_ENVELOPE", "", "no public half"))
 }
 
 /// The checks, in the reference verifier's order: the first that fails gives the code.
 fn bundle(
     envelope: &Json,
+    at: &str,
     options: &Options,
     unsupported: &mut Option<Fault>,
-) -> Result<Tier, Fault> {
-    let payload = envelope::header(envelope, options)?;
+) -> Result<Tiers, Fault> {
+    let mut skip = |place: String, detail: &str| {
+        unsupported.get_or_insert(fault("UNSUPPORTED", place, detail));
+    };
+    let payload = envelope::header(envelope, at, options)?;
+    if envelope.get("expires_at").is_some() && options.at.is_none() {
+        skip(
+            format!("{at}/expires_at"),
+            "whether it has expired shows at a given moment only",
+        );
+    }
     let modes = causal::Modes::resolve(options)?;
-    let place = "/payload";
+    let place = &format!("{at}/payload");
     payload_shape(payload, place)?;
-    for name in UNCHECKED {
-        if payload.get(name).is_some() {
-            let detail = "this profile does not check it";
-            unsupported.get_or_insert(fault("UNSUPPORTED", format!("{place}/{name}"), detail));
-        }
+    let unchecked = UNCHECKED.iter().filter(|name| payload.get(name).is_some());
+    for name in unchecked {
+        skip(format!("{place}/{name}"), "this profile does not check it");
+    }
+    if !vir::supported(payload) {
+        skip(
+            format!("{place}/vir_receipts"),
+            "of a version that this profile does not check",
+        );
     }
     let agent = text(payload, "agent_did");
     if envelope.get("signer_did").and_then(Json::as_str) != Some(agent) {
-        return Err(fault("INVALID_DID_FORMAT", "/signer_did", "not the agent"));
+        let place = format!("{at}/signer_did");
+        return Err(fault("INVALID_DID_FORMAT", place, "not the agent"));
     }
-    envelope::signature(envelope, "")?;
+    envelope::signature(envelope, at)?;
     let chain = chain::Chain::read(payload, place)?;
     chain::rate_limits(payload, place, &chain)?;
     metadata(payload, place, unsupported)?;
@@ -258,9 +330,20 @@ fn bundle(
     let receipts = chain::receipts(payload, place, &chain, options);
     tools::check(payload, place, agent, &chain)?;
     causal::check(payload, place, &modes)?;
-    causal::coverage(payload, place, &chain, options, &modes)?;
+    causal::coverage(payload, place, &modes)?;
+    if vir::supported(payload) {
+        vir::check(payload, place, agent, &chain)?;
+    }
     receipts.strict()?;
-    Ok(receipts.tier())
+    let verified = chain.root().is_some() || receipts.complete();
+    Ok(Tiers {
+        trust: if verified {
+            TrustTier::Verified
+        } else {
+            TrustTier::Basic
+        },
+        proof: receipts.tier(),
+    })
 }
 
 fn text<'a>(json: &'a Json, name: &str) -> &'a str {
@@ -302,7 +385,8 @@ fn payload_shape(payload: &Json, place: &str) -> Result<(), Fault> {
         return Err(fault(SCHEMA, place, "no evidence at all"));
     }
     chain::shapes(payload, place)?;
-    tools::shapes(payload, place)
+    tools::shapes(payload, place)?;
+    vir::shapes(payload, place)
 }
 
 fn metadata(payload: &Json, place: &str, unsupported: &mut Option<Fault>) -> Result<(), Fault> {

@@ -9,6 +9,8 @@ use super::{Fault, SCHEMA, fault};
 pub(super) enum Kind {
     /// Anything.
     Any,
+    /// A string.
+    String,
     /// A string of at least one character.
     Text,
     /// Exactly this string.
@@ -19,8 +21,10 @@ pub(super) enum Kind {
     Base64,
     /// The same, or null.
     Base64OrNull,
-    /// A DID of the two methods that the schemas allow.
+    /// A DID of the two methods that the verifiers allow.
     Did,
+    /// A DID of any method.
+    AnyDid,
     /// A moment.
     Time,
     /// A number from zero up to this.
@@ -34,14 +38,16 @@ pub(super) enum Kind {
 impl Kind {
     fn fits(self, value: &Json) -> bool {
         match (self, value) {
-            (Self::Any, _) | (Self::Base64OrNull, Json::Null) | (Self::Object, Json::Object(_)) => {
-                true
-            }
+            (Self::Any, _)
+            | (Self::Base64OrNull, Json::Null)
+            | (Self::Object, Json::Object(_))
+            | (Self::String, Json::String(_)) => true,
             (Self::Text, Json::String(text)) => !text.is_empty(),
             (Self::Const(only), Json::String(text)) => text == only,
             (Self::OneOf(some), Json::String(text)) => some.contains(&text.as_str()),
             (Self::Base64 | Self::Base64OrNull, Json::String(text)) => is_base64url(text),
             (Self::Did, Json::String(text)) => is_did(text),
+            (Self::AnyDid, Json::String(text)) => text.starts_with("did:"),
             (Self::Time, Json::String(text)) => millis(text).is_some(),
             (Self::Number(most), Json::Integer(value)) => {
                 u64::try_from(*value).is_ok_and(|value| value <= most)
@@ -50,6 +56,15 @@ impl Kind {
             (Self::Array { most }, Json::Array(elements)) => elements.len() <= most,
             _ => false,
         }
+    }
+}
+
+/// One value.
+pub(super) fn value(json: &Json, kind: Kind, place: &str) -> Result<(), Fault> {
+    if kind.fits(json) {
+        Ok(())
+    } else {
+        Err(fault(SCHEMA, place, "not as it must be"))
     }
 }
 

@@ -134,23 +134,20 @@ fn receipt_shape(receipt: &Json, place: &str) -> Result<(), Fault> {
 pub(super) fn check(payload: &Json, place: &str, agent: &str, chain: &Chain) -> Result<(), Fault> {
     for (n, entry) in entries(payload, "tool_receipts").iter().enumerate() {
         let place = format!("{place}/tool_receipts/{n}");
-        let receipt = match entry.get("payload") {
-            Some(receipt) => {
-                envelope::signature(entry, &place)?;
-                for (n, co) in entries(entry, "co_signatures").iter().enumerate() {
-                    if !envelope::signed(co, text(entry, "payload_hash_b64u")) {
-                        let place = format!("{place}/co_signatures/{n}");
-                        return Err(fault("CO_SIGNATURE_INVALID", place, "not by its signer"));
-                    }
-                }
-                receipt
-            }
-            None => entry,
-        };
+        let receipt = entry.get("payload").unwrap_or(entry);
         of_agent(receipt, &place, agent)?;
         if !chain.agrees(receipt.get("binding").unwrap_or(&Json::object())) {
             let detail = "not an event of the chain";
             return Err(fault("RECEIPT_BINDING_MISMATCH", place, detail));
+        }
+        if entry.get("payload").is_some() {
+            envelope::signature(entry, &place)?;
+            for (n, co) in entries(entry, "co_signatures").iter().enumerate() {
+                if !envelope::signed(co, text(entry, "payload_hash_b64u")) {
+                    let place = format!("{place}/co_signatures/{n}");
+                    return Err(fault("CO_SIGNATURE_INVALID", place, "not by its signer"));
+                }
+            }
         }
         for (disclosure, hash) in [
             ("args_disclosure", "args_hash_b64u"),

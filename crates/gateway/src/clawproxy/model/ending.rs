@@ -70,6 +70,14 @@ impl Ending {
         })))
     }
 
+    /// Resolves when the call's intent is durable, with `false` when it never will be.
+    pub(super) async fn recorded(&mut self) -> bool {
+        match &mut self.0 {
+            Some(open) => open.finish.recorded().await,
+            None => false,
+        }
+    }
+
     /// The request may have reached the provider.
     pub(super) fn sent(&mut self) {
         if let Some(open) = &mut self.0 {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body as _, Incoming};
@@ -79,10 +80,23 @@ impl Exchange {
         let contract = std::sync::Arc::clone(&token.job.contract);
         let mut stop: Stop = Box::pin(async move { token.until_ended().await });
         self.ending.sent();
+        // The intent is on its way to the disk while the provider thinks; nothing is answered
+        // before it has arrived, and a call whose intent cannot be recorded is given up.
+        let exchanged = async {
+            let asked = tokio::time::timeout(self.patience, client.request(request));
+            let recorded = async { self.ending.recorded().await.then_some(()).ok_or(()) };
+            tokio::try_join!(asked.map(Ok), recorded)
+        };
         let answer = tokio::select! {
             biased;
             code = &mut stop => return self.refuse(Ended::CutByPolicy, code).await,
-            answer = tokio::time::timeout(self.patience, client.request(request)) => answer,
+            exchanged = exchanged => match exchanged {
+                Ok((answer, ())) => answer,
+                Err(()) => {
+                    let code = ReasonCode::StoreUnavailable;
+                    return self.refuse(Ended::CutByPolicy, code).await;
+                }
+            },
         };
         let (head, body) = match answer {
             Ok(Ok(answer)) => answer.into_parts(),

@@ -126,6 +126,10 @@ trait Finish: Send + 'static {
     /// The id that the receipt will have.
     fn receipt_id(&self) -> &str;
 
+    /// Resolves when the intent is durable, or with `false` when it never will be: then nothing
+    /// is answered.
+    fn recorded(&mut self) -> BoxFuture<'_, bool>;
+
     /// Makes outcome and receipt durable and returns the receipt. `None` says that this failed:
     /// the client's connection is then aborted, because an answer without a receipt is none.
     fn finish(self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>>;
@@ -141,6 +145,17 @@ struct Permitted {
 impl Finish for Permitted {
     fn receipt_id(&self) -> &str {
         self.permit.receipt_id()
+    }
+
+    fn recorded(&mut self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            let recorded = self.permit.recorded().await;
+            if let Err(error) = &recorded {
+                let job = self.permit.job_id();
+                tracing::error!(%error, %job, "a model call's intent was not recorded");
+            }
+            recorded.is_ok()
+        })
     }
 
     fn finish(self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>> {

@@ -36,7 +36,7 @@ document again changes nothing; a changed one becomes the name's next version.")
         /// The contract
         file: PathBuf,
         /// The author's key file; it is not sent
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", visible_alias = "key")]
         author_key: PathBuf,
         #[command(flatten)]
         remote: Remote,

@@ -1,0 +1,411 @@
+//! `kill -9` at every commit, on both sides of it.
+//!
+//! Between two commits a gateway leaves no trace but what it does to upstream, so a kill right
+//! before a commit and one right after it stand for a kill at any moment. The killed gateway is a
+//! process of its own: this test binary, run with [`POINT`] set. It stops dead at its point and is
+//! killed there; the next one, on the same folder and ports, must bring the story to its end.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::process::Stdio;
+
+use clawgate::config::Config;
+use clawgate::start::start_with;
+use futures_util::future::join_all;
+use http::Method;
+use proof::Envelope;
+use proof::approval::Decision;
+use proof::record::Body;
+use serde_json::{Value, json};
+use store::{CommitMoment, GateState};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::client::{Answer, Caller, archive, run_body};
+use crate::evidence::begun;
+use crate::terraform::two_instances;
+use crate::world::{APP, PATIENCE, Setup, World, sign};
+
+/// Where the process stops: `before 7`, `after 7`. Only the process that is to be killed has it.
+const POINT: &str = "CLAWGATE_TEST_STOPS_AT";
+
+/// The configuration of that process.
+const CONFIG: &str = "CLAWGATE_TEST_CONFIG";
+
+/// Stories that are played at a time; each mostly waits.
+const AT_A_TIME: usize = 6;
+
+/// More commits than any story has: the end of a search that would not end.
+const MOST: u64 = 400;
+
+/// The connection broke: the gateway is dead.
+#[derive(Debug)]
+struct Lost(#[expect(dead_code, reason = "shown when a story breaks off that should not")] String);
+
+/// A job's life as its people live it. Each step can be taken again.
+struct Story<'w> {
+    world: &'w World,
+    /// Changes whenever the gateway has committed something; ends with it.
+    commits: watch::Receiver<u64>,
+    /// Whether the approver says yes.
+    approves: bool,
+    known: Known,
+}
+
+/// What the people in it remember.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    asked_model: bool,
+    upload: Option<String>,
+    run: Option<String>,
+    judged: Option<Envelope>,
+    done: bool,
+    bundle: Option<Vec<u8>>,
+}
+
+impl Story<'_> {
+    async fn play(&mut self) -> Result<(), Lost> {
+        if !self.known.done {
+            self.work().await?;
+            self.known.done = true;
+        }
+        self.close().await
+    }
+
+    async fn work(&mut self) -> Result<(), Lost> {
+        if !self.known.asked_model {
+            let question =
+                json!({"model": "gpt-5", "messages": [{"role": "user", "content": "?"}]});
+            self.ask("/openai/v1/chat/completions", &question)
+                .await?
+                .ok();
+            self.known.asked_model = true;
+        }
+        let upload = match &self.known.upload {
+            Some(upload) => upload.clone(),
+            None => self.upload().await?,
+        };
+        let body = run_body(APP, &upload, &json!({"auto-apply": true}));
+        let made = self.ask("/api/v2/runs", &body).await?.ok();
+        let run = made["data"]["id"].as_str().unwrap().to_owned();
+        let first = self.known.run.get_or_insert(run.clone());
+        assert_eq!(*first, run, "a repeated request is the same run");
+        self.until(&run, GateState::AwaitingApproval).await?;
+        self.judge(&run).await?;
+        let end = match self.approves {
+            true => GateState::Applied,
+            false => GateState::Denied,
+        };
+        self.until(&run, end).await
+    }
+
+    /// Opens a configuration version and uploads to it.
+    async fn upload(&mut self) -> Result<String, Lost> {
+        let path = format!("/api/v2/workspaces/{APP}/configuration-versions");
+        let body = json!({"data": {"type": "configuration-versions", "attributes": {
+            "auto-queue-runs": false, "speculative": false,
+        }}});
+        let opened = self.ask(&path, &body).await?.ok();
+        let address = opened["data"]["attributes"]["upload-url"].as_str().unwrap();
+        let files = archive(&[("main.tf", &two_instances())]);
+        let agent = self.agent();
+        let put = agent.try_call(Method::PUT, address, &[], files);
+        put.await.map_err(Lost)?.ok();
+        let id = opened["data"]["id"].as_str().unwrap().to_owned();
+        self.known.upload = Some(id.clone());
+        Ok(id)
+    }
+
+    /// Waits until the gate has come to a state, or past it.
+    async fn until(&mut self, run: &str, state: GateState) -> Result<(), Lost> {
+        let order = |name: &str| GateState::ALL.iter().position(|s| s.as_str() == name);
+        loop {
+            let shown = self.look(&format!("/v1/approvals/{run}")).await?.json();
+            let now = shown["state"].as_str().unwrap_or_default();
+            if now == state.as_str() {
+                return Ok(());
+            }
+            if order(now) > order(state.as_str()) {
+                assert!(!state.is_final(), "{now} in place of {state:?}: {shown:#}");
+                return Ok(());
+            }
+            let told = timeout(PATIENCE, self.commits.changed()).await;
+            told.unwrap_or_else(|_| panic!("nothing happens any more: {shown:#}"))
+                .map_err(|_| Lost("no more commits".to_owned()))?;
+        }
+    }
+
+    /// The approver's word; it is said once, and handed in until somebody says that it is there.
+    async fn judge(&mut self, run: &str) -> Result<(), Lost> {
+        let path = format!("/v1/approvals/{run}");
+        if self.known.judged.is_none() {
+            let question = self.look(&path).await?.ok();
+            if question["state"] != "awaiting_approval" {
+                panic!("nobody has said anything, and it is {}", question["state"]);
+            }
+            let decision = match self.approves {
+                true => Decision::Approve,
+                false => Decision::Deny,
+            };
+            let mut statement = self.world.statement(&question, 0, decision);
+            statement.reason = (!self.approves).then(|| "not now".to_owned());
+            self.known.judged = Some(sign(&statement, &self.world.approvers[0].key));
+        }
+        let body = json!({"envelope": self.known.judged});
+        let said = self.tell(&path, &body).await?;
+        let there = ["APPROVAL_ALREADY_GIVEN", "APPROVAL_CLOSED"];
+        assert!(
+            said.status.is_success() || there.contains(&said.code().as_str()),
+            "{}",
+            said.text()
+        );
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), Lost> {
+        let job = &self.world.job;
+        let reason = json!({"reason": "done"});
+        self.tell(&format!("/v1/jobs/{job}/close"), &reason)
+            .await?
+            .ok();
+        let bundle = self.look(&format!("/v1/jobs/{job}/bundle")).await?;
+        bundle.ok();
+        let first = self.known.bundle.get_or_insert(bundle.body.to_vec());
+        assert_eq!(*first, bundle.body, "a job is sealed once");
+        Ok(())
+    }
+
+    fn agent(&self) -> Caller {
+        let url = format!("http://{}", self.world.config.agent_listener.address);
+        Caller::new(&url, Some(&self.world.cst))
+    }
+
+    fn operator(&self) -> Caller {
+        let url = format!("http://{}", self.world.config.operator_listener.address);
+        Caller::new(&url, Some(&self.world.operator_token))
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> Result<Answer, Lost> {
+        let kind = match path.starts_with("/api") {
+            true => "application/vnd.api+json",
+            false => "application/json",
+        };
+        let headers = [("content-type", kind)];
+        let body = body.to_string();
+        let asking = self.agent();
+        let answer = asking.try_call(Method::POST, path, &headers, body).await;
+        answer.map_err(Lost)
+    }
+
+    async fn tell(&self, path: &str, body: &Value) -> Result<Answer, Lost> {
+        let headers = [("content-type", "application/json")];
+        let telling = self.operator();
+        let answer = telling.try_call(Method::POST, path, &headers, body.to_string());
+        answer.await.map_err(Lost)
+    }
+
+    async fn look(&self, path: &str) -> Result<Answer, Lost> {
+        let looking = self.operator();
+        let answer = looking.try_call(Method::GET, path, &[], String::new());
+        answer.await.map_err(Lost)
+    }
+}
+
+/// A gateway that will be killed.
+struct Doomed {
+    process: Child,
+    commits: watch::Receiver<u64>,
+    /// Set when it stands at its point.
+    stopped: watch::Receiver<bool>,
+}
+
+impl Doomed {
+    async fn start(world: &World, point: &str) -> Self {
+        let file = world.folder().join("killed.toml");
+        std::fs::write(&file, toml::to_string(&world.config).unwrap()).unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["kill::a_gateway_that_stops", "--exact", "--nocapture"])
+            .env(POINT, point)
+            .env(CONFIG, &file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (told, commits) = watch::channel(0);
+        let (stops, stopped) = watch::channel(false);
+        let (serves, mut serving) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                match line.as_str() {
+                    "serving" => drop(serves.send_replace(true)),
+                    "committed" => told.send_modify(|commits| *commits += 1),
+                    "stopped" => drop(stops.send_replace(true)),
+                    // The test runner's own.
+                    _ => {}
+                }
+            }
+        });
+        let mut stopping = stopped.clone();
+        tokio::select! {
+            served = serving.wait_for(|serving| *serving) => drop(served.expect("it starts")),
+            stopped = stopping.wait_for(|stopped| *stopped) => drop(stopped.expect("it stops")),
+        }
+        Self {
+            process,
+            commits,
+            stopped,
+        }
+    }
+}
+
+/// Plays the story with a gateway that is killed at `point`, and to its end with another one.
+/// `false` when the story ended before the point came.
+async fn killed_at(point: String, approves: bool) -> bool {
+    let mut world = Setup::new().restartable().start().await;
+    world.stop().await;
+    let mut doomed = Doomed::start(&world, &point).await;
+    let mut story = Story {
+        world: &world,
+        commits: doomed.commits.clone(),
+        approves,
+        known: Known::default(),
+    };
+    let killed = tokio::select! {
+        played = story.play() => {
+            played.expect("only we kill it");
+            false
+        }
+        stopped = doomed.stopped.wait_for(|stopped| *stopped) => {
+            drop(stopped.expect("only we kill it"));
+            true
+        }
+    };
+    let known = story.known;
+    doomed.process.kill().await.unwrap();
+    world.start_again().await;
+    let mut story = Story {
+        world: &world,
+        commits: world.app().store.commits(),
+        approves,
+        known,
+    };
+    story.play().await.expect("nobody kills this one");
+    let bundle = story.known.bundle.take().unwrap();
+    holds(&world, &bundle, &point, approves).await;
+    killed
+}
+
+/// What must be true at the end, whenever the kill came.
+async fn holds(world: &World, bundle: &[u8], point: &str, approves: bool) {
+    let bundle = world.proven_but_for_unknown_outcomes(bundle).await;
+    let runs = world.cloud.runs();
+    assert_eq!(runs.len(), 1, "{point}: one run was asked for");
+    let run = &bundle.terraform.runs[0];
+    let applies = begun(&bundle, "apply-run");
+    if approves {
+        // The apply's own comment, and, unless the kill came between, the bundle's digest.
+        let comments = world.cloud.comments(&run.run_id);
+        let confirmations = comments.iter().filter(|text| text.contains("approved"));
+        assert_eq!(confirmations.count(), 1, "{point}: {comments:?}");
+        assert!(comments.len() <= 2, "{point}: {comments:?}");
+        assert_eq!(world.instances(), 2, "{point}");
+        assert_eq!(run.status, "applied", "{point}");
+        assert!((1..=2).contains(&applies), "{point}: {applies}");
+    } else {
+        assert_eq!(runs[0].1, sim::RunStatus::Discarded, "{point}");
+        assert_eq!((world.instances(), applies), (1, 0), "{point}");
+    }
+    let judged = |body: &Body| matches!(body, Body::Approval(_));
+    let judgements = bundle.records.iter().filter(|record| judged(&record.body));
+    assert_eq!(
+        judgements.count(),
+        1,
+        "{point}: the approver's word counts once"
+    );
+}
+
+/// Kills at every commit of a story, and tells how many there were.
+async fn killed_everywhere(moment: &'static str, approves: bool) {
+    let (next, last) = (Cell::new(1), Cell::new(MOST));
+    let players = (0..AT_A_TIME).map(async |_| {
+        loop {
+            let commit = next.replace(next.get() + 1);
+            if commit >= last.get() {
+                return;
+            }
+            if !killed_at(format!("{moment} {commit}"), approves).await {
+                last.set(last.get().min(commit));
+            }
+        }
+    });
+    join_all(players).await;
+    let commits = last.get() - 1;
+    println!("killed {moment} each of {commits} commits");
+    assert!((15..MOST - 1).contains(&commits), "{commits} commits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_before_any_commit_of_an_apply_loses_nothing() {
+    killed_everywhere("before", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_after_any_commit_of_an_apply_loses_nothing() {
+    killed_everywhere("after", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_before_any_commit_of_a_denial_loses_nothing() {
+    killed_everywhere("before", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_after_any_commit_of_a_denial_loses_nothing() {
+    killed_everywhere("after", false).await;
+}
+
+/// Not a test but the process that is killed; without [`POINT`] there is nothing to do.
+#[test]
+fn a_gateway_that_stops() {
+    let Ok(point) = std::env::var(POINT) else {
+        return;
+    };
+    let file = std::env::var(CONFIG).unwrap();
+    let config: Config = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let observer = move |moment, number| {
+        let here = match moment {
+            CommitMoment::Before => format!("before {number}"),
+            CommitMoment::After => format!("after {number}"),
+        };
+        if here == point {
+            say("stopped");
+            loop {
+                std::thread::park();
+            }
+        }
+        if moment == CommitMoment::After {
+            say("committed");
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let starting = start_with(config, |path| {
+        store::open_sqlite_observed(path, Box::new(observer))
+    });
+    let _serving = runtime.block_on(starting).unwrap();
+    say("serving");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{line}")
+        .and_then(|()| out.flush())
+        .unwrap();
+}
