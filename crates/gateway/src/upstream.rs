@@ -3,6 +3,8 @@
 //! Redirects are never followed by the client library; the few that upstream uses (plan JSON)
 //! are followed here, to allowed hosts only and without the bearer.
 
+mod documents;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,9 +26,6 @@ pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
-
-/// Largest plan JSON that is read.
-pub const MAX_PLAN_BYTES: usize = 256 << 20;
 
 /// Media type of the vendor's API.
 const JSON_API: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
