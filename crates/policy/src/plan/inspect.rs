@@ -46,6 +46,16 @@ impl Default for PlanReader {
 }
 
 impl PlanReader {
+    /// A reader that packs so many bytes together and reads values of up to so many bytes at once.
+    /// Both are about memory and time only: the facts are the same, whatever is given.
+    pub fn with_sizes(chunk: usize, small: usize) -> Self {
+        Self(Document::new(Bounds {
+            chunk: chunk.max(1),
+            small,
+            ..BOUNDS
+        }))
+    }
+
     /// Takes the next piece.
     ///
     /// # Errors
