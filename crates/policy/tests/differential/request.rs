@@ -12,6 +12,7 @@ use crate::generator::{RunAsked, TerraformFacts};
 use crate::{at, json};
 
 type Faults = BTreeSet<&'static str>;
+type Members = Map<String, Value>;
 
 /// The routes that are forwarded: method, template, operation, and the kinds of its placeholders.
 const FORWARDED: &[(&str, &str, &str)] = &[
@@ -489,11 +490,11 @@ fn document(body: &[u8]) -> Result<Value, Fault> {
 
 /// A member that must be an object; `None` when there is nothing to look into.
 fn object<'a>(
-    within: &'a Map<String, Value>,
+    within: &'a Members,
     name: &str,
     required: bool,
     faults: &mut Faults,
-) -> Option<&'a Map<String, Value>> {
+) -> Option<&'a Members> {
     match within.get(name) {
         None if required => {
             faults.insert("BODY_MISSING_MEMBER");
@@ -508,18 +509,14 @@ fn object<'a>(
     }
 }
 
-fn only(within: &Map<String, Value>, known: &[&str], faults: &mut Faults) {
+fn only(within: &Members, known: &[&str], faults: &mut Faults) {
     if within.keys().any(|name| !known.contains(&name.as_str())) {
         faults.insert("BODY_UNKNOWN_MEMBER");
     }
 }
 
 /// A JSON:API document with one resource; gives attributes by dashed name, and relationships.
-fn resource(
-    body: &[u8],
-    kind: &str,
-    faults: &mut Faults,
-) -> Result<(Map<String, Value>, Map<String, Value>), Fault> {
+fn resource(body: &[u8], kind: &str, faults: &mut Faults) -> Result<(Members, Members), Fault> {
     let nothing = (Map::new(), Map::new());
     let document = document(body)?;
     let Some(document) = document.as_object() else {
