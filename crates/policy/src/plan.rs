@@ -8,6 +8,7 @@ mod diff;
 mod document;
 mod inspect;
 mod judge;
+mod step;
 
 use proof::Hash;
 use serde::{Deserialize, Serialize};

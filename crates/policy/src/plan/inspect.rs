@@ -8,6 +8,7 @@ use proof::json::Json;
 
 use super::diff::{attributes, has_mark};
 use super::document::{Bounds, Cursor, Document, Value};
+use super::step::{Step, step, unknown};
 use super::{
     Changes, DataSource, ModuleCall, OutputChange, PlanError, PlanFacts, ProviderArgument,
     Provisioner, ResourceChange,
@@ -471,59 +472,6 @@ fn bounded(count: usize, most: usize, what: &str) -> Result<(), PlanError> {
 
 fn too_deep() -> PlanError {
     PlanError::TooLarge(format!("modules nested deeper than {MAX_MODULES}"))
-}
-
-/// The combinations of actions that Terraform documents; no other is accepted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Nothing,
-    Read,
-    Create,
-    Update,
-    Delete,
-    Replace,
-    Forget,
-    /// The old object lives on outside the state.
-    CreateAndForget,
-}
-
-impl Step {
-    fn actions(self) -> &'static [Action] {
-        match self {
-            Self::Nothing | Self::Read => &[],
-            Self::Create => &[Action::Create],
-            Self::Update => &[Action::Update],
-            Self::Delete => &[Action::Delete],
-            Self::Replace => &[Action::Replace],
-            Self::Forget => &[Action::Forget],
-            Self::CreateAndForget => &[Action::Create, Action::Forget],
-        }
-    }
-}
-
-fn step(change: &Json, address: &str) -> Result<Step, PlanError> {
-    let written = change.get("actions").and_then(Json::as_array);
-    let names: Option<Vec<&str>> =
-        written.and_then(|actions| actions.iter().map(Json::as_str).collect());
-    Ok(match names.as_deref() {
-        Some(["no-op"]) => Step::Nothing,
-        Some(["read"]) => Step::Read,
-        Some(["create"]) => Step::Create,
-        Some(["update"]) => Step::Update,
-        Some(["delete"]) => Step::Delete,
-        Some(["delete", "create"] | ["create", "delete"]) => Step::Replace,
-        Some(["forget"]) => Step::Forget,
-        Some(["create", "forget"]) => Step::CreateAndForget,
-        _ => return Err(unknown(address, change)),
-    })
-}
-
-fn unknown(address: &str, change: &Json) -> PlanError {
-    let actions = change.get("actions").map(Json::to_jcs).unwrap_or_default();
-    PlanError::UnknownAction {
-        address: plain_text(address),
-        actions: plain_text(&String::from_utf8_lossy(&actions)),
-    }
 }
 
 fn malformed(what: &str) -> PlanError {

@@ -498,7 +498,7 @@ const TINY: Bounds = Bounds {
     packed: 1 << 20,
     value: 1 << 20,
     small: 8,
-    chunk: 17,
+    chunk: 101,
     members: 1000,
 };
 
