@@ -12,11 +12,14 @@ use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
+use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
+use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
 pub struct App {
@@ -42,8 +45,14 @@ pub struct App {
     pub upload_slots: Arc<Semaphore>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
+    /// What plans mark as sensitive.
+    pub sensitive: Arc<Sensitive>,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
+    /// Sees what happens to governed workspaces outside the gateway.
+    pub watching: Watching,
+    /// Answers Terraform Cloud's run tasks, when they are configured.
+    pub run_tasks: Option<RunTasks>,
     /// How agents write our address, without a slash at the end.
     pub agent_url: String,
     /// How people write it.

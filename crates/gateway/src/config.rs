@@ -26,6 +26,9 @@ pub struct Config {
     pub operator_listener: Listener,
     /// The one Terraform Cloud or Terraform Enterprise that this gateway serves.
     pub terraform_cloud: TerraformCloud,
+    /// Answers to Terraform Cloud's run tasks; without it nobody may ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_tasks: Option<RunTasks>,
     /// Model providers by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelProvider>,
@@ -38,12 +41,36 @@ pub struct Config {
     /// Rules above all contracts.
     #[serde(default)]
     pub policy: Policy,
+    /// What is looked at beside the calls.
+    #[serde(default)]
+    pub watching: Watching,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// What happens to governed workspaces outside the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watching {
+    /// Seconds between two looks at each governed workspace; 0 never looks of its own accord.
+    pub poll_seconds: u64,
+    /// Signs Terraform Cloud's notifications, which are taken at `/v1/notifications` of the
+    /// operator listener; without it none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_key: Option<SecretSource>,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self {
+            poll_seconds: 300,
+            notification_key: None,
+        }
+    }
 }
 
 /// The reviewers' pages.
@@ -101,6 +128,18 @@ pub struct TerraformCloud {
     pub executor: SecretSource,
     /// Reads full plan JSON and workspace settings.
     pub reader: SecretSource,
+}
+
+/// Terraform Cloud asks the gateway whether a run may go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTasks {
+    /// Signs the calls; Terraform Cloud is given the same.
+    pub hmac_key: SecretSource,
+    /// How Terraform Cloud writes the operator listener's address, when that differs from its
+    /// `public_url`: a proxy that lets nothing else through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 /// A model provider.
@@ -168,6 +207,11 @@ pub struct Limits {
     pub body_timeout_seconds: u64,
     /// Seconds that an upstream answer may take to begin.
     pub upstream_timeout_seconds: u64,
+    /// Requests in a second that Terraform Cloud allows the user of each credential. A private
+    /// Terraform Enterprise may allow more.
+    pub upstream_requests_per_second: u32,
+    /// How often a read is asked when Terraform Cloud limits the rate or fails; 1 asks once.
+    pub upstream_read_attempts: u32,
     /// Largest model request, in bytes.
     pub model_body_bytes: usize,
     /// Largest configuration upload, in bytes.
@@ -187,6 +231,8 @@ impl Default for Limits {
             header_timeout_seconds: 15,
             body_timeout_seconds: 60,
             upstream_timeout_seconds: 120,
+            upstream_requests_per_second: 30,
+            upstream_read_attempts: 4,
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
@@ -253,6 +299,12 @@ impl Config {
         if let Some(file) = &mut upstream.ca_file {
             *file = folder.join(&file);
         }
+        if let Some(run_tasks) = &mut config.run_tasks {
+            run_tasks.hmac_key.resolve_against(folder);
+        }
+        if let Some(key) = &mut config.watching.notification_key {
+            key.resolve_against(folder);
+        }
         for provider in config.models.values_mut() {
             provider.key.resolve_against(folder);
         }
@@ -287,7 +339,11 @@ impl Config {
                 ));
             }
         }
-        let urls = std::iter::once(("terraform_cloud.url", &self.terraform_cloud.url)).chain(
+        let task_url = self.run_tasks.as_ref();
+        let task_url = task_url.and_then(|settings| settings.public_url.as_ref());
+        let task_url = task_url.map(|url| ("run_tasks.public_url", url));
+        let upstream_url = ("terraform_cloud.url", &self.terraform_cloud.url);
+        let urls = std::iter::once(upstream_url).chain(task_url).chain(
             self.models
                 .values()
                 .map(|provider| ("models.*.url", &provider.url)),
@@ -310,6 +366,17 @@ impl Config {
             if url.ends_with('/') {
                 return refuse(format!("{name} `{url}` must not end in a slash"));
             }
+        }
+        let poll = self.watching.poll_seconds;
+        if poll != 0 && !(10..=86_400).contains(&poll) {
+            return refuse("watching.poll_seconds must be 0 or 10 to 86400".to_owned());
+        }
+        let limits = &self.limits;
+        if limits.upstream_requests_per_second == 0 {
+            return refuse("limits.upstream_requests_per_second must be at least 1".to_owned());
+        }
+        if !(1..=10).contains(&limits.upstream_read_attempts) {
+            return refuse("limits.upstream_read_attempts must be 1 to 10".to_owned());
         }
         if let Some(name) = self.models.keys().find(|name| !name.bytes().all(plain)) {
             return refuse(format!("the model provider's name `{name}` must be plain"));
@@ -387,6 +454,11 @@ mod tests {
                 "{ env = \"TFC_PLANNER\" }",
                 "\"token-in-the-file\"",
                 "planner",
+            ),
+            (
+                "[models.openai]",
+                "[run_tasks]\nhmac_key = { env = \"A\" }\npublic_url = \"http://a.example\"\n[models.openai]",
+                "run_tasks.public_url",
             ),
             ("dialect = \"openai\"", "dialect = \"other\"", "other"),
         ] {

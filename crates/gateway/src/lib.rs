@@ -10,6 +10,8 @@
 //! | [`approvals`] | the gate: plans that wait for a person, and applies bound to them |
 //! | [`clawcontrols`] | the registry of Work Policy Contracts |
 //! | [`clawscope`] | issues, inspects and revokes scoped tokens |
+//! | [`run_tasks`] | answers when Terraform Cloud asks whether a run may go on |
+//! | [`watching`] | what happens to governed workspaces outside the gateway |
 //! | [`jobs`] | opens and closes jobs |
 //! | [`bundles`] | seals a job's evidence |
 //! | [`operator`] | the operator API |
@@ -33,8 +35,11 @@ pub mod keys;
 pub mod live;
 pub mod operator;
 pub mod rollback;
+pub mod run_tasks;
 pub mod secret;
 pub mod server;
+pub mod signature;
 pub mod start;
 pub mod trust_pulse;
 pub mod upstream;
+pub mod watching;

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash as MapKey;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use policy::{CompiledContract, Contract, ReasonCode};
 use proof::record::JobId;
@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// Most tokens that are kept; the oldest knowledge is dropped and read again when needed.
 const MAX_TOKENS: usize = 50_000;
+
+/// Most runs of one job that are remembered as named; all are forgotten then.
+const MAX_NAMED: usize = 1000;
 
 /// A contract, ready to decide.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct LiveJob {
     pub contract: Arc<LiveContract>,
     /// Held while a run is being made, so that a repeated request waits for the first.
     pub creating_run: tokio::sync::Mutex<()>,
+    /// Runs that the agent has called by their ids.
+    named_runs: Mutex<HashSet<String>>,
     /// How many records it has, at least.
     records: AtomicU64,
     /// Set once when it ends; streams watch it.
@@ -81,6 +86,7 @@ impl LiveJob {
             name,
             contract,
             creating_run: tokio::sync::Mutex::new(()),
+            named_runs: Mutex::default(),
             records: AtomicU64::new(0),
             ended,
         }
@@ -94,6 +100,22 @@ impl LiveJob {
     /// Counts records that are about to be written.
     pub fn count_records(&self, more: u64) {
         self.records.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Remembers that the agent called a run by its id: it got the answer that told it.
+    pub fn name_run(&self, run_id: &str) {
+        let mut named = self.named_runs.lock().expect("no panic while it is held");
+        if named.len() >= MAX_NAMED && !named.contains(run_id) {
+            named.clear();
+        }
+        named.insert(run_id.to_owned());
+    }
+
+    /// Whether the agent is known to know of a run. Forgotten with a restart, which is the safe
+    /// side: a repeated request is then taken for the same.
+    pub fn has_named(&self, run_id: &str) -> bool {
+        let named = self.named_runs.lock().expect("no panic while it is held");
+        named.contains(run_id)
     }
 
     /// Why the job takes no more calls, if so.

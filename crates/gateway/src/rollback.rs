@@ -19,6 +19,7 @@ use crate::jobs::{self, ClosedJob, JobError, RunningApply};
 use crate::keys::{random_bytes, random_uuid};
 use crate::operator::audit::{Action, audited};
 use crate::upstream::{Answer, Duty, UpstreamError};
+use crate::watching;
 use crate::{approvals, clawcontrols, clawscope};
 
 /// Name of the operation in records and receipts.
@@ -194,10 +195,17 @@ pub async fn return_to_state(
         at: app.now(),
     };
     audited(&*app.store, action, async {
-        match &job {
+        // Until it is kept which state version is ours, no look takes it for somebody else's.
+        let _write = app.watching.own_write();
+        let done = match &job {
             Some(job) => recorded(app, operator, job, request).await,
             None => exchange(app, request).await.1,
+        };
+        if let Ok(done) = &done {
+            let workspace = request.workspace.as_str();
+            watching::note_rollback(app, workspace, &done.state_version, operator).await?;
         }
+        done
     })
     .await
 }

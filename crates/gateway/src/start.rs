@@ -16,8 +16,10 @@ use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
+use crate::watching::{self, Watching};
 use crate::{bundles, operator};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
@@ -77,6 +79,12 @@ pub async fn start_with(
     let models = Providers::connect(&config, client)
         .await
         .context("cannot fetch a model provider's key")?;
+    let run_tasks = RunTasks::connect(&config)
+        .await
+        .context("cannot fetch run_tasks.hmac_key")?;
+    let watching = Watching::connect(&config)
+        .await
+        .context("cannot fetch watching.notification_key")?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let app = Arc::new(App {
         keys,
@@ -89,7 +97,10 @@ pub async fn start_with(
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
         workspaces: Default::default(),
+        sensitive: Default::default(),
         gate: Gate::default(),
+        watching,
+        run_tasks,
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
         draining: AtomicBool::new(false),
@@ -100,6 +111,7 @@ pub async fn start_with(
     let listeners = vec![
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
+        tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
         app,
@@ -190,9 +202,15 @@ impl Running {
         }
         // Calls whose clients have left still have their ends to record.
         let drain = std::time::Duration::from_secs(self.app.config.limits.drain_seconds);
-        let (calls, ()) = tokio::join!(
+        let run_tasks = async {
+            if let Some(run_tasks) = &self.app.run_tasks {
+                run_tasks.stop(drain).await;
+            }
+        };
+        let (calls, (), ()) = tokio::join!(
             tokio::time::timeout(drain, self.app.models.idle()),
             self.app.gate.stop(drain),
+            run_tasks,
         );
         if calls.is_err() {
             tracing::warn!("model calls were still running; they end as unknown");

@@ -1,9 +1,16 @@
 //! The client for Terraform Cloud: our own requests, built from typed parts.
 //!
 //! Redirects are never followed by the client library; the few that upstream uses (plan JSON)
-//! are followed here, to allowed hosts only and without the bearer.
+//! are followed here, to allowed hosts only, and another host never sees the bearer.
+//!
+//! Each credential keeps to upstream's limits ([`limit`]); reads are asked again when upstream is
+//! overloaded ([`retry`]), writes never; lists that every client polls are kept for a moment
+//! ([`lists`]).
 
 mod documents;
+mod limit;
+mod lists;
+mod retry;
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,11 +28,23 @@ use policy::{ReasonCode, Refusal};
 use crate::config::Config;
 use crate::secret::{Secret, SecretError};
 
+use limit::{Limiter, Pace};
+use lists::Lists;
+use retry::Attempts;
+
+pub use limit::on_behalf_of;
+
 /// The connection pool that all our requests share.
 pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Lists of runs that upstream gives out in a minute.
+const LISTS_PER_MINUTE: u32 = 30;
+
+/// Most redirects that are followed for one document.
+const MAX_REDIRECTS: u32 = 3;
 
 /// Media type of the vendor's API.
 const JSON_API: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
@@ -46,14 +65,53 @@ pub struct Upstream {
     client: HttpClient,
     base: String,
     object_hosts: Vec<String>,
-    planner: Secret,
-    executor: Secret,
-    reader: Secret,
+    planner: Access,
+    executor: Access,
+    reader: Access,
+    lists: Lists,
+    read_attempts: u32,
     timeout: Duration,
 }
 
+/// A credential and how fast it may be used.
+struct Access {
+    secret: Secret,
+    /// All calls.
+    calls: Limiter,
+    /// Lists of runs, which have a limit of their own besides.
+    lists: Limiter,
+}
+
+impl Access {
+    /// One token in two duties has one limit.
+    fn new(secret: Secret, others: &[&Self], per_second: u32) -> Self {
+        let same = others
+            .iter()
+            .find(|other| other.secret.matches(secret.expose()));
+        match same {
+            Some(other) => Self {
+                secret,
+                calls: other.calls.clone(),
+                lists: other.lists.clone(),
+            },
+            None => Self {
+                secret,
+                calls: Limiter::new(Pace::of(per_second, Duration::from_secs(1))),
+                lists: Limiter::new(Pace::of(LISTS_PER_MINUTE, Duration::from_secs(60))),
+            },
+        }
+    }
+}
+
+/// Whose credential a document is read with.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Duty(Duty),
+    Secret(&'a Secret),
+}
+
 /// An answer that was read whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -78,6 +136,9 @@ pub enum UpstreamError {
     /// A signed address on a host that is not allowed.
     #[error("upstream pointed to `{0}`, which is not among the allowed object hosts")]
     ForeignHost(String),
+    /// Too many calls wait for the credential already; upstream was not asked.
+    #[error("too many calls wait for upstream's limit of requests")]
+    Busy,
 }
 
 impl UpstreamError {
@@ -88,6 +149,7 @@ impl UpstreamError {
             Self::Slow(_) => "upstream did not answer in time",
             Self::Broken(_) => "upstream's answer broke off or is too large",
             Self::ForeignHost(_) => "upstream pointed to a place that is not allowed",
+            Self::Busy => "too many calls wait for upstream's limit of requests",
         };
         Refusal::new(self.code(), detail)
     }
@@ -98,6 +160,7 @@ impl UpstreamError {
             Self::Unreachable(_) => ReasonCode::UpstreamUnavailable,
             Self::Slow(_) => ReasonCode::UpstreamTimeout,
             Self::Broken(_) | Self::ForeignHost(_) => ReasonCode::UpstreamGarbage,
+            Self::Busy => ReasonCode::UpstreamRateLimited,
         }
     }
 }
@@ -148,13 +211,20 @@ impl Upstream {
     /// When one is not to be had.
     pub async fn connect(config: &Config, client: HttpClient) -> Result<Self, SecretError> {
         let upstream = &config.terraform_cloud;
+        let pace = config.limits.upstream_requests_per_second;
+        let planner = Access::new(upstream.planner.fetch().await?, &[], pace);
+        let executor = Access::new(upstream.executor.fetch().await?, &[&planner], pace);
+        let others = [&planner, &executor];
+        let reader = Access::new(upstream.reader.fetch().await?, &others, pace);
         Ok(Self {
             client,
             base: upstream.url.clone(),
             object_hosts: upstream.object_hosts.clone(),
-            planner: upstream.planner.fetch().await?,
-            executor: upstream.executor.fetch().await?,
-            reader: upstream.reader.fetch().await?,
+            planner,
+            executor,
+            reader,
+            lists: Lists::default(),
+            read_attempts: config.limits.upstream_read_attempts,
             timeout: Duration::from_secs(config.limits.upstream_timeout_seconds),
         })
     }
@@ -168,10 +238,21 @@ impl Upstream {
     pub fn is_credential(&self, text: &str) -> bool {
         [&self.planner, &self.executor, &self.reader]
             .iter()
-            .any(|secret| secret.matches(text))
+            .any(|access| access.secret.matches(text))
+    }
+
+    fn access(&self, duty: Duty) -> &Access {
+        match duty {
+            Duty::Planner => &self.planner,
+            Duty::Executor => &self.executor,
+            Duty::Reader => &self.reader,
+        }
     }
 
     /// Calls the API. `target` is path and query, rebuilt from checked parts.
+    ///
+    /// A read that meets a limit or an outage is asked again within bounds; anything else is
+    /// asked once. Lists of runs that are read for agents may be some seconds old.
     ///
     /// # Errors
     /// See [`UpstreamError`]; every HTTP status is an answer, not an error.
@@ -182,11 +263,83 @@ impl Upstream {
         target: &str,
         body: Option<Bytes>,
     ) -> Result<Answer, UpstreamError> {
-        let secret = match duty {
-            Duty::Planner => &self.planner,
-            Duty::Executor => &self.executor,
-            Duty::Reader => &self.reader,
-        };
+        if method != Method::GET {
+            let answer = self.ask(duty, method, target, body).await;
+            // Also when there was no answer: it may have happened.
+            self.lists.forget();
+            return answer;
+        }
+        let read = || self.read(duty, target);
+        if !(duty == Duty::Planner && lists::is_list(target)) {
+            return read().await;
+        }
+        let used_up = lists::is_limited(target) && !self.access(duty).lists.is_free();
+        let list = self.lists.list(target);
+        self.lists.through(&list, used_up, read()).await
+    }
+
+    /// A read, asked again while upstream is overloaded.
+    async fn read(&self, duty: Duty, target: &str) -> Result<Answer, UpstreamError> {
+        let mut attempts = Attempts::begin(self.read_attempts);
+        loop {
+            let answer = self.ask(duty, Method::GET, target, None).await?;
+            let Some(pause) = attempts.next(&answer) else {
+                return Ok(answer);
+            };
+            if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                // The limit is the credential's: nobody else asks meanwhile either.
+                self.access(duty).calls.pause(pause);
+            } else {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Asks once, when it is its turn.
+    async fn ask(
+        &self,
+        duty: Duty,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
+        let access = self.access(duty);
+        let busy = |limit::Shed| UpstreamError::Busy;
+        if method == Method::GET && lists::is_limited(target) {
+            access.lists.turn().await.map_err(busy)?;
+        }
+        access.calls.turn().await.map_err(busy)?;
+        self.exchange(&access.secret, method, target, body).await
+    }
+
+    /// Calls the API with a credential that is not the gateway's own: what a run task was given
+    /// for its answer, or what an operator has for one command. Its limit is its user's, so it is
+    /// not waited for.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn call_as(
+        &self,
+        secret: &Secret,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
+        let writes = method != Method::GET;
+        let answer = self.exchange(secret, method, target, body).await;
+        if writes {
+            self.lists.forget();
+        }
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        secret: &Secret,
+        method: Method,
+        target: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, UpstreamError> {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
             .expect("a secret is plain ASCII, checked when fetched");
         bearer.set_sensitive(true);
@@ -208,8 +361,8 @@ impl Upstream {
         self.send(request, MAX_ANSWER_BYTES).await
     }
 
-    /// Calls the API and follows at most one redirect, to an allowed host and without a bearer:
-    /// how upstream hands out plan JSON.
+    /// Reads a document of the API that upstream may keep elsewhere, such as plan JSON. Follows
+    /// few redirects, to allowed hosts; only the API itself is shown the bearer.
     ///
     /// # Errors
     /// See [`UpstreamError`].
@@ -219,16 +372,64 @@ impl Upstream {
         target: &str,
         limit: usize,
     ) -> Result<Answer, UpstreamError> {
-        let answer = self.call(duty, Method::GET, target, None).await?;
-        if !answer.status.is_redirection() {
-            return Ok(answer);
+        self.follow(By::Duty(duty), target, limit).await
+    }
+
+    /// The same with a credential that is not the gateway's own.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn fetch_document_as(
+        &self,
+        secret: &Secret,
+        target: &str,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        self.follow(By::Secret(secret), target, limit).await
+    }
+
+    async fn follow(
+        &self,
+        by: By<'_>,
+        target: &str,
+        limit: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let mut answer = self.read_by(by, target).await?;
+        for _ in 0..MAX_REDIRECTS {
+            if !answer.status.is_redirection() {
+                return Ok(answer);
+            }
+            let location = answer
+                .headers
+                .get(header::LOCATION)
+                .and_then(|value| value.to_str().ok())
+                .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
+            answer = match self.within_api(location) {
+                Some(target) => self.read_by(by, &target).await?,
+                None => self.object(Method::GET, location, None, limit).await?,
+            };
         }
-        let location = answer
-            .headers
-            .get(header::LOCATION)
-            .and_then(|value| value.to_str().ok())
-            .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
-        self.object(Method::GET, location, None, limit).await
+        if answer.status.is_redirection() {
+            return Err(UpstreamError::Broken("it redirects without end".into()));
+        }
+        Ok(answer)
+    }
+
+    async fn read_by(&self, by: By<'_>, target: &str) -> Result<Answer, UpstreamError> {
+        match by {
+            By::Duty(duty) => self.call(duty, Method::GET, target, None).await,
+            By::Secret(secret) => self.call_as(secret, Method::GET, target, None).await,
+        }
+    }
+
+    /// The path and query of an address within the API itself.
+    fn within_api(&self, location: &str) -> Option<String> {
+        let target = location.strip_prefix(&self.base).unwrap_or(location);
+        let plain = target
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        let api = target.starts_with("/api/v2/") && !target.contains("..");
+        (api && plain).then(|| target.to_owned())
     }
 
     /// Reads or writes a signed object. The address came from upstream; its host must be
@@ -244,14 +445,21 @@ impl Upstream {
         limit: usize,
     ) -> Result<Answer, UpstreamError> {
         let uri = self.check_object_address(address)?;
-        let mut request = Request::builder().method(method).uri(uri);
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+        let mut attempts = Attempts::begin(self.read_attempts);
+        loop {
+            let mut request = Request::builder().method(method.clone()).uri(uri.clone());
+            if body.is_some() {
+                request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+            }
+            let request = request
+                .body(Full::new(body.clone().unwrap_or_default()))
+                .map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+            let answer = self.send(request, limit).await?;
+            match attempts.next(&answer).filter(|_| method == Method::GET) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Ok(answer),
+            }
         }
-        let request = request
-            .body(Full::new(body.unwrap_or_default()))
-            .map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
-        self.send(request, limit).await
     }
 
     /// Whether a signed address may be used: an allowed host, and https unless the API itself
@@ -286,6 +494,13 @@ impl Upstream {
         } else {
             Err(foreign())
         }
+    }
+
+    /// The path and query of an address of the API, when it is one: below the base address, to
+    /// the letter.
+    pub fn target_of<'a>(&self, address: &'a str) -> Option<&'a str> {
+        let target = address.strip_prefix(self.base.as_str())?;
+        target.starts_with('/').then_some(target)
     }
 
     async fn send(
@@ -329,3 +544,6 @@ pub fn cause(error: &dyn std::error::Error) -> String {
     }
     inner.to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,13 @@ fn bodies(
         Call::CreateRun => {
             let request = RunRequest::parse(body)?;
             let configuration = match &request.configuration_version {
-                None => ConfigurationFact::Absent,
+                None => {
+                    assumed.push(
+                        "assumed: the workspace's latest configuration passes inspection"
+                            .to_owned(),
+                    );
+                    ConfigurationFact::Pinned
+                }
                 Some(id) => {
                     assumed.push(format!(
                         "assumed: {id} was uploaded by this job and inspected"

@@ -86,6 +86,9 @@ pub struct InspectedUpload {
     pub repacked_tar_gz: Vec<u8>,
     /// Hash of `repacked_tar_gz`: the digest that approvals bind.
     pub sha256: Hash,
+    /// The archive that was inspected holds more than `files`: modules that `init` has fetched,
+    /// which nobody judged because they do not go up.
+    pub left_out: bool,
 }
 
 /// Why an upload is refused.

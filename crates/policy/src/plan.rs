@@ -8,6 +8,7 @@ mod diff;
 mod document;
 mod inspect;
 mod judge;
+mod secrets;
 mod step;
 
 use proof::Hash;
@@ -18,7 +19,7 @@ use crate::reason::ReasonCode;
 
 pub use diff::{AttributeChange, Shown};
 pub use inspect::{MAX_PLAN, PlanReader, inspect};
-pub use judge::judge;
+pub use judge::{judge, judge_unpriced};
 
 /// Everything that approvers and contracts ask of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ pub enum Origin {
     Token,
     /// The contract or our own grammar says no: a 4xx that must not be retried.
     Policy,
-    /// Terraform Cloud or a model provider failed: 502, 503, 504.
+    /// Terraform Cloud or a model provider failed, or asks to wait: 429, 502, 503, 504.
     Upstream,
     /// Clawgate itself cannot answer now.
     Gateway,
@@ -178,7 +178,7 @@ mod tests {
                 Origin::Token => &[401],
                 Origin::Policy if private.contains(&reason.text) => &[404],
                 Origin::Policy => &[200, 400, 402, 403, 405, 409, 413, 415, 422],
-                Origin::Upstream => &[404, 409, 422, 502, 503, 504],
+                Origin::Upstream => &[404, 409, 422, 429, 502, 503, 504],
                 Origin::Gateway => &[500, 503],
             };
             assert!(

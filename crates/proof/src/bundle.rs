@@ -53,6 +53,17 @@ pub struct Bundle {
     pub close: Envelope,
 }
 
+impl Bundle {
+    /// The file: canonical JSON and a line feed. Verifiers hash what stands in it without writing
+    /// it again.
+    pub fn to_file(&self) -> Vec<u8> {
+        let json = Json::from_value(self).expect("a bundle holds strings and integers");
+        let mut file = json.to_jcs();
+        file.push(b'\n');
+        file
+    }
+}
+
 /// The job that a bundle is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

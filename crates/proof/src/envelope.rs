@@ -183,6 +183,19 @@ impl Envelope {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self, expected: EnvelopeType) -> Result<Hash, EnvelopeError> {
+        self.check_hashed(expected, || Hash::of(&self.payload.to_jcs()))
+    }
+
+    /// The same for a payload whose canonical form somebody has at hand and hashes as it stands;
+    /// what stands in [`Envelope::payload`] is not looked at.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check_hashed(
+        &self,
+        expected: EnvelopeType,
+        payload_hash: impl FnOnce() -> Hash,
+    ) -> Result<Hash, EnvelopeError> {
         if self.envelope_type != expected {
             return Err(EnvelopeError::WrongType {
                 expected,
@@ -195,7 +208,7 @@ impl Envelope {
         {
             return Err(EnvelopeError::UnknownVersion);
         }
-        let payload_hash = Hash::of(&self.payload.to_jcs());
+        let payload_hash = payload_hash();
         if payload_hash != self.payload_hash_b64u {
             return Err(EnvelopeError::HashMismatch);
         }

@@ -173,7 +173,7 @@ fn in_canonical_order(members: &[(String, Json)]) -> bool {
 
 /// By UTF-16 code units. Bytes give the same order, except that the surrogates of astral
 /// characters (first byte 0xf0 and up) come before U+E000 to U+FFFF (0xee and 0xef).
-fn canonical_order(a: &str, b: &str) -> std::cmp::Ordering {
+pub(crate) fn canonical_order(a: &str, b: &str) -> std::cmp::Ordering {
     let differ = a.bytes().zip(b.bytes()).find(|(a, b)| a != b);
     match differ {
         Some((a_byte, b_byte)) if a_byte >= 0xee && b_byte >= 0xee => {

@@ -12,10 +12,12 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 
+mod canonical;
 mod from_value;
 mod typed;
 
-pub(crate) use typed::Without;
+pub use canonical::Canonical;
+pub(crate) use typed::{TextWithout, Without};
 
 /// Deepest nesting that is read; the value is our own choice, far above any document of ours.
 pub const MAX_DEPTH: usize = 64;

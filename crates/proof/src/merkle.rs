@@ -135,6 +135,90 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root:
     sn == 0 && hash == *root
 }
 
+/// Verifies many inclusions in one tree, in ascending order of their indices: neighbours share
+/// most of their way to the root, and what they share is hashed once.
+///
+/// Each answer is that of [`verify_inclusion`], in whatever order the proofs come.
+#[derive(Debug)]
+pub struct Inclusions<'a> {
+    size: u64,
+    root: Hash,
+    /// The way of the last proof that was good.
+    known: Vec<Step<'a>>,
+}
+
+/// A node on the way to the root, and the hashes that lead on from it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Step<'a> {
+    /// Place of the node, and of the last one, in their level.
+    index: u64,
+    last: u64,
+    hash: Hash,
+    rest: &'a [Hash],
+}
+
+impl<'a> Inclusions<'a> {
+    /// Begins with the tree of `size` leaves that has this `root`.
+    pub fn new(size: u64, root: Hash) -> Self {
+        Self {
+            size,
+            root,
+            known: Vec::new(),
+        }
+    }
+
+    /// Whether `leaf` is the leaf number `index` of the tree.
+    pub fn verify(&mut self, leaf: &Hash, index: u64, path: &'a [Hash]) -> bool {
+        if index >= self.size {
+            return false;
+        }
+        let mut way = Vec::with_capacity(path.len() + 1);
+        let mut step = Step {
+            index,
+            last: self.size - 1,
+            hash: *leaf,
+            rest: path,
+        };
+        let mut known = self.known.as_slice();
+        loop {
+            // `last` falls on the way up, so that levels are met in the same order.
+            while let [lower, higher @ ..] = known
+                && lower.last > step.last
+            {
+                known = higher;
+            }
+            if known.first() == Some(&step) {
+                way.extend_from_slice(known);
+                break;
+            }
+            way.push(step);
+            let Some((sibling, rest)) = step.rest.split_first() else {
+                if step.last == 0 && step.hash == self.root {
+                    break;
+                }
+                return false;
+            };
+            if step.last == 0 {
+                return false;
+            }
+            if step.index & 1 == 1 || step.index == step.last {
+                step.hash = node_hash(sibling, &step.hash);
+                while step.index & 1 == 0 && step.index != 0 {
+                    step.index >>= 1;
+                    step.last >>= 1;
+                }
+            } else {
+                step.hash = node_hash(&step.hash, sibling);
+            }
+            step.index >>= 1;
+            step.last >>= 1;
+            step.rest = rest;
+        }
+        self.known = way;
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +269,40 @@ mod tests {
                 }
             }
             assert!(!verify_inclusion(&expected, n, n, &[], &expected));
+        }
+    }
+
+    /// Every proof of a tree with every kind of damage, in order and out of order.
+    #[test]
+    fn many_inclusions_are_judged_like_each_one() {
+        for size in 1..40u64 {
+            let leaves = leaves(size as usize);
+            let root = root(leaves.as_slice(), size).unwrap();
+            let mut cases = Vec::new();
+            for index in 0..size {
+                let leaf = leaves[index as usize];
+                let path = inclusion_path(leaves.as_slice(), index, size).unwrap();
+                for other in [index + 1, index ^ 1, index / 2, size] {
+                    cases.push((leaf, other, path.clone()));
+                }
+                cases.push((leaf_hash(b"forged"), index, path.clone()));
+                cases.push((leaf, index, [path.as_slice(), &[leaf]].concat()));
+                for n in 0..path.len() {
+                    cases.push((leaf, index, path[..n].to_vec()));
+                    let mut changed = path.clone();
+                    changed[n] = leaf_hash(b"forged");
+                    cases.push((leaf, index, changed));
+                }
+                cases.push((leaf, index, path));
+            }
+            let backwards: Vec<_> = cases.iter().rev().cloned().collect();
+            for cases in [cases, backwards] {
+                let mut many = Inclusions::new(size, root);
+                for (leaf, index, path) in &cases {
+                    let one = verify_inclusion(leaf, *index, size, path, &root);
+                    assert_eq!(many.verify(leaf, *index, path), one, "{index} of {size}");
+                }
+            }
         }
     }
 

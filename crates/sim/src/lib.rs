@@ -24,6 +24,6 @@ pub use faults::{Fault, FaultAction, FaultId};
 pub use model_provider::{ModelProvider, ModelProviderConfig};
 pub use request_log::{LoggedBody, Request};
 pub use terraform_cloud::{
-    Credential, ExecutionMode, PriceTable, Rights, RunStatus, Settings, TerraformCloud,
-    TerraformCloudConfig, UnknownObject, VariableSeed, WorkspaceSeed,
+    Credential, ExecutionMode, PolicyOutcome, PriceTable, Rights, RunStatus, Settings,
+    TerraformCloud, TerraformCloudConfig, UnknownObject, VariableSeed, VcsRepo, WorkspaceSeed,
 };

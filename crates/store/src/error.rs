@@ -122,6 +122,9 @@ pub enum Conflict {
     /// The statement is not the one in the envelope.
     #[error("the statement is not the one that was signed")]
     StatementMismatch,
+    /// A call of a run task with this id came before, about something else.
+    #[error("task result `{0}` is about something else")]
+    TaskCallDiffers(String),
     /// An operator of this name or with this credential exists.
     #[error("operator `{0}` exists already")]
     OperatorExists(String),

@@ -34,10 +34,12 @@ mod error;
 mod jobs;
 mod log;
 mod objects;
+mod observations;
 mod operators;
 mod receipts;
 mod runs;
 mod sqlite;
+mod task_calls;
 mod tokens;
 
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
@@ -51,6 +53,9 @@ pub use error::{Cause, Conflict, StoreError};
 pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use objects::{ObjectRow, Objects};
+pub use observations::{
+    Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
+};
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
@@ -58,6 +63,7 @@ pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,
 };
+pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
@@ -68,6 +74,7 @@ pub trait Store:
     + Jobs
     + Tokens
     + Objects
+    + Observations
     + Runs
     + Approvals
     + Log
@@ -76,6 +83,7 @@ pub trait Store:
     + Operators
     + Budgets
     + Commits
+    + TaskCalls
     + Send
     + Sync
 {
@@ -86,6 +94,7 @@ impl<T> Store for T where
         + Jobs
         + Tokens
         + Objects
+        + Observations
         + Runs
         + Approvals
         + Log
@@ -94,6 +103,7 @@ impl<T> Store for T where
         + Operators
         + Budgets
         + Commits
+        + TaskCalls
         + Send
         + Sync
 {

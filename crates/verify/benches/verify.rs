@@ -14,7 +14,7 @@ const CALLS: usize = 1000;
 
 fn bench(criterion: &mut Criterion) {
     let story = Story::with_model_calls(CALLS);
-    let bundle = bytes(&seal(story.evidence(), &story.keys));
+    let bundle = seal(story.evidence(), &story.keys).to_file();
     let trust = bytes(&story.keys.trust_root());
     let report = verify(&bundle, &trust, &Options::default());
     assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");

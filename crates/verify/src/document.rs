@@ -10,6 +10,7 @@ use proof::bundle::{BUNDLE, Bundle, Run};
 use proof::envelope::Envelope;
 use proof::hash::Hasher;
 use proof::json::{self, JsonError, Numbers};
+use proof::receipt::ToolReceipt;
 use proof::record::{Body, Event, EventChain, Intent, Outcome, Record};
 use proof::{Hash, Json, merkle};
 
@@ -18,6 +19,9 @@ use crate::report::Findings;
 use crate::threads;
 
 mod apart;
+mod opened;
+
+pub(crate) use opened::{Half, Receipt};
 
 /// Largest bundle that is read, in bytes: some 30,000 calls. Read, it takes several times as much
 /// memory.
@@ -39,8 +43,12 @@ impl fmt::Display for Place {
 /// A bundle, read but not verified.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// Its members.
+    /// Its members, without those below.
     pub(crate) bundle: Bundle,
+    /// The public half, in one part or several.
+    pub(crate) halves: Vec<Half>,
+    /// Receipts of Terraform calls.
+    pub(crate) tool_receipts: Vec<Receipt<ToolReceipt>>,
     /// Hash over everything but the seals, as it stands in the file.
     pub(crate) evidence_hash: Hash,
     /// Leaf hash of each record, as it stands in the file.
@@ -67,6 +75,8 @@ impl Document {
         };
         let Read {
             bundle,
+            halves,
+            tool_receipts,
             records: hashes,
             evidence_hash,
         } = read;
@@ -111,21 +121,22 @@ impl Document {
                 .map(|(index, run)| (run.run_id.clone(), index))
                 .collect(),
             bundle,
+            halves,
+            tool_receipts,
         })
     }
 
-    /// The envelopes of the public half, with their places.
-    pub(crate) fn public_halves(&self) -> Vec<(String, &Envelope)> {
-        match &self.bundle.proof_bundle {
-            Some(half) => vec![("/proof_bundle".to_owned(), half)],
-            None => self
-                .bundle
-                .proof_bundles
-                .iter()
-                .enumerate()
-                .map(|(n, half)| (format!("/proof_bundles/{n}"), half))
-                .collect(),
-        }
+    /// The parts of the public half with their places.
+    pub(crate) fn public_halves(&self) -> impl Iterator<Item = (String, &Half)> {
+        let one = self.halves.len() == 1;
+        self.halves.iter().enumerate().map(move |(n, half)| {
+            let place = if one {
+                "/proof_bundle".to_owned()
+            } else {
+                format!("/proof_bundles/{n}")
+            };
+            (place, half)
+        })
     }
 
     /// The record with this number, if it stands where its number says.
@@ -193,7 +204,10 @@ impl Document {
 /// What is read of a file: typed members, and the hashes of what they were read from.
 #[derive(Debug, PartialEq)]
 struct Read {
+    /// Without the lists that follow.
     bundle: Bundle,
+    halves: Vec<Half>,
+    tool_receipts: Vec<Receipt<ToolReceipt>>,
     records: Vec<RecordHashes>,
     evidence_hash: Hash,
 }
@@ -255,7 +269,12 @@ impl Read {
             .map(|(name, value)| (name.as_str(), value.to_jcs()))
             .collect();
         let evidence_hash = evidence_hash(others, &records);
+        let mut halves = std::mem::take(&mut bundle.proof_bundles);
+        halves.extend(bundle.proof_bundle.take());
+        let receipts = std::mem::take(&mut bundle.terraform.receipts);
         Some(Self {
+            halves: threads::map_large(&halves, |_, half| Half::open(half)),
+            tool_receipts: threads::map(&receipts, |_, receipt| Receipt::open(receipt)),
             records: take_records(records, &mut bundle),
             bundle,
             evidence_hash,
@@ -280,6 +299,16 @@ struct RecordHashes {
     content: Option<Hash>,
 }
 
+impl RecordHashes {
+    /// The hashes of a record, of which this is the canonical form.
+    fn of(record: &Record, text: &[u8]) -> Self {
+        Self {
+            leaf: merkle::leaf_hash(text),
+            content: record.event_type().map(|_| Hash::of(text)),
+        }
+    }
+}
+
 /// One record, read and hashed.
 struct Hashed {
     record: Record,
@@ -292,14 +321,10 @@ impl Hashed {
     fn read(json: &Json) -> Result<Self, JsonError> {
         let record = Record::from_json(json)?;
         let text = json.to_jcs();
-        let hashes = RecordHashes {
-            leaf: merkle::leaf_hash(&text),
-            content: record.event_type().map(|_| Hash::of(&text)),
-        };
         Ok(Self {
+            hashes: RecordHashes::of(&record, &text),
             record,
             text,
-            hashes,
         })
     }
 }

@@ -20,7 +20,10 @@ impl Files {
         fs::create_dir_all(&folder).unwrap();
         let story = Story::apply();
         let files = Self(folder);
-        files.write("bundle.json", &bytes(&seal(story.evidence(), &story.keys)));
+        files.write(
+            "bundle.json",
+            &seal(story.evidence(), &story.keys).to_file(),
+        );
         files.write("trust.json", &bytes(&story.keys.trust_root()));
         files
     }
@@ -58,7 +61,7 @@ fn the_exit_status_is_the_verdict() {
     if let Body::Outcome(outcome) = &mut story.steps[place].body {
         outcome.ended = Ended::Unknown;
     }
-    files.write("open.json", &bytes(&seal(story.evidence(), &story.keys)));
+    files.write("open.json", &seal(story.evidence(), &story.keys).to_file());
 
     let trust = ["--trust", "trust.json"];
     for (arguments, status) in [

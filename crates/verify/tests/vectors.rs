@@ -35,7 +35,7 @@ impl Case {
         Self {
             name,
             about,
-            bundle: bytes(&seal(story.evidence(), &story.keys)),
+            bundle: seal(story.evidence(), &story.keys).to_file(),
             trust: bytes(&Keys::from_seed(1).trust_root()),
             at: None,
             verdict: Verdict::Valid,
@@ -220,7 +220,7 @@ fn relogged(name: &'static str, about: &'static str, code: Code) -> Case {
     evidence.records[3].at = earlier;
     evidence.log = log_for(&evidence.records, &story.keys);
     Case {
-        bundle: bytes(&seal(evidence, &story.keys)),
+        bundle: seal(evidence, &story.keys).to_file(),
         ..apply().broken(name, about, code)
     }
 }

@@ -17,6 +17,7 @@ mod layers;
 mod prose;
 mod regenerate;
 mod report;
+mod threats;
 
 /// Every chore, in the order in which the usage shows them.
 const CHORES: &[(&str, &str)] = &[

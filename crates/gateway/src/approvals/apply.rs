@@ -8,7 +8,7 @@ use bytes::Bytes;
 use policy::terraform::Operation;
 use policy::{ReasonCode, Refusal};
 use proof::Json;
-use proof::approval::Decision;
+use proof::approval::{Decision, Subject};
 use proof::record::Body;
 use store::{GateState, RunRow, RunUpdate};
 
@@ -19,6 +19,7 @@ use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::{related, status};
 use crate::clawproxy::terraform::workspaces;
 use crate::upstream::Duty;
+use crate::watching::reach;
 
 /// A run's status from the moment upstream accepted our apply; upstream's own word for it.
 const ACCEPTED: &str = "confirmed";
@@ -107,12 +108,48 @@ async fn supersede(app: &App, run: &RunRow, why: &Refusal) -> Result<Next, Refus
 
 /// Everything that an approval was bound to, read again.
 async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
-    let changed = |what: &str| {
-        Err(Refusal::new(
-            ReasonCode::ApprovalRunChanged,
-            what.to_owned(),
-        ))
-    };
+    let subject = approved(app, run).await?;
+    let json = ours::read_run(app, &run.run_id).await?;
+    if json
+        .at(&["data", "attributes", "actions", "is-confirmable"])
+        .and_then(Json::as_bool)
+        != Some(true)
+    {
+        return Err(changed("the run is not waiting for confirmation any more"));
+    }
+    unchanged(app, run, subject, &json).await
+}
+
+/// Whether the apply that upstream is about to begin is the one that the gateway asked for: of a
+/// run of a job, while the gate applies it, for the plan that was approved. Everything that the
+/// approval was bound to is read once more.
+///
+/// # Errors
+/// `RUN_TASK_NOT_APPROVED` for an apply that the gateway did not ask for, the code of what does
+/// not hold any more, an `UPSTREAM_…` code, or `STORE_UNAVAILABLE`.
+pub async fn confirmed(app: &Arc<App>, run_id: &str) -> Result<Subject, Refusal> {
+    let not_ours = |detail| Refusal::new(ReasonCode::RunTaskNotApproved, detail);
+    let run = app.store.run(run_id).await.map_err(unavailable)?;
+    let run = run.ok_or_else(|| not_ours("no job of this gateway made the run".to_owned()))?;
+    if run.gate != GateState::Applying {
+        let gate = run.gate.as_str();
+        return Err(not_ours(format!(
+            "it was confirmed outside the gateway, where the run stands at `{gate}`"
+        )));
+    }
+    let subject = approved(app, &run).await?;
+    let json = ours::read_run(app, run_id).await?;
+    unchanged(app, &run, subject, &json).await?;
+    Ok(subject.clone())
+}
+
+fn changed(what: &'static str) -> Refusal {
+    Refusal::new(ReasonCode::ApprovalRunChanged, what)
+}
+
+/// What people approved, when enough of them still do: the contract holds, their statements are
+/// about this subject and have not lapsed, and no token that asked was revoked.
+async fn approved<'r>(app: &Arc<App>, run: &'r RunRow) -> Result<&'r Subject, Refusal> {
     let contract = inspect::contract(app, run).await?;
     if contract.withdrawn.load(Ordering::Acquire) {
         return Err(ReasonCode::ContractWithdrawn.into());
@@ -144,36 +181,56 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
         }
     }
     if was_asked_with_a_revoked_token(app, run).await? {
-        return changed("a token that asked for it was revoked");
+        return Err(changed("a token that asked for it was revoked"));
     }
-    let json = ours::read_run(app, &run.run_id).await?;
-    let attribute = |name: &str| json.at(&["data", "attributes", name]);
+    Ok(subject)
+}
+
+/// Whether run, workspace and plan are still those that were approved.
+async fn unchanged(
+    app: &Arc<App>,
+    run: &RunRow,
+    subject: &Subject,
+    json: &Json,
+) -> Result<(), Refusal> {
     if json
-        .at(&["data", "attributes", "actions", "is-confirmable"])
+        .at(&["data", "attributes", "auto-apply"])
         .and_then(Json::as_bool)
-        != Some(true)
+        != Some(false)
     {
-        return changed("the run is not waiting for confirmation any more");
+        return Err(changed("the run applies by itself"));
     }
-    if attribute("auto-apply").and_then(Json::as_bool) != Some(false) {
-        return changed("the run applies by itself");
-    }
-    if related(&json, "workspace").as_deref() != Some(&run.workspace_id)
-        || related(&json, "configuration-version").as_deref()
+    if related(json, "workspace").as_deref() != Some(&run.workspace_id)
+        || related(json, "configuration-version").as_deref()
             != Some(&subject.configuration_version_id)
-        || related(&json, "plan").as_deref() != Some(&subject.plan_id)
+        || related(json, "plan").as_deref() != Some(&subject.plan_id)
     {
-        return changed("workspace, configuration or plan are not the approved ones");
+        let what = "workspace, configuration or plan are not the approved ones";
+        return Err(changed(what));
     }
     let workspace = workspaces::read(app, &run.workspace_id).await?;
     let workspace = workspace.ok_or(ReasonCode::UpstreamNotFound)?;
     if workspace.organization != run.organization {
-        return changed("the workspace moved to another organization");
+        return Err(changed("the workspace moved to another organization"));
     }
     if workspace.execution_mode == "local" {
-        return changed("the workspace runs locally now");
+        return Err(changed("the workspace runs locally now"));
     }
-    let seen = inspect::read_plan(app, run).await?;
+    let contract = inspect::contract(app, run).await?;
+    let reach = reach::of_workspace(app, &contract, &run.workspace_id).await?;
+    if let Some(refusal) = reach.refusals().into_iter().next() {
+        return Err(refusal);
+    }
+    let shown = run
+        .summary
+        .as_ref()
+        .and_then(|summary| summary.get("reach"));
+    if shown != Some(&reach.to_json()) {
+        return Err(changed(
+            "what an apply reaches beyond the workspace is not what the approver was shown",
+        ));
+    }
+    let seen = inspect::read_plan(app, &run.run_id).await?;
     if seen.facts.plan_sha256_b64u != subject.plan_sha256_b64u {
         return Err(ReasonCode::PlanChanged.into());
     }

@@ -239,6 +239,20 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
         Some(end) => return move_to(app, &run, &from, end, seen).await,
         None => {}
     }
+    // We asked for the opposite. Nobody's approval would be waited for, so it is stopped.
+    if json
+        .at(&["data", "attributes", "auto-apply"])
+        .and_then(Json::as_bool)
+        == Some(true)
+    {
+        let refusal = Refusal::from(ReasonCode::WorkspaceAutoApplies);
+        let gate_reason = Some(refusal.to_string());
+        let update = RunUpdate {
+            gate_reason,
+            ..seen
+        };
+        return move_to(app, &run, &from, GateState::Violates, update).await;
+    }
     let confirmable = json
         .at(&["data", "attributes", "actions", "is-confirmable"])
         .and_then(Json::as_bool);

@@ -1,5 +1,6 @@
 //! Reads the full plan, judges it by the contract, and asks the approvers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::related;
 use crate::live::LiveContract;
 use crate::upstream::Duty;
+use crate::watching::reach::{self, Reach};
+use crate::watching::settings;
 
 /// Most resources that an approver's summary lists; the counts are always whole.
 const MAX_LISTED: usize = 500;
@@ -35,7 +38,7 @@ static READING: Semaphore = Semaphore::const_new(4);
 pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
     let from = [GateState::Inspecting];
     let contract = contract(app, &run).await?;
-    let seen = match read_plan(app, &run).await {
+    let seen = match read_plan(app, &run.run_id).await {
         Ok(seen) => seen,
         // Upstream's trouble is no verdict: try again later.
         Err(refusal) if refusal.code.origin() != policy::reason::Origin::Policy => {
@@ -57,6 +60,17 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
             .into_iter()
             .map(|violation| Refusal::new(violation.code, violation.message))
             .collect();
+        return refuse(app, &run, refusals, update).await;
+    }
+    let around = match Around::read(app, &contract, &run.workspace_id).await {
+        Ok(around) => around,
+        Err(refusal) if refusal.code.origin() != policy::reason::Origin::Policy => {
+            return Err(refusal);
+        }
+        Err(refusal) => return refuse(app, &run, vec![refusal], update).await,
+    };
+    let refusals = around.reach.refusals();
+    if !refusals.is_empty() {
         return refuse(app, &run, refusals, update).await;
     }
     let (Some(configuration_version_id), Some(configuration_sha256_b64u)) = (
@@ -82,7 +96,7 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
     let apply = &contract.contract.permissions.apply;
     let ttl = i64::from(apply.approval_ttl_seconds);
     let update = RunUpdate {
-        summary: Some(summary(&seen.facts)),
+        summary: Some(around.beside(summary(&seen.facts))),
         subject: Some(subject),
         approval_expires_at: Some(app.now().plus_seconds(ttl)),
         ..update
@@ -95,8 +109,49 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
     move_to(app, &run, &from, to, update).await
 }
 
+/// What an approver must know besides the plan.
+struct Around {
+    /// Where an apply leads.
+    reach: Reach,
+    /// How the workspace's settings differ from those that somebody accepted; `None` before the
+    /// first look.
+    drift: Option<Vec<settings::Change>>,
+}
+
+impl Around {
+    async fn read(app: &App, contract: &LiveContract, workspace_id: &str) -> Result<Self, Refusal> {
+        let reach = reach::of_workspace(app, contract, workspace_id).await?;
+        let baseline = app
+            .store
+            .baseline(workspace_id)
+            .await
+            .map_err(unavailable)?;
+        let drift = match baseline {
+            Some(baseline) => {
+                let now = settings::of_workspace(app, workspace_id).await?;
+                let now = now.ok_or(ReasonCode::UpstreamNotFound)?;
+                Some(settings::changes(&baseline.accepted, &now))
+            }
+            None => None,
+        };
+        Ok(Self { reach, drift })
+    }
+
+    /// Puts it beside a plan's summary. The statement that is signed stays as it is; `reach` is
+    /// read again before the apply, and a difference voids the approval.
+    fn beside(&self, mut summary: Json) -> Json {
+        summary.set("reach", self.reach.to_json());
+        let drift = self.drift.as_ref().map(|drift| {
+            let changes = drift.iter().map(settings::Change::to_json);
+            Json::Array(changes.collect())
+        });
+        summary.set("drift", drift.unwrap_or(Json::Null));
+        summary
+    }
+}
+
 /// A plan that was read and understood.
-pub(super) struct SeenPlan {
+pub struct SeenPlan {
     /// The plan's id, read from the run just now.
     pub plan_id: String,
     /// What it would do.
@@ -104,8 +159,11 @@ pub(super) struct SeenPlan {
 }
 
 /// Reads the full plan JSON with the reader's credential; it never leaves the gateway.
-pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refusal> {
-    let json = ours::read_run(app, &run.run_id).await?;
+///
+/// # Errors
+/// A `PLAN_…` code for a plan that cannot be judged, or an `UPSTREAM_…` code.
+pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
+    let json = ours::read_run(app, run_id).await?;
     let plan_id = related(&json, "plan").ok_or(ReasonCode::UpstreamGarbage)?;
     let target = format!("/api/v2/plans/{plan_id}/json-output");
     let slot = READING.acquire().await;
@@ -118,23 +176,31 @@ pub(super) async fn read_plan(app: &App, run: &RunRow) -> Result<SeenPlan, Refus
         .stream_document(Duty::Reader, &target, &pieces)
         .await;
     drop(pieces);
-    let facts = reading.await.map_err(|_| ReasonCode::Internal)?;
+    let (facts, secrets) = reading.await.map_err(|_| ReasonCode::Internal)?;
     // What broke off is no plan, whatever could be read of it.
     let (status, size) = streamed.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     if !status.is_success() || size == 0 {
         let detail = format!("the plan's JSON was answered with {}", status.as_u16());
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
+    let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
+    app.sensitive.learn_values(&workspace, &plan_id, &secrets);
     let facts = facts.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     Ok(SeenPlan { plan_id, facts })
 }
 
-fn read_pieces(mut arriving: mpsc::Receiver<Bytes>) -> Result<PlanFacts, PlanError> {
+/// What a plan would do, and the values that it marks as sensitive. A plan that cannot be read
+/// teaches none.
+fn read_pieces(
+    mut arriving: mpsc::Receiver<Bytes>,
+) -> (Result<PlanFacts, PlanError>, BTreeSet<String>) {
     let mut reader = PlanReader::default();
     while let Some(piece) = arriving.blocking_recv() {
-        reader.push(&piece)?;
+        if let Err(error) = reader.push(&piece) {
+            return (Err(error), BTreeSet::new());
+        }
     }
-    reader.inspect()
+    (reader.inspect(), reader.sensitive().unwrap_or_default())
 }
 
 /// The run's cost estimate, when the contract asks about cost.

@@ -29,7 +29,10 @@ use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::live::LiveToken;
 
+pub use apply::confirmed;
 pub use gate::Gate;
+pub use inspect::{SeenPlan, read_plan};
+pub use ours::read_run;
 
 /// How far an approver's clock may be ahead of ours, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 60;

@@ -36,7 +36,10 @@ pub(super) fn is_final(status: &str) -> bool {
 }
 
 /// Reads a run with the reader's credential.
-pub(super) async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
+///
+/// # Errors
+/// An `UPSTREAM_…` code.
+pub async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
     read(app, &format!("/api/v2/runs/{run_id}")).await
 }
 

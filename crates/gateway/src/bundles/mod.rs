@@ -117,8 +117,7 @@ pub async fn seal(
             at: now,
         };
         let bundle = proof::bundle::seal(evidence, &sealers)?;
-        let mut bytes = serde_json::to_vec(&bundle).expect("a bundle is strings and integers");
-        bytes.push(b'\n');
+        let bytes = bundle.to_file();
         file::write(&path, &bytes).map_err(|source| BundleError::File { path, source })?;
         Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
     });

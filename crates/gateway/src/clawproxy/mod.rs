@@ -29,6 +29,7 @@ use proof::{Hash, Json};
 
 use crate::app::App;
 use crate::server::Body;
+use crate::upstream::on_behalf_of;
 use authenticate::{Caller, authenticate};
 use record::Principal;
 
@@ -87,7 +88,8 @@ async fn enforce(
 ) -> Result<Response<Body>, Refusal> {
     let caller = identify(app, parts, peer, asked).await?; //            who
     hygiene::check(parts, asked.surface)?;
-    let target = resolve(app, &caller, parts, body, asked).await?; //    what
+    let job = &caller.token.job.id;
+    let target = on_behalf_of(job, resolve(app, &caller, parts, body, asked)).await?; // what
     // The body may have come in slowly: who was let in before a revocation is not let through
     // after it.
     authenticate::check_now(app, &caller.token)?;
@@ -100,7 +102,9 @@ async fn enforce(
     let permit = record::intent(app, principal, planned, decision).await?; // durable before any effect
     caller.token.job.count_records(2);
     Ok(match target {
-        Target::Terraform(call) => terraform::forward(app, &caller, permit, *call).await,
+        Target::Terraform(call) => {
+            on_behalf_of(job, terraform::forward(app, &caller, permit, *call)).await
+        }
         Target::Model(call) => model::forward(app, &caller, permit, *call).await,
     })
 }

@@ -1,7 +1,7 @@
 //! Refusals in the shape that each client library shows to its user.
 
 use http::{HeaderValue, Response, header};
-use policy::Refusal;
+use policy::{ReasonCode, Refusal};
 use serde_json::json;
 
 use super::{Surface, model};
@@ -10,6 +10,9 @@ use crate::server::{Body, whole};
 
 /// Media type of the vendor's API.
 pub(super) const JSON_API: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
+
+/// How long a client waits that met upstream's limit, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
 /// The answer to a refused request.
 pub(super) fn refusal(surface: Surface, refusal: &Refusal) -> Response<Body> {
@@ -71,6 +74,11 @@ fn answer(refusal: &Refusal, media: HeaderValue, body: &serde_json::Value) -> Re
         "x-clawgate-code",
         HeaderValue::from_static(refusal.code.as_str()),
     );
+    if refusal.code == ReasonCode::UpstreamRateLimited {
+        // go-tfe waits as long as the first says, other clients as long as the second.
+        headers.insert("x-ratelimit-reset", RETRY_SECONDS);
+        headers.insert(header::RETRY_AFTER, RETRY_SECONDS);
+    }
     if refusal.code.status() == 401 {
         let challenge = HeaderValue::from_static("Bearer realm=\"clawgate\"");
         headers.insert(header::WWW_AUTHENTICATE, challenge);

@@ -106,6 +106,9 @@ async fn the_commands_and_the_gateway_understand_each_other() {
             "proxy:call",
         ],
         &["approvals", "list"],
+        &["watch", "list"],
+        &["watch", "show", "ws-staging-app"],
+        &["watch", "events", "--workspace", "ws-staging-app"],
         &["approvals", "list", "--state", "active"],
         &["policy", "withdraw", &hash, "--reason", "too wide"],
     ] {
@@ -136,6 +139,24 @@ async fn the_commands_and_the_gateway_understand_each_other() {
         .await
         .unwrap_err();
     assert_eq!(withdrawn.code(), Some("CONTRACT_WITHDRAWN"));
+
+    // Nothing is accepted that nobody has looked at.
+    let accept = [
+        "watch",
+        "accept",
+        "ws-staging-app",
+        "--reason",
+        "known",
+        "--yes",
+    ];
+    assert!(set.run(&accept).await.is_err());
+    let app = &set.sandbox.gateway.app;
+    crate::watching::look::look(app, "ws-staging-app", "poll")
+        .await
+        .unwrap();
+    set.run(&accept).await.unwrap();
+    let shown = set.ask("/v1/watch/ws-staging-app").await;
+    assert_eq!(shown["accepted_by"], "sandbox");
 
     // The end: closing again changes nothing, and everybody gets the same file.
     set.run(&["rollback", "job", &job, "--reason", "enough"])

@@ -32,9 +32,11 @@ mod routes;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
+mod tasks;
 pub mod term;
 mod token;
 mod trust;
+mod watch;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
@@ -84,7 +86,11 @@ enum Command {
     #[command(subcommand)]
     Trust(trust::Trust),
     #[command(subcommand)]
+    Watch(watch::Watch),
+    #[command(subcommand)]
     Rollback(rollback::Rollback),
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
@@ -139,7 +145,9 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Approvals(approvals) => approvals.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Trust(trust) => trust.run().await?,
+        Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
+        Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
         Command::Explain(explain) => explain.run()?,
@@ -220,6 +228,13 @@ mod tests {
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate watch list --json",
+            "clawgate watch show ws-1",
+            "clawgate watch events --workspace ws-1 --before 9",
+            "clawgate watch accept ws-1 --reason known --yes",
+            "clawgate tasks key run-task.key",
+            "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
+            "clawgate tasks remove --contract staging --delete",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -239,8 +254,12 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate watch show",
+            "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",
             "clawgate operator add alice --role king",
+            "clawgate tasks install --workspace run-1",
+            "clawgate tasks install --token-file a --token-env B",
         ] {
             let code = parse(bad).expect_err(bad).exit_code();
             assert_eq!(code, 2, "{bad}");

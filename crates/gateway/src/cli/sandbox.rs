@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sim::Engine;
+use sim::{Engine, TerraformCloudConfig};
 
 use super::Failure;
+use crate::config::Config;
 use crate::demo::sandbox;
 
 /// Starts simulators and a gateway with an open job, and stays up for your own client.
@@ -17,6 +18,7 @@ use crate::demo::sandbox;
 Examples:
   clawgate sandbox --out sandbox
   clawgate sandbox --out sandbox --contract my-contract.json
+  clawgate sandbox --out sandbox --run-tasks
 
 Then, in another terminal, with the values of sandbox/connection.json:
   cd sandbox/configuration
@@ -26,6 +28,10 @@ pub(super) struct Sandbox {
     /// Where to write connection.json and everything that belongs to it.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Terraform Cloud asks the gateway at every stage of a run, as `clawgate tasks install`
+    /// has it do.
+    #[arg(long)]
+    run_tasks: bool,
     /// Another contract than the runbook's example.
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
@@ -35,10 +41,16 @@ impl Sandbox {
     pub(super) async fn run(self) -> Result<(), Failure> {
         super::serve::log_to_stderr(false, "warn")?;
         let failed = |error: anyhow::Error| Failure::new(format!("no sandbox: {error:#}"));
-        let sandbox =
-            sandbox::Sandbox::start(&self.out, self.contract.as_deref(), Engine::detect())
-                .await
-                .map_err(failed)?;
+        let contract = sandbox::contract_text(self.contract.as_deref()).map_err(failed)?;
+        let cloud = TerraformCloudConfig::acme(Engine::detect());
+        let change = |config: &mut Config| {
+            if self.run_tasks {
+                sandbox::with_run_tasks(config);
+            }
+        };
+        let sandbox = sandbox::Sandbox::start_on(&self.out, contract, cloud, change)
+            .await
+            .map_err(failed)?;
         let connection = sandbox.write_connection().map_err(failed)?;
         anstream::println!(
             "A simulated Terraform Cloud ({}), a simulated model provider,",

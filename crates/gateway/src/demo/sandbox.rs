@@ -18,11 +18,12 @@ use crate::app::{App, now};
 use crate::clawscope::{Issuer, TokenRequest};
 use crate::config::{
     Approver, Author, Config, Dialect, Limits, Listener, ModelProvider as ConfiguredProvider,
-    Policy, TerraformCloud as ConfiguredCloud, TrustPulse,
+    Policy, RunTasks, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
 };
 use crate::jobs::ContractChoice;
 use crate::keys::{self, Keys, random_key, random_text};
-use crate::secret::SecretSource;
+use crate::run_tasks::attachment::{Administrator, Mode, Wanted};
+use crate::secret::{Secret, SecretSource};
 use crate::start::{Running, start};
 use crate::{bundles, clawcontrols, clawscope, jobs};
 
@@ -79,11 +80,7 @@ impl Sandbox {
         contract: Option<&Path>,
         engine: Engine,
     ) -> anyhow::Result<Self> {
-        let contract = match contract {
-            Some(path) => fs::read(path)
-                .with_context(|| format!("cannot read the contract `{}`", path.display()))?,
-            None => policy::EXAMPLE_CONTRACT.as_bytes().to_vec(),
-        };
+        let contract = contract_text(contract)?;
         Self::start_on(folder, contract, TerraformCloudConfig::acme(engine), |_| {}).await
     }
 
@@ -125,12 +122,20 @@ impl Sandbox {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut config = configuration(&folder, &cloud, &provider, &author, &approvers)?;
         change(&mut config);
+        if let Some(RunTasks {
+            hmac_key: SecretSource::File(file),
+            ..
+        }) = &config.run_tasks
+        {
+            write_private(file, random_text().as_bytes())?;
+        }
         fs::write(
             folder.join("clawgate.toml"),
             toml::to_string_pretty(&config)?,
         )?;
         Keys::create(&config.keys_dir())?;
         let gateway = start(config).await?;
+        install_run_tasks(&folder, &gateway, &cloud, &parsed).await?;
         let operator_token = add_operator(&gateway.app, &folder).await?;
         let policy_hash = publish(&gateway.app, &contract, &author.key).await?;
         let issuer = Issuer::of(&gateway.app);
@@ -206,6 +211,66 @@ impl Sandbox {
     }
 }
 
+/// Has Terraform Cloud ask the gateway, when it is set up for that, in every workspace of the
+/// contract that is there.
+async fn install_run_tasks(
+    folder: &Path,
+    gateway: &Running,
+    cloud: &TerraformCloud,
+    contract: &Contract,
+) -> anyhow::Result<()> {
+    let config = &gateway.app.config;
+    let Some(settings) = &config.run_tasks else {
+        return Ok(());
+    };
+    let there = cloud.workspaces();
+    let named = contract.permissions.workspaces.iter();
+    let workspaces: Vec<_> = named
+        .filter(|id| there.iter().any(|(_, known)| known == id.as_str()))
+        .cloned()
+        .collect();
+    let administrator = Administrator {
+        upstream: &gateway.app.upstream,
+        credential: &Secret::new(cloud.token(OUTSIDE).to_owned()),
+    };
+    let wanted = Wanted::at(config, &gateway.operator_url);
+    let key = settings.hmac_key.fetch().await?;
+    administrator
+        .install(&wanted, &key, &workspaces, true, Mode::Act)
+        .await?;
+    // The port was not known before; `clawgate tasks` and doctor want to know it.
+    let mut config = config.clone();
+    if let Some(settings) = &mut config.run_tasks {
+        settings.public_url = Some(gateway.operator_url.clone());
+    }
+    fs::write(
+        folder.join("clawgate.toml"),
+        toml::to_string_pretty(&config)?,
+    )?;
+    Ok(())
+}
+
+/// Has Terraform Cloud ask this gateway: a change for [`Sandbox::start_on`], which makes the key.
+pub fn with_run_tasks(config: &mut Config) {
+    config.run_tasks = Some(RunTasks {
+        hmac_key: SecretSource::File(config.data_dir.join("run-task.key")),
+        public_url: None,
+    });
+}
+
+/// The text of a contract's file; the runbook's without one.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn contract_text(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match file {
+        Some(path) => {
+            fs::read(path).with_context(|| format!("cannot read the contract `{}`", path.display()))
+        }
+        None => Ok(policy::EXAMPLE_CONTRACT.as_bytes().to_vec()),
+    }
+}
+
 /// Makes a key file, or uses the one of an earlier start.
 fn person(folder: &Path, name: &str, email: &str) -> anyhow::Result<Person> {
     let key_file = folder.join(format!("{name}.key"));
@@ -262,6 +327,7 @@ fn configuration(
             executor: secret("executor", cloud.token("executor"))?,
             reader: secret("reader", cloud.token("reader"))?,
         },
+        run_tasks: None,
         models: [
             ("openai".to_owned(), model(Dialect::Openai)?),
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),
@@ -279,9 +345,15 @@ fn configuration(
             })
             .collect(),
         policy: Policy::default(),
+        watching: Watching {
+            poll_seconds: 0,
+            notification_key: Some(secret("notifications", &keys::random_text())?),
+        },
         trust_pulse: TrustPulse { open: true },
         limits: Limits {
             drain_seconds: 5,
+            // The stand-in has no limit unless it is given one.
+            upstream_requests_per_second: 1000,
             ..Limits::default()
         },
     };

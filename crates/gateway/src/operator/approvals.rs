@@ -23,6 +23,9 @@ use crate::operator::audit::{Action, audited};
 /// Most approvals in one answer; the ones that wait longest.
 const MAX_LIST: usize = 200;
 
+/// Observations of the workspace since the job was opened that stand with an approval.
+const MAX_OUTSIDE: u32 = 20;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
@@ -139,6 +142,14 @@ async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
             "envelope": statement.envelope,
         })
     });
+    let outside = store::ObservationFilter {
+        workspace_id: Some(run.workspace_id.clone()),
+        since: Some(job.opened_at),
+        before: None,
+        limit: MAX_OUTSIDE,
+    };
+    let outside = app.store.observations(outside).await?;
+    let outside: Vec<Value> = outside.iter().map(super::watching::view).collect();
     let approvers: Vec<&str> = terms.approvers.iter().map(|email| email.as_str()).collect();
     Ok(json!({
         "run_id": run.run_id,
@@ -149,6 +160,7 @@ async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
         "reason": run.gate_reason,
         "subject": run.subject,
         "summary": run.summary,
+        "outside": outside,
         "expires_at": run.approval_expires_at,
         "approvals": statements.collect::<Vec<_>>(),
         "needed": terms.min_approvals,

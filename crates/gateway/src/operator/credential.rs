@@ -87,6 +87,8 @@ impl FromStr for Role {
 pub enum Access {
     /// Nothing: health, and public keys.
     Public,
+    /// No credential, but a signature over the body, which the handler's extractor checks.
+    Signed,
     /// Any operator.
     Operator,
     /// An operator with this role, or an administrator.
@@ -106,7 +108,7 @@ impl Operator {
     /// Whether a route is open to this operator. Without any role nothing is.
     pub fn may(&self, access: Access) -> bool {
         match access {
-            Access::Public => true,
+            Access::Public | Access::Signed => true,
             Access::Operator => !self.roles.is_empty(),
             Access::Needs(role) => self
                 .roles

@@ -13,9 +13,11 @@ mod health;
 mod jobs;
 mod problem;
 mod rollback;
+mod run_tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
+mod watching;
 
 use std::sync::Arc;
 
@@ -50,7 +52,7 @@ pub struct Route {
 
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
-    use Access::{Needs, Operator, Public};
+    use Access::{Needs, Operator, Public, Signed};
     use Role::{Approver, Author, Issuer};
     vec![
         get("/healthz", Public, health::alive),
@@ -92,6 +94,16 @@ pub fn routes() -> Vec<Route> {
         post("/v1/rollback/run/{run_id}", Needs(Issuer), rollback::run),
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
+        post(crate::run_tasks::PATH, Signed, run_tasks::receive),
+        post(
+            crate::watching::notification::PATH,
+            Signed,
+            watching::notify,
+        ),
+        get("/v1/observations", Operator, watching::observations),
+        get("/v1/watch", Operator, watching::workspaces),
+        get("/v1/watch/{id}", Operator, watching::workspace),
+        post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]
@@ -148,7 +160,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if access != Access::Public {
+    if !matches!(access, Access::Public | Access::Signed) {
         let operator = credential::authenticate(&*app.store, request.headers()).await?;
         if !operator.may(access) {
             let path = request.uri().path();

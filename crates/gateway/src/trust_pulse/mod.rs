@@ -9,8 +9,10 @@
 //! The pages are the gateway's own account. What proves it is the bundle, which each page of a
 //! closed job offers with its digest.
 
+mod outside;
 mod read;
 pub mod story;
+mod task;
 pub mod view;
 pub mod words;
 
@@ -24,13 +26,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use base64::Engine as _;
+use policy::terraform::ids::TaskResultId;
 use proof::record::JobId;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use store::StoreError;
 
 use crate::app::App;
-use crate::bundles;
+use crate::{bundles, watching};
 
 pub use story::{Story, StoryBounds};
 pub use view::{JobPage, ListPage};
@@ -55,8 +58,10 @@ static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(list))
+        .route("/outside", get(outside))
         .route("/jobs/{job_id}", get(job))
         .route("/jobs/{job_id}/bundle.json", get(bundle))
+        .route("/tasks/{task_result_id}", get(task_page))
         .fallback(|| async { nothing_here("There is no such page.") })
 }
 
@@ -89,6 +94,25 @@ async fn list(
     }
 }
 
+/// What was seen outside the gateway.
+async fn outside(State(app): State<Arc<App>>, Query(part): Query<Older>) -> Response {
+    let governed = match watching::governed(&*app.store).await {
+        Ok(governed) => governed,
+        Err(error) => return failed(&error),
+    };
+    let page = outside::page(&*app.store, &app.config, &governed, part.before, app.now());
+    match page.await {
+        Ok(page) => html(StatusCode::OK, &page),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Which part of what was seen.
+#[derive(Debug, Deserialize)]
+struct Older {
+    before: Option<u64>,
+}
+
 async fn job(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Response {
     let Ok(job_id) = job_id.parse::<JobId>() else {
         return nothing_here("That is no job's id.");
@@ -96,6 +120,19 @@ async fn job(State(app): State<Arc<App>>, Path(job_id): Path<String>) -> Respons
     match read::job(&*app.store, &app.config, &job_id, app.now()).await {
         Ok(Some(page)) => html(StatusCode::OK, &page),
         Ok(None) => nothing_here("There is no such job."),
+        Err(error) => failed(&error),
+    }
+}
+
+/// What was said to one of Terraform Cloud's run tasks, and why.
+async fn task_page(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<TaskResultId>() else {
+        return nothing_here("That is no task result's id.");
+    };
+    let gateway_id = &app.config.gateway_id;
+    match task::read(&*app.store, gateway_id, id.as_str(), app.now()).await {
+        Ok(Some(page)) => html(StatusCode::OK, &page),
+        Ok(None) => nothing_here("Terraform Cloud has not asked about that."),
         Err(error) => failed(&error),
     }
 }

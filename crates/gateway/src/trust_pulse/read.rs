@@ -6,14 +6,14 @@ use proof::record::{ApprovalVia, JobId};
 use proof::{EnvelopeType, Json, Timestamp};
 use store::{
     BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobPhase, JobRow, JobState, RunRow,
-    StatementRow, Store, StoreError, TokenRow,
+    StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
 use super::STYLE;
 use super::story::{BARS, Bar, Story, StoryBounds, bar_tone};
 use super::view::{
     ApprovalView, BarView, BundleView, ClosedView, ContractView, Figure, JobPage, JobView,
-    ListPage, ListedJob, ObjectView, Pulse, RunView, TokenView,
+    ListPage, ListedJob, ObjectView, Pulse, RunView, TaskView, TokenView,
 };
 use super::words::{self, Moment, Quoted, count, number, short_did};
 use crate::config::Config;
@@ -140,8 +140,12 @@ pub(super) async fn job(
         }
     }
     let unread = row.counters.records.saturating_sub(last);
-    let runs: Vec<RunView> = store.runs(job_id).await?.into_iter().map(run).collect();
-    let (waiting, runs) = runs.into_iter().partition(|run| run.tone == "waiting");
+    let mut runs = Vec::new();
+    for row in store.runs(job_id).await? {
+        let tasks = store.task_calls(&row.run_id).await?;
+        runs.push(run(row, tasks));
+    }
+    let (waiting, runs): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.tone == "waiting");
     let contract = store.contract(&row.policy_hash).await?;
     let statements = store.statements_of_job(job_id).await?;
     let page = JobPage {
@@ -350,7 +354,7 @@ fn approval(row: StatementRow) -> Option<ApprovalView> {
     })
 }
 
-fn run(row: RunRow) -> RunView {
+fn run(row: RunRow, tasks: Vec<TaskCallRow>) -> RunView {
     let (standing, tone) = standing(row.gate);
     let objects = row.summary.as_ref().map(objects).unwrap_or_default();
     RunView {
@@ -370,6 +374,21 @@ fn run(row: RunRow) -> RunView {
         before: row.state_version_before,
         after: row.state_version_after,
         applied: row.gate == GateState::Applied,
+        tasks: tasks.into_iter().map(task).collect(),
+    }
+}
+
+fn task(row: TaskCallRow) -> TaskView {
+    let passed = row.judgement.map(|judgement| judgement.passed);
+    TaskView {
+        id: row.call.task_result_id,
+        stage: row.call.stage.as_str(),
+        said: match passed {
+            None => "not answered",
+            Some(true) => "passed",
+            Some(false) => "failed",
+        },
+        failed: passed == Some(false),
     }
 }
 

@@ -234,6 +234,21 @@ pub struct RunView {
     pub after: Option<String>,
     /// It was applied.
     pub applied: bool,
+    /// What Terraform Cloud was told when it asked.
+    pub tasks: Vec<TaskView>,
+}
+
+/// An answer to Terraform Cloud.
+#[derive(Debug)]
+pub struct TaskView {
+    /// Upstream's id of the answer; its page is named after it.
+    pub id: String,
+    /// Upstream's name of the stage.
+    pub stage: &'static str,
+    /// `passed`, `failed`, or `not answered`.
+    pub said: &'static str,
+    /// It was a no.
+    pub failed: bool,
 }
 
 /// An object that a run changes.

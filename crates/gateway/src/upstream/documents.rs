@@ -7,19 +7,23 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc::Sender;
 
-use super::{Duty, Upstream, UpstreamError, cause};
-
-/// Most redirects that are followed.
-const MAX_REDIRECTS: u32 = 3;
+use super::{Duty, MAX_REDIRECTS, Upstream, UpstreamError, cause};
 
 /// A whole document may take so many times what one answer or one piece may take.
 const PATIENCE: u32 = 20;
 
+/// How a document ended: the last status, and how many bytes were sent on.
+pub type Streamed = (StatusCode, u64);
+
+enum Step {
+    Done(Streamed),
+    Moved(String),
+}
+
 impl Upstream {
-    /// Reads a document with one credential and sends its pieces on. Redirects are followed to
-    /// allowed hosts only and without the bearer. Answers the last status and how many bytes were
-    /// sent; a body that is not a success is not sent. When nobody receives any more, the rest is
-    /// not read, which is no error here.
+    /// Reads a document and sends its pieces on, with redirects followed as for
+    /// [`Self::fetch_document`]. A body that is not a success is not sent. When nobody receives
+    /// any more, the rest is not read, which is no error here.
     ///
     /// # Errors
     /// See [`UpstreamError`]. What was sent before is then not the whole.
@@ -28,53 +32,73 @@ impl Upstream {
         duty: Duty,
         target: &str,
         pieces: &Sender<Bytes>,
-    ) -> Result<(StatusCode, u64), UpstreamError> {
-        let answer = self.call(duty, Method::GET, target, None).await?;
-        if !answer.status.is_redirection() {
-            let size = answer.body.len() as u64;
-            let sent = answer.status.is_success() && pieces.send(answer.body).await.is_ok();
-            return Ok((answer.status, if sent { size } else { 0 }));
-        }
-        let limit = self.timeout * PATIENCE;
-        tokio::time::timeout(limit, self.follow(place(&answer.headers)?, pieces))
-            .await
-            .map_err(|_| UpstreamError::Slow(limit.as_secs()))?
+    ) -> Result<Streamed, UpstreamError> {
+        within(self.timeout * PATIENCE, async {
+            let mut step = self.stream_api(duty, target, pieces).await?;
+            for _ in 0..MAX_REDIRECTS {
+                let location = match step {
+                    Step::Done(streamed) => return Ok(streamed),
+                    Step::Moved(location) => location,
+                };
+                step = match self.within_api(&location) {
+                    Some(target) => self.stream_api(duty, &target, pieces).await?,
+                    None => self.stream_object(&location, pieces).await?,
+                };
+            }
+            match step {
+                Step::Done(streamed) => Ok(streamed),
+                Step::Moved(_) => Err(UpstreamError::Broken("it redirects without end".into())),
+            }
+        })
+        .await?
     }
 
-    async fn follow(
+    /// An answer of the API itself, which is small.
+    async fn stream_api(
         &self,
-        mut address: String,
+        duty: Duty,
+        target: &str,
         pieces: &Sender<Bytes>,
-    ) -> Result<(StatusCode, u64), UpstreamError> {
-        for _ in 0..MAX_REDIRECTS {
-            let uri = self.check_object_address(&address)?;
-            let request = Request::get(uri)
-                .body(Full::default())
-                .map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
-            let response = within(self.timeout, self.client.request(request))
-                .await?
-                .map_err(|error| UpstreamError::Unreachable(cause(&error)))?;
-            let (parts, mut body) = response.into_parts();
-            if parts.status.is_redirection() {
-                address = place(&parts.headers)?;
-                continue;
-            }
-            let mut sent = 0;
-            while parts.status.is_success()
-                && let Some(frame) = within(self.timeout, body.frame()).await?
-            {
-                let frame = frame.map_err(|error| UpstreamError::Broken(cause(&error)))?;
-                let Ok(piece) = frame.into_data() else {
-                    continue;
-                };
-                sent += piece.len() as u64;
-                if pieces.send(piece).await.is_err() {
-                    break;
-                }
-            }
-            return Ok((parts.status, sent));
+    ) -> Result<Step, UpstreamError> {
+        let answer = self.call(duty, Method::GET, target, None).await?;
+        if answer.status.is_redirection() {
+            return Ok(Step::Moved(place(&answer.headers)?));
         }
-        Err(UpstreamError::Broken("too many redirects".into()))
+        let size = answer.body.len() as u64;
+        let sent = answer.status.is_success() && pieces.send(answer.body).await.is_ok();
+        Ok(Step::Done((answer.status, if sent { size } else { 0 })))
+    }
+
+    /// A signed object; no credential is sent.
+    async fn stream_object(
+        &self,
+        address: &str,
+        pieces: &Sender<Bytes>,
+    ) -> Result<Step, UpstreamError> {
+        let request = Request::get(self.check_object_address(address)?)
+            .body(Full::default())
+            .map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        let response = within(self.timeout, self.client.request(request))
+            .await?
+            .map_err(|error| UpstreamError::Unreachable(cause(&error)))?;
+        let (parts, mut body) = response.into_parts();
+        if parts.status.is_redirection() {
+            return Ok(Step::Moved(place(&parts.headers)?));
+        }
+        let mut sent = 0;
+        while parts.status.is_success()
+            && let Some(frame) = within(self.timeout, body.frame()).await?
+        {
+            let frame = frame.map_err(|error| UpstreamError::Broken(cause(&error)))?;
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            sent += piece.len() as u64;
+            if pieces.send(piece).await.is_err() {
+                break;
+            }
+        }
+        Ok(Step::Done((parts.status, sent)))
     }
 }
 

@@ -58,7 +58,7 @@ async fn upstreams_failures_are_clear_and_recorded() {
     for (action, status, code) in [
         (FaultAction::Status(500), 503, "UPSTREAM_UNAVAILABLE"),
         (FaultAction::Status(503), 503, "UPSTREAM_UNAVAILABLE"),
-        (FaultAction::Status(429), 503, "UPSTREAM_RATE_LIMITED"),
+        (FaultAction::Status(429), 429, "UPSTREAM_RATE_LIMITED"),
         (FaultAction::Status(401), 502, "UPSTREAM_UNAUTHORIZED"),
         (FaultAction::Status(404), 404, "UPSTREAM_NOT_FOUND"),
         (FaultAction::Status(422), 422, "UPSTREAM_REFUSED"),
@@ -70,7 +70,11 @@ async fn upstreams_failures_are_clear_and_recorded() {
             ("GET", "/api/v2/workspaces/ws-staging-db"),
             ("POST", "/api/v2/runs"),
         ] {
-            fault(&world, method, path, action.clone());
+            let mut lasting = Fault::once(method, path, action.clone());
+            // A read is asked again when upstream is overloaded; a write is not.
+            let overloaded = matches!(action, FaultAction::Status(429 | 500 | 503));
+            lasting.times = if method == "GET" && overloaded { 4 } else { 1 };
+            world.cloud.set_fault(lasting).unwrap();
             let answer = match method {
                 "GET" => agent.get(path).await,
                 // A different message makes a different request.
@@ -91,6 +95,54 @@ async fn upstreams_failures_are_clear_and_recorded() {
     }
     let bundle = world.valid_evidence().await;
     assert_eq!(crate::evidence::refusals(&bundle), expected);
+}
+
+#[tokio::test]
+async fn a_short_outage_is_not_seen_by_who_reads_and_a_write_is_never_repeated() {
+    let world = Setup::new().start().await;
+    let agent = world.agent();
+    let upload = agent.upload().await;
+    let path = "/api/v2/workspaces/ws-staging-app";
+    for status in [429, 500, 502, 503, 504] {
+        let mut short = Fault::once("GET", path, FaultAction::Status(status));
+        short.times = 2;
+        world.cloud.set_fault(short).unwrap();
+        agent.get(path).await.ok();
+        let before = world.asked("POST", "/api/v2/runs").len();
+        fault(&world, "POST", "/api/v2/runs", FaultAction::Status(status));
+        let message = json!({"message": format!("{status}")});
+        let refused = agent.run(&upload, &message).await;
+        assert!(!refused.status.is_success(), "{}", refused.text());
+        assert_eq!(world.asked("POST", "/api/v2/runs").len(), before + 1);
+        // Both words for how long to wait, for the clients that know one of them.
+        let limited = status == 429;
+        for name in ["retry-after", "x-ratelimit-reset"] {
+            assert_eq!(
+                refused.headers.contains_key(name),
+                limited,
+                "{status} {name}"
+            );
+        }
+    }
+    world.valid_evidence().await;
+}
+
+#[tokio::test]
+async fn clients_that_wait_do_not_use_up_the_limit_of_lists() {
+    let world = Setup::new().start().await;
+    let agent = world.agent();
+    let path = format!("/api/v2/workspaces/{APP}/runs");
+    for _ in 0..5 {
+        agent.get(&path).await.ok();
+    }
+    assert_eq!(world.asked("GET", &path).len(), 1);
+    // Our own write is seen at once.
+    let upload = agent.upload().await;
+    let made = agent.run(&upload, &json!({})).await.ok();
+    let list = agent.get(&path).await.ok();
+    assert_eq!(list["data"][0]["id"], made["data"]["id"]);
+    assert_eq!(world.asked("GET", &path).len(), 2);
+    world.valid_evidence().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::evidence::refusals;
 use crate::terraform::{Cli, two_instances, words};
-use crate::world::{Setup, World, terraform};
+use crate::world::{APP, Setup, World, terraform};
 
 /// Requests other than the CLI's usual look around, which every command begins with.
 fn effects(world: &World) -> Vec<String> {
@@ -189,12 +189,6 @@ async fn other_workspaces_are_neither_used_nor_made() {
             "WORKSPACE_NOT_ALLOWED",
         ),
         (
-            "tags",
-            "name = \"staging-app\"",
-            "tags = [\"staging\"]",
-            "ROUTE_NOT_ALLOWED",
-        ),
-        (
             "organization",
             "\"acme\"",
             "\"other\"",
@@ -214,10 +208,124 @@ async fn other_workspaces_are_neither_used_nor_made() {
     let expected = [
         "WORKSPACE_NOT_ALLOWED",
         "WORKSPACE_NOT_ALLOWED",
-        "ROUTE_NOT_ALLOWED",
         "ORGANIZATION_NOT_ALLOWED",
     ];
     let mut refused = refusals(&world.valid_evidence().await);
     refused.retain(|code| code != "STATE_READ_DENIED");
     assert_eq!(refused, expected);
+}
+
+#[tokio::test]
+async fn a_workspace_is_chosen_by_its_tags_and_none_is_made() {
+    if terraform().is_none() {
+        return;
+    }
+    let world = Setup::new().start().await;
+    for workspace in ["ws-production-app", "ws-staging-app", "ws-staging-db"] {
+        let body = json!({"data": [{"type": "tag-bindings", "attributes": {"key": "staging"}}]});
+        let path = format!("/api/v2/workspaces/{workspace}/tag-bindings");
+        let headers = [("content-type", "application/vnd.api+json")];
+        let owner = world.upstream("owner");
+        let tagged = owner.call(http::Method::PATCH, &path, &headers, body.to_string());
+        tagged.await.ok();
+    }
+    let by_tag = |tag: &str| {
+        let tags = format!("tags = [\"{tag}\"]");
+        two_instances().replacen("name = \"staging-app\"", &tags, 1)
+    };
+    // Nothing has the tag: the CLI would make a workspace, and may not.
+    let cli = Cli::new(&world, "none");
+    cli.write("main.tf", &by_tag("nobodys"));
+    let output = words(&cli.answered(&["init"], "mine\n").await.failed());
+    assert!(output.contains("(WORKSPACE_NOT_ALLOWED)"), "{output}");
+    let cli = Cli::new(&world, "tagged");
+    cli.write("main.tf", &by_tag("staging"));
+    cli.answered(&["init"], "1\n").await.ok();
+    for (arguments, code, said) in [
+        (&["workspace", "list"][..], 0, "* staging-app staging-db"),
+        (&["workspace", "show"], 0, "staging-app"),
+        (
+            &["workspace", "select", "production-app"],
+            1,
+            "doesn't exist",
+        ),
+        (
+            &["workspace", "select", "staging-db"],
+            0,
+            "Switched to workspace",
+        ),
+        (&["workspace", "new", "mine"], 1, "(WORKSPACE_NOT_ALLOWED)"),
+        (
+            &["workspace", "select", "-or-create", "mine"],
+            1,
+            "(WORKSPACE_NOT_ALLOWED)",
+        ),
+        (&["workspace", "delete", "staging-app"], 1, "(LOCK_DENIED)"),
+        (
+            &["workspace", "delete", "-lock=false", "staging-app"],
+            1,
+            "(WORKSPACE_ADMIN_DENIED)",
+        ),
+        (
+            &[
+                "workspace",
+                "delete",
+                "-lock=false",
+                "-force",
+                "staging-app",
+            ],
+            1,
+            "(WORKSPACE_ADMIN_DENIED)",
+        ),
+    ] {
+        let ended = cli.run(arguments).await;
+        let output = words(&ended.output);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {output}");
+        assert!(output.contains(said), "{arguments:?}: {output}");
+        assert!(!output.contains("production-app\n"), "{output}");
+    }
+    let by_agents = effects(&world)
+        .into_iter()
+        .filter(|effect| !effect.starts_with("PATCH"));
+    assert_eq!(by_agents.collect::<Vec<_>>(), [""; 0]);
+    cli.run(&["workspace", "select", "staging-app"]).await.ok();
+    let plan = cli.run(&["plan", "-input=false"]).await.ok();
+    assert!(plan.contains("Plan: 1 to add, 1 to change"), "{plan}");
+    assert_eq!(world.runs().await[0].workspace_id, APP);
+    world.valid_evidence().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_cli_is_refused_or_needs_nobody() {
+    if terraform().is_none() {
+        return;
+    }
+    let world = Setup::new().start().await;
+    let cli = world.cli().await;
+    for (arguments, code, said) in [
+        (&["state", "mv", "a.b", "a.c"][..], 1, "(LOCK_DENIED)"),
+        (&["untaint", "terraform_data.database"], 1, "(LOCK_DENIED)"),
+        (&["refresh"], 1, "(REFRESH_ONLY_NOT_ALLOWED)"),
+        (
+            &["plan", "-generate-config-out=made.tf"],
+            1,
+            "(CONFIG_GENERATION_NOT_ALLOWED)",
+        ),
+        (&["workspace", "list"], 0, "* staging-app"),
+        (&["workspace", "show"], 0, "staging-app"),
+        // What stays on the agent's machine.
+        (&["validate"], 0, "The configuration is valid."),
+        (&["providers"], 0, "terraform.io/builtin/terraform"),
+        (&["graph"], 0, "terraform_data.database"),
+        (&["get"], 0, ""),
+        (&["test"], 0, "0 passed, 0 failed"),
+    ] {
+        let ended = cli.run(arguments).await;
+        let output = words(&ended.output);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {output}");
+        assert!(output.contains(said), "{arguments:?}: {output}");
+    }
+    let ran = world.asked("POST", "/api/v2/runs");
+    assert!(ran.is_empty(), "{ran:#?}");
+    world.valid_evidence().await;
 }

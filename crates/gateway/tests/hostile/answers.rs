@@ -95,7 +95,11 @@ async fn poisoned_rig() -> (Rig, Poisoner) {
     let poisoner = Poisoner::before(address(&rig.sandbox.cloud.url())).await;
     let url = poisoner.url();
     let rig = rig
-        .restarted(|config| config.terraform_cloud.url = url)
+        .restarted(|config| {
+            config.terraform_cloud.url = url;
+            // Its failures last, so asking again would only take longer.
+            config.limits.upstream_read_attempts = 1;
+        })
         .await;
     (rig, poisoner)
 }

@@ -353,5 +353,6 @@ async fn bodies_have_one_reading() {
     let attributes = &sent["data"]["attributes"];
     assert_eq!(attributes["auto-apply"], json!(false));
     assert_eq!(attributes.get("auto_apply"), None);
-    assert_eq!(attributes["message"], json!("line one line two "));
+    let said = format!("line one line two (Clawgate {})", rig.sandbox.job_id);
+    assert_eq!(attributes["message"], json!(said));
 }

@@ -127,8 +127,8 @@ impl Rig {
         Call::new(address(&cloud.url()), method, target).bearer(cloud.token("planner"))
     }
 
-    /// A run that somebody else has made, without the gateway.
-    pub(crate) async fn planned_by_a_person(&self, workspace: &str) -> Planned {
+    /// A configuration version that somebody else has made, without the gateway.
+    pub(crate) async fn uploaded_by_a_person(&self, workspace: &str, archive: Vec<u8>) -> String {
         let path = format!("/api/v2/workspaces/{workspace}/configuration-versions");
         let opened = self
             .person("POST", &path)
@@ -136,14 +136,19 @@ impl Rig {
             .send()
             .await
             .ok();
-        let id = opened["data"]["id"].as_str().unwrap().to_owned();
         let upload = opened["data"]["attributes"]["upload-url"].as_str().unwrap();
         let store = address(&self.sandbox.cloud.archivist_url());
         Call::new(store, "PUT", &path_of(upload))
-            .body(good_archive())
+            .body(archive)
             .send()
             .await
             .ok();
+        opened["data"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A run that somebody else has made, without the gateway.
+    pub(crate) async fn planned_by_a_person(&self, workspace: &str) -> Planned {
+        let id = self.uploaded_by_a_person(workspace, good_archive()).await;
         let body = run_on(workspace, Some(&id));
         let run = self
             .person("POST", "/api/v2/runs")

@@ -9,6 +9,7 @@ mod applies;
 mod archives;
 mod bodies;
 mod bounds;
+mod catalogue;
 mod credentials;
 mod flow;
 mod framing;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use store::Conflict;
 
 use crate::flow::{Planned, configuration, good_archive, run_on};
-use crate::rig::{Reply, Rig};
+use crate::rig::{Call, Reply, Rig, address};
 
 /// A call on things that are not the caller's, and the answer that it must get.
 struct Attempt {
@@ -72,6 +72,10 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
             organization("globex/runs/queue"),
             (403, "ORGANIZATION_NOT_ALLOWED"),
         ),
+        Operation::ListWorkspaces => get(
+            organization("globex/workspaces"),
+            (403, "ORGANIZATION_NOT_ALLOWED"),
+        ),
         Operation::WorkspaceByName => [
             get(organization("acme/workspaces/production-app"), outside),
             get(organization("acme/workspaces/no-such"), outside),
@@ -103,11 +107,6 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
                 run_on("ws-staging-app", Some(cv)),
                 foreign,
             ),
-            post(
-                "/api/v2/runs".into(),
-                run_on("ws-staging-app", None),
-                (403, "CONFIGURATION_VERSION_REQUIRED"),
-            ),
         ]
         .into_iter()
         .flatten()
@@ -125,6 +124,18 @@ fn attempts(operation: Operation, things: &Planned, owner: Owner, workspace: &st
         Operation::RunEvents => get(run_path("/run-events?include=actor,comment"), foreign),
         Operation::RunTaskStages => get(run_path("/task-stages"), foreign),
         Operation::RunPolicyChecks => get(run_path("/policy-checks"), foreign),
+        Operation::ReadTaskStage => get(
+            "/api/v2/task-stages/ts-0000000000000001".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
+        Operation::ReadPolicyCheck => get(
+            "/api/v2/policy-checks/polchk-0000000000000001".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
+        Operation::PolicyCheckOutput => get(
+            "/api/v2/policy-checks/polchk-0000000000000001/output".into(),
+            (404, "OBJECT_UNKNOWN"),
+        ),
         Operation::RunComments => get(run_path("/comments"), foreign),
         Operation::ReadPlan => get(format!("/api/v2/plans/{plan}"), foreign),
         Operation::PlanJsonRedacted => get(
@@ -355,4 +366,71 @@ async fn an_id_cannot_change_hands() {
             "{error}"
         );
     }
+}
+
+/// Every read of what a run brought along, by ids alone.
+fn by_id(own: &Planned, check: &str, output: &str) -> Vec<String> {
+    vec![
+        format!("/api/v2/plans/{}", own.plan),
+        format!("/api/v2/plans/{}/json-output-redacted", own.plan),
+        format!("/api/v2/applies/{}", own.apply),
+        format!("/api/v2/configuration-versions/{}", own.configuration),
+        format!("/api/v2/policy-checks/{check}"),
+        format!("/api/v2/state-version-outputs/{output}"),
+        format!("/api/v2/runs/{}", own.run),
+    ]
+}
+
+/// The index is in the store: neither a restart nor another gateway on the same store forgets or
+/// widens whose an object is.
+#[tokio::test]
+async fn what_is_known_outlives_the_gateway_and_serves_a_second_one() {
+    let open = policy::EXAMPLE_CONTRACT.replace(
+        "\"state_read\": false",
+        "\"state_read\": false, \"outputs_read\": true",
+    );
+    let rig = Rig::under(&open).await;
+    let token = rig.sandbox.cst.clone();
+    let own = rig.planned(&token).await;
+    let check = rig
+        .sandbox
+        .cloud
+        .check_policy(&own.run, sim::PolicyOutcome::Passed, "ok")
+        .unwrap();
+    rig.agent("GET", &format!("/api/v2/runs/{}", own.run))
+        .send()
+        .await
+        .ok();
+    let outputs = "/api/v2/workspaces/ws-staging-db/current-state-version-outputs";
+    let outputs = rig.agent("GET", outputs).send().await.ok();
+    let output = outputs["data"][0]["id"].as_str().unwrap().to_owned();
+    let stranger = rig.token(&rig.job().await).await;
+    let theirs = rig.planned_by_a_person("ws-staging-db").await;
+
+    let rig = rig.restarted(|_| ()).await;
+    let mut config = rig.app().config.clone();
+    config.agent_listener.address.set_port(0);
+    config.operator_listener.address.set_port(0);
+    let second = clawgate::start::start(config).await.unwrap();
+    for gateway in [&rig.sandbox.gateway.agent_url, &second.agent_url] {
+        let read = async |token: &str, path: &str| {
+            let call = Call::new(address(gateway), "GET", path).bearer(token);
+            call.send().await
+        };
+        for path in by_id(&own, &check, &output) {
+            read(&token, &path).await.ok();
+            // Outputs hang on the workspace, whoever read them first.
+            if !path.contains("output") || path.contains("json") {
+                let refusal = read(&stranger, &path).await.refusal();
+                assert_eq!(refusal, (403, "OBJECT_NOT_OWNED".to_owned()), "{path}");
+            }
+        }
+        let none = "0000000000000001";
+        let paths = by_id(&theirs, &format!("polchk-{none}"), &format!("wsout-{none}"));
+        for path in paths {
+            let refusal = read(&token, &path).await.refusal();
+            assert_eq!(refusal, (404, "OBJECT_UNKNOWN".to_owned()), "{path}");
+        }
+    }
+    second.stop().await;
 }

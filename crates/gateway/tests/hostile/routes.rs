@@ -209,13 +209,14 @@ async fn other_surfaces_of_the_operator_do_not_exist_for_agents() {
             .bearer(&rig.sandbox.cst)
             .send()
             .await;
-        if route.access != clawgate::operator::credential::Access::Public {
-            assert_eq!(
-                reply.refusal(),
-                (401, "TOKEN_WRONG_LISTENER".into()),
-                "{path}"
-            );
-        }
+        use clawgate::operator::credential::Access;
+        let expected = match route.access {
+            Access::Public => continue,
+            // No credential opens it: it wants a signature, and here has no key.
+            Access::Signed => (403, "RUN_TASK_DISABLED".into()),
+            _ => (401, "TOKEN_WRONG_LISTENER".into()),
+        };
+        assert_eq!(reply.refusal(), expected, "{path}");
     }
     for (method, path) in OTHER_SURFACES
         .iter()

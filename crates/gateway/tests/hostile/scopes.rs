@@ -37,6 +37,8 @@ fn good_call(rig: &Rig, operation: Operation, own: &crate::flow::Planned) -> Cal
         .replace("{apply}", &own.apply)
         .replace("{configuration-version}", &own.configuration)
         .replace("{cost-estimate}", "ce-0000000000000001")
+        .replace("{task-stage}", "ts-0000000000000001")
+        .replace("{policy-check}", "polchk-0000000000000001")
         .replace("{output}", "wsout-0000000000000001")
         .replace("{state-version-output}", "wsout-0000000000000001")
         .replace("{name}", "staging-app")

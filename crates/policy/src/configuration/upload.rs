@@ -21,6 +21,7 @@ const RATIO_FREE: usize = 1 << 20;
 pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, UploadRefusal> {
     let tree = untar(gz, limits)?;
     let repacked_tar_gz = pack(&tree);
+    let left_out = tree.left_out;
     let files = tree
         .files
         .into_iter()
@@ -31,6 +32,7 @@ pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, Upl
         files,
         repacked_tar_gz,
         sha256,
+        left_out,
     })
 }
 
@@ -102,6 +104,7 @@ impl Read for Unpacked<'_> {
 struct Tree {
     files: BTreeMap<String, Vec<u8>>,
     folders: BTreeSet<String>,
+    left_out: bool,
 }
 
 /// Reads the archive while it is unpacked: what is held is the files themselves.
@@ -128,6 +131,7 @@ fn entries<R: Read>(archive: &mut tar::Archive<R>, limits: &Limits) -> Result<Tr
         let mut entry = entry.map_err(|_| broken())?;
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() {
+            tree.left_out = true;
             continue;
         }
         let raw = entry.path_bytes().into_owned();
@@ -152,6 +156,8 @@ fn entries<R: Read>(archive: &mut tar::Archive<R>, limits: &Limits) -> Result<Tr
         // The archive's root, as some tools write it.
         let Some(path) = path else { continue };
         if is_dropped(&path) || (kind.is_file() && file::is_test(&path)) {
+            // Tests are run by nobody who plans.
+            tree.left_out |= kind.is_file() && is_dropped(&path);
             continue;
         }
         let twice = || UploadRefusal::at(ReasonCode::UploadDuplicate, &shown, "is there twice");

@@ -132,9 +132,13 @@ pub struct RunFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigurationFact {
-    /// The run names none: upstream would take the workspace's latest, whoever uploaded it.
+    /// The run names none, and none that was inspected could be pinned in its place: upstream
+    /// would take the workspace's latest, whoever uploaded it.
     #[default]
     Absent,
+    /// The run names none: the workspace's latest was read, judged by this contract and named in
+    /// its place.
+    Pinned,
     /// Not in the index.
     Unknown,
     /// Created by this job, but nothing was uploaded and inspected.

@@ -23,6 +23,7 @@ pub(super) fn judge(
         | Operation::EntitlementSet
         | Operation::Capacity
         | Operation::RunsQueue
+        | Operation::ListWorkspaces
         | Operation::WorkspaceByName
         | Operation::WorkspaceById
         | Operation::WorkspaceTagBindings
@@ -33,6 +34,9 @@ pub(super) fn judge(
         | Operation::RunEvents
         | Operation::RunTaskStages
         | Operation::RunPolicyChecks
+        | Operation::ReadTaskStage
+        | Operation::ReadPolicyCheck
+        | Operation::PolicyCheckOutput
         | Operation::RunComments
         | Operation::ReadPlan
         | Operation::PlanJsonRedacted
@@ -190,7 +194,7 @@ fn new_run(permissions: &Permissions, run: &RunFacts, against: &mut Against) {
     );
     against.unless(!run.policy_paths, ReasonCode::PolicyPathsNotAllowed);
     match run.configuration {
-        ConfigurationFact::Inspected => {}
+        ConfigurationFact::Inspected | ConfigurationFact::Pinned => {}
         ConfigurationFact::Absent => against.add(ReasonCode::ConfigurationVersionRequired),
         ConfigurationFact::Unknown => against.add(ReasonCode::ObjectUnknown),
         ConfigurationFact::NotInspected => {

@@ -8,6 +8,7 @@ use proof::json::Json;
 
 use super::diff::{attributes, has_mark};
 use super::document::{Bounds, Cursor, Document, Value};
+use super::secrets;
 use super::step::{Step, step, unknown};
 use super::{
     Changes, DataSource, ModuleCall, OutputChange, PlanError, PlanFacts, ProviderArgument,
@@ -69,8 +70,16 @@ impl PlanReader {
     ///
     /// # Errors
     /// When the plan cannot be judged; see [`PlanError`].
-    pub fn inspect(self) -> Result<PlanFacts, PlanError> {
+    pub fn inspect(&self) -> Result<PlanFacts, PlanError> {
         facts(&self.0)
+    }
+
+    /// The values that the plan marks as sensitive, wherever it has them.
+    ///
+    /// # Errors
+    /// When the plan cannot be read.
+    pub fn sensitive(&self) -> Result<BTreeSet<String>, PlanError> {
+        secrets::collect(&self.0)
     }
 }
 

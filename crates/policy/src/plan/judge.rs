@@ -11,6 +11,14 @@ use crate::rules;
 ///
 /// `cost` is `None` when upstream gave no finished estimate.
 pub fn judge(contract: &Contract, facts: &PlanFacts, cost: Option<&CostFacts>) -> Vec<Violation> {
+    let mut found = judge_unpriced(contract, facts);
+    money(contract, cost, &mut found);
+    found
+}
+
+/// Judges a plan that has no price yet: everything but what the contract says about money. Empty
+/// means that nothing is wrong so far, never that it may be applied.
+pub fn judge_unpriced(contract: &Contract, facts: &PlanFacts) -> Vec<Violation> {
     let mut found = Vec::new();
     if !facts.complete && !contract.permissions.run.targets {
         violation(
@@ -23,7 +31,6 @@ pub fn judge(contract: &Contract, facts: &PlanFacts, cost: Option<&CostFacts>) -
     resources(contract, facts, &mut found);
     limits(contract, facts, &mut found);
     sources(contract, facts, &mut found);
-    money(contract, cost, &mut found);
     found
 }
 

@@ -416,6 +416,14 @@ fn budgets_compare_decimals() {
             .collect();
         assert_eq!(codes, expected, "{cost:?}");
     }
+    // Before there is a price, everything else counts already, and only that.
+    assert_eq!(judge(&contract(strict), &facts, None).len(), 1);
+    assert_eq!(judge_unpriced(&contract(strict), &facts), []);
+    let denied = format!(r#"{strict},"resources":{{"deny_actions":["create"]}}"#);
+    assert_eq!(
+        judge_unpriced(&contract(&denied), &facts)[0].code,
+        PlanActionDenied
+    );
 }
 
 #[test]
@@ -579,4 +587,18 @@ fn pieces_are_read_as_strictly_as_a_whole() {
     assert_eq!(bounds(|b| b.packed = 1000), ReasonCode::PlanTooLarge);
     assert_eq!(bounds(|b| b.value = 100), ReasonCode::PlanTooLarge);
     assert_eq!(bounds(|b| b.members = 3), ReasonCode::PlanTooLarge);
+}
+
+/// What masks the logs is the same whether a plan is held or not.
+#[test]
+fn sensitive_values_are_found_in_pieces_too() {
+    let marked = CHANGE.replace("\"configuration\":{", "\"configuration\":{\"more\":{},");
+    for text in [&*CREATE, &*CHANGE, &*DESTROY, &marked] {
+        let held = proof::json::parse(text.as_bytes(), proof::Numbers::Any).unwrap();
+        let expected = crate::terraform::mask::sensitive_values(&held);
+        assert!(!expected.is_empty());
+        let mut reader = PlanReader::with_sizes(101, 8);
+        reader.push(text.as_bytes()).unwrap();
+        assert_eq!(reader.sensitive().unwrap(), expected);
+    }
 }

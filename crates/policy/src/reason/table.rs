@@ -155,7 +155,7 @@ reason_codes! {
     ConfigGenerationNotAllowed "CONFIG_GENERATION_NOT_ALLOWED" 403 Policy "Generating configuration is not allowed" "Plan without -generate-config-out.";
     PolicyPathsNotAllowed "POLICY_PATHS_NOT_ALLOWED" 403 Policy "Local policy paths are not allowed" "Remove policy-paths.";
     RunAttributeUnknown "RUN_ATTRIBUTE_UNKNOWN" 400 Policy "Unknown attribute" "Remove the attribute; only documented attributes are accepted.";
-    ConfigurationVersionRequired "CONFIGURATION_VERSION_REQUIRED" 403 Policy "The run names no configuration version" "Upload a configuration version first and name it; the latest one may be somebody else's.";
+    ConfigurationVersionRequired "CONFIGURATION_VERSION_REQUIRED" 403 Policy "There is no configuration to plan" "Upload a configuration version and name it; the workspace has none that could be inspected.";
     ConfigurationVersionNotInspected "CONFIGURATION_VERSION_NOT_INSPECTED" 403 Policy "Configuration was not inspected" "Upload the configuration through the address that the gateway answered.";
     ConfigurationVersionForeign "CONFIGURATION_VERSION_FOREIGN" 403 Policy "Configuration belongs to another workspace" "Use a configuration version that this job created in the same workspace.";
     ApplyNotAllowed "APPLY_NOT_ALLOWED" 403 Policy "Applying is not allowed" "This contract is plan-only; ask the policy author.";
@@ -175,6 +175,27 @@ reason_codes! {
     ApprovalAlreadyUsed "APPROVAL_ALREADY_USED" 409 Policy "Approval was used already" "Plan again; an approval serves one apply.";
     ApprovalSignature "APPROVAL_SIGNATURE" 422 Policy "Approval signature is wrong" "Sign with the approver's enrolled key.";
     ApprovalRunChanged "APPROVAL_RUN_CHANGED" 409 Policy "The run changed since its plan was approved" "Look at the run; plan again if needed.";
+
+    // Run tasks: Terraform Cloud asks before a plan, after it, before an apply and after it.
+    RunTaskDisabled "RUN_TASK_DISABLED" 403 Policy "Run tasks are not configured" "Set run_tasks.hmac_key in the gateway's configuration and start it again.";
+    RunTaskSignature "RUN_TASK_SIGNATURE" 401 Token "Signature of the run task call is missing or wrong" "Give the run task the gateway's key: `clawgate tasks install --renew-key`.";
+    RunTaskMalformed "RUN_TASK_MALFORMED" 422 Policy "Run task call is not understood" "Let Terraform Cloud call this address, and nothing else.";
+    RunTaskCallback "RUN_TASK_CALLBACK" 422 Policy "Run task call wants its answer elsewhere" "Set terraform_cloud.url to the address under which Terraform Cloud knows itself.";
+    RunTaskReused "RUN_TASK_REUSED" 409 Policy "Task result came before for another run" "Report this to the operator: a call of Terraform Cloud was changed or made up.";
+    RunTaskRunDiffers "RUN_TASK_RUN_DIFFERS" 409 Policy "The run is not what the run task call says" "Report this to the operator: a call of Terraform Cloud was changed or made up.";
+    RunTaskUngoverned "RUN_TASK_UNGOVERNED" 403 Policy "No contract in force names this workspace" "Publish a contract that names the workspace, or take the run task off it.";
+    RunTaskNotApproved "RUN_TASK_NOT_APPROVED" 403 Policy "This apply was not approved here" "Plan through the gateway, have that plan approved, and let the gateway apply it.";
+    RunTaskUnchecked "RUN_TASK_UNCHECKED" 403 Policy "The run could not be checked in time" "Start a new run; when it happens again, look at the gateway's log.";
+    ConfigurationUnavailable "CONFIGURATION_UNAVAILABLE" 422 Policy "Configuration cannot be downloaded" "Start a new run with a configuration that Terraform Cloud still has.";
+    ConfigurationChanged "CONFIGURATION_CHANGED" 409 Policy "Configuration is not the one that was inspected" "Upload the configuration again through the gateway.";
+
+    // What stands around a workspace.
+    WorkspaceExecutesLocally "WORKSPACE_EXECUTES_LOCALLY" 403 Policy "The workspace executes locally" "Ask a person to set its execution mode to remote or agent; runs that the client executes cannot be held.";
+    WorkspaceAutoApplies "WORKSPACE_AUTO_APPLIES" 403 Policy "The workspace applies without asking" "Ask a person to turn auto-apply off in the workspace's settings; upstream may not heed what a run says.";
+    DownstreamAutoApplies "DOWNSTREAM_AUTO_APPLIES" 403 Policy "An apply would change a workspace outside the contract" "Ask a person to turn off auto-apply for run triggers there, to remove the run trigger, or to name the workspace in the contract.";
+    DownstreamUnknown "DOWNSTREAM_UNKNOWN" 403 Policy "It cannot be seen where an apply leads" "Ask the operator to let the reader's credential read the run triggers and the workspaces behind them.";
+    NotificationSignature "NOTIFICATION_SIGNATURE" 403 Policy "Notification is not signed as agreed" "Give the notification configuration the token that watching.notification_key names.";
+    SettingsMoved "SETTINGS_MOVED" 409 Policy "The settings are not those that were last seen" "Look at them again with `clawgate watch show`, then accept.";
 
     // Uploads as files.
     CapabilityUnknown "CAPABILITY_UNKNOWN" 404 Policy "No such address" "Use the address of a fresh answer.";
@@ -248,7 +269,7 @@ reason_codes! {
     UpstreamTimeout "UPSTREAM_TIMEOUT" 504 Upstream "Upstream did not answer in time" "Try again later.";
     UpstreamGarbage "UPSTREAM_GARBAGE" 502 Upstream "Upstream's answer could not be understood" "Try again; report it if it stays.";
     UpstreamUnauthorized "UPSTREAM_UNAUTHORIZED" 502 Upstream "Upstream does not accept the gateway's credential" "Report it to the operator; the scoped token is fine.";
-    UpstreamRateLimited "UPSTREAM_RATE_LIMITED" 503 Upstream "Upstream limits the rate" "Try again later.";
+    UpstreamRateLimited "UPSTREAM_RATE_LIMITED" 429 Upstream "Upstream limits the rate" "Try again after the time that the answer names.";
     UpstreamReset "UPSTREAM_RESET" 502 Upstream "Upstream broke off" "Try again; read first what happened.";
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
     Overloaded "OVERLOADED" 503 Gateway "The gateway is busy" "Try again later with fewer calls at once.";

@@ -5,13 +5,17 @@
 //! addresses never pass; a callback may put addresses of our own in their place. What the answer
 //! says about ids and their workspaces is handed to the id index.
 
+mod page;
 mod shape;
 
 use std::collections::BTreeSet;
 
 use proof::json::{Json, JsonError, Numbers, parse};
 
+use self::page::pagination;
+pub use self::page::{page, page_range};
 use self::shape::{Attribute, Shape, Switch, expected, shape};
+use super::mask::{Known, mask_json};
 use super::operation::{ObjectKind, Operation};
 use crate::decide::CompiledContract;
 
@@ -122,12 +126,15 @@ pub fn rewrite_answer(
         learned: Vec::new(),
         referred: BTreeSet::new(),
     };
+    let mut complete = true;
     let data = match answer.get("data") {
         Some(Json::Array(elements)) if is_list => {
             let kept = elements
                 .iter()
                 .filter_map(|element| rewriter.resource(element, kind));
-            Json::Array(kept.collect())
+            let kept: Vec<Json> = kept.collect();
+            complete = kept.len() == elements.len();
+            Json::Array(kept)
         }
         Some(data @ Json::Object(_)) if !is_list => {
             if !type_is(data, kind) {
@@ -145,7 +152,7 @@ pub fn rewrite_answer(
     if !included.is_empty() {
         body.set("included", Json::Array(included));
     }
-    if let Some(pagination) = pagination(answer, operation) {
+    if let Some(pagination) = pagination(answer, complete) {
         let mut meta = Json::object();
         meta.set("pagination", pagination);
         body.set("meta", meta);
@@ -267,6 +274,12 @@ impl Rewriter<'_, '_> {
                     kept.set(name, value);
                 }
                 Some(kept)
+            }
+            Attribute::PolicyResult => {
+                let counts = value.members()?.iter().filter(|(name, value)| {
+                    shape::POLICY_COUNTS.contains(&name.as_str()) && is_scalar(value)
+                });
+                Some(Json::Object(counts.cloned().collect()))
             }
             Attribute::OutputValue => {
                 // Fail closed: shown only when upstream says that it is not sensitive.
@@ -408,21 +421,16 @@ fn is_scalar(value: &Json) -> bool {
     !matches!(value, Json::Array(_) | Json::Object(_))
 }
 
-/// Page numbers, without totals where elements were left out.
-fn pagination(answer: &Json, operation: Operation) -> Option<Json> {
-    let written = answer.at(&["meta", "pagination"])?;
-    let mut names = vec!["current-page", "prev-page", "next-page", "total-pages"];
-    if operation != Operation::RunsQueue {
-        names.push("total-count");
-    }
-    let mut kept = Json::object();
-    for name in names {
-        match written.get(name) {
-            Some(value @ (Json::Integer(_) | Json::Null)) => kept.set(name, value.clone()),
-            _ => continue,
-        }
-    }
-    Some(kept)
+/// Masks what shows of secrets in the structured plan, in everything but its schemas; answers how
+/// many bytes.
+pub fn mask_redacted_plan(plan: &mut Answer, known: &Known) -> usize {
+    let Json::Object(members) = &mut plan.body else {
+        return 0;
+    };
+    let values = members
+        .iter_mut()
+        .filter(|(name, _)| name != "provider_schemas");
+    values.map(|(_, value)| mask_json(value, known)).sum()
 }
 
 /// The structured plan that the CLI renders, which upstream has redacted: its known members.

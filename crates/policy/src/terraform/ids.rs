@@ -143,6 +143,8 @@ ids! {
     PolicyCheckId "polchk-" "policy check id";
     /// `ts-…`
     TaskStageId "ts-" "task stage id";
+    /// `taskrs-…`
+    TaskResultId "taskrs-" "task result id";
     /// `re-…`
     RunEventId "re-" "run event id";
 }

@@ -5,16 +5,19 @@
 //! what an agent may see.
 
 pub mod answer;
+mod call;
 mod class;
 pub mod ids;
+pub mod mask;
 mod operation;
 mod query;
 pub mod rewrite;
 mod routes;
 mod target;
 
+pub use call::{Call, Object};
 pub use class::Class;
-pub use operation::{Call, Effect, Object, ObjectKind, Operation, Target, UnknownOperation};
+pub use operation::{Effect, ObjectKind, Operation, Target, UnknownOperation};
 pub use query::{Include, LogRange, Query};
 pub use routes::{Method, Route, routes, template_of};
 pub use target::{MAX_TARGET, ParsedTarget};

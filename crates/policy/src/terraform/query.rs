@@ -22,6 +22,18 @@ pub enum Include {
     ConfigurationVersion,
     /// `cost_estimate`
     CostEstimate,
+    /// `current_run`, of workspaces; accepted and not passed on.
+    CurrentRun,
+    /// `organization`, of workspaces; accepted and not passed on.
+    Organization,
+    /// `policy_evaluations`, of task stages; accepted and not passed on.
+    PolicyEvaluations,
+    /// `project`, of workspaces; accepted and not passed on.
+    Project,
+    /// `readme`, of workspaces; accepted and not passed on.
+    Readme,
+    /// `task_results`, of task stages.
+    TaskResults,
     /// `plan`
     Plan,
     /// `task_stages`
@@ -37,6 +49,12 @@ impl Include {
         Self::Comment,
         Self::ConfigurationVersion,
         Self::CostEstimate,
+        Self::CurrentRun,
+        Self::Organization,
+        Self::PolicyEvaluations,
+        Self::Project,
+        Self::Readme,
+        Self::TaskResults,
         Self::Plan,
         Self::TaskStages,
         Self::Workspace,
@@ -50,10 +68,30 @@ impl Include {
             Self::Comment => "comment",
             Self::ConfigurationVersion => "configuration_version",
             Self::CostEstimate => "cost_estimate",
+            Self::CurrentRun => "current_run",
+            Self::Organization => "organization",
+            Self::PolicyEvaluations => "policy_evaluations",
+            Self::Project => "project",
+            Self::Readme => "readme",
+            Self::TaskResults => "task_results",
             Self::Plan => "plan",
             Self::TaskStages => "task_stages",
             Self::Workspace => "workspace",
         }
+    }
+
+    /// Whether upstream is asked for it. The others are asked for by clients that do well
+    /// without; what they would show is nothing that agents see.
+    fn is_passed_on(self) -> bool {
+        !matches!(
+            self,
+            Self::Actor
+                | Self::CurrentRun
+                | Self::Organization
+                | Self::PolicyEvaluations
+                | Self::Project
+                | Self::Readme
+        )
     }
 
     fn allowed(operation: Operation) -> &'static [Self] {
@@ -67,6 +105,13 @@ impl Include {
                 Self::Workspace,
             ],
             Operation::RunEvents => &[Self::Actor, Self::Comment],
+            Operation::ReadTaskStage => &[Self::TaskResults, Self::PolicyEvaluations],
+            Operation::ListWorkspaces | Operation::WorkspaceByName | Operation::WorkspaceById => &[
+                Self::CurrentRun,
+                Self::Organization,
+                Self::Project,
+                Self::Readme,
+            ],
             _ => &[],
         }
     }
@@ -77,6 +122,7 @@ fn is_list(operation: Operation) -> bool {
         operation,
         Operation::WorkspaceRuns
             | Operation::RunsQueue
+            | Operation::ListWorkspaces
             | Operation::RunEvents
             | Operation::RunTaskStages
             | Operation::RunPolicyChecks
@@ -100,6 +146,10 @@ pub struct Query {
     pub page_number: Option<u32>,
     /// `page[size]`, 1 to 100.
     pub page_size: Option<u32>,
+    /// `search[name]`: part of a workspace's name.
+    pub search_name: Option<String>,
+    /// `search[tags]`: tags that a workspace must all have.
+    pub search_tags: Vec<String>,
 }
 
 impl Query {
@@ -122,6 +172,13 @@ impl Query {
                     .page_size
                     .replace(number(&value, MAX_PAGE_SIZE)?)
                     .is_some(),
+                "search[name]" if operation == Operation::ListWorkspaces => {
+                    query.search_name.replace(value).is_some()
+                }
+                "search[tags]" if operation == Operation::ListWorkspaces => {
+                    let tags = value.split(',').map(str::to_owned).collect();
+                    !std::mem::replace(&mut query.search_tags, tags).is_empty()
+                }
                 _ => return Err(Refusal::new(ReasonCode::QueryUnknownKey, quoted(&key))),
             };
             if repeated {
@@ -141,7 +198,7 @@ impl Query {
         let include: Vec<&str> = self
             .include
             .iter()
-            .filter(|include| **include != Include::Actor)
+            .filter(|include| include.is_passed_on())
             .map(|include| include.as_str())
             .collect();
         if !include.is_empty() {
@@ -288,6 +345,14 @@ mod tests {
                 format!("{RUN}/run-events?include=comment"),
             ),
             (
+                "/api/v2/workspaces/ws-1?include=readme%2Cproject".to_owned(),
+                "/api/v2/workspaces/ws-1".to_owned(),
+            ),
+            (
+                "/api/v2/task-stages/ts-1?include=task_results,policy_evaluations".to_owned(),
+                "/api/v2/task-stages/ts-1?include=task_results".to_owned(),
+            ),
+            (
                 format!("{RUNS}?page%5Bsize%5D=20&page%5Bnumber%5D=2"),
                 format!("{RUNS}?page%5Bnumber%5D=2&page%5Bsize%5D=20"),
             ),
@@ -347,6 +412,10 @@ mod tests {
             (format!("{RUNS}?filter[status]=planned"), QueryUnknownKey),
             (
                 "/api/v2/workspaces/ws-1?include=outputs".to_owned(),
+                QueryValue,
+            ),
+            (
+                "/api/v2/organizations/acme/workspaces?search[wildcard-name]=x".to_owned(),
                 QueryUnknownKey,
             ),
             ("/api/v2/ping?x=1".to_owned(), QueryUnknownKey),
@@ -356,6 +425,17 @@ mod tests {
         }
         let refusal = ParsedTarget::parse("POST", "/api/v2/runs?auto-apply=true").unwrap_err();
         assert_eq!(refusal.code, QueryUnknownKey);
+    }
+
+    #[test]
+    fn searches_are_for_workspaces_only() {
+        let target = "/api/v2/organizations/acme/workspaces?search%5Bname%5D=app&search[tags]=a,b";
+        let query = ParsedTarget::parse("GET", target).unwrap().query;
+        assert_eq!(query.search_name.as_deref(), Some("app"));
+        assert_eq!(query.search_tags, ["a", "b"]);
+        let twice = format!("{target}&search[tags]=c");
+        let refusal = ParsedTarget::parse("GET", &twice).unwrap_err();
+        assert_eq!(refusal.code, ReasonCode::QueryRepeatedKey);
     }
 
     #[test]

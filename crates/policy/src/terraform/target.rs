@@ -4,7 +4,7 @@
 //! like may mean something there that they do not mean here. None of them has a use in the API,
 //! so all are refused, and the path that goes upstream is built anew from the typed parts.
 
-use super::operation::Call;
+use super::call::Call;
 use super::query::Query;
 use super::routes::{Method, Route, find};
 use crate::reason::{ReasonCode, Refusal, quoted};

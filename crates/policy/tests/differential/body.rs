@@ -105,6 +105,9 @@ const DOCUMENTED: &[&str] = &[
     "speculative",
     "provisional",
     "auto-queue-runs",
+    "type",
+    "workspace",
+    "configuration-version",
 ];
 
 pub fn upload_request(body: &[u8]) -> Result<(), Fault> {
@@ -151,7 +154,8 @@ pub fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
     let mut faults = Faults::new();
     let (attributes, relationships) = resource(body, "runs", &mut faults)?;
     let mut run = RunAsked {
-        configuration: "absent",
+        // Assumed: what the workspace has passes inspection.
+        configuration: "pinned",
         ..RunAsked::default()
     };
     for (name, value) in &attributes {
@@ -208,6 +212,9 @@ pub fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
                 }
                 None => false,
             },
+            "type" => value == "runs",
+            // Repeated by a library; compared below.
+            "workspace" | "configuration-version" => value.is_object(),
             _ => {
                 faults.insert("RUN_ATTRIBUTE_UNKNOWN");
                 continue;
@@ -218,6 +225,7 @@ pub fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
         }
     }
     let mut workspace = None;
+    let mut configuration = None;
     let mut configurations = 0;
     for (name, value) in &relationships {
         let (kind, of) = match name.as_str() {
@@ -240,7 +248,10 @@ pub fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
         match of {
             "workspace" => workspace = Some(id),
             // Assumed: uploaded by this job and inspected.
-            _ => run.configuration = "inspected",
+            _ => {
+                run.configuration = "inspected";
+                configuration = Some(id);
+            }
         }
     }
     if configurations > 1 {
@@ -248,6 +259,17 @@ pub fn run_request(body: &[u8]) -> Result<(String, RunAsked), Fault> {
     }
     if workspace.is_none() {
         faults.insert("BODY_MISSING_MEMBER");
+    }
+    for (name, id) in [
+        ("workspace", &workspace),
+        ("configuration-version", &configuration),
+    ] {
+        let repeated = attributes.get(name).and_then(Value::as_object);
+        if repeated
+            .is_some_and(|repeated| repeated.get("id").and_then(Value::as_str) != id.as_deref())
+        {
+            faults.insert("BODY_WRONG_TYPE");
+        }
     }
     none(faults)?;
     Ok((workspace.expect("missing is a fault"), run))

@@ -40,7 +40,7 @@ fn lists(contract: &Value, path: &str, wanted: &str) -> bool {
 fn concerns(operation: &str) -> &'static str {
     match operation {
         "discovery" | "ping" | "account-details" => "nothing",
-        "entitlement-set" | "capacity" | "runs-queue" => "organization",
+        "entitlement-set" | "capacity" | "runs-queue" | "list-workspaces" => "organization",
         "workspace-by-name"
         | "workspace-by-id"
         | "workspace-tag-bindings"
@@ -55,6 +55,9 @@ fn concerns(operation: &str) -> &'static str {
         | "run-events"
         | "run-task-stages"
         | "run-policy-checks"
+        | "read-task-stage"
+        | "read-policy-check"
+        | "policy-check-output"
         | "run-comments"
         | "read-plan"
         | "plan-json-redacted"
@@ -209,7 +212,7 @@ fn new_run(contract: &Value, run: &RunAsked, against: &mut Vec<&'static str>) {
             .map(|(_, code)| *code),
     );
     match run.configuration {
-        "inspected" => {}
+        "inspected" | "pinned" => {}
         "absent" => against.push("CONFIGURATION_VERSION_REQUIRED"),
         "unknown" => against.push("OBJECT_UNKNOWN"),
         "not-inspected" => against.push("CONFIGURATION_VERSION_NOT_INSPECTED"),

@@ -229,6 +229,7 @@ impl Generator {
             "entitlement-set",
             "capacity",
             "runs-queue",
+            "list-workspaces",
             "workspace-by-name",
             "workspace-by-id",
             "workspace-tag-bindings",
@@ -242,6 +243,9 @@ impl Generator {
             "run-events",
             "run-task-stages",
             "run-policy-checks",
+            "read-task-stage",
+            "read-policy-check",
+            "policy-check-output",
             "run-comments",
             "read-plan",
             "plan-json-redacted",
@@ -298,6 +302,7 @@ impl Generator {
             } else {
                 self.pick(&[
                     "absent",
+                    "pinned",
                     "unknown",
                     "not-inspected",
                     "other-workspace",

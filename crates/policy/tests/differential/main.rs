@@ -255,6 +255,7 @@ fn run_facts(run: &RunAsked) -> RunFacts {
         policy_paths: asks("policy-paths"),
         configuration: match run.configuration {
             "absent" => ConfigurationFact::Absent,
+            "pinned" => ConfigurationFact::Pinned,
             "unknown" => ConfigurationFact::Unknown,
             "not-inspected" => ConfigurationFact::NotInspected,
             "other-workspace" => ConfigurationFact::OtherWorkspace,

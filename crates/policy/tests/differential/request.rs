@@ -36,6 +36,11 @@ const FORWARDED: &[(&str, &str, &str)] = &[
     ),
     (
         "GET",
+        "/api/v2/organizations/{organization}/workspaces",
+        "list-workspaces",
+    ),
+    (
+        "GET",
         "/api/v2/organizations/{organization}/workspaces/{workspace-name}",
         "workspace-by-name",
     ),
@@ -83,6 +88,17 @@ const FORWARDED: &[(&str, &str, &str)] = &[
         "GET",
         "/api/v2/runs/{run}/policy-checks",
         "run-policy-checks",
+    ),
+    ("GET", "/api/v2/task-stages/{task-stage}", "read-task-stage"),
+    (
+        "GET",
+        "/api/v2/policy-checks/{policy-check}",
+        "read-policy-check",
+    ),
+    (
+        "GET",
+        "/api/v2/policy-checks/{policy-check}/output",
+        "policy-check-output",
     ),
     ("GET", "/api/v2/runs/{run}/comments", "run-comments"),
     ("GET", "/api/v2/plans/{plan}", "read-plan"),
@@ -331,6 +347,8 @@ pub fn is_id(kind: &str, text: &str) -> bool {
         "configuration-version" => "cv-",
         "cost-estimate" => "ce-",
         "output" => "wsout-",
+        "policy-check" => "polchk-",
+        "task-stage" => "ts-",
         other => panic!("{other} is new: say here what its ids look like"),
     };
     text.strip_prefix(prefix).is_some_and(|tail| {
@@ -351,12 +369,17 @@ fn query_faults(operation: &str, query: &str) -> Faults {
             "workspace",
         ],
         "run-events" => &["actor", "comment"],
+        "read-task-stage" => &["task_results", "policy_evaluations"],
+        "list-workspaces" | "workspace-by-name" | "workspace-by-id" => {
+            &["current_run", "organization", "project", "readme"]
+        }
         _ => &[],
     };
     let pages = matches!(
         operation,
         "workspace-runs"
             | "runs-queue"
+            | "list-workspaces"
             | "run-events"
             | "run-task-stages"
             | "run-policy-checks"
@@ -386,6 +409,7 @@ fn query_faults(operation: &str, query: &str) -> Faults {
             }
             "page[number]" if pages => page(100_000),
             "page[size]" if pages => page(100),
+            "search[name]" | "search[tags]" if operation == "list-workspaces" => true,
             _ => {
                 faults.insert("QUERY_UNKNOWN_KEY");
                 continue;

@@ -1,7 +1,12 @@
-//! From a JSON value to a typed document, without writing text or copying the value first.
+//! From a JSON value to a typed document, without writing text or copying the value first; and the
+//! same from text that was recognised as canonical, without building the value.
 
-use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, IntoDeserializer, Visitor};
+use std::fmt;
+
+use serde::de::value::{
+    BorrowedStrDeserializer, MapAccessDeserializer, MapDeserializer, SeqDeserializer,
+};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::Json;
@@ -42,6 +47,75 @@ impl<'de> Deserializer<'de> for Without<'de> {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
         option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum
         identifier ignored_any
+    }
+}
+
+/// Reads an object's canonical text as if some of its members were not there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextWithout<'de> {
+    pub(crate) text: &'de str,
+    pub(crate) names: &'static [&'static str],
+}
+
+impl<'de> Deserializer<'de> for TextWithout<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        let mut reader = serde_json::Deserializer::from_str(self.text);
+        let value = reader.deserialize_map(Shown {
+            inner: visitor,
+            names: self.names,
+        })?;
+        reader.end()?;
+        Ok(value)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum
+        identifier ignored_any
+    }
+}
+
+/// Hides members from a visitor, or from the map that it visits.
+struct Shown<T> {
+    inner: T,
+    names: &'static [&'static str],
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Shown<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        let names = self.names;
+        self.inner.visit_map(Shown { inner: map, names })
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Shown<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(name) = self.inner.next_key::<&'de str>()? {
+            if !self.names.contains(&name) {
+                return seed
+                    .deserialize(BorrowedStrDeserializer::new(name))
+                    .map(Some);
+            }
+            self.inner.next_value::<IgnoredAny>()?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.inner.next_value_seed(seed)
     }
 }
 

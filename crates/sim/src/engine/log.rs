@@ -54,6 +54,15 @@ impl Log {
         }
     }
 
+    /// Puts another text in the place of what was written, framed as before.
+    pub(crate) fn rewrite(&self, text: &[u8]) {
+        let ended = std::mem::take(&mut *self.lock()).ended;
+        self.push(text);
+        if ended {
+            self.end();
+        }
+    }
+
     /// Copies at most `limit` bytes from `offset` on.
     pub(crate) fn slice(&self, offset: usize, limit: usize) -> Vec<u8> {
         let log = self.lock();

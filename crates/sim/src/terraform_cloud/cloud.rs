@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use axum::http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::archivist::Signer;
-use super::config::{Credential, PriceTable, TerraformCloudConfig};
+use super::config::{Credential, PriceTable, Rights, TerraformCloudConfig};
+use super::guard::RequestLimit;
 use super::state_version::StateVersion;
 use super::world::{Lock, Variable, Workspace, World};
 use crate::engine::{Engine, Providers};
@@ -22,11 +24,16 @@ const WORKERS: usize = 2;
 /// The stand-in behind its listeners.
 #[derive(Debug)]
 pub(crate) struct Cloud {
+    /// Address of the API.
+    pub(crate) url: String,
     pub(crate) organization: String,
     pub(crate) engine: Engine,
     pub(crate) providers: Providers,
     pub(crate) prices: Option<PriceTable>,
     pub(crate) downgrade_auto_apply: bool,
+    pub(crate) app_name: HeaderValue,
+    pub(crate) honour_auto_apply: bool,
+    pub(crate) limit: Option<RequestLimit>,
     pub(crate) signer: Signer,
     pub(crate) log: RequestLog,
     pub(crate) faults: Faults,
@@ -39,7 +46,7 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
-    pub(crate) fn new(config: TerraformCloudConfig, signer: Signer) -> Self {
+    pub(crate) fn new(config: TerraformCloudConfig, url: String, signer: Signer) -> Self {
         let mut world = World::default();
         let now = Timestamp::now();
         for seed in config.workspaces {
@@ -68,6 +75,8 @@ impl Cloud {
                     })
                     .collect(),
                 tags: Vec::new(),
+                consumers: Default::default(),
+                tasks: Vec::new(),
                 secret: seed.secret,
             };
             world.workspaces.insert(seed.id.clone(), workspace);
@@ -79,11 +88,16 @@ impl Cloud {
             }
         }
         Self {
+            url,
             organization: config.organization,
             engine: config.engine,
             providers: config.providers,
             prices: config.prices,
             downgrade_auto_apply: config.downgrade_auto_apply,
+            app_name: HeaderValue::from_str(&config.app_name)
+                .unwrap_or(HeaderValue::from_static("HCP Terraform")),
+            honour_auto_apply: config.honour_auto_apply,
+            limit: config.requests_per_second.map(RequestLimit::new),
             signer,
             log: RequestLog::new(),
             faults: Faults::default(),
@@ -140,6 +154,31 @@ impl Cloud {
             .iter()
             .find(|credential| credential.token == token)
             .cloned()
+    }
+
+    /// What the bearer of a stage's token may do: read what its stage is about, nothing else. The
+    /// answer to the stage asks for the token itself.
+    pub(crate) fn stage_credential(&self, token: &str, path: &str) -> Option<Arc<Credential>> {
+        let world = self.world();
+        let token = world.stage_tokens.get(token)?;
+        let run = world.runs.get(&token.run_id)?;
+        let configuration = format!(
+            "/api/v2/configuration-versions/{}/download",
+            run.configuration_id
+        );
+        let plan = format!("/api/v2/plans/{}/json-output", run.plan.id);
+        let rights = Rights {
+            plan: path == configuration,
+            read_plan_json: path == plan,
+            ..Rights::NONE
+        };
+        token.serves(Timestamp::now()).then(|| {
+            Arc::new(Credential {
+                name: "stage".to_owned(),
+                token: String::new(),
+                rights,
+            })
+        })
     }
 
     /// Adds a credential that was minted over the API; false when there are too many.

@@ -27,6 +27,13 @@ pub struct TerraformCloudConfig {
     /// for a team that may only plan; here the default is to honour it, so that a gateway that
     /// forgets to rewrite it is caught.
     pub downgrade_auto_apply: bool,
+    /// What the answers say they come from: `HCP Terraform`, or `Terraform Enterprise`.
+    pub app_name: String,
+    /// Whether a run's own `auto-apply` counts. The vendor's does; here it can be left out of
+    /// account, so that a gateway that relies on it is caught.
+    pub honour_auto_apply: bool,
+    /// Requests in a second that each credential may make; `None` for no limit.
+    pub requests_per_second: Option<u32>,
     /// Prices for cost estimates; without them a run has no cost estimate.
     pub prices: Option<PriceTable>,
     /// Port of the API on the loopback address; 0 takes a free one.
@@ -88,6 +95,18 @@ pub struct Settings {
     pub structured_run_output_enabled: bool,
     /// Whether every workspace of the organization may read the state.
     pub global_remote_state: bool,
+    /// Whether every workspace of the project may read the state.
+    pub project_remote_state: bool,
+    /// When everything in the workspace is destroyed by itself.
+    pub auto_destroy_at: Option<String>,
+    /// After how long without activity everything is destroyed, such as `14d`.
+    pub auto_destroy_activity_duration: Option<String>,
+    /// The repository whose commits start runs.
+    pub vcs_repo: Option<VcsRepo>,
+    /// The pool of agents that executes runs.
+    pub agent_pool: Option<String>,
+    /// The SSH key with which modules are fetched.
+    pub ssh_key: Option<String>,
     /// Whether destroy plans are admitted.
     pub allow_destroy_plan: bool,
     /// Whether pull requests start speculative plans.
@@ -104,6 +123,17 @@ pub struct Settings {
     pub working_directory: Option<String>,
     /// Description.
     pub description: Option<String>,
+}
+
+/// A connected repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VcsRepo {
+    /// Owner and name.
+    pub identifier: String,
+    /// Its branch; the default one when empty.
+    #[serde(default)]
+    pub branch: String,
 }
 
 /// Where the runs of a workspace are executed.
@@ -127,6 +157,12 @@ impl Default for Settings {
             execution_mode: ExecutionMode::Remote,
             structured_run_output_enabled: true,
             global_remote_state: false,
+            project_remote_state: false,
+            auto_destroy_at: None,
+            auto_destroy_activity_duration: None,
+            vcs_repo: None,
+            agent_pool: None,
+            ssh_key: None,
             allow_destroy_plan: true,
             speculative_enabled: true,
             queue_all_runs: false,
@@ -249,6 +285,9 @@ impl TerraformCloudConfig {
             engine,
             providers: Providers::default(),
             downgrade_auto_apply: false,
+            app_name: "HCP Terraform".to_owned(),
+            honour_auto_apply: true,
+            requests_per_second: None,
             prices: None,
             port: 0,
         }

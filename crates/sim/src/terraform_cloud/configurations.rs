@@ -128,7 +128,7 @@ pub(crate) async fn download(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    caller.needs(caller.rights().plan)?;
+    caller.needs(caller.rights().plan || caller.rights().read_plan_json)?;
     let world = cloud.world();
     let configuration = world
         .configurations

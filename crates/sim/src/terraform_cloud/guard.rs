@@ -1,6 +1,8 @@
 //! What every request passes first: size, log, credential, faults; and the headers of every answer.
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -50,13 +52,10 @@ pub(crate) async fn api(State(cloud): State<Arc<Cloud>>, request: Request, next:
     );
     let mut response = guard(&cloud, request, next, !open).await;
     let headers = response.headers_mut();
-    for (name, value) in [
-        ("tfp-api-version", "2.6"),
-        ("tfp-appname", "HCP Terraform"),
-        ("x-ratelimit-limit", "30"),
-    ] {
+    for (name, value) in [("tfp-api-version", "2.6"), ("x-ratelimit-limit", "30")] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.insert("tfp-appname", cloud.app_name.clone());
     for (name, value) in [
         ("x-ratelimit-remaining", "29"),
         ("x-ratelimit-reset", "0.04"),
@@ -80,13 +79,18 @@ pub(crate) async fn archivist(
 async fn guard(cloud: &Cloud, request: Request, next: Next, needs_token: bool) -> Response {
     let (mut parts, body) = request.into_parts();
     let read = axum::body::to_bytes(body, LARGEST_BODY).await;
-    let credential =
-        bearer(&parts.headers).map(|token| cloud.credential_with_token(token).ok_or("foreign"));
+    let credential = bearer(&parts.headers).map(|token| {
+        cloud
+            .credential_with_token(token)
+            .or_else(|| cloud.stage_credential(token, parts.uri.path()))
+            .ok_or("foreign")
+    });
     let name = match &credential {
         Some(Ok(credential)) => Some(credential.name.clone()),
         Some(Err(foreign)) => Some((*foreign).to_owned()),
         None => None,
     };
+    let limited = name.clone();
     let Ok(body) = read else {
         cloud
             .log
@@ -96,6 +100,12 @@ async fn guard(cloud: &Cloud, request: Request, next: Next, needs_token: bool) -
     cloud
         .log
         .append(parts.method.as_str(), &parts.uri, name, &body);
+
+    if let (Some(limit), Some(name)) = (&cloud.limit, &limited)
+        && !limit.admits(name)
+    {
+        return failure(429);
+    }
 
     let mut hit = cloud.faults.hit(parts.method.as_str(), parts.uri.path());
     if let Some(hit) = &mut hit
@@ -115,6 +125,38 @@ async fn guard(cloud: &Cloud, request: Request, next: Next, needs_token: bool) -
     match hit {
         Some(hit) => hit.after(response).await,
         None => response,
+    }
+}
+
+/// How many requests each credential may make in a second, and what it has made.
+#[derive(Debug)]
+pub(crate) struct RequestLimit {
+    per_second: u32,
+    made: Mutex<HashMap<String, VecDeque<Instant>>>,
+}
+
+impl RequestLimit {
+    pub(crate) fn new(per_second: u32) -> Self {
+        let made = Mutex::default();
+        Self { per_second, made }
+    }
+
+    /// Counts a request; false when it is one too many.
+    fn admits(&self, credential: &str) -> bool {
+        let mut made = self.made.lock().expect("no panic while it is held");
+        let times = made.entry(credential.to_owned()).or_default();
+        let now = Instant::now();
+        while times
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1))
+        {
+            times.pop_front();
+        }
+        let admitted = times.len() < self.per_second as usize;
+        if admitted {
+            times.push_back(now);
+        }
+        admitted
     }
 }
 

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 
 use super::cloud::Cloud;
 use super::jsonapi::ApiError;
+use super::notifications;
 use super::state_version::{StateVersion, with_serial};
+use super::tasks::{self, Settled, StageName, TaskStatus};
+use super::triggers;
 use super::world::{CostEstimate, Lock, Phase, Run, RunStatus, Stage, StageStatus, Wishes, World};
 use crate::engine::{Applied, EngineError, PlanOrder, Planned};
 use crate::faults::FaultAction;
@@ -41,6 +44,7 @@ pub(crate) fn create(
         )));
     }
     let number = world.next_number();
+    let task_stages = tasks::stages_for(world, &new.workspace_id);
     let workspace = world
         .workspaces
         .get_mut(&new.workspace_id)
@@ -69,6 +73,8 @@ pub(crate) fn create(
         state_after: None,
         events: Vec::new(),
         comments: Vec::new(),
+        task_stages,
+        policy_checks: Vec::new(),
         task: None,
     };
     record(&mut run, RunStatus::Pending);
@@ -80,7 +86,9 @@ pub(crate) fn create(
     if !run.wishes.plan_only {
         workspace.current_run = Some(id.clone());
     }
+    tasks::index(world, &run);
     world.runs.insert(id.clone(), run);
+    notifications::tell(cloud, world, &id);
     if waits {
         enqueue(world, &id, Phase::Plan);
         schedule(cloud, world, &workspace_of(world, &id));
@@ -182,7 +190,7 @@ fn record(run: &mut Run, status: RunStatus) {
     run.events.push((ids::id("re"), status, now));
 }
 
-fn move_to(cloud: &Cloud, world: &mut World, id: &str, status: RunStatus) {
+fn move_to(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
     let Some(run) = world.runs.get_mut(id) else {
         return;
     };
@@ -190,6 +198,7 @@ fn move_to(cloud: &Cloud, world: &mut World, id: &str, status: RunStatus) {
     if let Some((event, ..)) = run.events.last() {
         world.run_of.insert(event.clone(), id.to_owned());
     }
+    notifications::tell(cloud, world, id);
     cloud.changed();
 }
 
@@ -216,6 +225,7 @@ fn end(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
             stage.move_to(StageStatus::Unreachable);
         }
     }
+    tasks::end(run);
     run.saved = None;
     if matches!(status, RunStatus::Canceled | RunStatus::ForceCanceled) {
         // Only from outside: work that ends by itself must not abort the task that reports it.
@@ -232,9 +242,53 @@ fn end(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
         }
     }
     schedule(cloud, world, &workspace_id);
+    if status == RunStatus::Applied {
+        triggers::applied(cloud, world, id);
+    }
+}
+
+/// Asks a stage's run tasks when the run has the stage; true when it waits for them now.
+fn waits_for_tasks(cloud: &Arc<Cloud>, world: &mut World, id: &str, name: StageName) -> bool {
+    let waits = tasks::ask(cloud, world, id, name);
+    if waits {
+        move_to(cloud, world, id, name.running());
+    }
+    waits
+}
+
+/// A run task has answered, or is given up: the run goes on when it was the last one of its stage.
+pub(crate) fn task_answered(
+    cloud: &Arc<Cloud>,
+    world: &mut World,
+    id: &str,
+    result_id: &str,
+    status: TaskStatus,
+    message: &str,
+) {
+    let run = world.runs.get_mut(id).filter(|run| !run.status.is_final());
+    let settled = run.and_then(|run| tasks::answered(run, result_id, status, message));
+    let name = match settled {
+        None => return,
+        Some(Settled::NotYet) => return cloud.changed(),
+        Some(Settled::Failed) => return end(cloud, world, id, RunStatus::Errored),
+        Some(Settled::Passed(name)) => name,
+    };
+    move_to(cloud, world, id, name.completed());
+    match name {
+        StageName::PrePlan => queue_plan(cloud, world, id),
+        StageName::PostPlan => plan_stands(cloud, world, id),
+        StageName::PreApply => queue_apply(cloud, world, id),
+        StageName::PostApply => end(cloud, world, id, RunStatus::Applied),
+    }
 }
 
 fn begin_plan(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
+    if !waits_for_tasks(cloud, world, id, StageName::PrePlan) {
+        queue_plan(cloud, world, id);
+    }
+}
+
+fn queue_plan(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
     move_to(cloud, world, id, RunStatus::PlanQueued);
     let Some(run) = world.runs.get_mut(id) else {
         return;
@@ -244,6 +298,12 @@ fn begin_plan(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
 }
 
 fn begin_apply(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
+    if !waits_for_tasks(cloud, world, id, StageName::PreApply) {
+        queue_apply(cloud, world, id);
+    }
+}
+
+fn queue_apply(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
     move_to(cloud, world, id, RunStatus::ApplyQueued);
     let Some(run) = world.runs.get_mut(id) else {
         return;
@@ -356,8 +416,18 @@ fn planned_well(cloud: &Arc<Cloud>, world: &mut World, id: &str, planned: Planne
     run.plan_json = Some(planned.json);
     run.redacted_json = Some(planned.redacted);
     run.saved = Some(Arc::new(planned.saved));
-    let cost_id = run.cost.as_ref().map(|cost| cost.id.clone());
     move_to(cloud, world, id, RunStatus::Planned);
+    if !waits_for_tasks(cloud, world, id, StageName::PostPlan) {
+        plan_stands(cloud, world, id);
+    }
+}
+
+/// Prices a plan that no run task objects to, and goes on as its creator wished.
+fn plan_stands(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
+    let Some(run) = world.runs.get(id) else {
+        return;
+    };
+    let cost_id = run.cost.as_ref().map(|cost| cost.id.clone());
     if let Some(cost_id) = cost_id {
         world.run_of.insert(cost_id, id.to_owned());
         move_to(cloud, world, id, RunStatus::CostEstimating);
@@ -449,7 +519,9 @@ fn applied_somehow(cloud: &Arc<Cloud>, world: &mut World, id: &str, applied: App
     if applied.succeeded {
         run.apply.counts = run.plan.counts;
         run.apply.move_to(StageStatus::Finished);
-        end(cloud, world, id, RunStatus::Applied);
+        if !waits_for_tasks(cloud, world, id, StageName::PostApply) {
+            end(cloud, world, id, RunStatus::Applied);
+        }
     } else {
         end(cloud, world, id, RunStatus::Errored);
     }

@@ -7,13 +7,18 @@ mod configurations;
 mod guard;
 mod jsonapi;
 mod lifecycle;
+mod notifications;
 mod operator;
 mod organizations;
+mod policies;
 mod routes;
 mod runs;
+mod signed;
 mod stages;
 mod state_version;
 mod states;
+mod tasks;
+mod triggers;
 mod variables;
 mod views;
 mod workspaces;
@@ -31,9 +36,10 @@ use archivist::Signer;
 use cloud::Cloud;
 pub use config::{
     Credential, ExecutionMode, PriceTable, Rights, Settings, TerraformCloudConfig, VariableSeed,
-    WorkspaceSeed,
+    VcsRepo, WorkspaceSeed,
 };
 pub(crate) use guard::bearer;
+pub use policies::PolicyOutcome;
 pub use world::RunStatus;
 
 /// Says that an id or a name belongs to nothing in the stand-in.
@@ -65,7 +71,8 @@ impl TerraformCloud {
             .iter()
             .map(|c| (c.name.clone(), c.token.clone()))
             .collect();
-        let cloud = Arc::new(Cloud::new(config, signer));
+        let url = format!("http://{}", api.address);
+        let cloud = Arc::new(Cloud::new(config, url, signer));
         Ok(Self {
             api: api.serve(routes::router(Arc::clone(&cloud))),
             archivist: archivist.serve(archivist::router(Arc::clone(&cloud))),
@@ -241,6 +248,29 @@ impl TerraformCloud {
         serde_json::from_slice(&world.current_state(workspace_id)?.content).ok()
     }
 
+    /// What run tasks were told, token included, oldest first.
+    pub fn task_calls(&self) -> Vec<Value> {
+        self.cloud.world().task_calls.clone()
+    }
+
+    /// Puts another full plan in the place of a run's, as nobody should be able to.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn replace_plan(&self, run_id: &str, json: Value) -> Result<(), UnknownObject> {
+        let mut world = self.cloud.world();
+        let run = world.runs.get_mut(run_id);
+        let run = run.ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.plan_json = Some(json.to_string().into());
+        Ok(())
+    }
+
+    /// The full plan of a run, parsed; `None` when there is none.
+    pub fn plan(&self, run_id: &str) -> Option<Value> {
+        let world = self.cloud.world();
+        serde_json::from_slice(world.runs.get(run_id)?.plan_json.as_ref()?).ok()
+    }
+
     /// The comments on a run, oldest first.
     pub fn comments(&self, run_id: &str) -> Vec<String> {
         let world = self.cloud.world();
@@ -263,6 +293,34 @@ impl TerraformCloud {
             .get(run_id)
             .ok_or_else(|| UnknownObject(run_id.to_owned()))?;
         Ok((run.plan.log.text(), run.apply.log.text()))
+    }
+
+    /// Adds a policy check to a run, as if it had just been made; answers its id.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn check_policy(
+        &self,
+        run_id: &str,
+        outcome: PolicyOutcome,
+        output: &str,
+    ) -> Result<String, UnknownObject> {
+        policies::add(&mut self.cloud.world(), run_id, outcome, output)
+            .ok_or_else(|| UnknownObject(run_id.to_owned()))
+    }
+
+    /// Puts another text in the place of a plan's log: what a configuration made it print.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn rewrite_plan_log(&self, run_id: &str, text: &str) -> Result<(), UnknownObject> {
+        let world = self.cloud.world();
+        let run = world
+            .runs
+            .get(run_id)
+            .ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.plan.log.rewrite(text.as_bytes());
+        Ok(())
     }
 
     /// Stops all work and frees both ports; held requests are let go.

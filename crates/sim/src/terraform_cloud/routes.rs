@@ -7,7 +7,8 @@ use axum::routing::{any, get, patch, post};
 
 use super::cloud::Cloud;
 use super::{
-    configurations, guard, operator, organizations, runs, stages, states, variables, workspaces,
+    configurations, guard, notifications, operator, organizations, policies, runs, stages, states,
+    tasks, triggers, variables, workspaces,
 };
 
 #[rustfmt::skip]
@@ -36,10 +37,23 @@ pub(crate) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/workspaces/{id}/tag-bindings",
             get(workspaces::tag_bindings).patch(workspaces::add_tag_bindings))
         .route("/workspaces/{id}/effective-tag-bindings", get(workspaces::tag_bindings))
-        .route("/workspaces/{id}/run-triggers", get(workspaces::nothing))
-        .route("/workspaces/{id}/tasks", get(workspaces::nothing))
-        .route("/workspaces/{id}/notification-configurations", get(workspaces::nothing))
-        .route("/workspaces/{id}/relationships/remote-state-consumers", get(workspaces::nothing))
+        .route("/workspaces/{id}/run-triggers", get(triggers::list).post(triggers::create))
+        .route("/run-triggers/{id}", get(triggers::read).delete(triggers::delete))
+        .route("/workspaces/{id}/tasks",
+            get(tasks::admin::list_attached).post(tasks::admin::attach))
+        .route("/workspaces/{id}/tasks/{attached}",
+            get(tasks::admin::read_attached).patch(tasks::admin::update_attached)
+                .delete(tasks::admin::detach))
+        .route("/organizations/{org}/tasks", get(tasks::admin::list).post(tasks::admin::create))
+        .route("/tasks/{id}",
+            get(tasks::admin::read).patch(tasks::admin::update).delete(tasks::admin::delete))
+        .route("/workspaces/{id}/notification-configurations",
+            get(notifications::list).post(notifications::create))
+        .route("/notification-configurations/{id}",
+            get(notifications::read).patch(notifications::update).delete(notifications::delete))
+        .route("/notification-configurations/{id}/actions/verify", post(notifications::verify))
+        .route("/workspaces/{id}/relationships/remote-state-consumers",
+            get(triggers::consumers).post(triggers::add_consumers))
         .route("/workspaces/{id}/vars",
             get(variables::list).post(variables::create))
         .route("/workspaces/{id}/vars/{var}",
@@ -56,8 +70,15 @@ pub(crate) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/runs/{id}/actions/discard", post(runs::discard))
         .route("/runs/{id}/actions/cancel", post(runs::cancel))
         .route("/runs/{id}/run-events", get(runs::events))
-        .route("/runs/{id}/task-stages", get(runs::nothing))
-        .route("/runs/{id}/policy-checks", get(runs::nothing))
+        .route("/runs/{id}/task-stages", get(tasks::results::of_run))
+        .route("/task-stages/{id}", get(tasks::results::stage))
+        .route("/task-results/{id}", get(tasks::results::result))
+        .route("/task-results/{id}/outcomes", get(tasks::results::outcomes))
+        .route("/task-results/{guid}/callback", patch(tasks::results::callback))
+        .route("/runs/{id}/policy-checks", get(policies::of_run))
+        .route("/policy-checks/{id}", get(policies::read))
+        .route("/policy-checks/{id}/output", get(policies::output))
+        .route("/policy-checks/{id}/actions/override", post(policies::overrule))
         .route("/runs/{id}/comments", get(runs::list_comments).post(runs::comment))
         .route("/comments/{id}", get(runs::read_comment))
         .route("/workspaces/{id}/runs", get(runs::of_workspace))

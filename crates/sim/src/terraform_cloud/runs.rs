@@ -15,10 +15,11 @@ use super::config::{ExecutionMode, Rights};
 use super::configurations::source;
 use super::guard::Caller;
 use super::jsonapi::{
-    Answer, ApiError, Query, Resource, answer, created, empty, one, one_with, page, page_with,
+    Answer, ApiError, Query, Resource, answer, created, empty, one, one_with, page_with,
 };
 use super::lifecycle::{self, NewRun};
 use super::organizations::{Parameters, known, query};
+use super::tasks::results::view_stage;
 use super::views::{View, user};
 use super::world::{Comment, Run, RunStatus, RunVariable, Wishes, World};
 use crate::ids;
@@ -64,6 +65,7 @@ pub(crate) async fn create(
         &workspace_id,
         request.related("configuration-version"),
         !cloud.downgrade_auto_apply || caller.rights().apply,
+        cloud.honour_auto_apply,
     )?;
     let run = NewRun {
         workspace_id,
@@ -87,6 +89,7 @@ fn wishes(
     workspace_id: &str,
     configuration_id: Option<&str>,
     may_auto_apply: bool,
+    honour_auto_apply: bool,
 ) -> Result<(String, Wishes), ApiError> {
     let workspace = world
         .workspaces
@@ -130,7 +133,8 @@ fn wishes(
             "Terraform version can be set only on plan-only runs",
         ));
     }
-    let wished = attributes.auto_apply.unwrap_or(settings.auto_apply);
+    let wished = attributes.auto_apply.filter(|_| honour_auto_apply);
+    let wished = wished.unwrap_or(settings.auto_apply);
     let kind = if destroy { "destroy" } else { "run" };
     let wishes = Wishes {
         message: attributes
@@ -191,6 +195,10 @@ fn included(view: &View<'_>, world: &World, run: &Run, query: &Query) -> Vec<Val
     if query.includes("configuration_version") {
         let configuration = world.configurations.get(&run.configuration_id);
         included.extend(configuration.map(|configuration| view.configuration(configuration)));
+    }
+    if query.includes("task_stages") {
+        let stages = run.task_stages.iter();
+        included.extend(stages.map(|stage| view_stage(run, stage)));
     }
     if query.includes("created_by") {
         included.push(user(&run.created_by));
@@ -265,20 +273,6 @@ pub(crate) async fn events(
     }
     .run_events(run);
     Ok(answer(StatusCode::OK, &json!({"data": events})))
-}
-
-/// A list of a run that is always empty here.
-pub(crate) async fn nothing(
-    State(cloud): State<Arc<Cloud>>,
-    Path(id): Path<String>,
-    parameters: Parameters,
-) -> Answer {
-    cloud
-        .world()
-        .runs
-        .get(&id)
-        .ok_or_else(ApiError::not_found)?;
-    Ok(page(Vec::new(), &query(parameters)))
 }
 
 pub(crate) async fn comment(

@@ -99,15 +99,16 @@ impl View<'_> {
                 "assessments-enabled": settings.assessments_enabled,
                 "auto-apply": settings.auto_apply,
                 "auto-apply-run-trigger": settings.auto_apply_run_trigger,
-                "auto-destroy-at": null,
+                "auto-destroy-at": settings.auto_destroy_at,
                 "auto-destroy-status": null,
-                "auto-destroy-activity-duration": null,
+                "auto-destroy-activity-duration": settings.auto_destroy_activity_duration,
                 "created-at": time(workspace.created_at),
                 "description": settings.description,
                 "environment": "default",
                 "execution-mode": settings.execution_mode,
                 "file-triggers-enabled": settings.file_triggers_enabled,
                 "global-remote-state": settings.global_remote_state,
+                "project-remote-state": settings.project_remote_state,
                 "hyok-enabled": false,
                 "inherits-project-auto-destroy": true,
                 "last-assessment-result-at": null,
@@ -154,8 +155,8 @@ impl View<'_> {
                 "trigger-prefixes": [],
                 "unarchived-workspace-change-requests-count": 0,
                 "updated-at": time(workspace.updated_at),
-                "vcs-repo": null,
-                "vcs-repo-identifier": null,
+                "vcs-repo": settings.vcs_repo,
+                "vcs-repo-identifier": settings.vcs_repo.as_ref().map(|repo| &repo.identifier),
                 "working-directory": settings.working_directory,
                 "workspace-kpis-runs-count": null,
             },
@@ -169,8 +170,8 @@ impl View<'_> {
                 "current-configuration-version":
                     maybe_link("configuration-versions", workspace.latest_configuration.as_deref()),
                 "locked-by": {"data": locked_by},
-                "agent-pool": {"data": null},
-                "ssh-key": {"data": null},
+                "agent-pool": maybe_link("agent-pools", settings.agent_pool.as_deref()),
+                "ssh-key": maybe_link("ssh-keys", settings.ssh_key.as_deref()),
                 "outputs": {"data": []},
                 "remote-state-consumers": {"links": {
                     "related":
@@ -293,13 +294,21 @@ impl View<'_> {
                 "created-by": link("users", &user_id(&run.created_by)),
                 "input-state-version": maybe_link("state-versions", run.state_before.as_deref()),
                 "plan": link("plans", &run.plan.id),
-                "policy-checks": {"data": []},
+                "policy-checks": {
+                    "data": run.policy_checks.iter()
+                        .map(|check| json!({"id": check.id, "type": "policy-checks"}))
+                        .collect::<Vec<_>>(),
+                },
                 "run-events": {
                     "data": run.events.iter()
                         .map(|(id, ..)| json!({"id": id, "type": "run-events"}))
                         .collect::<Vec<_>>(),
                 },
-                "task-stages": {"data": []},
+                "task-stages": {
+                    "data": run.task_stages.iter()
+                        .map(|stage| json!({"id": stage.id, "type": "task-stages"}))
+                        .collect::<Vec<_>>(),
+                },
                 "workspace": link("workspaces", &run.workspace_id),
             },
             "links": {"self": format!("/api/v2/runs/{}", run.id)},

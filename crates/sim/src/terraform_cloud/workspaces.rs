@@ -164,6 +164,8 @@ pub(crate) async fn create(
         queue: std::collections::VecDeque::new(),
         variables: Vec::new(),
         tags: Vec::new(),
+        consumers: Default::default(),
+        tasks: Vec::new(),
         secret: None,
     };
     let resource = View {
@@ -199,10 +201,17 @@ fn updated(cloud: &Cloud, caller: &Caller, id: &str, body: &Bytes) -> Answer {
     caller.needs(caller.rights().administer)?;
     let request = Resource::read(body, "workspaces")?;
     let mut world = cloud.world();
+    let renamed = request.raw_attributes()["name"].as_str();
+    if renamed.is_some_and(|name| named(&world, name).is_ok_and(|other| other.id != id)) {
+        return Err(ApiError::invalid("Name has already been taken"));
+    }
     let workspace = world
         .workspaces
         .get_mut(id)
         .ok_or_else(ApiError::not_found)?;
+    if let Some(name) = renamed {
+        workspace.name = name.to_owned();
+    }
     merge_settings(&mut workspace.settings, request.raw_attributes(), false)?;
     workspace.updated_at = Timestamp::now();
     Ok(one(View {
@@ -313,20 +322,6 @@ fn released(cloud: &Arc<Cloud>, caller: &Caller, id: &str, may: impl Fn(&Lock) -
     .workspace(workspace);
     lifecycle::schedule(cloud, &mut world, id);
     Ok(one(resource))
-}
-
-/// A list of a workspace that is always empty here.
-pub(crate) async fn nothing(
-    State(cloud): State<Arc<Cloud>>,
-    Path(id): Path<String>,
-    parameters: Parameters,
-) -> Answer {
-    cloud
-        .world()
-        .workspaces
-        .get(&id)
-        .ok_or_else(ApiError::not_found)?;
-    Ok(page(Vec::new(), &query(parameters)))
 }
 
 pub(crate) async fn tag_bindings(

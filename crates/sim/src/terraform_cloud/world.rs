@@ -10,7 +10,11 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::config::{PriceTable, Settings};
+use super::notifications::Notification;
+use super::policies::PolicyCheck;
 use super::state_version::StateVersion;
+use super::tasks::{RunTask, StageName, StageToken, TaskStage, WorkspaceTask};
+use super::triggers::RunTrigger;
 use crate::engine::{Counts, Log, SavedPlan};
 use crate::ids;
 
@@ -21,7 +25,16 @@ pub(crate) struct World {
     pub(crate) configurations: HashMap<String, ConfigurationVersion>,
     pub(crate) runs: HashMap<String, Run>,
     pub(crate) state_versions: HashMap<String, StateVersion>,
-    /// Which run a plan, an apply, a cost estimate, a comment or a run event belongs to.
+    pub(crate) run_triggers: BTreeMap<String, RunTrigger>,
+    pub(crate) notifications: BTreeMap<String, Notification>,
+    /// The organization's run tasks, by id.
+    pub(crate) run_tasks: BTreeMap<String, RunTask>,
+    /// What run tasks were told, oldest first.
+    pub(crate) task_calls: Vec<Value>,
+    /// What run tasks were given to read and to answer with, by token.
+    pub(crate) stage_tokens: HashMap<String, StageToken>,
+    /// Which run a plan, an apply, a cost estimate, a comment, a run event, a task stage or a task
+    /// result belongs to.
     pub(crate) run_of: HashMap<String, String>,
     /// Bytes of all uploads together.
     pub(crate) upload_bytes: usize,
@@ -99,6 +112,10 @@ pub(crate) struct Workspace {
     pub(crate) queue: std::collections::VecDeque<(String, Phase)>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) tags: Vec<(String, String)>,
+    /// Workspaces that may read the state.
+    pub(crate) consumers: std::collections::BTreeSet<String>,
+    /// Run tasks that are attached to it.
+    pub(crate) tasks: Vec<WorkspaceTask>,
     pub(crate) secret: Option<String>,
 }
 
@@ -169,6 +186,9 @@ pub(crate) struct Run {
     pub(crate) state_after: Option<String>,
     pub(crate) events: Vec<(String, RunStatus, Timestamp)>,
     pub(crate) comments: Vec<Comment>,
+    /// The stages at which run tasks are asked: those that the workspace had when the run was made.
+    pub(crate) task_stages: Vec<TaskStage>,
+    pub(crate) policy_checks: Vec<PolicyCheck>,
     /// The work that goes on for the run.
     pub(crate) task: Option<AbortHandle>,
 }
@@ -186,7 +206,10 @@ impl Run {
         }
         match self.status {
             RunStatus::PlannedAndSaved => true,
-            RunStatus::Planned => self.cost.is_none(),
+            RunStatus::Planned => {
+                self.cost.is_none() && self.task_stage(StageName::PostPlan).is_none()
+            }
+            RunStatus::PostPlanCompleted => self.cost.is_none(),
             RunStatus::CostEstimated => true,
             _ => false,
         }
@@ -194,16 +217,25 @@ impl Run {
 
     pub(crate) fn is_discardable(&self) -> bool {
         self.is_confirmable()
-            || (!self.wishes.plan_only && matches!(self.status, RunStatus::Pending))
+            || (!self.wishes.plan_only
+                && matches!(self.status, RunStatus::Pending | RunStatus::PostPlanRunning))
+    }
+
+    /// The stage at which run tasks are asked, when the run has one of that name.
+    pub(crate) fn task_stage(&self, name: StageName) -> Option<&TaskStage> {
+        self.task_stages.iter().find(|stage| stage.name == name)
     }
 
     pub(crate) fn is_cancelable(&self) -> bool {
         matches!(
             self.status,
             RunStatus::Pending
+                | RunStatus::PrePlanRunning
                 | RunStatus::PlanQueued
                 | RunStatus::Planning
+                | RunStatus::PostPlanRunning
                 | RunStatus::CostEstimating
+                | RunStatus::PreApplyRunning
                 | RunStatus::ApplyQueued
                 | RunStatus::Applying
         )
@@ -240,22 +272,38 @@ pub(crate) struct RunVariable {
 pub enum RunStatus {
     /// Waits for its workspace.
     Pending,
+    /// Run tasks are asked before the plan.
+    PrePlanRunning,
+    /// They let the plan begin.
+    PrePlanCompleted,
     /// Waits for a worker.
     PlanQueued,
     /// Plans.
     Planning,
     /// Has a plan.
     Planned,
+    /// Run tasks are asked about the plan.
+    PostPlanRunning,
+    /// They let the plan pass.
+    PostPlanCompleted,
     /// The plan is being priced.
     CostEstimating,
     /// The plan has a price.
     CostEstimated,
     /// Somebody, or auto-apply, has confirmed it.
     Confirmed,
+    /// Run tasks are asked before the apply.
+    PreApplyRunning,
+    /// They let the apply begin.
+    PreApplyCompleted,
     /// Waits for a worker to apply.
     ApplyQueued,
     /// Applies.
     Applying,
+    /// Run tasks are told that it was applied.
+    PostApplyRunning,
+    /// They have answered.
+    PostApplyCompleted,
     /// Ended: applied.
     Applied,
     /// Ended: nothing to apply, or only a plan was wanted.
@@ -277,14 +325,22 @@ impl RunStatus {
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::PrePlanRunning => "pre_plan_running",
+            Self::PrePlanCompleted => "pre_plan_completed",
             Self::PlanQueued => "plan_queued",
             Self::Planning => "planning",
             Self::Planned => "planned",
+            Self::PostPlanRunning => "post_plan_running",
+            Self::PostPlanCompleted => "post_plan_completed",
             Self::CostEstimating => "cost_estimating",
             Self::CostEstimated => "cost_estimated",
             Self::Confirmed => "confirmed",
+            Self::PreApplyRunning => "pre_apply_running",
+            Self::PreApplyCompleted => "pre_apply_completed",
             Self::ApplyQueued => "apply_queued",
             Self::Applying => "applying",
+            Self::PostApplyRunning => "post_apply_running",
+            Self::PostApplyCompleted => "post_apply_completed",
             Self::Applied => "applied",
             Self::PlannedAndFinished => "planned_and_finished",
             Self::PlannedAndSaved => "planned_and_saved",

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod around;
 mod operator;
 mod runs;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 
 use serde_json::{Value, json};
 use sim::{

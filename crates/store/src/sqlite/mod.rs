@@ -17,11 +17,13 @@ mod jobs;
 mod log;
 mod merkle;
 mod objects;
+mod observations;
 mod operators;
 mod readers;
 mod receipts;
 mod runs;
 mod schema;
+mod task_calls;
 mod tokens;
 mod writer;
 

@@ -11,10 +11,20 @@ use super::column::{self, Columns as _};
 use crate::{Conflict, StoreError};
 
 /// Every step, in order; the first has number 1.
-const MIGRATIONS: &[(&str, &str)] = &[(
-    "0001_spine",
-    include_str!("../../migrations/sqlite/0001_spine.sql"),
-)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        "0001_spine",
+        include_str!("../../migrations/sqlite/0001_spine.sql"),
+    ),
+    (
+        "0002_task_calls",
+        include_str!("../../migrations/sqlite/0002_task_calls.sql"),
+    ),
+    (
+        "0003_observations",
+        include_str!("../../migrations/sqlite/0003_observations.sql"),
+    ),
+];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
 const APPLICATION_ID: i64 = 0x636c_6177;

@@ -10,8 +10,10 @@ mod areas;
 mod fixtures;
 mod jobs;
 mod log;
+mod observations;
 mod races;
 mod runs;
+mod task_calls;
 mod tokens;
 
 /// Runs each rule on each engine, on an empty store of its own.
@@ -70,6 +72,11 @@ suite! {
         roots_and_paths_equal_the_definition_across_a_tile,
         checkpoints_cover_what_is_there,
         a_refused_write_spoils_no_other_of_its_batch;
+    observations:
+        what_happens_once_is_observed_once,
+        observations_are_listed_newest_first,
+        the_first_look_is_the_baseline_and_later_ones_are_compared,
+        only_what_was_seen_is_accepted;
     races:
         appends_leave_no_gaps,
         appends_keep_the_order_of_their_calls,
@@ -99,6 +106,10 @@ suite! {
         what_changed_voids_what_was_said,
         the_statement_is_the_signed_one,
         a_closed_job_takes_no_approval;
+    task_calls:
+        a_task_call_is_kept_once,
+        what_upstream_was_told_about_a_call_stays,
+        the_calls_of_a_run_are_listed_in_order;
     tokens:
         a_token_is_issued_for_its_job_and_contract,
         a_token_is_bound_to_its_first_holder,

@@ -10,7 +10,6 @@ use crate::checks::envelope_code;
 use crate::code::Code;
 use crate::document::Document;
 use crate::report::Findings;
-use crate::threads;
 use crate::trust::Believed;
 
 /// The checkpoint is signed by the log's key for the log's name.
@@ -67,17 +66,10 @@ pub(crate) fn check_inclusion(
             "not after the record before",
         );
     }
-    let included = threads::map(proofs, |n, proof| {
-        proof.seq == records[n].seq
-            && merkle::verify_inclusion(
-                &document.leaves[n],
-                proof.index,
-                checkpoint.size,
-                &proof.path,
-                &checkpoint.root,
-            )
-    });
-    for (n, included) in included.into_iter().enumerate() {
+    let mut tree = merkle::Inclusions::new(checkpoint.size, checkpoint.root);
+    for (n, proof) in proofs.iter().enumerate() {
+        let included = proof.seq == records[n].seq
+            && tree.verify(&document.leaves[n], proof.index, &proof.path);
         if !included {
             findings.fail(
                 Code::InclusionInvalid,

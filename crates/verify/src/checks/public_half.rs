@@ -2,38 +2,36 @@
 
 use std::collections::HashMap;
 
-use proof::bundle::{Close, PublicHalf};
+use proof::Hash;
+use proof::bundle::Close;
+use proof::receipt::GatewayReceipt;
 use proof::record::MAX_CHAIN;
 use proof::trust::Role;
-use proof::{Envelope, EnvelopeError, EnvelopeType, Hash};
 
 use crate::checks::contract::Contract;
-use crate::checks::envelope_code;
 use crate::code::Code;
-use crate::document::Document;
+use crate::document::{Document, Receipt};
 use crate::report::Findings;
-use crate::threads;
 use crate::trust::Believed;
 
 /// The receipts of model calls, as the verified public halves carry them, with their places.
 #[derive(Debug)]
-pub(crate) struct PublicReceipts(pub(crate) Vec<(String, Envelope)>);
+pub(crate) struct PublicReceipts<'a>(pub(crate) Vec<(String, &'a Receipt<GatewayReceipt>)>);
 
-/// Verifies each half and compares it with what the records make.
-pub(crate) fn check(
-    document: &Document,
+/// Compares each half with what the records make.
+pub(crate) fn check<'a>(
+    document: &'a Document,
     contract: &Contract,
     close: &Close,
     believed: &Believed<'_>,
     findings: &mut Findings,
-) -> Option<PublicReceipts> {
-    let halves = document.public_halves();
+) -> Option<PublicReceipts<'a>> {
     let chain = usize::try_from(MAX_CHAIN).expect("a small number");
     let expected: Vec<_> = document.events.chunks(chain).collect();
-    if halves.len() != expected.len() {
+    if document.halves.len() != expected.len() {
         let detail = format!(
             "{} halves where {} are needed",
-            halves.len(),
+            document.halves.len(),
             expected.len()
         );
         findings.fail(Code::PublicHalfMismatch, "/proof_bundle", detail);
@@ -46,25 +44,16 @@ pub(crate) fn check(
         .collect();
     let job = &document.bundle.job;
     let mut receipts = Vec::new();
-    let verified = threads::map_large(&halves, |_, (_, envelope)| -> Result<_, EnvelopeError> {
-        envelope.check(EnvelopeType::ProofBundle)?;
-        Ok(PublicHalf::apart(&envelope.payload)?)
-    });
-    for (n, ((place, envelope), verified)) in halves.into_iter().zip(verified).enumerate() {
-        let read = verified.and_then(|(half, receipts)| {
-            let receipts = threads::map(receipts, |_, receipt| receipt.to_typed::<Envelope>());
-            let receipts: Result<Vec<_>, _> = receipts.into_iter().collect();
-            Ok((half, receipts?))
-        });
-        let (half, carried) = match read {
+    for (n, (place, envelope)) in document.public_halves().enumerate() {
+        let (half, carried) = match &envelope.content {
             Ok(read) => read,
             Err(error) => {
-                findings.fail(envelope_code(&error), place, error.to_string());
+                findings.fail(error.code, place, &error.detail);
                 return None;
             }
         };
         findings.require(
-            envelope.signer_did == job.agent_did
+            envelope.signer == job.agent_did
                 && half.agent_did == job.agent_did
                 && envelope.issued_at == close.issued_at,
             Code::EnvelopeMismatch,
@@ -115,14 +104,9 @@ pub(crate) fn check(
                 "not the event that the records make",
             );
         }
-        for (index, receipt) in carried.into_iter().enumerate() {
+        for (index, receipt) in carried.iter().enumerate() {
             let place = format!("{place}/payload/receipts/{index}");
-            let named = receipt
-                .payload
-                .at(&["binding", "event_hash_b64u"])
-                .and_then(proof::Json::as_str)
-                .and_then(|text| text.parse::<Hash>().ok());
-            let belongs = named.and_then(|hash| half_of_event.get(&hash)) == Some(&n);
+            let belongs = receipt.event.and_then(|hash| half_of_event.get(&hash)) == Some(&n);
             findings.require(
                 belongs,
                 Code::ReceiptBinding,

@@ -6,15 +6,14 @@ use std::collections::HashMap;
 use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted};
 use proof::record::{Ended, Intent, Lane, Outcome, Record};
 use proof::trust::Role;
-use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
+use proof::{Hash, Json, Timestamp};
 
 use crate::checks::contract::Contract;
-use crate::checks::envelope_code;
 use crate::checks::public_half::PublicReceipts;
 use crate::checks::records::Calls;
 use crate::checks::tokens::Tokens;
 use crate::code::Code;
-use crate::document::Document;
+use crate::document::{Document, Receipt};
 use crate::report::Findings;
 use crate::threads;
 use crate::trust::Believed;
@@ -47,20 +46,18 @@ type Finding = (Code, &'static str, String);
 /// Receipts of model calls, which the public half carries.
 pub(crate) fn check_model(
     facts: Facts<'_>,
-    receipts: &PublicReceipts,
+    receipts: &PublicReceipts<'_>,
     findings: &mut Findings,
 ) -> Option<Vec<Verified>> {
-    let verified = threads::map(&receipts.0, |_, (_, envelope)| {
-        facts.model_receipt(envelope)
-    });
+    let verified = threads::map(&receipts.0, |_, (_, receipt)| facts.model_receipt(receipt));
     let places = receipts.0.iter().map(|(place, _)| place.clone());
     collect(places, verified, findings)
 }
 
 /// Receipts of Terraform calls.
 pub(crate) fn check_terraform(facts: Facts<'_>, findings: &mut Findings) -> Option<Vec<Verified>> {
-    let receipts = &facts.document.bundle.terraform.receipts;
-    let verified = threads::map(receipts, |_, envelope| facts.tool_receipt(envelope));
+    let receipts = &facts.document.tool_receipts;
+    let verified = threads::map(receipts, |_, receipt| facts.tool_receipt(receipt));
     let places = (0..).map(|n| format!("/terraform/receipts/{n}"));
     collect(places, verified, findings)
 }
@@ -91,12 +88,9 @@ struct Call<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn model_receipt(&self, envelope: &Envelope) -> Result<Verified, Finding> {
-        let signed = envelope
-            .verify::<GatewayReceipt>(EnvelopeType::GatewayReceipt)
-            .map_err(|error| (envelope_code(&error), "", error.to_string()))?;
-        let receipt = signed.payload;
-        self.signer(envelope, &signed.signer, receipt.timestamp)?;
+    fn model_receipt(&self, envelope: &Receipt<GatewayReceipt>) -> Result<Verified, Finding> {
+        let (receipt, payload_hash) = accepted(envelope)?;
+        self.signer(envelope, receipt.timestamp)?;
         let call = self.call(&receipt.binding, receipt.timestamp)?;
         let (intent, outcome) = (call.intent.1, call.outcome.1);
         let audience = self.tokens.values().next().map(|t| t.claims.aud.as_str());
@@ -114,7 +108,7 @@ impl<'a> Facts<'a> {
             .and_then(|c| c.get("issuer"))
             .and_then(Json::as_str);
         ensure(
-            issuer == Some(signed.signer.as_str()),
+            issuer == Some(envelope.signer.as_str()),
             Code::EnvelopeMismatch,
             "/payload/metadata/clawgate/issuer",
             || "not the signer".to_owned(),
@@ -143,15 +137,12 @@ impl<'a> Facts<'a> {
             ),
         ];
         agree(&same)?;
-        Ok(verified(receipt.receipt_id, signed.payload_hash, &call))
+        Ok(verified(&receipt.receipt_id, payload_hash, &call))
     }
 
-    fn tool_receipt(&self, envelope: &Envelope) -> Result<Verified, Finding> {
-        let signed = envelope
-            .verify::<ToolReceipt>(EnvelopeType::ToolReceipt)
-            .map_err(|error| (envelope_code(&error), "", error.to_string()))?;
-        let receipt = signed.payload;
-        self.signer(envelope, &signed.signer, receipt.timestamp)?;
+    fn tool_receipt(&self, envelope: &Receipt<ToolReceipt>) -> Result<Verified, Finding> {
+        let (receipt, payload_hash) = accepted(envelope)?;
+        self.signer(envelope, receipt.timestamp)?;
         let call = self.call(&receipt.binding, receipt.timestamp)?;
         let (intent, outcome) = (call.intent.1, call.outcome.1);
         let well_formed = receipt.receipt_version == "2"
@@ -188,17 +179,12 @@ impl<'a> Facts<'a> {
             ),
         ];
         agree(&same)?;
-        Ok(verified(receipt.receipt_id, signed.payload_hash, &call))
+        Ok(verified(&receipt.receipt_id, payload_hash, &call))
     }
 
-    fn signer(
-        &self,
-        envelope: &Envelope,
-        signer: &Did,
-        signed_at: Timestamp,
-    ) -> Result<(), Finding> {
+    fn signer<T>(&self, envelope: &Receipt<T>, signed_at: Timestamp) -> Result<(), Finding> {
         self.believed
-            .gateway_key(signer, Role::Receipt, signed_at)
+            .gateway_key(&envelope.signer, Role::Receipt, signed_at)
             .map_err(|(code, detail)| (code, "/signer_did", detail))?;
         ensure(
             envelope.issued_at == signed_at,
@@ -286,10 +272,18 @@ fn may_be(status: ResultStatus, outcome: &Outcome) -> bool {
     }
 }
 
-fn verified(receipt_id: String, payload_hash: Hash, call: &Call<'_>) -> Verified {
+/// What a receipt says, when its envelope was in order.
+fn accepted<T>(envelope: &Receipt<T>) -> Result<(&T, Hash), Finding> {
+    match &envelope.content {
+        Ok((receipt, hash)) => Ok((receipt, *hash)),
+        Err(error) => Err((error.code, "", error.detail.clone())),
+    }
+}
+
+fn verified(receipt_id: &str, payload_hash: Hash, call: &Call<'_>) -> Verified {
     Verified {
         place: String::new(),
-        receipt_id,
+        receipt_id: receipt_id.to_owned(),
         payload_hash,
         outcome_seq: call.outcome.0.seq,
     }

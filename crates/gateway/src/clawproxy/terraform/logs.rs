@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use policy::terraform::answer::{SignedUrl, UrlPurpose};
+use policy::terraform::mask::{Piece, mask};
 use policy::{ReasonCode, Refusal};
 use store::{GateState, RunRow};
 
@@ -11,6 +12,7 @@ use super::super::record::Facts;
 use super::{Done, TerraformCall, Work, check_status, facts_of, runs};
 use crate::app::App;
 use crate::server::whole;
+use crate::upstream::Duty;
 
 /// Largest piece of a log that is served at once; the CLI asks for 64 KiB.
 const MAX_PIECE_BYTES: usize = 2 << 20;
@@ -31,7 +33,7 @@ pub(super) fn purpose(signed: &SignedUrl<'_>, run: Option<&str>) -> Option<Purpo
     }
 }
 
-/// Serves a piece of a log.
+/// Serves a piece of a log, without the secrets that are recognised in it.
 ///
 /// The apply log of a run that will never be applied is ours: an error that says why. A CLI that
 /// waits on it stops, shows the reason and exits with 1; for a run that merely became
@@ -45,10 +47,12 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     {
         return Done::refused(refusal, Facts::answered(403, b""));
     }
+    let piece = Piece::new(*range);
+    let wanted = piece.to_read();
     let mut address = capability.upstream.clone();
     for (name, value) in [
-        ("limit", range.limit.map(u64::from)),
-        ("offset", range.offset),
+        ("limit", wanted.limit.map(u64::from)),
+        ("offset", wanted.offset),
     ] {
         if let Some(value) = value {
             let separator = if address.contains('?') { '&' } else { '?' };
@@ -65,11 +69,37 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     };
     let facts = facts_of(&answer);
     match check_status(&answer) {
-        Ok(()) => Done::answered(text_answer(answer.body), facts),
+        Ok(()) => {
+            let known = app.sensitive.of(&capability.workspace);
+            let masked = piece.cut(answer.body.to_vec(), &known);
+            Done::answered(text_answer(masked), facts)
+        }
         // A log that upstream has not begun yet is empty, not missing.
         Err(_) if answer.status == StatusCode::NOT_FOUND => Done::answered(text_answer(""), facts),
         Err(refusal) => Done::refused(refusal, facts),
     }
+}
+
+/// Serves what a policy check printed: names of policies, and what they print of a plan.
+pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
+    let Work::Api { target, .. } = &call.work else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let answer = match app
+        .upstream
+        .fetch_document(Duty::Planner, target, MAX_PIECE_BYTES)
+        .await
+    {
+        Ok(answer) => answer,
+        Err(error) => return Done::broken(&error),
+    };
+    let facts = facts_of(&answer);
+    if let Err(refusal) = check_status(&answer) {
+        return Done::refused(refusal, facts);
+    }
+    let mut text = answer.body.to_vec();
+    mask(&mut text, &app.sensitive.of(call.workspace()));
+    Done::answered(text_answer(text), facts)
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.
@@ -84,6 +114,10 @@ fn not_applied(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
         ),
         GateState::Violates => (ReasonCode::ApprovalClosed, "the plan breaks the contract"),
         GateState::Discarded => (ReasonCode::ApprovalClosed, "the run was discarded"),
+        // An apply that failed has a log of its own, unless it is said why it never began.
+        GateState::Errored if run.gate_reason.is_some() => {
+            (ReasonCode::ApprovalClosed, "the run was stopped")
+        }
         _ => return None,
     };
     let reason = run.gate_reason.as_deref().unwrap_or(what);

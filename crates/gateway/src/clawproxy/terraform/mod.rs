@@ -9,11 +9,14 @@
 //! policy crate), then an arm in `resolve::facts` if it needs other facts, and one in
 //! [`forward`].
 
+mod lists;
 mod local;
 mod logs;
+mod pinned;
 mod resolve;
 pub mod runs;
-mod uploads;
+pub mod sensitive;
+pub(crate) mod uploads;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -89,17 +92,21 @@ pub enum Work {
     },
 }
 
-/// Particulars of calls that carry a body.
+/// Particulars of calls that carry a body, or whose answer is put together here.
 #[derive(Debug)]
 pub enum Asks {
     /// Nothing but the path and the query.
     Nothing,
+    /// Part of a list that is made here.
+    Page(policy::terraform::Query),
     /// A new run.
     Run {
         /// What the client asked for.
         request: Box<policy::terraform::rewrite::RunRequest>,
         /// Hash of the body as the client sent it: the same again is the same run.
         sent: Hash,
+        /// Digest of the configuration that it plans.
+        configuration: Option<Hash>,
     },
     /// A new configuration version.
     Configuration {
@@ -151,6 +158,9 @@ pub async fn forward(
             Call::DiscardRun { .. } | Call::CancelRun { .. } => runs::stop(app, call).await,
             Call::ReadConfigurationVersion { .. } => uploads::read(app, caller, call).await,
             Call::PlanJsonRedacted { .. } => document(app, caller, call).await,
+            Call::PolicyCheckOutput { .. } => logs::policy_output(app, call).await,
+            Call::ListWorkspaces { .. } => lists::workspaces(app, caller, call).await,
+            Call::RunsQueue { .. } => lists::queue(app, caller, call).await,
             _ => read(app, caller, call).await,
         },
     };
@@ -235,9 +245,13 @@ async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     }
 }
 
-/// The plan as the CLI renders it. Upstream has taken the secrets out; it is passed as it is.
+/// The plan as the CLI renders it. Upstream has taken out what is marked as secret; what shows
+/// elsewhere in it all the same is masked.
 async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
-    let Work::Api { target, .. } = &call.work else {
+    let Work::Api {
+        call: api, target, ..
+    } = &call.work
+    else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
     let answer = match app
@@ -262,9 +276,19 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
         compiled,
         &mut |_| None,
     );
-    let Ok(redacted) = redacted else {
+    let (Ok(mut redacted), Some(plan)) = (redacted, api.object()) else {
         return Done::refused(ReasonCode::UpstreamGarbage.into(), facts);
     };
+    sensitive::collect(app, call.workspace(), plan.id).await;
+    let known = app.sensitive.of(call.workspace());
+    let masked = answer::mask_redacted_plan(&mut redacted, &known);
+    if masked > 0 {
+        tracing::info!(
+            plan = plan.id,
+            masked,
+            "bytes of secrets were taken out of a plan"
+        );
+    }
     let mut response = Response::new(whole(redacted.body.to_document_order()));
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

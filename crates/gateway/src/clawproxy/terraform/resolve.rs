@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
 use hyper::body::Incoming;
-use policy::decide::{ConfigurationFact, TerraformInput};
+use policy::decide::TerraformInput;
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
 use policy::terraform::{Call, LogRange, Operation, ParsedTarget};
 use policy::{DecisionInput, ReasonCode, Refusal};
@@ -17,8 +17,9 @@ use super::super::Asked;
 use super::super::authenticate::{Caller, unavailable};
 use super::super::body::{self, Bounds, Held, Room};
 use super::super::objects::Purpose;
-use super::{Asks, TerraformCall, Work, kind_name, mutates, workspaces};
+use super::{Asks, TerraformCall, Work, kind_name, mutates, pinned, workspaces};
 use crate::app::App;
+use crate::watching::execution;
 
 /// Sent by the CLI with each call, and with its uploads.
 const CLI_HEADER: &str = "terraform-version";
@@ -45,7 +46,7 @@ pub async fn resolve(
         asked.name = class_name(parts, raw);
     })?;
     let target = parsed.upstream_target();
-    let call = parsed.call;
+    let (call, query) = (parsed.call, parsed.query);
     let operation = call.operation();
     asked.name = operation.name().to_owned();
     let Held { bytes: sent, share } = body::read(
@@ -65,6 +66,9 @@ pub async fn resolve(
         asks: Asks::Nothing,
     };
     facts(app, caller, &call, &sent, &mut resolved).await?;
+    if matches!(call, Call::ListWorkspaces { .. } | Call::RunsQueue { .. }) {
+        resolved.asks = Asks::Page(query);
+    }
     asked.run_id = resolved.input.run_id.as_deref().map(str::to_owned);
     // A workspace by name is read by its id: what the contract pins is what is asked for.
     let target = match (&call, resolved.input.workspace_id.as_deref()) {
@@ -107,7 +111,8 @@ async fn facts(
         Call::Discovery | Call::Ping | Call::AccountDetails => {}
         Call::EntitlementSet { organization }
         | Call::Capacity { organization }
-        | Call::RunsQueue { organization } => {
+        | Call::RunsQueue { organization }
+        | Call::ListWorkspaces { organization } => {
             input.organization = Some(Cow::Owned(organization.as_str().to_owned()));
             input.organization_known =
                 workspaces::owns_one(app, contract, organization.as_str()).await?;
@@ -119,15 +124,20 @@ async fn facts(
             input.workspace_id = found.map(|workspace| Cow::Owned(workspace.id.clone()));
         }
         Call::CreateRun => {
-            let request = RunRequest::parse(sent)?;
+            let mut request = RunRequest::parse(sent)?;
             let workspace = request.workspace.as_str().to_owned();
-            let configuration = configuration(app, caller, &request, &workspace).await?;
-            input.run = Some(Cow::Owned(request.facts(configuration)));
+            let configuration =
+                pinned::configuration(app, caller, &mut request, &workspace).await?;
+            input.run = Some(Cow::Owned(request.facts(configuration.fact)));
+            request.attribute_to(&format!("Clawgate {}", caller.token.job.id));
             resolved.body = request.upstream_body(&contract.contract).to_jcs().into();
             resolved.asks = Asks::Run {
                 request: Box::new(request),
                 sent: Hash::of(sent),
+                configuration: configuration.sha256,
             };
+            let applies = contract.contract.permissions.apply.allowed;
+            runs_in(app, caller, &workspace, applies).await?;
             in_workspace(app, caller, workspace, input).await?;
         }
         Call::CreateConfigurationVersion { workspace } => {
@@ -139,6 +149,7 @@ async fn facts(
                 .unwrap_or(true);
             resolved.body = rebuilt.to_jcs().into();
             resolved.asks = Asks::Configuration { speculative };
+            runs_in(app, caller, workspace.as_str(), false).await?;
             in_workspace(app, caller, workspace.as_str().to_owned(), input).await?;
         }
         Call::WorkspaceById { workspace }
@@ -177,6 +188,15 @@ async fn in_workspace(
     Ok(())
 }
 
+/// Whether the workspace's settings let runs be made. A foreign workspace is not looked up; the
+/// decision refuses it.
+async fn runs_in(app: &App, caller: &Caller, id: &str, applies: bool) -> Result<(), Refusal> {
+    if !caller.contract().compiled.has_workspace(id) {
+        return Ok(());
+    }
+    execution::admits(app, id, applies).await
+}
+
 /// A call on an object: its workspace and its owner are in the id index, or nowhere.
 async fn own_object(
     app: &App,
@@ -203,35 +223,12 @@ async fn own_object(
     };
     if let Some(run_id) = run_id {
         if resolved.input.owned {
+            caller.token.job.name_run(&run_id);
             resolved.run = app.store.run(&run_id).await.map_err(unavailable)?;
         }
         resolved.input.run_id = Some(Cow::Owned(run_id));
     }
     in_workspace(app, caller, row.workspace_id, &mut resolved.input).await
-}
-
-/// What the index says about the configuration that a new run names.
-async fn configuration(
-    app: &App,
-    caller: &Caller,
-    request: &RunRequest,
-    workspace: &str,
-) -> Result<ConfigurationFact, Refusal> {
-    let Some(id) = &request.configuration_version else {
-        return Ok(ConfigurationFact::Absent);
-    };
-    let row = app
-        .store
-        .configuration(id.as_str())
-        .await
-        .map_err(unavailable)?;
-    Ok(match row {
-        None => ConfigurationFact::Unknown,
-        Some(row) if row.job_id != caller.token.job.id => ConfigurationFact::NotOwned,
-        Some(row) if row.workspace_id != workspace => ConfigurationFact::OtherWorkspace,
-        Some(row) if row.sha256.is_none() || !row.uploaded => ConfigurationFact::NotInspected,
-        Some(_) => ConfigurationFact::Inspected,
-    })
 }
 
 /// Reads a request to a capability address.

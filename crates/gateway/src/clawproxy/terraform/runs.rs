@@ -18,8 +18,10 @@ use crate::approvals;
 use crate::server::whole;
 use crate::upstream::{Answer, Duty, UpstreamError};
 
-/// How long the same request means the same run, in seconds. A client that lost an answer
-/// repeats it within minutes; a person who plans the same upload again makes a new upload.
+/// How long the same request means the same run, in seconds: what a client that lost an answer
+/// needs for its thirty repetitions, each a little later than the one before. It ends as soon as
+/// the client calls the run by its id, because then the answer was not lost; the same request is
+/// then a new wish.
 const SAME_REQUEST_SECONDS: i64 = 600;
 
 /// Stands in the place of a run's id while it is not known whether upstream made it.
@@ -34,7 +36,7 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
     let Work::Api {
         call: api,
         target,
-        asks: Asks::Run { request, sent },
+        asks: Asks::Run { sent, .. },
     } = &call.work
     else {
         return failed(ReasonCode::Internal.into());
@@ -47,6 +49,7 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
         Ok(earlier) => earlier,
         Err(error) => return failed(unavailable(error)),
     };
+    let earlier = earlier.filter(|run_id| !job.has_named(run_id));
     let found = match earlier.as_deref() {
         None => {
             let asked = app
@@ -58,7 +61,14 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
             }
             Ok(None)
         }
-        Some(ASKED) => search(app, &call, request.configuration_version.as_ref()).await,
+        Some(ASKED) => match search(app, &call).await {
+            Ok(candidates) => match nobodys(app, candidates).await {
+                Ok(Some(run_id)) => read(app, &run_id).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => return failed(unavailable(error)),
+            },
+            Err(error) => Err(error),
+        },
         Some(run_id) => read(app, run_id).await.map(Some),
     };
     let answer = match found {
@@ -105,7 +115,12 @@ async fn keep(
     let (
         DecisionInput::Terraform(input),
         Work::Api {
-            asks: Asks::Run { request, .. },
+            asks:
+                Asks::Run {
+                    request,
+                    configuration,
+                    ..
+                },
             ..
         },
     ) = (&call.input, &call.work)
@@ -118,10 +133,6 @@ async fn keep(
             .configuration_version
             .as_ref()
             .map(|id| id.as_str().to_owned());
-        let configuration = match &cv_id {
-            Some(id) => app.store.configuration(id).await.map_err(unavailable)?,
-            None => None,
-        };
         let organization = match input.organization.as_deref() {
             Some(organization) => organization.to_owned(),
             None => workspaces::workspace(app, call.workspace())
@@ -139,7 +150,7 @@ async fn keep(
             organization,
             workspace_id: call.workspace().to_owned(),
             configuration_version_id: cv_id,
-            configuration_sha256: configuration.and_then(|row| row.sha256),
+            configuration_sha256: *configuration,
             plan_id: related(&json, "plan"),
             apply_id: related(&json, "apply"),
             apply_wished: wished,
@@ -167,21 +178,16 @@ async fn keep(
     Ok(())
 }
 
-/// The run that an earlier, unfinished request made, if it did: the one with its configuration.
-async fn search(
-    app: &App,
-    call: &TerraformCall,
-    configuration: Option<&policy::terraform::ids::ConfigurationVersionId>,
-) -> Result<Option<Answer>, UpstreamError> {
-    let Some(wanted) = configuration else {
-        return Ok(None);
-    };
+/// Runs that an earlier, unfinished request may have made, newest first: they are what was asked
+/// for, down to the message, which names the job.
+async fn search(app: &App, call: &TerraformCall) -> Result<Vec<String>, UpstreamError> {
+    let broken = || UpstreamError::Broken("its list of runs was not understood".into());
+    let wanted = proof::json::parse(&call.body, Numbers::Any).map_err(|_| broken())?;
     let target = format!("/api/v2/workspaces/{}/runs", call.workspace());
     let answer = app
         .upstream
         .call(Duty::Reader, Method::GET, &target, None)
         .await?;
-    let broken = || UpstreamError::Broken("its list of runs was not understood".into());
     if !answer.status.is_success() {
         return Err(broken());
     }
@@ -190,14 +196,47 @@ async fn search(
         .get("data")
         .and_then(Json::as_array)
         .ok_or_else(broken)?;
-    let path = ["relationships", "configuration-version", "data", "id"];
-    let found = runs
-        .iter()
-        .find(|run| run.at(&path).and_then(Json::as_str) == Some(wanted.as_str()));
-    match found.and_then(|run| run.get("id")).and_then(Json::as_str) {
-        Some(run_id) => read(app, run_id).await.map(Some),
-        None => Ok(None),
+    let wanted = wanted.get("data").ok_or_else(broken)?;
+    let made = runs.iter().filter(|run| is_what_was_asked(run, wanted));
+    let ids = made.filter_map(|run| run.get("id").and_then(Json::as_str));
+    Ok(ids.map(str::to_owned).collect())
+}
+
+/// The first run that is not known here: a known one was made by another request.
+async fn nobodys(app: &App, runs: Vec<String>) -> Result<Option<String>, store::StoreError> {
+    for run_id in runs {
+        if app.store.run(&run_id).await?.is_none() {
+            return Ok(Some(run_id));
+        }
     }
+    Ok(None)
+}
+
+/// Whether a run of upstream's list is what our request asked for.
+fn is_what_was_asked(run: &Json, wanted: &Json) -> bool {
+    let configuration = ["relationships", "configuration-version", "data", "id"];
+    let alike = |name: &str| {
+        let member = |from: &Json| match from.at(&["attributes", name]) {
+            // What was not asked for is not there, null or empty.
+            None | Some(Json::Null | Json::Bool(false)) => None,
+            Some(Json::Array(list)) if list.is_empty() => None,
+            Some(value) => Some(value.clone()),
+        };
+        member(run) == member(wanted)
+    };
+    let named = run.at(&configuration).and_then(Json::as_str);
+    named.is_some()
+        && named == wanted.at(&configuration).and_then(Json::as_str)
+        && [
+            "message",
+            "is-destroy",
+            "refresh-only",
+            "save-plan",
+            "target-addrs",
+            "replace-addrs",
+        ]
+        .into_iter()
+        .all(alike)
 }
 
 async fn read(app: &App, run_id: &str) -> Result<Answer, UpstreamError> {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use policy::configuration::{self, Limits, ReadableStates, UploadRefusal};
-use policy::{ReasonCode, Refusal};
+use policy::configuration::{self, InspectedUpload, Limits, ReadableStates, UploadRefusal};
+use policy::{Contract, ReasonCode, Refusal};
 use proof::Hash;
 use store::ConfigurationRow;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::authenticate::{Caller, unavailable};
 use super::super::objects::Purpose;
@@ -93,8 +94,12 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Ok(receiving) => receiving,
         Err(refusal) => return Done::refused(refusal, facts()),
     };
-    let (repacked, sha256) = match inspect(app, caller, archive).await {
-        Ok(inspected) => inspected,
+    let inspected = match slot(app).await {
+        Ok(slot) => inspect(app, slot, caller, archive).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (repacked, sha256) = match inspected {
+        Ok(upload) => (Bytes::from(upload.repacked_tar_gz), upload.sha256),
         Err(refusal) if by_cli => return refused_later(app, configuration_version, refusal),
         Err(refusal) => return Done::refused(refusal, facts()),
     };
@@ -181,11 +186,20 @@ fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), 
         .map_or(Ok(()), |reason| Err(reason.into()))
 }
 
-/// Unpacks, judges and repacks, away from the threads that serve connections.
-async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, Hash), Refusal> {
+/// A place among the archives that are unpacked at a time.
+pub(super) async fn slot(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
     let slot = Arc::clone(&app.upload_slots).acquire_owned().await;
-    let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
-    let readable = readable_states(app, caller).await?;
+    slot.map_err(|_| ReasonCode::ShuttingDown.into())
+}
+
+/// Unpacks, judges and repacks, away from the threads that serve connections.
+pub(super) async fn inspect(
+    app: &App,
+    _slot: OwnedSemaphorePermit,
+    caller: &Caller,
+    archive: Bytes,
+) -> Result<InspectedUpload, Refusal> {
+    let readable = readable_states(app, &caller.contract().contract).await?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
         let upload = configuration::inspect_upload(&archive, &Limits::default())
@@ -193,7 +207,7 @@ async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, H
         let findings =
             configuration::judge_configuration(&job.contract.contract, &upload, &readable);
         let Some(first) = findings.first() else {
-            return Ok((Bytes::from(upload.repacked_tar_gz), upload.sha256));
+            return Ok(upload);
         };
         let told: Vec<String> = findings.iter().take(MAX_TOLD).map(told).collect();
         Err(Refusal::new(first.code, told.join("; ")))
@@ -202,8 +216,10 @@ async fn inspect(app: &App, caller: &Caller, archive: Bytes) -> Result<(Bytes, H
 }
 
 /// The names that the workspaces have now whose state the contract lets configurations read.
-async fn readable_states(app: &App, caller: &Caller) -> Result<ReadableStates, Refusal> {
-    let contract = &caller.contract().contract;
+pub(crate) async fn readable_states(
+    app: &App,
+    contract: &Contract,
+) -> Result<ReadableStates, Refusal> {
     let configuration = contract.permissions.configuration.as_ref();
     let mut found = Vec::new();
     for id in configuration.map_or(&[][..], |c| &c.remote_state_workspaces) {

@@ -10,6 +10,7 @@ use proof::{Json, Numbers, Timestamp};
 use crate::app::App;
 use crate::live::LiveContract;
 use crate::upstream::Duty;
+use crate::watching::execution::honours_auto_apply;
 
 /// How long an answer is believed, in seconds: a renamed workspace is seen after that.
 const FRESH_SECONDS: i64 = 60;
@@ -25,8 +26,14 @@ pub struct Workspace {
     pub organization: String,
     /// Applies without asking anybody, when left to itself.
     pub auto_apply: bool,
+    /// Upstream lets a run's own `auto-apply` count all the same.
+    pub honours_auto_apply: bool,
     /// `remote`, `agent` or `local`.
     pub execution_mode: String,
+    /// Names of its tags.
+    pub tags: Vec<String>,
+    /// What a run plans that names no configuration version.
+    pub configuration_version: Option<String>,
 }
 
 /// What was read lately.
@@ -74,7 +81,7 @@ pub async fn read(app: &App, id: &str) -> Result<Option<Arc<Workspace>>, Refusal
     super::check_status(&answer)?;
     let parsed = proof::json::parse(&answer.body, Numbers::Any)
         .ok()
-        .and_then(|json| parse(&json));
+        .and_then(|json| parse(&json, honours_auto_apply(&answer.headers)));
     let workspace = Arc::new(parsed.ok_or(ReasonCode::UpstreamGarbage)?);
     if workspace.id != id {
         return Err(ReasonCode::UpstreamGarbage.into());
@@ -89,7 +96,7 @@ pub async fn read(app: &App, id: &str) -> Result<Option<Arc<Workspace>>, Refusal
     Ok(Some(workspace))
 }
 
-fn parse(json: &Json) -> Option<Workspace> {
+fn parse(json: &Json, honours_auto_apply: bool) -> Option<Workspace> {
     let data = json.get("data")?;
     let text = |path: &[&str]| data.at(path).and_then(Json::as_str).map(str::to_owned);
     Some(Workspace {
@@ -99,7 +106,21 @@ fn parse(json: &Json) -> Option<Workspace> {
         auto_apply: data
             .at(&["attributes", "auto-apply"])
             .and_then(Json::as_bool)?,
+        honours_auto_apply,
         execution_mode: text(&["attributes", "execution-mode"])?,
+        tags: data
+            .at(&["attributes", "tag-names"])
+            .and_then(Json::as_array)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|tag| tag.as_str().map(str::to_owned))
+            .collect(),
+        configuration_version: text(&[
+            "relationships",
+            "current-configuration-version",
+            "data",
+            "id",
+        ]),
     })
 }
 

@@ -15,6 +15,7 @@ use super::term::{self, BAD, GOOD, OFF};
 use super::{Failure, OperatorApi, Remote};
 use crate::{app, keys};
 
+mod around;
 mod shown;
 
 use shown::{Shown, in_words};

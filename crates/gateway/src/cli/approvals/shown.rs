@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::Failure;
 use super::super::term::{self, BAD, BOLD, DIM, OFF, WARN};
+use super::around;
 use crate::keys;
 
 /// Most changed objects that are printed; the digest covers all of them.
@@ -185,6 +186,7 @@ impl Shown {
         } else if approval["summary"]["listed"] == false {
             lines.push("  and more, which the gateway does not list".to_owned());
         }
+        lines.extend(around::lines(approval));
         let mut fact = |name: &str, value: &str| {
             lines.push(format!("{DIM}{name:14}{OFF} {}", term::plain(value)));
         };

@@ -10,7 +10,7 @@ use crate::secret::Secret;
 use crate::upstream::{Answer, Duty, Upstream, UpstreamError, http_client};
 
 /// The duties and how the configuration calls them.
-const DUTIES: [(&str, Duty); 3] = [
+pub(super) const DUTIES: [(&str, Duty); 3] = [
     ("planner", Duty::Planner),
     ("executor", Duty::Executor),
     ("reader", Duty::Reader),
@@ -43,6 +43,15 @@ pub(super) async fn fetch(config: &Config, report: &mut Report) -> bool {
                 "put the provider's key where the configuration says, or remove the provider",
             );
         }
+    }
+    if let Some(key) = &config.watching.notification_key
+        && let Err(error) = key.fetch().await
+    {
+        report.problem(
+            "credentials",
+            format!("watching.notification_key: {}", chain(&error)),
+            "put the token of the notification configurations where the configuration says",
+        );
     }
     let [planner, executor, reader] = &found[..] else {
         return false;

@@ -1,20 +1,16 @@
 //! What can be seen on this machine.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use policy::Contract;
-use store::{JobFilter, JobPhase, Store};
+use store::Store;
 
 use super::super::failure::chain;
 use super::Report;
 use crate::config::{Config, Listener};
 use crate::keys::Keys;
-
-/// Most open jobs whose contracts are looked at; the most that the store gives at once.
-const MAX_OPEN_JOBS: u32 = 1000;
 
 /// Plain HTTP beyond loopback works when it is asked for, and is warned about for ever.
 pub(super) fn listeners(config: &Config, report: &mut Report) {
@@ -201,32 +197,13 @@ pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dy
 
 /// The contracts that agents work under now, or can: the latest version of each name unless it
 /// is withdrawn, and those of open jobs.
-pub(super) async fn contracts_in_use(store: Option<&dyn Store>) -> Vec<Contract> {
-    let Some(store) = store else {
-        return Vec::new();
-    };
-    let mut hashes = BTreeSet::new();
-    let names = store.contracts().await.unwrap_or_default();
-    let latest = names.into_iter().map(|name| name.latest);
-    hashes.extend(
-        latest
-            .filter(|row| row.withdrawn.is_none())
-            .map(|row| row.contract.policy_hash),
-    );
-    let open = JobFilter {
-        phase: Some(JobPhase::Open),
-        before: None,
-        limit: MAX_OPEN_JOBS,
-    };
-    let jobs = store.jobs(open).await.unwrap_or_default();
-    hashes.extend(jobs.into_iter().map(|job| job.policy_hash));
-    let mut contracts = Vec::new();
-    for hash in hashes {
-        let row = store.contract(&hash).await.ok().flatten();
-        let contract = row.and_then(|row| Contract::from_json(row.contract.envelope.payload).ok());
-        contracts.extend(contract);
+pub(in crate::cli) async fn contracts_in_use(store: Option<&dyn Store>) -> Vec<Contract> {
+    match store {
+        Some(store) => crate::watching::contracts_in_use(store)
+            .await
+            .unwrap_or_default(),
+        None => Vec::new(),
     }
-    contracts
 }
 
 /// A hint only: agents bring their own.

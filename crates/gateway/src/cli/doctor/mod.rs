@@ -15,7 +15,13 @@ use crate::config::Config;
 
 mod credentials;
 mod local;
+mod objects;
+mod run_tasks;
+mod watching;
+mod width;
 mod workspaces;
+
+pub(super) use local::contracts_in_use;
 
 /// Checks the set-up and says what to do about what is wrong
 #[derive(Debug, Args)]
@@ -212,6 +218,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     local::people(&config, &mut report);
     local::keys(&config, &mut report);
     let store = local::store(&config, &mut report).await;
+    watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;
     local::engine(&mut report);
     let secrets = credentials::fetch(&config, &mut report).await;
     if offline {
@@ -225,7 +232,10 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     if let Some(upstream) = credentials::reach(&config, secrets, &mut report).await {
         credentials::rights(&upstream, &mut report).await;
         let contracts = local::contracts_in_use(store.as_deref()).await;
+        width::of_tokens(&upstream, &contracts, &mut report).await;
+        objects::hosts(&config, &upstream, &contracts, &mut report).await;
         workspaces::settings(&upstream, &contracts, &mut report).await;
+        run_tasks::attached(&config, &upstream, &contracts, &mut report).await;
     }
     report
 }

@@ -185,7 +185,7 @@ impl Question<'_> {
                 let configuration = if run.configuration_version.is_some() {
                     ConfigurationFact::Inspected
                 } else {
-                    ConfigurationFact::Absent
+                    ConfigurationFact::Pinned
                 };
                 workspace = Some(run.workspace.as_str().to_owned());
                 input.run = Some(std::borrow::Cow::Owned(run.facts(configuration)));

@@ -29,6 +29,8 @@ pub(super) enum Attribute {
     Presence,
     /// An object of truth values, listed.
     Switches(&'static [(&'static str, Switch)]),
+    /// How many policies of a check passed and failed, without their texts.
+    PolicyResult,
     /// The value of an output.
     OutputValue,
     /// A signed address.
@@ -51,7 +53,7 @@ pub(super) enum Switch {
     Destroy,
 }
 
-use Attribute::{Any, OutputValue, Presence, Scalar, Switches, Texts, Times, Url};
+use Attribute::{Any, OutputValue, PolicyResult, Presence, Scalar, Switches, Texts, Times, Url};
 use Switch::{Apply, Destroy, Kept, Off, Plan};
 
 /// The type that an operation answers, and whether it is a list.
@@ -60,6 +62,7 @@ pub(super) const fn expected(operation: Operation) -> Option<(&'static str, bool
         Operation::EntitlementSet => ("entitlement-sets", false),
         Operation::Capacity => ("organization-capacity", false),
         Operation::RunsQueue | Operation::WorkspaceRuns => ("runs", true),
+        Operation::ListWorkspaces => ("workspaces", true),
         Operation::WorkspaceByName | Operation::WorkspaceById => ("workspaces", false),
         Operation::WorkspaceTagBindings => ("tag-bindings", true),
         Operation::CurrentStateVersion => ("state-versions", false),
@@ -72,6 +75,8 @@ pub(super) const fn expected(operation: Operation) -> Option<(&'static str, bool
         Operation::RunEvents => ("run-events", true),
         Operation::RunTaskStages => ("task-stages", true),
         Operation::RunPolicyChecks => ("policy-checks", true),
+        Operation::ReadTaskStage => ("task-stages", false),
+        Operation::ReadPolicyCheck => ("policy-checks", false),
         Operation::RunComments => ("comments", true),
         Operation::ReadPlan => ("plans", false),
         Operation::ReadApply => ("applies", false),
@@ -80,6 +85,7 @@ pub(super) const fn expected(operation: Operation) -> Option<(&'static str, bool
         | Operation::Ping
         | Operation::AccountDetails
         | Operation::PlanJsonRedacted
+        | Operation::PolicyCheckOutput
         | Operation::ApplyRun
         | Operation::DiscardRun
         | Operation::CancelRun => return None,
@@ -94,6 +100,19 @@ pub(super) const INCLUDABLE: &[&str] = &[
     "configuration-versions",
     "cost-estimates",
     "comments",
+    "task-stages",
+    "task-results",
+];
+
+/// What is shown of a policy check's result.
+pub(super) const POLICY_COUNTS: &[&str] = &[
+    "advisory-failed",
+    "duration-ms",
+    "hard-failed",
+    "passed",
+    "result",
+    "soft-failed",
+    "total-failed",
 ];
 
 /// The shape of a type.
@@ -112,14 +131,14 @@ pub(super) fn shape(kind: &str) -> Option<&'static Shape> {
         "state-version-outputs" => &OUTPUT,
         "run-events" => &RUN_EVENT,
         "task-stages" => &TASK_STAGE,
+        "task-results" => &TASK_RESULT,
         "policy-checks" => &POLICY_CHECK,
         "comments" => &COMMENT,
         _ => return None,
     })
 }
 
-// `variables` is left out: it echoes values. `task-stages` and `policy-checks` are left out of the
-// relationships because the CLI reads each one that it sees, by routes that are not forwarded.
+// `variables` is left out: it echoes values.
 static RUN: Shape = Shape {
     kind: Some(ObjectKind::Run),
     attributes: &[
@@ -171,6 +190,8 @@ static RUN: Shape = Shape {
         "configuration-version",
         "cost-estimate",
         "plan",
+        "policy-checks",
+        "task-stages",
         "workspace",
     ],
     teaches: &[
@@ -399,7 +420,25 @@ static TASK_STAGE: Shape = Shape {
         ("status-timestamps", Times),
         ("updated-at", Scalar),
     ],
-    relationships: &["run"],
+    // The CLI reads policy evaluations that it sees, by routes that are not forwarded.
+    relationships: &["run", "task-results"],
+    teaches: &[],
+};
+
+// Not its address, which leads to whoever serves the task.
+static TASK_RESULT: Shape = Shape {
+    kind: None,
+    attributes: &[
+        ("created-at", Scalar),
+        ("message", Scalar),
+        ("stage", Scalar),
+        ("status", Scalar),
+        ("status-timestamps", Times),
+        ("task-name", Scalar),
+        ("updated-at", Scalar),
+        ("workspace-task-enforcement-level", Scalar),
+    ],
+    relationships: &["task-stage"],
     teaches: &[],
 };
 
@@ -408,6 +447,7 @@ static POLICY_CHECK: Shape = Shape {
     attributes: &[
         ("actions", Switches(&[("is-overridable", Off)])),
         ("permissions", Switches(&[("can-override", Off)])),
+        ("result", PolicyResult),
         ("scope", Scalar),
         ("status", Scalar),
         ("status-timestamps", Times),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::contract::{Contract, EXAMPLE_CONTRACT};
+use crate::terraform::query::Query;
 
 fn contract(change: &[(&str, &str)]) -> CompiledContract {
     let text = change
@@ -82,7 +83,6 @@ fn a_run_keeps_what_the_cli_needs_and_nothing_else() {
         "plan-other",
         "is-new-thing",
         "evil",
-        "ts-1",
         "meta",
         "a@b.c",
         "json-output",
@@ -101,6 +101,7 @@ fn a_run_keeps_what_the_cli_needs_and_nothing_else() {
         r#""name":"staging-app""#,
         r#""planned-at":"2026-11-22T08:00:01Z""#,
         r#""target-addrs":["a.b"]"#,
+        r#""task-stages":{"data":[{"id":"ts-1","type":"task-stages"}]}"#,
     ] {
         assert!(shown.contains(kept), "{kept} not in {shown}");
     }
@@ -150,8 +151,52 @@ fn lists_lose_what_is_outside_the_contract() {
     assert!(!answer.learned.iter().any(|l| l.id.contains("run-2")));
     assert_eq!(
         text(answer.body.get("meta").unwrap()),
-        r#"{"pagination":{"current-page":1,"next-page":null,"total-pages":1}}"#
+        r#"{"pagination":{"current-page":1,"next-page":null}}"#
     );
+}
+
+#[test]
+fn pages_of_our_own_have_their_own_numbers() {
+    let query = |number, size| Query {
+        page_number: number,
+        page_size: size,
+        ..Query::default()
+    };
+    for (number, size, total, range, numbers) in [
+        (None, None, 0, 0..0, (1, Json::Null, Json::Null, 1)),
+        (None, None, 21, 0..20, (1, Json::Null, Json::Integer(2), 2)),
+        (
+            Some(2),
+            None,
+            21,
+            20..21,
+            (2, Json::Integer(1), Json::Null, 2),
+        ),
+        (
+            Some(2),
+            Some(2),
+            5,
+            2..4,
+            (2, Json::Integer(1), Json::Integer(3), 3),
+        ),
+        (
+            Some(9),
+            Some(100),
+            5,
+            5..5,
+            (9, Json::Integer(8), Json::Null, 1),
+        ),
+    ] {
+        let query = query(number, size);
+        assert_eq!(page_range(&query, total), range);
+        let list = page(&query, Vec::new(), total);
+        let said = |name| list.at(&["meta", "pagination", name]).cloned().unwrap();
+        let (current, previous, next, pages) = numbers;
+        assert_eq!(said("current-page"), Json::Integer(current));
+        assert_eq!((said("prev-page"), said("next-page")), (previous, next));
+        assert_eq!(said("total-pages"), Json::Integer(pages));
+        assert_eq!(said("total-count"), Json::Integer(total as i64));
+    }
 }
 
 #[test]
@@ -263,14 +308,14 @@ fn uploads_get_an_address_of_ours_and_policy_cannot_be_overridden() {
     .unwrap();
     assert!(text(&answer.body).contains("https://gateway/c/ConfigurationUpload/cv-1"));
     let checks = r#"{"data":[{"id":"polchk-1","type":"policy-checks","attributes":{"status":"soft_failed",
-        "actions":{"is-overridable":true},"permissions":{"can-override":true},"result":{"x":1}}}]}"#;
+        "actions":{"is-overridable":true},"permissions":{"can-override":true},"result":{"x":true,"passed":2,"sentinel":{"data":"policy text"}}}}]}"#;
     let shown = text(
         &rewrite(Operation::RunPolicyChecks, checks, &contract(&[]))
             .unwrap()
             .body,
     );
     assert!(
-        !shown.contains("true") && !shown.contains("result"),
+        !shown.contains("true") && !shown.contains("sentinel") && shown.contains("\"passed\":2"),
         "{shown}"
     );
     let plan = r#"{"plan_format_version":"1.2","resource_changes":[{"n":1.5}],"prior_state":{"secret":1}}"#;

@@ -119,6 +119,14 @@ impl Attributes {
         }
     }
 
+    pub(super) fn object(&mut self, name: &str) -> Result<Option<Json>, Refusal> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value @ Json::Object(_)) => Ok(Some(value)),
+            Some(_) => Err(wrong(&format!("data.attributes.{name}"), "an object")),
+        }
+    }
+
     pub(super) fn strings(&mut self, name: &str) -> Result<Vec<String>, Refusal> {
         let elements = self.array(name)?.into_iter();
         elements

@@ -2,8 +2,10 @@
 
 use proof::json::Json;
 
-use super::body::{members, missing, object, only, read, relation, resource, take, wrong};
-use super::plain_text;
+use super::body::{
+    Attributes, members, missing, object, only, read, relation, resource, take, wrong,
+};
+use super::{MAX_MESSAGE, plain_text};
 use crate::contract::Contract;
 use crate::decide::{ConfigurationFact, RunFacts};
 use crate::reason::{ReasonCode, Refusal, quoted};
@@ -73,6 +75,7 @@ impl RunRequest {
         let resource = resource(body, "runs")?;
         let (workspace, configuration_version) = relations(resource.relationships)?;
         let mut attributes = resource.attributes;
+        repeated(&mut attributes, &workspace, configuration_version.as_ref())?;
         let truth = |value: Option<bool>| value.unwrap_or(false);
         // A comment is for people who watch the run; agents speak by the message.
         attributes.string("comment")?;
@@ -98,6 +101,21 @@ impl RunRequest {
         };
         attributes.finish()?;
         Ok(request)
+    }
+
+    /// Names the configuration version of a run that names none.
+    pub fn pin(&mut self, configuration_version: ConfigurationVersionId) {
+        self.configuration_version
+            .get_or_insert(configuration_version);
+    }
+
+    /// Says in the message who really asks: people see it, and a lost run is found by it. It
+    /// stands at the end, where the agent's own words cannot take its place.
+    pub fn attribute_to(&mut self, who: &str) {
+        let said = self.message.take().unwrap_or_default();
+        let room = MAX_MESSAGE.saturating_sub(who.chars().count() + 3);
+        let said: String = said.trim().chars().take(room).collect();
+        self.message = Some(format!("{said} ({who})").trim_start().to_owned());
     }
 
     /// The facts on which the decision rests.
@@ -183,6 +201,38 @@ impl RunRequest {
             ]),
         )])
     }
+}
+
+/// HashiCorp's Python library repeats type and relationships among the attributes. They are
+/// never passed on; what they say must be what the relationships say.
+fn repeated(
+    attributes: &mut Attributes,
+    workspace: &WorkspaceId,
+    configuration_version: Option<&ConfigurationVersionId>,
+) -> Result<(), Refusal> {
+    if attributes
+        .string("type")?
+        .is_some_and(|kind| kind != "runs")
+    {
+        return Err(wrong("data.attributes.type", "\"runs\""));
+    }
+    let related = [
+        ("workspace", Some(workspace.as_str())),
+        (
+            "configuration-version",
+            configuration_version.map(ConfigurationVersionId::as_str),
+        ),
+    ];
+    for (name, id) in related {
+        let Some(repeated) = attributes.object(name)? else {
+            continue;
+        };
+        if repeated.get("id").and_then(Json::as_str) != id {
+            let path = format!("data.attributes.{name}");
+            return Err(wrong(&path, "what the relationship of this name says"));
+        }
+    }
+    Ok(())
 }
 
 fn relations(

@@ -80,6 +80,8 @@ impl Generator {
             "configuration-version" => "cv-1".to_owned(),
             "cost-estimate" => "ce-1".to_owned(),
             "output" => "wsout-1".to_owned(),
+            "policy-check" => "polchk-1".to_owned(),
+            "task-stage" => "ts-1".to_owned(),
             "rest" => self.pick(&["a", "a/b", "runs"]).to_owned(),
             other => format!("{other}-1"),
         }
@@ -129,6 +131,11 @@ impl Generator {
                     "include=outputs",
                     "include=",
                     "include=actor,comment",
+                    "include=readme,project",
+                    "include=task_results",
+                    "search[name]=app",
+                    "search%5Btags%5D=a,b",
+                    "search[tags]=",
                     "page[number]=1",
                     "page%5Bnumber%5D=2",
                     "page%5Bsize%5D=100",
@@ -210,6 +217,19 @@ impl Generator {
                 };
                 attributes.insert(name.to_owned(), value);
             }
+        }
+        if self.percent(chance) {
+            let repeated = [
+                ("type", json!("runs")),
+                ("type", json!("applies")),
+                ("workspace", json!({"id": "ws-staging-app", "tags": []})),
+                ("workspace", json!({})),
+                ("workspace", json!("ws-staging-app")),
+                ("configuration-version", json!({"id": "cv-1"})),
+                ("configuration_version", json!({"id": "cv-2"})),
+            ];
+            let (name, value) = repeated[self.below(repeated.len())].clone();
+            attributes.insert(name.to_owned(), value);
         }
         self.spoil_attributes(&mut attributes);
         let mut relationships = Map::new();

@@ -115,6 +115,72 @@ fn messages_are_plain_and_short() {
 }
 
 #[test]
+fn what_a_library_repeats_must_agree() {
+    let repeated = |what: &str| RunRequest::parse(run(what).as_bytes());
+    let agreeing = r#"{"type":"runs","message":"m","workspace":{"id":"ws-staging-app","tags":[]},
+        "configuration-version":{"id":"cv-1","auto-queue-runs":true}}"#;
+    let upstream = text(&repeated(agreeing).unwrap().upstream_body(&contract()));
+    assert!(
+        !upstream.contains("tags") && !upstream.contains("queue"),
+        "{upstream}"
+    );
+    for other in [
+        r#"{"type":"applies"}"#,
+        r#"{"workspace":{"id":"ws-production-app"}}"#,
+        r#"{"workspace":{}}"#,
+        r#"{"workspace":"ws-staging-app"}"#,
+        r#"{"configuration_version":{"id":"cv-2"}}"#,
+    ] {
+        let refusal = repeated(other).unwrap_err();
+        assert_eq!(refusal.code, ReasonCode::BodyWrongType, "{other}");
+    }
+    let unnamed = r#"{"data":{"type":"runs","attributes":{"configuration-version":{"id":"cv-2"}},
+        "relationships":{"workspace":{"data":{"type":"workspaces","id":"ws-1"}}}}}"#;
+    let refusal = RunRequest::parse(unnamed.as_bytes()).unwrap_err();
+    assert_eq!(refusal.code, ReasonCode::BodyWrongType);
+}
+
+#[test]
+fn a_message_ends_with_who_asks() {
+    for (said, message) in [
+        ("{}", "(Clawgate job-1)".to_owned()),
+        (
+            r#"{"message":"resize"}"#,
+            "resize (Clawgate job-1)".to_owned(),
+        ),
+        (
+            r#"{"message":"ok (Clawgate job-2)"}"#,
+            "ok (Clawgate job-2) (Clawgate job-1)".to_owned(),
+        ),
+        (
+            &format!(r#"{{"message":"{}"}}"#, "x".repeat(600)),
+            format!("{} (Clawgate job-1)", "x".repeat(495)),
+        ),
+    ] {
+        let mut request = RunRequest::parse(run(said).as_bytes()).unwrap();
+        request.attribute_to("Clawgate job-1");
+        assert_eq!(request.message, Some(message));
+    }
+}
+
+#[test]
+fn a_configuration_is_pinned_only_where_none_is_named() {
+    let other = || ConfigurationVersionId::new("cv-2").unwrap();
+    let mut named = RunRequest::parse(run("{}").as_bytes()).unwrap();
+    named.pin(other());
+    assert_eq!(named.configuration_version.unwrap().as_str(), "cv-1");
+    let body = r#"{"data":{"type":"runs","relationships":{
+        "workspace":{"data":{"type":"workspaces","id":"ws-staging-app"}}}}}"#;
+    let mut unnamed = RunRequest::parse(body.as_bytes()).unwrap();
+    unnamed.pin(other());
+    let upstream = text(&unnamed.upstream_body(&contract()));
+    assert!(
+        upstream.contains(r#"{"id":"cv-2","type":"configuration-versions"}"#),
+        "{upstream}"
+    );
+}
+
+#[test]
 fn hostile_bodies_are_refused_with_their_reason() {
     use ReasonCode::*;
     let workspace = r#""workspace":{"data":{"type":"workspaces","id":"ws-1"}}"#;

@@ -1,0 +1,116 @@
+//! Values that plans mark as sensitive, so that they can be taken out of what agents read.
+//!
+//! They come from full plans, which only the gateway reads. They are kept in memory, by
+//! workspace, and are gone after a restart; the next plan that is read brings them back. The log
+//! of a plan is read while nobody knows its values yet: there, what earlier plans of the
+//! workspace marked is known, and keys of known shapes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use policy::terraform::mask::{Known, sensitive_values};
+use proof::Numbers;
+
+use crate::app::App;
+use crate::upstream::{Duty, MAX_ANSWER_BYTES};
+
+/// Most workspaces whose values are remembered; all are forgotten then.
+const MAX_WORKSPACES: usize = 1000;
+
+/// Most plans that are remembered as read.
+const MAX_PLANS: usize = 10_000;
+
+/// What is known of the workspaces.
+#[derive(Debug, Default)]
+pub struct Sensitive {
+    known: RwLock<Values>,
+}
+
+#[derive(Debug, Default)]
+struct Values {
+    by_workspace: HashMap<String, Arc<Known>>,
+    plans: HashSet<String>,
+}
+
+impl Sensitive {
+    /// The values of a workspace.
+    pub fn of(&self, workspace: &str) -> Arc<Known> {
+        let values = self.known.read().expect("no panic while it is held");
+        values
+            .by_workspace
+            .get(workspace)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Whether a plan's values are known.
+    fn has(&self, plan: &str) -> bool {
+        let values = self.known.read().expect("no panic while it is held");
+        values.plans.contains(plan)
+    }
+
+    /// Learns from a full plan. A plan that cannot be read teaches nothing: whoever needs it
+    /// refuses it.
+    pub fn learn(&self, workspace: &str, plan: &str, json: &[u8]) {
+        let Ok(json) = proof::json::parse(json, Numbers::Any) else {
+            return;
+        };
+        let found = sensitive_values(&json);
+        drop(json);
+        self.learn_values(workspace, plan, &found);
+    }
+
+    /// Learns the values that a plan marks.
+    pub fn learn_values(&self, workspace: &str, plan: &str, found: &BTreeSet<String>) {
+        let mut values = self.known.write().expect("no panic while it is held");
+        if values.by_workspace.len() >= MAX_WORKSPACES
+            && !values.by_workspace.contains_key(workspace)
+        {
+            values.by_workspace.clear();
+            values.plans.clear();
+        }
+        if values.plans.len() >= MAX_PLANS {
+            values.plans.clear();
+        }
+        values.plans.insert(plan.to_owned());
+        let known = values.by_workspace.entry(workspace.to_owned()).or_default();
+        let known = Arc::make_mut(known);
+        if !found.iter().all(|value| known.learn(value)) {
+            // The newest are the ones that show.
+            *known = Known::default();
+            let learned = found.iter().filter(|value| known.learn(value)).count();
+            tracing::warn!(
+                workspace,
+                learned,
+                of = found.len(),
+                "many sensitive values"
+            );
+        }
+    }
+}
+
+/// Sees to it that the values of a plan that an agent is about to read are known. When the
+/// reader's credential does not show the full plan, upstream's own redaction stands alone.
+pub(super) async fn collect(app: &App, workspace: &str, plan: &str) {
+    if app.sensitive.has(plan) {
+        return;
+    }
+    let target = format!("/api/v2/plans/{plan}/json-output");
+    let read = app
+        .upstream
+        .fetch_document(Duty::Reader, &target, MAX_ANSWER_BYTES)
+        .await;
+    match read {
+        Ok(answer) if answer.status.is_success() => {
+            app.sensitive.learn(workspace, plan, &answer.body);
+        }
+        Ok(answer) => {
+            tracing::debug!(
+                plan,
+                status = answer.status.as_u16(),
+                "no full plan to learn from"
+            );
+        }
+        Err(error) => tracing::debug!(plan, %error, "no full plan to learn from"),
+    }
+}
