@@ -125,7 +125,7 @@ fn each_configuration_key_is_documented() {
     let guide = read("docs/operations.md");
     let code = own.split("pub enum ConfigError").next().unwrap().lines();
     let keys: BTreeSet<&str> = code
-        .chain(models.lines())
+        .chain(models.split("mod glob_text").next().unwrap().lines())
         .filter_map(|line| {
             line.strip_prefix("    pub ")?
                 .split_once(": ")
