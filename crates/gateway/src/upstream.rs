@@ -8,6 +8,7 @@
 //! ([`lists`]).
 
 mod connection;
+mod documents;
 mod limit;
 mod lists;
 mod retry;
@@ -32,9 +33,6 @@ pub use limit::on_behalf_of;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
-
-/// Largest plan JSON that is read.
-pub const MAX_PLAN_BYTES: usize = 256 << 20;
 
 /// Lists of runs that upstream gives out in a minute.
 const LISTS_PER_MINUTE: u32 = 30;
