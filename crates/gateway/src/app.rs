@@ -19,6 +19,7 @@ use crate::keys::Keys;
 use crate::live::Live;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
+use crate::vault::Vault;
 use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
@@ -43,6 +44,8 @@ pub struct App {
     pub uploads: Room,
     /// Bounds how many uploads are unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
+    /// Keeps what was uploaded, when the operator wants that.
+    pub vault: Option<Arc<Vault>>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.

@@ -47,9 +47,38 @@ pub struct Config {
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
+    /// Keeps inspected uploads, sealed to the auditors' keys; without it none is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<Vault>,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// Where inspected uploads are kept, and for whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// The auditors' age keys (`age1…`), each of which opens everything that is sealed from then
+    /// on.
+    pub recipients: Vec<String>,
+    /// The vault's folder; `vault` in the data folder unless it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Days after which a sealed upload is removed.
+    #[serde(default = "year")]
+    pub retention_days: u32,
+    /// Most bytes that the vault may take; an upload that has no room is refused.
+    #[serde(default = "ten_gibibytes")]
+    pub max_bytes: u64,
+}
+
+const fn year() -> u32 {
+    365
+}
+
+const fn ten_gibibytes() -> u64 {
+    10 << 30
 }
 
 /// What happens to governed workspaces outside the gateway.
@@ -308,6 +337,13 @@ impl Config {
         for provider in config.models.values_mut() {
             provider.key.resolve_against(folder);
         }
+        if let Some(kept) = config
+            .vault
+            .as_mut()
+            .and_then(|vault| vault.folder.as_mut())
+        {
+            *kept = folder.join(&kept);
+        }
         config.check()?;
         Ok(config)
     }
@@ -381,7 +417,7 @@ impl Config {
         if let Some(name) = self.models.keys().find(|name| !name.bytes().all(plain)) {
             return refuse(format!("the model provider's name `{name}` must be plain"));
         }
-        Ok(())
+        self.vault.as_ref().map_or(Ok(()), Vault::check)
     }
 
     /// The store's file.
@@ -394,9 +430,39 @@ impl Config {
         self.data_dir.join("keys")
     }
 
+    /// The folder of the sealed uploads.
+    pub fn vault_dir(&self) -> PathBuf {
+        let given = self.vault.as_ref().and_then(|vault| vault.folder.clone());
+        given.unwrap_or_else(|| self.data_dir.join("vault"))
+    }
+
     /// The folder of the sealed bundles.
     pub fn bundles_dir(&self) -> PathBuf {
         self.data_dir.join("bundles")
+    }
+}
+
+/// Most keys that uploads are sealed to: each costs a little with every upload.
+const MAX_RECIPIENTS: usize = 64;
+
+impl Vault {
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |message: String| Err(ConfigError::Value(message));
+        if !(1..=MAX_RECIPIENTS).contains(&self.recipients.len()) {
+            let message = "vault.recipients must name 1 to 64 keys: whatever is sealed to nobody";
+            return refuse(format!("{message} cannot be opened"));
+        }
+        if let Err(error) = crate::vault::recipients(&self.recipients) {
+            return refuse(format!("vault.recipients: {error}"));
+        }
+        if self.retention_days == 0 || self.max_bytes == 0 {
+            return refuse(
+                "vault.retention_days and vault.max_bytes must be more than 0; leave [vault] out \
+                 to keep nothing"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 }
 
@@ -464,6 +530,38 @@ mod tests {
         ] {
             let error = load(|good| good.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(says), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_vault_needs_keys_and_room() {
+        let key = age::x25519::Identity::generate().to_public().to_string();
+        let with = |vault: &str| load(|good| format!("{good}\n[vault]\n{vault}"));
+        let config = with(&format!("recipients = [\"{key}\"]")).unwrap();
+        assert_eq!(config.vault_dir(), config.data_dir.join("vault"));
+        let elsewhere = format!("recipients = [\"{key}\"]\nfolder = \"kept\"");
+        let config = with(&elsewhere).unwrap();
+        assert_eq!(config.vault_dir().file_name().unwrap(), "kept");
+        assert!(config.vault_dir().is_absolute());
+        for (vault, says) in [
+            ("", "recipients"),
+            ("recipients = []", "1 to 64"),
+            ("recipients = [\"age1x\"]", "age1x"),
+            (
+                &format!("recipients = [\"{key}\"]\nmax_bytes = 0"),
+                "more than 0",
+            ),
+            (
+                &format!("recipients = [\"{key}\"]\nretention_days = 0"),
+                "more than 0",
+            ),
+            (
+                &format!("recipients = [\"{key}\"]\nretention = 1"),
+                "retention",
+            ),
+        ] {
+            let error = with(vault).unwrap_err().to_string();
+            assert!(error.contains(says), "{vault}: {error}");
         }
     }
 

@@ -14,6 +14,7 @@
 //! | [`watching`] | what happens to governed workspaces outside the gateway |
 //! | [`jobs`] | opens and closes jobs |
 //! | [`bundles`] | seals a job's evidence |
+//! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
 //! | [`operator`] | the operator API |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
@@ -42,4 +43,5 @@ pub mod signature;
 pub mod start;
 pub mod trust_pulse;
 pub mod upstream;
+pub mod vault;
 pub mod watching;

@@ -19,6 +19,7 @@ use crate::keys::Keys;
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
+use crate::vault::Vault;
 use crate::watching::{self, Watching};
 use crate::{bundles, operator};
 
@@ -72,6 +73,10 @@ pub async fn start_with(
     let store_file = config.store_file();
     let store = open_store(&store_file)
         .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
+    let vault = match &config.vault {
+        Some(vault) => Some(Arc::new(Vault::open(vault, &config.vault_dir())?)),
+        None => None,
+    };
     let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
@@ -96,6 +101,7 @@ pub async fn start_with(
         bodies: Room::new(BODY_BYTES),
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
+        vault,
         workspaces: Default::default(),
         sensitive: Default::default(),
         gate: Gate::default(),

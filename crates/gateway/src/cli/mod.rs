@@ -20,6 +20,7 @@ mod contract_file;
 #[cfg(feature = "demo")]
 mod demo;
 pub mod doctor;
+mod evidence;
 mod explain;
 mod failure;
 pub mod init;
@@ -84,6 +85,8 @@ enum Command {
     #[command(subcommand)]
     Bundle(bundle::Bundle),
     #[command(subcommand)]
+    Evidence(evidence::Evidence),
+    #[command(subcommand)]
     Trust(trust::Trust),
     #[command(subcommand)]
     Watch(watch::Watch),
@@ -144,6 +147,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Token(token) => token.run().await?,
         Command::Approvals(approvals) => approvals.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
+        Command::Evidence(evidence) => evidence.run()?,
         Command::Trust(trust) => trust.run().await?,
         Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
@@ -227,6 +231,9 @@ mod tests {
             "clawgate approvals deny run-1 --key k --reason no",
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
+            "clawgate evidence list --json",
+            "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a.txt --out -",
+            "clawgate evidence open -7DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a --vault v",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
@@ -245,6 +252,8 @@ mod tests {
             "clawgate",
             "clawgate initt",
             "clawgate approvals deny run-1 --key k",
+            "clawgate evidence open x --key a.txt",
+            "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
             "clawgate approvals approve run-1",
             "clawgate token issue",
             "clawgate token issue --elevated --run run-1",

@@ -344,6 +344,7 @@ fn configuration(
                 did: person.key.did(),
             })
             .collect(),
+        vault: None,
         policy: Policy::default(),
         watching: Watching {
             poll_seconds: 0,

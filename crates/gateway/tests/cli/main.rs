@@ -25,5 +25,6 @@ mod task_calls;
 mod tasks;
 mod terraform;
 mod upstream;
+mod vault;
 mod watching;
 mod world;

@@ -111,6 +111,20 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
     if let Err(refusal) = fits(caller, &known, &sha256) {
         return Done::refused(refusal, facts());
     }
+    // What the operator wants kept is kept before anything of it can leave.
+    if let Err(refusal) = keep(app, &repacked, &sha256).await {
+        if by_cli {
+            return refused_later(app, configuration_version, refusal);
+        }
+        // With room in the vault the same files may come again.
+        let facts = facts();
+        app.capabilities.restore(&path, *capability);
+        return Done::refused(refusal, facts);
+    }
+    // Inspecting and keeping take a while, and this is the last moment before something happens.
+    if let Some(reason) = caller.token.ended() {
+        return Done::refused(reason.into(), facts());
+    }
     // The digest is durable before the configuration can be planned.
     let row = |uploaded| ConfigurationRow {
         sha256: Some(sha256),
@@ -179,11 +193,30 @@ fn fits(caller: &Caller, known: &ConfigurationRow, sha256: &Hash) -> Result<(), 
     if known.uploaded || known.sha256.is_some_and(|earlier| earlier != *sha256) {
         return Err(ReasonCode::CapabilityUsed.into());
     }
-    // Inspecting takes a while, and this is the last moment before something happens.
-    caller
-        .token
-        .ended()
-        .map_or(Ok(()), |reason| Err(reason.into()))
+    Ok(())
+}
+
+/// Keeps what is about to go up, when the operator wants that: the very bytes, under the digest
+/// that approvals and evidence name. What cannot be kept does not go up.
+async fn keep(app: &App, repacked: &Bytes, sha256: &Hash) -> Result<(), Refusal> {
+    let Some(vault) = app.vault.clone() else {
+        return Ok(());
+    };
+    let (content, expected) = (repacked.clone(), *sha256);
+    let sealed = tokio::task::spawn_blocking(move || vault.seal(&*content)).await;
+    match sealed {
+        Ok(Ok(kept)) if kept.digest == expected => Ok(()),
+        Ok(Ok(kept)) => {
+            tracing::error!(%expected, found = %kept.digest, "an upload changed while it was kept");
+            Err(ReasonCode::Internal.into())
+        }
+        Ok(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "an upload cannot be kept");
+            Err(ReasonCode::VaultUnavailable.into())
+        }
+        Err(_) => Err(ReasonCode::Internal.into()),
+    }
 }
 
 /// A place among the archives that are unpacked at a time.

@@ -1,0 +1,329 @@
+//! Sealing and opening, and everything that can go wrong with either.
+
+use age::x25519::Identity;
+use policy::configuration::UploadedFile;
+use tempfile::TempDir;
+
+use super::opened::{self, OpenError};
+use super::*;
+
+struct Kit {
+    folder: TempDir,
+    auditor: Identity,
+    config: config::Vault,
+}
+
+impl Kit {
+    fn new() -> Self {
+        let auditor = Identity::generate();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            config: config::Vault {
+                recipients: vec![auditor.to_public().to_string()],
+                folder: None,
+                retention_days: 1,
+                max_bytes: 1 << 20,
+            },
+            auditor,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("vault")
+    }
+
+    fn vault(&self) -> Vault {
+        Vault::open(&self.config, &self.path()).unwrap()
+    }
+
+    fn opened(&self, digest: &Hash) -> Result<Vec<u8>, OpenError> {
+        opened::open(&self.path(), digest, std::slice::from_ref(&self.auditor))
+    }
+
+    /// Names in the folder, sorted.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    fn sizes(&self) -> u64 {
+        let entries = fs::read_dir(self.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum()
+    }
+}
+
+/// Content that does not compress, longer than a chunk of the age format.
+fn content(length: usize) -> Vec<u8> {
+    let pieces = (0u64..).flat_map(|n| *Hash::of(&n.to_be_bytes()).as_bytes());
+    pieces.take(length).collect()
+}
+
+#[test]
+fn what_is_kept_is_opened_by_every_auditor_and_nobody_else() {
+    let mut kit = Kit::new();
+    let other = Identity::generate();
+    kit.config.recipients.push(other.to_public().to_string());
+    let vault = kit.vault();
+    for length in [0, 1, 65_536, 200_000] {
+        let content = content(length);
+        let kept = vault.seal(content.as_slice()).unwrap();
+        let digest = Hash::of(&content);
+        let bytes = length as u64;
+        assert_eq!(kept, Kept { digest, bytes });
+        assert_eq!(kit.opened(&digest).unwrap(), content);
+        let others = opened::open(&kit.path(), &digest, std::slice::from_ref(&other));
+        assert_eq!(others.unwrap(), content);
+        let sealed = fs::read(kit.path().join(file_name(&digest))).unwrap();
+        let shows = !content.is_empty() && sealed.windows(32).any(|part| content.starts_with(part));
+        assert!(!shows, "the content stands in the file");
+        let stranger = opened::open(&kit.path(), &digest, &[Identity::generate()]);
+        assert!(
+            matches!(stranger, Err(OpenError::OtherKey(_))),
+            "{stranger:?}"
+        );
+    }
+    let unknown = kit.opened(&Hash::of(b"unknown"));
+    assert!(matches!(unknown, Err(OpenError::NotKept { .. })));
+    let listed = opened::list(&kit.path()).unwrap();
+    assert_eq!(listed.len(), 4);
+    assert_eq!(
+        listed.iter().map(|entry| entry.bytes).sum::<u64>(),
+        vault.bytes()
+    );
+}
+
+#[test]
+fn only_the_owner_reads_the_files() {
+    let kit = Kit::new();
+    let kept = kit.vault().seal(b"secret".as_slice()).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&kit.path()), 0o700);
+    assert_eq!(mode(&kit.path().join(file_name(&kept.digest))), 0o600);
+}
+
+#[test]
+fn damage_is_found_wherever_it_is() {
+    let kit = Kit::new();
+    let kept = kit.vault().seal(content(70_000).as_slice()).unwrap();
+    let path = kit.path().join(file_name(&kept.digest));
+    let good = fs::read(&path).unwrap();
+    for place in [0, 30, 60, 150, 250, 70_000, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[place] ^= 1;
+        fs::write(&path, bad).unwrap();
+        assert!(kit.opened(&kept.digest).is_err(), "byte {place}");
+    }
+    for length in [0, 20, 100, 300, 65_536, good.len() - 1] {
+        fs::write(&path, &good[..length]).unwrap();
+        let cut = kit.opened(&kept.digest);
+        assert!(
+            matches!(cut, Err(OpenError::Damaged { .. })),
+            "{length}: {cut:?}"
+        );
+    }
+    let longer = [good.as_slice(), b"x"].concat();
+    fs::write(&path, longer).unwrap();
+    assert!(matches!(
+        kit.opened(&kept.digest),
+        Err(OpenError::Damaged { .. })
+    ));
+    fs::write(&path, good).unwrap();
+    assert!(kit.opened(&kept.digest).is_ok());
+}
+
+#[test]
+fn other_content_under_a_name_is_not_given_out() {
+    let kit = Kit::new();
+    let vault = kit.vault();
+    let (one, other) = (
+        vault.seal(&b"one"[..]).unwrap(),
+        vault.seal(&b"other"[..]).unwrap(),
+    );
+    let path = |kept: &Kept| kit.path().join(file_name(&kept.digest));
+    fs::rename(path(&other), path(&one)).unwrap();
+    match kit.opened(&one.digest) {
+        Err(OpenError::OtherContent { found, .. }) => assert_eq!(found, other.digest),
+        opened => panic!("{opened:?}"),
+    }
+}
+
+#[test]
+fn the_same_content_twice_is_one_file_for_todays_auditors() {
+    let mut kit = Kit::new();
+    let first = kit.vault().seal(content(1000).as_slice()).unwrap();
+    let before = kit.auditor;
+    kit.auditor = Identity::generate();
+    kit.config.recipients = vec![kit.auditor.to_public().to_string()];
+    let vault = kit.vault();
+    assert_eq!(vault.bytes(), kit.sizes());
+    let again = vault.seal(content(1000).as_slice()).unwrap();
+    assert_eq!(first, again);
+    assert_eq!(kit.names(), [file_name(&first.digest)]);
+    assert_eq!(vault.bytes(), kit.sizes(), "counted once");
+    assert!(kit.opened(&first.digest).is_ok());
+    let old = opened::open(&kit.path(), &first.digest, &[before]);
+    assert!(matches!(old, Err(OpenError::OtherKey(_))));
+}
+
+#[test]
+fn a_full_vault_takes_nothing_and_leaves_nothing() {
+    let mut kit = Kit::new();
+    kit.config.max_bytes = 100_000;
+    let vault = kit.vault();
+    vault.seal(content(80_000).as_slice()).unwrap();
+    let names = kit.names();
+    for length in [20_000, 1 << 20] {
+        let full = vault.seal(content(length).as_slice());
+        let expected = VaultError::Full { max_bytes: 100_000 };
+        assert_eq!(full.unwrap_err().to_string(), expected.to_string());
+        assert_eq!(kit.names(), names);
+        assert_eq!(vault.bytes(), kit.sizes());
+    }
+    // What is being written counts, so that many at a time find no more room than one.
+    let mut sealing = vault.begin().unwrap();
+    sealing.write_all(&content(65_537)).unwrap_err();
+    assert_eq!(kit.names().len(), 2);
+    assert_eq!(vault.bytes(), kit.sizes());
+    drop(sealing);
+    assert_eq!(kit.names(), names);
+    assert_eq!(vault.bytes(), kit.sizes());
+    assert_eq!(
+        kit.vault().bytes(),
+        kit.sizes(),
+        "a restart counts what is there"
+    );
+}
+
+#[test]
+fn a_stream_that_breaks_leaves_nothing() {
+    struct Broken(usize);
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::Error::other("broken"));
+            }
+            self.0 -= 1;
+            buffer.fill(7);
+            Ok(buffer.len())
+        }
+    }
+    let kit = Kit::new();
+    let vault = kit.vault();
+    let broken = vault.seal(Broken(20));
+    assert!(matches!(broken, Err(VaultError::Write(_))), "{broken:?}");
+    assert_eq!((kit.names(), vault.bytes()), (Vec::new(), 0));
+}
+
+#[test]
+fn a_folder_that_is_gone_is_an_error() {
+    let kit = Kit::new();
+    let vault = kit.vault();
+    fs::remove_dir_all(kit.path()).unwrap();
+    assert!(matches!(vault.seal(&b"x"[..]), Err(VaultError::Write(_))));
+    fs::write(kit.path(), b"a file in its place").unwrap();
+    let opened = Vault::open(&kit.config, &kit.path());
+    assert!(matches!(opened, Err(VaultError::Folder { .. })));
+}
+
+#[test]
+fn what_is_old_is_removed_and_what_is_not_ours_stays() {
+    let kit = Kit::new();
+    let vault = kit.vault();
+    let old = vault.seal(&b"old"[..]).unwrap();
+    let new = vault.seal(&b"new"[..]).unwrap();
+    let write = |name: &str| fs::write(kit.path().join(name), b"x").unwrap();
+    for name in [".crashed.part", ".running.part", "notes.txt"] {
+        write(name);
+    }
+    let yesterday = SystemTime::now() - Duration::from_secs(25 * 3600);
+    for name in [&file_name(&old.digest), ".crashed.part", "notes.txt"] {
+        let file = File::options()
+            .write(true)
+            .open(kit.path().join(name))
+            .unwrap();
+        file.set_modified(yesterday).unwrap();
+    }
+    let vault = kit.vault();
+    let mut left = vec![
+        ".running.part".to_owned(),
+        file_name(&new.digest),
+        "notes.txt".to_owned(),
+    ];
+    left.sort();
+    assert_eq!(kit.names(), left);
+    let there = fs::metadata(kit.path().join(file_name(&new.digest)))
+        .unwrap()
+        .len();
+    assert_eq!(vault.bytes(), there);
+    let listed = opened::list(&kit.path()).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].digest, new.digest);
+}
+
+#[test]
+fn digests_and_keys_are_read_strictly() {
+    let digest = Hash::of(b"x");
+    assert_eq!(opened::parse_digest(&digest.to_string()), Some(digest));
+    assert_eq!(opened::parse_digest(&digest.to_hex()), Some(digest));
+    let (hex, text) = (digest.to_hex(), digest.to_string());
+    for bad in [
+        "",
+        "../x",
+        &hex[1..],
+        &hex.to_uppercase(),
+        &text[1..],
+        &format!("{text}="),
+    ] {
+        assert_eq!(opened::parse_digest(bad), None, "{bad}");
+    }
+    use age::secrecy::ExposeSecret;
+    let key = Identity::generate().to_string();
+    let key = key.expose_secret();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key.txt");
+    for (text, count) in [
+        (format!("# created\n# public key: age1…\n{key}\n"), Some(1)),
+        (format!("{key}\r\n\n{key}"), Some(2)),
+        (String::new(), None),
+        ("# nothing".to_owned(), None),
+        (format!("{key}\nsomething else"), None),
+        ("age1qqqq".to_owned(), None),
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(opened::read_keys(&file).ok().map(|keys| keys.len()), count);
+    }
+}
+
+#[test]
+fn unpacking_stays_in_its_own_new_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |path: &str| UploadedFile {
+        path: path.to_owned(),
+        content: b"x".to_vec(),
+    };
+    for path in ["../x", "/x", "a/../../x", "", "./../x"] {
+        let out = folder.path().join("bad");
+        let unpacked = opened::unpack(&[file("good"), file(path)], &out);
+        assert!(matches!(unpacked, Err(OpenError::Path(_))), "{path}");
+        assert!(
+            !out.exists(),
+            "{path}: nothing is written before all paths are looked at"
+        );
+    }
+    let out = folder.path().join("out");
+    opened::unpack(&[file("main.tf"), file("modules/a/main.tf")], &out).unwrap();
+    assert_eq!(fs::read(out.join("modules/a/main.tf")).unwrap(), b"x");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&out), mode(&out.join("main.tf"))), (0o700, 0o600));
+    let again = opened::unpack(&[file("main.tf")], &out);
+    assert!(matches!(again, Err(OpenError::Io { .. })), "{again:?}");
+    assert!(matches!(
+        opened::files(b"no archive"),
+        Err(OpenError::NotAnUpload(_))
+    ));
+}
