@@ -203,7 +203,12 @@ pub async fn return_to_state(
         };
         if let Ok(done) = &done {
             let workspace = request.workspace.as_str();
-            watching::note_rollback(app, workspace, &done.state_version, operator).await?;
+            let noted =
+                watching::note_rollback(app, workspace, &done.state_version, operator).await;
+            if let Err(error) = noted {
+                // It is done all the same; a look will take it for somebody else's.
+                tracing::error!(%error, "a rollback's state version could not be noted");
+            }
         }
         done
     })

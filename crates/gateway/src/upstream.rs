@@ -7,21 +7,18 @@
 //! overloaded ([`retry`]), writes never; lists that every client polls are kept for a moment
 //! ([`lists`]).
 
+mod connection;
+mod documents;
 mod limit;
 mod lists;
 mod retry;
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use policy::{ReasonCode, Refusal};
 
 use crate::config::Config;
@@ -31,16 +28,11 @@ use limit::{Limiter, Pace};
 use lists::Lists;
 use retry::Attempts;
 
+pub use connection::{HttpClient, cause, http_client, http_client_with};
 pub use limit::on_behalf_of;
-
-/// The connection pool that all our requests share.
-pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
-
-/// Largest plan JSON that is read.
-pub const MAX_PLAN_BYTES: usize = 256 << 20;
 
 /// Lists of runs that upstream gives out in a minute.
 const LISTS_PER_MINUTE: u32 = 30;
@@ -167,45 +159,6 @@ impl UpstreamError {
     }
 }
 
-/// Makes the pool: system certificates, plus the configured ones.
-///
-/// # Errors
-/// When certificates cannot be read.
-pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
-    http_client_with(config.terraform_cloud.ca_file.as_deref())
-}
-
-/// The same with the certificates of one more file: the operators' commands use it too.
-///
-/// # Errors
-/// When certificates cannot be read.
-pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
-    let mut roots = rustls::RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    if let Some(file) = ca_file {
-        use rustls::pki_types::pem::PemObject;
-        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(file)? {
-            roots.add(certificate?)?;
-        }
-    }
-    let tls = rustls::ClientConfig::builder_with_provider(
-        rustls::crypto::ring::default_provider().into(),
-    )
-    .with_safe_default_protocol_versions()?
-    .with_root_certificates(roots)
-    .with_no_client_auth();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(64)
-        .build(connector))
-}
-
 impl Upstream {
     /// Fetches the three credentials.
     ///
@@ -266,10 +219,8 @@ impl Upstream {
         body: Option<Bytes>,
     ) -> Result<Answer, UpstreamError> {
         if method != Method::GET {
-            let answer = self.ask(duty, method, target, body).await;
-            // Also when there was no answer: it may have happened.
-            self.lists.forget();
-            return answer;
+            let _written = self.lists.written();
+            return self.ask(duty, method, target, body).await;
         }
         let read = || self.read(duty, target);
         if !(duty == Duty::Planner && lists::is_list(target)) {
@@ -327,12 +278,8 @@ impl Upstream {
         target: &str,
         body: Option<Bytes>,
     ) -> Result<Answer, UpstreamError> {
-        let writes = method != Method::GET;
-        let answer = self.exchange(secret, method, target, body).await;
-        if writes {
-            self.lists.forget();
-        }
-        answer
+        let _written = (method != Method::GET).then(|| self.lists.written());
+        self.exchange(secret, method, target, body).await
     }
 
     async fn exchange(
@@ -397,6 +344,7 @@ impl Upstream {
         limit: usize,
     ) -> Result<Answer, UpstreamError> {
         let mut answer = self.read_by(by, target).await?;
+        let mut within = true;
         for _ in 0..MAX_REDIRECTS {
             if !answer.status.is_redirection() {
                 return Ok(answer);
@@ -406,9 +354,15 @@ impl Upstream {
                 .get(header::LOCATION)
                 .and_then(|value| value.to_str().ok())
                 .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
-            answer = match self.within_api(location) {
+            // The API may send us on within itself; nobody else may send us back to it with
+            // our bearer.
+            let target = self.within_api(location).filter(|_| within);
+            answer = match target {
                 Some(target) => self.read_by(by, &target).await?,
-                None => self.object(Method::GET, location, None, limit).await?,
+                None => {
+                    within = false;
+                    self.object(Method::GET, location, None, limit).await?
+                }
             };
         }
         if answer.status.is_redirection() {
@@ -536,15 +490,6 @@ async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Answer
         headers: parts.headers,
         body,
     })
-}
-
-/// The innermost cause, which says most: "connection refused" rather than "client error".
-pub fn cause(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Time and peak memory of inspecting large inputs: `cargo run --release -p clawgate-policy
-//! --example weigh -- upload [MIB]`. The figures stand in `docs/performance.md`.
+//! --example weigh -- upload MIB`, or `plan MIB`. The figures stand in `docs/performance.md`.
 
 use std::io::Write;
 use std::time::Instant;
@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use policy::EXAMPLE_CONTRACT;
 use policy::configuration::{Limits, ReadableStates, inspect_upload, judge_configuration};
 use policy::contract::Contract;
+use policy::plan::{PlanReader, judge};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,8 +17,9 @@ fn main() {
     let size = |text: &str| text.parse::<usize>().expect("a number of MiB") << 20;
     match words[..] {
         ["upload", mib] => upload(size(mib)),
+        ["plan", mib] => plan(size(mib)),
         _ => {
-            eprintln!("usage: weigh upload MIB");
+            eprintln!("usage: weigh upload MIB | plan MIB");
             std::process::exit(2);
         }
     }
@@ -78,6 +80,95 @@ fn upload(packed: usize) {
         files >> 20,
         upload.files.len(),
         judged - unpacked,
+        peak() >> 20,
+        before >> 20,
+    ));
+}
+
+/// A plan of about that many bytes, as a workspace with many objects has it: each stands in the
+/// prior state, in the planned values and among the changes, and one in fifty changes. It is made
+/// piece by piece and never held.
+fn plan(bytes: usize) {
+    // What one object takes, in all three places together.
+    let count = bytes / 3110;
+    let values = |number: usize, size: &str| {
+        let tags: Vec<String> = (0..12)
+            .map(|tag| format!("\"tag-{tag}\":\"value {tag} of object {number}\""))
+            .collect();
+        let digest = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!(
+            "{{\"ami\":\"ami-{digest:016x}\",\"arn\":\"arn:aws:ec2:eu-central-1:123456789012:instance/i-{digest:016x}\",\"instance_type\":\"{size}\",\"tags\":{{{}}},\"user_data\":\"{digest:064x}\"}}",
+            tags.join(",")
+        )
+    };
+    let object = |number: usize| {
+        format!(
+            "\"address\":\"aws_instance.host[{number}]\",\"mode\":\"managed\",\"type\":\"aws_instance\",\"name\":\"host\",\"index\":{number},\"provider_name\":\"registry.terraform.io/hashicorp/aws\""
+        )
+    };
+    let mut reader = PlanReader::default();
+    let before = peak();
+    let began = Instant::now();
+    let mut written = 0;
+    let mut push = |text: &str| {
+        written += text.len();
+        reader.push(text.as_bytes()).expect("within the bounds");
+    };
+    push("{\"format_version\":\"1.2\",\"terraform_version\":\"1.11.4\"");
+    for member in ["planned_values", "prior_state"] {
+        let state = member == "prior_state";
+        push(&format!(",\"{member}\":{{"));
+        push(if state {
+            "\"format_version\":\"1.0\",\"values\":{"
+        } else {
+            ""
+        });
+        push("\"root_module\":{\"resources\":[");
+        for number in 0..count {
+            let size = if state && number % 50 == 0 {
+                "t3.small"
+            } else {
+                "t3.large"
+            };
+            let comma = if number > 0 { "," } else { "" };
+            push(&format!(
+                "{comma}{{{},\"values\":{}}}",
+                object(number),
+                values(number, size)
+            ));
+        }
+        push(if state { "]}}}" } else { "]}}" });
+    }
+    push(",\"resource_changes\":[");
+    for number in 0..count {
+        let changes = number % 50 == 0;
+        let (action, size) = if changes {
+            ("update", "t3.small")
+        } else {
+            ("no-op", "t3.large")
+        };
+        let comma = if number > 0 { "," } else { "" };
+        push(&format!(
+            "{comma}{{{},\"change\":{{\"actions\":[\"{action}\"],\"before\":{},\"after\":{},\"after_unknown\":{{}},\"before_sensitive\":{{}},\"after_sensitive\":{{}}}}}}",
+            object(number),
+            values(number, size),
+            values(number, "t3.large"),
+        ));
+    }
+    push(
+        "],\"configuration\":{\"root_module\":{}},\"timestamp\":\"2026-11-22T07:38:29Z\",\"applyable\":true,\"complete\":true,\"errored\":false}",
+    );
+    let packed = began.elapsed();
+    let facts = reader.inspect().expect("the plan can be judged");
+    let inspected = began.elapsed();
+    let contract = Contract::parse(EXAMPLE_CONTRACT.as_bytes()).expect("the example is valid");
+    let violations = judge(&contract, &facts, None);
+    assert!(violations.is_empty(), "{violations:?}");
+    report(&format!(
+        "{} MiB, {count} objects, {} changes: made and packed in {packed:.2?}, judged and hashed in {:.2?}, peak {} MiB (before: {} MiB)",
+        written >> 20,
+        facts.resources.len(),
+        inspected - packed,
         peak() >> 20,
         before >> 20,
     ));

@@ -5,8 +5,11 @@
 //! plan cannot be judged, and a plan that cannot be judged is not applied.
 
 mod diff;
+mod document;
 mod inspect;
 mod judge;
+mod secrets;
+mod step;
 
 use proof::Hash;
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,7 @@ use crate::contract::Action;
 use crate::reason::ReasonCode;
 
 pub use diff::{AttributeChange, Shown};
-pub use inspect::{MAX_PLAN, inspect};
+pub use inspect::{MAX_PLAN, PlanReader, inspect};
 pub use judge::{judge, judge_unpriced};
 
 /// Everything that approvers and contracts ask of a plan.
@@ -40,6 +43,9 @@ pub struct PlanFacts {
     pub outputs: Vec<OutputChange>,
     /// Full sources of every provider that is configured or used, sorted.
     pub providers: Vec<String>,
+    /// Arguments of providers that may send them elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provider_arguments: Vec<ProviderArgument>,
     /// Data sources that are read, in plan or apply.
     pub data_sources: Vec<DataSource>,
     /// Modules that are called.
@@ -115,6 +121,16 @@ pub struct OutputChange {
     pub actions: Vec<Action>,
     /// Whether Terraform treats it as a secret.
     pub sensitive: bool,
+}
+
+/// An argument of a provider whose name says that it may matter where the provider goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderArgument {
+    /// Full source of the provider.
+    pub provider: String,
+    /// The argument's name.
+    pub name: String,
 }
 
 /// A data source.

@@ -86,6 +86,73 @@ pub(crate) fn provider(contract: &Contract, source: &ProviderSource) -> bool {
     }
 }
 
+/// Choices of a vendor's own endpoints, and lists of hosts that need no proxy.
+const HARMLESS: &[&str] = &[
+    "no_proxy",
+    "use_dualstack_endpoint",
+    "use_fips_endpoint",
+    "ec2_metadata_service_endpoint_mode",
+    "s3_us_east_1_regional_endpoint",
+    "sts_regional_endpoints",
+];
+
+/// Why an argument of a provider is refused, by its name. `named`: the contract names this very
+/// provider, and so says that its address is known.
+pub(crate) fn provider_argument(name: &str, named: bool) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    if HARMLESS.contains(&name.as_str()) {
+        return None;
+    }
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if name == "exec" || has(&["credential_process", "executable"]) {
+        return Some("may not run programs for credentials");
+    }
+    let files = [
+        "config_path",
+        "config_file",
+        "credentials_file",
+        "kubeconfig",
+    ];
+    if has(&files) {
+        return Some("may not name files with credentials: they can name programs and addresses");
+    }
+    let elsewhere = [
+        "endpoint",
+        "proxy",
+        "metadata_host",
+        "metadata_url",
+        "universe_domain",
+        "custom_ca_bundle",
+    ];
+    if has(&elsewhere) {
+        return Some("may not send it elsewhere");
+    }
+    let last = name.rsplit('_').next().unwrap_or_default();
+    let is_address = matches!(
+        last,
+        "address"
+            | "addresses"
+            | "addr"
+            | "host"
+            | "hosts"
+            | "hostname"
+            | "server"
+            | "servers"
+            | "site"
+            | "uri"
+            | "uris"
+            | "url"
+            | "urls"
+    );
+    (is_address && !named)
+        .then_some("needs the provider's name in permissions.configuration.providers")
+}
+
+/// Whether an argument is a map of labels, whose names mean nothing to a provider.
+pub(crate) fn is_label_map(name: &str) -> bool {
+    matches!(name, "tags" | "labels" | "default_labels")
+}
+
 /// Whether a module may be called. Modules inside the upload are judged as part of it.
 pub(crate) fn module(contract: &Contract, source: &str, version: Option<&str>) -> bool {
     if is_local(source) {

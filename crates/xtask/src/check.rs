@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::cargo::cargo;
-use crate::{differential, layers};
+use crate::{differential, fuzz, layers};
 
 enum Work {
     Run(Command),
@@ -69,6 +69,10 @@ fn steps() -> Vec<(&'static str, Work)> {
         (
             "cargo xtask differential",
             Work::Run(differential::command()),
+        ),
+        (
+            "cargo test --manifest-path fuzz/Cargo.toml",
+            Work::Run(fuzz::corpus()),
         ),
         ("cargo xtask layers", Work::Layers),
         ("cargo doc --workspace --no-deps", Work::Run(doc)),

@@ -12,6 +12,7 @@ mod bench;
 mod cargo;
 mod check;
 mod differential;
+mod fuzz;
 mod layers;
 mod prose;
 mod regenerate;
@@ -45,6 +46,10 @@ const CHORES: &[(&str, &str)] = &[
         "compares a million random decisions with a separately written evaluator",
     ),
     (
+        "fuzz",
+        "runs the fuzz targets under libFuzzer; --seconds N each, --target NAME",
+    ),
+    (
         "bench",
         "measures: decide, sign, verify, and the governed call beside a plain hop",
     ),
@@ -70,6 +75,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         ["vectors"] => regenerate::run("vectors"),
         ["differential"] => differential::run(),
         ["report", folder] => report::run(folder.as_ref()),
+        ["fuzz", options @ ..] => fuzz::run(&fuzz::Options::parse(options)?),
         ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
         [] => bail!("no chore given\n\n{}", usage()),
         other => bail!("unknown chore `{}`\n\n{}", other.join(" "), usage()),
@@ -95,11 +101,15 @@ mod tests {
             &["cheque"],
             &["check", "--fast"],
             &["bench", "--rounds", "none"],
+            &["fuzz", "--seconds", "0"],
+            &["fuzz", "--target"],
         ] {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             let refusal = dispatch(&words).unwrap_err().to_string();
             assert!(
-                refusal.contains("check") || refusal.contains("--rounds"),
+                ["check", "--rounds", "--seconds", "--target"]
+                    .iter()
+                    .any(|word| refusal.contains(word)),
                 "{refusal}"
             );
         }

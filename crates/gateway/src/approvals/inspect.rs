@@ -1,16 +1,19 @@
 //! Reads the full plan, judges it by the contract, and asks the approvers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use policy::contract::Action;
 use policy::cost::CostFacts;
 use policy::plan::ResourceChange;
-use policy::plan::{self, PlanFacts};
+use policy::plan::{self, PlanError, PlanFacts, PlanReader};
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Changes, Subject};
 use proof::record::{Body, Caller, Lane};
 use proof::{Hash, Json};
 use store::{GateState, RunRow, RunUpdate};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::gate::{Next, move_to};
 use super::ours;
@@ -18,12 +21,18 @@ use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::related;
 use crate::live::LiveContract;
-use crate::upstream::{Duty, MAX_PLAN_BYTES};
+use crate::upstream::Duty;
 use crate::watching::reach::{self, Reach};
 use crate::watching::settings;
 
 /// Most resources that an approver's summary lists; the counts are always whole.
 const MAX_LISTED: usize = 500;
+
+/// Pieces of a plan that may wait for their reader.
+const PIECES: usize = 16;
+
+/// Plans that are read at the same time: each may hold its packed text.
+static READING: Semaphore = Semaphore::const_new(4);
 
 /// Inspects the plan of a run that somebody wants applied.
 pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
@@ -157,29 +166,41 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
     let json = ours::read_run(app, run_id).await?;
     let plan_id = related(&json, "plan").ok_or(ReasonCode::UpstreamGarbage)?;
     let target = format!("/api/v2/plans/{plan_id}/json-output");
-    let answer = app
+    let slot = READING.acquire().await;
+    let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
+    let (pieces, arriving) = mpsc::channel(PIECES);
+    // A large plan takes a while: not on the threads that serve connections.
+    let reading = tokio::task::spawn_blocking(move || read_pieces(arriving));
+    let streamed = app
         .upstream
-        .fetch_document(Duty::Reader, &target, MAX_PLAN_BYTES)
-        .await
-        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    if !answer.status.is_success() || answer.body.is_empty() {
-        let detail = format!(
-            "the plan's JSON was answered with {}",
-            answer.status.as_u16()
-        );
+        .stream_document(Duty::Reader, &target, &pieces)
+        .await;
+    drop(pieces);
+    let (facts, secrets) = reading.await.map_err(|_| ReasonCode::Internal)?;
+    // What broke off is no plan, whatever could be read of it.
+    let (status, size) = streamed.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    if !status.is_success() || size == 0 {
+        let detail = format!("the plan's JSON was answered with {}", status.as_u16());
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
-    // A large plan takes a while: not on the threads that serve connections.
     let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
-    let (learning, id) = (Arc::clone(&app.sensitive), plan_id.clone());
-    let facts = tokio::task::spawn_blocking(move || {
-        learning.learn(&workspace, &id, &answer.body);
-        plan::inspect(&answer.body)
-    })
-    .await
-    .map_err(|_| ReasonCode::Internal)?
-    .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    app.sensitive.learn_values(&workspace, &plan_id, &secrets);
+    let facts = facts.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     Ok(SeenPlan { plan_id, facts })
+}
+
+/// What a plan would do, and the values that it marks as sensitive. A plan that cannot be read
+/// teaches none.
+fn read_pieces(
+    mut arriving: mpsc::Receiver<Bytes>,
+) -> (Result<PlanFacts, PlanError>, BTreeSet<String>) {
+    let mut reader = PlanReader::default();
+    while let Some(piece) = arriving.blocking_recv() {
+        if let Err(error) = reader.push(&piece) {
+            return (Err(error), BTreeSet::new());
+        }
+    }
+    (reader.inspect(), reader.sensitive().unwrap_or_default())
 }
 
 /// The run's cost estimate, when the contract asks about cost.

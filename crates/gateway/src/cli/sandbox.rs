@@ -9,6 +9,9 @@ use super::Failure;
 use crate::config::Config;
 use crate::demo::sandbox;
 
+/// How often the workspaces are looked at: who changes something past the gateway sees it soon.
+const POLL_SECONDS: u64 = 10;
+
 /// Starts simulators and a gateway with an open job, and stays up for your own client.
 ///
 /// Writes DIR/connection.json with every address, token and file that a client, an operator or
@@ -44,6 +47,7 @@ impl Sandbox {
         let contract = sandbox::contract_text(self.contract.as_deref()).map_err(failed)?;
         let cloud = TerraformCloudConfig::acme(Engine::detect());
         let change = |config: &mut Config| {
+            config.watching.poll_seconds = POLL_SECONDS;
             if self.run_tasks {
                 sandbox::with_run_tasks(config);
             }

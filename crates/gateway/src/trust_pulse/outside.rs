@@ -14,6 +14,10 @@ use crate::watching::{self, in_words, settings};
 /// Observations on one page.
 const PAGE: u32 = 100;
 
+/// Workspaces of one job that are looked up, and observations that its page shows.
+const MAX_WORKSPACES: usize = 16;
+const MAX_DURING: usize = 20;
+
 /// Whose words settings and names are.
 const UPSTREAM: &str = "Terraform Cloud";
 
@@ -52,10 +56,13 @@ struct DriftView {
 
 /// Something that was seen.
 #[derive(Debug)]
-struct EventView {
-    at: Moment,
-    workspace: String,
-    says: Quoted,
+pub struct EventView {
+    /// When it was seen.
+    pub at: Moment,
+    /// Where.
+    pub workspace: String,
+    /// What.
+    pub says: Quoted,
 }
 
 /// Makes the page.
@@ -90,6 +97,28 @@ pub(super) async fn page(
         next: next.map(|row| format!("?before={}", row.id)),
         events: rows.iter().map(event).collect(),
     })
+}
+
+/// What was seen in some workspaces while a job was open, newest first.
+pub(super) async fn during(
+    store: &dyn Store,
+    workspaces: &BTreeSet<String>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<EventView>, StoreError> {
+    let mut rows = Vec::new();
+    for id in workspaces.iter().take(MAX_WORKSPACES) {
+        let filter = ObservationFilter {
+            workspace_id: Some(id.clone()),
+            since: Some(from),
+            limit: PAGE,
+            ..ObservationFilter::default()
+        };
+        rows.extend(store.observations(filter).await?);
+    }
+    rows.retain(|row| row.observation.at <= to);
+    rows.sort_by_key(|row| std::cmp::Reverse(row.id));
+    Ok(rows.iter().take(MAX_DURING).map(event).collect())
 }
 
 fn how(config: &Config) -> String {
@@ -176,6 +205,15 @@ mod tests {
         }
         let governed = BTreeSet::from(["ws-1".to_owned(), "ws-2".to_owned()]);
         let config = super::super::sample::config();
+        let seen = during(&*store, &governed, now, now).await.unwrap();
+        assert_eq!(seen.len(), 1);
+        let later = now.plus_seconds(1);
+        assert!(
+            during(&*store, &governed, later, later)
+                .await
+                .unwrap()
+                .is_empty()
+        );
         let page = page(&*store, &config, &governed, None, now).await.unwrap();
         let page = page.render().unwrap();
         for says in [

@@ -1,5 +1,7 @@
 //! From the store to a page.
 
+use std::collections::BTreeSet;
+
 use policy::Contract;
 use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
@@ -9,13 +11,13 @@ use store::{
     StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
-use super::STYLE;
 use super::story::{BARS, Bar, Story, StoryBounds, bar_tone};
 use super::view::{
     ApprovalView, BarView, BundleView, ClosedView, ContractView, Figure, JobPage, JobView,
     ListPage, ListedJob, ObjectView, Pulse, RunView, TaskView, TokenView,
 };
 use super::words::{self, Moment, Quoted, count, number, short_did};
+use super::{STYLE, outside};
 use crate::config::Config;
 
 /// Records that are read at a time: the most that the store gives.
@@ -141,11 +143,15 @@ pub(super) async fn job(
     }
     let unread = row.counters.records.saturating_sub(last);
     let mut runs = Vec::new();
+    let mut workspaces = BTreeSet::new();
     for row in store.runs(job_id).await? {
+        workspaces.insert(row.workspace_id.clone());
         let tasks = store.task_calls(&row.run_id).await?;
         runs.push(run(row, tasks));
     }
     let (waiting, runs): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.tone == "waiting");
+    let end = row.state.closing().map_or(now, |closing| closing.at);
+    let outside = outside::during(store, &workspaces, row.opened_at, end).await?;
     let contract = store.contract(&row.policy_hash).await?;
     let statements = store.statements_of_job(job_id).await?;
     let page = JobPage {
@@ -155,6 +161,7 @@ pub(super) async fn job(
         figures: figures(&row.counters, &story),
         pulse: pulse(&story, row.opened_at, until),
         waiting,
+        outside,
         contract: contract.map(|row| contract_view(row, config)),
         gap: (story.dropped() > 0).then(|| (story.kept_head(), story.dropped())),
         entries: story.entries().cloned().collect(),

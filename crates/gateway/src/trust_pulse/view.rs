@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::outside::EventView;
 use super::story::{Entry, ModelTally, Refused, What};
 use super::words::{Change, Moment, Quoted};
 
@@ -23,6 +24,9 @@ pub struct JobPage {
     pub pulse: Pulse,
     /// Plans that wait for a person.
     pub waiting: Vec<RunView>,
+    /// What was seen in the job's workspaces, while it was open, that did not come through the
+    /// gateway.
+    pub outside: Vec<EventView>,
     /// The contract.
     pub contract: Option<ContractView>,
     /// What was asked, in order.

@@ -33,6 +33,16 @@ pub(super) struct Lists {
     writes: AtomicU64,
 }
 
+/// A write of ours; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Written<'a>(&'a Lists);
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        self.0.writes.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// One list. Whoever reads it anew holds the lock, so that clients that ask for it at the same
 /// time wait for one reading and share it.
 #[derive(Debug, Default)]
@@ -82,9 +92,10 @@ impl Lists {
         Arc::clone(known.entry(target.to_owned()).or_default())
     }
 
-    /// Something was written through us: what was read before it is not believed any more.
-    pub(super) fn forget(&self) {
-        self.writes.fetch_add(1, Ordering::AcqRel);
+    /// Something is being written through us: what was read before its end is not believed any
+    /// more. That holds also when there is no answer, since it may have happened.
+    pub(super) fn written(&self) -> Written<'_> {
+        Written(self)
     }
 
     /// Gives the list out, reading it anew by `read` when that is due. `may_wait` says that no
@@ -186,7 +197,7 @@ mod tests {
         let rig = Rig::new();
         assert_eq!(rig.read(false, StatusCode::OK).await, 1);
         assert_eq!(rig.read(false, StatusCode::OK).await, 1);
-        rig.lists.forget();
+        drop(rig.lists.written());
         assert_eq!(rig.read(false, StatusCode::OK).await, 2);
         tokio::time::advance(FRESH).await;
         assert_eq!(rig.read(false, StatusCode::OK).await, 3);
@@ -196,7 +207,7 @@ mod tests {
         assert_eq!(rig.read(true, StatusCode::OK).await, 3);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(rig.read(true, StatusCode::OK).await, 4);
-        rig.lists.forget();
+        drop(rig.lists.written());
         assert_eq!(rig.read(true, StatusCode::OK).await, 5);
     }
 
@@ -213,7 +224,7 @@ mod tests {
         let rig = Rig::new();
         let list = rig.lists.list("/api/v2/workspaces/ws-1/runs");
         let read = async {
-            rig.lists.forget();
+            drop(rig.lists.written());
             Ok::<_, Infallible>(answer(StatusCode::OK, "runs"))
         };
         rig.lists.through(&list, false, read).await.unwrap();

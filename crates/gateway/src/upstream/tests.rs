@@ -15,7 +15,10 @@ struct Scripted {
 
 impl Scripted {
     async fn start(answers: Vec<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers)
+    }
+
+    fn on(listener: TcpListener, answers: Vec<String>) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let kept = Arc::clone(&asked);
@@ -129,6 +132,21 @@ async fn redirects_lead_nowhere_else_and_end() {
         assert_eq!(api.asked().len(), 1, "{place}");
     }
     assert!(stranger.asked().is_empty());
+    // Not back to the API either, with our bearer, at the word of an object host.
+    for place in ["/api/v2/runs/run-2", "http://{api}/api/v2/runs/run-2"] {
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = api.local_addr().unwrap().to_string();
+        let back = redirect(&place.replace("{api}", &address));
+        let objects = Scripted::start(vec![back]).await;
+        let to = redirect(&format!("http://{}/v1/object/a", objects.address));
+        let api = Scripted::on(api, vec![to, answer(200, "", "read")]);
+        let upstream = upstream(&address, &[&objects.address]);
+        let _ = document(&upstream).await;
+        let again = api.asked().into_iter().skip(1);
+        for head in again {
+            assert!(!head.contains("authorization"), "{place}: {head}");
+        }
+    }
     let round = vec![redirect(PLAN); 9];
     let api = Scripted::start(round).await;
     let upstream = upstream(&api.address, &[]);

@@ -197,7 +197,8 @@ impl SeenRun {
         let (created, applied) = match known {
             Known::OnItsWay => (false, false),
             Known::Foreign => (true, confirmed),
-            Known::Ours(run) => (false, confirmed && !we_applied(run.gate)),
+            // An apply of ours that failed is `errored` upstream, which is none of these.
+            Known::Ours(run) => (false, confirmed && !is_applied_by_us(run.gate)),
         };
         if created && self.created_at.is_none_or(|at| at >= since) {
             keep(Kind::RunCreated, self.detail.clone());
@@ -213,11 +214,15 @@ impl SeenRun {
 }
 
 /// Whether the gate asked for the apply. It moves to `applying` before it asks.
-fn we_applied(gate: GateState) -> bool {
-    matches!(
-        gate,
-        GateState::Applying | GateState::Applied | GateState::Errored
-    )
+fn is_applied_by_us(gate: GateState) -> bool {
+    matches!(gate, GateState::Applying | GateState::Applied)
+}
+
+/// Whether a run's state version is ours: of an apply that the gate asked for, which may have
+/// failed half way. An apply that upstream refused us ends at `errored` too, but then it is not
+/// the run's own status.
+fn made_our_state(run: &RunRow) -> bool {
+    is_applied_by_us(run.gate) || (run.gate == GateState::Errored && run.status == "errored")
 }
 
 /// The current state version, when neither an apply of ours nor a rollback of ours made it.
@@ -245,7 +250,7 @@ async fn state(
     let run_id = text(&["data", "relationships", "run", "data", "id"]);
     if let Some(run_id) = &run_id {
         let run = app.store.run(run_id).await.map_err(unavailable)?;
-        if run.is_some_and(|run| we_applied(run.gate)) {
+        if run.is_some_and(|run| made_our_state(&run)) {
             return Ok(None);
         }
     }
@@ -331,11 +336,8 @@ mod tests {
     fn only_an_apply_that_the_gate_asked_for_is_ours() {
         let ours: Vec<_> = GateState::ALL
             .into_iter()
-            .filter(|gate| we_applied(*gate))
+            .filter(|gate| is_applied_by_us(*gate))
             .collect();
-        assert_eq!(
-            ours,
-            [GateState::Applying, GateState::Applied, GateState::Errored]
-        );
+        assert_eq!(ours, [GateState::Applying, GateState::Applied]);
     }
 }

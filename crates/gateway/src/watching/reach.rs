@@ -41,6 +41,8 @@ pub struct Reach {
     pub read_by_project: bool,
     /// Workspaces that may read the state; `None` when the list cannot be read.
     pub readers: Option<Vec<String>>,
+    /// Runs of the workspace that do not come through the gateway apply by themselves.
+    pub auto_apply: bool,
 }
 
 /// Reads what an apply in a workspace reaches.
@@ -76,7 +78,7 @@ pub async fn of_workspace(
     downstream.sort_by(|a, b| a.workspace_id.cmp(&b.workspace_id));
     let workspace = read(app, Duty::Reader, &path).await?;
     let workspace = workspace.ok_or(ReasonCode::UpstreamNotFound)?;
-    let shared = |name: &str| {
+    let is_on = |name: &str| {
         let value = workspace.at(&["data", "attributes", name]);
         value.and_then(Json::as_bool) == Some(true)
     };
@@ -84,9 +86,10 @@ pub async fn of_workspace(
     let readers = read(app, Duty::Reader, &target).await?;
     Ok(Reach {
         downstream,
-        read_by_organization: shared("global-remote-state"),
-        read_by_project: shared("project-remote-state"),
+        read_by_organization: is_on("global-remote-state"),
+        read_by_project: is_on("project-remote-state"),
         readers: readers.as_ref().map(ids),
+        auto_apply: is_on("auto-apply"),
     })
 }
 
@@ -187,6 +190,7 @@ impl Reach {
         let mut json = Json::object();
         json.set("downstream", Json::Array(downstream.collect()));
         json.set("state_read_by", state);
+        json.set("auto_apply", self.auto_apply);
         json
     }
 }
@@ -206,6 +210,7 @@ mod tests {
             read_by_organization: false,
             read_by_project: false,
             readers: Some(Vec::new()),
+            auto_apply: false,
         }
     }
 

@@ -159,7 +159,7 @@ async fn a_signed_call_that_is_not_understood_is_refused() {
         (
             (
                 "configuration_version_download_url",
-                json!("http://evil.example/x"),
+                json!(format!("{base}.evil.example/x")),
             ),
             elsewhere,
         ),

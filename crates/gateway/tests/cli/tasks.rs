@@ -51,10 +51,11 @@ async fn refused(world: &World, run: &str) -> (TaskCallRow, String) {
 
 /// The run ended without an apply, refused at a stage with a code.
 async fn stopped(world: &World, run: &str, stage: &str, code: &str) {
-    let ended = world.cloud.wait_until_ended(run).await.unwrap();
-    assert_eq!(ended, RunStatus::Errored);
+    // First what has a bound: a run that is not refused may wait for ever.
     let (row, found) = refused(world, run).await;
     assert_eq!((row.call.stage.as_str(), found.as_str()), (stage, code));
+    let ended = world.cloud.wait_until_ended(run).await.unwrap();
+    assert_eq!(ended, RunStatus::Errored);
     assert_eq!(world.instances(), 1);
     // The list of actions has it, too.
     let actions = world.app().store.operator_actions(50).await.unwrap();

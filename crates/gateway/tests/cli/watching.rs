@@ -176,6 +176,9 @@ async fn an_apply_of_a_jobs_run_that_the_gate_did_not_ask_for_is_seen() {
     let path = format!("/v1/approvals/{run}");
     let approval = world.operator().get(&path).await.ok();
     assert!(approval["outside"].to_string().contains("applied outside"));
+    let page = format!("/trust-pulse/jobs/{}", world.job);
+    let page = world.operator().get(&page).await.text();
+    assert!(page.contains("applied outside the gateway"), "{page}");
 }
 
 #[tokio::test]
@@ -385,6 +388,7 @@ async fn the_approver_is_shown_where_an_apply_leads_and_a_change_voids_the_appro
     assert_eq!(downstream["auto_applies"], false);
     assert_eq!(downstream["in_contract"], false);
     assert_eq!(summary["reach"]["state_read_by"]["organization"], true);
+    assert_eq!(summary["reach"]["auto_apply"], false);
     let drift: Vec<&str> = summary["drift"]
         .as_array()
         .unwrap()

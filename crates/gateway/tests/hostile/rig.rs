@@ -34,6 +34,15 @@ pub(crate) struct Rig {
     _folder: tempfile::TempDir,
 }
 
+/// What a route answers that no credential opens: it wants a signature, or has no key here.
+pub(crate) fn unsigned(path: &str) -> (u16, String) {
+    let code = match path {
+        "/v1/run-tasks" => "RUN_TASK_DISABLED",
+        _ => "NOTIFICATION_SIGNATURE",
+    };
+    (403, code.to_owned())
+}
+
 impl Rig {
     pub(crate) async fn start() -> Self {
         Self::under(policy::EXAMPLE_CONTRACT).await

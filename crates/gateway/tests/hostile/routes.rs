@@ -8,7 +8,7 @@ use policy::terraform::{Method, Route, routes};
 use serde_json::json;
 
 use crate::credentials::{Expected, wrong_credentials};
-use crate::rig::Rig;
+use crate::rig::{Rig, unsigned};
 
 /// What the agent listener serves besides the route table.
 const OTHER_SURFACES: &[(&str, &str)] = &[
@@ -212,8 +212,7 @@ async fn other_surfaces_of_the_operator_do_not_exist_for_agents() {
         use clawgate::operator::credential::Access;
         let expected = match route.access {
             Access::Public => continue,
-            // No credential opens it: it wants a signature, and here has no key.
-            Access::Signed => (403, "RUN_TASK_DISABLED".into()),
+            Access::Signed => unsigned(route.path),
             _ => (401, "TOKEN_WRONG_LISTENER".into()),
         };
         assert_eq!(reply.refusal(), expected, "{path}");

@@ -9,15 +9,7 @@ use hcl_edit::expr::{Expression, ObjectKey};
 use hcl_edit::structure::{Attribute, Block};
 use hcl_edit::visit::{Visit, visit_attr, visit_block, visit_object};
 
-/// Choices of a vendor's own endpoints, and lists of hosts that need no proxy.
-const HARMLESS: &[&str] = &[
-    "no_proxy",
-    "use_dualstack_endpoint",
-    "use_fips_endpoint",
-    "ec2_metadata_service_endpoint_mode",
-    "s3_us_east_1_regional_endpoint",
-    "sts_regional_endpoints",
-];
+use crate::rules;
 
 /// Calls `report` with each broken rule and the byte offset where it stands. `named`: the contract
 /// names this very provider, and so says that its address is known.
@@ -40,7 +32,7 @@ struct Arguments<'r> {
 
 impl Arguments<'_> {
     fn name(&mut self, name: &str) {
-        if let Some(why) = refused(name, self.named) {
+        if let Some(why) = rules::provider_argument(name, self.named) {
             let rule = format!(
                 "argument `{}` of a provider {why}",
                 name.chars().take(80).collect::<String>()
@@ -71,7 +63,9 @@ impl Visit for Arguments<'_> {
                 );
                 (this.report)(this.offset, rule);
             }
-            visit_attr(this, node);
+            if !rules::is_label_map(node.key.as_str()) {
+                visit_attr(this, node);
+            }
         });
     }
 
@@ -110,51 +104,4 @@ fn literal(key: &ObjectKey) -> Option<&str> {
         ObjectKey::Ident(ident) => Some(ident.as_str()),
         ObjectKey::Expression(expression) => expression.as_str(),
     }
-}
-
-fn refused(name: &str, named: bool) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    if HARMLESS.contains(&name.as_str()) {
-        return None;
-    }
-    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    if name == "exec" || has(&["credential_process", "executable"]) {
-        return Some("may not run programs for credentials");
-    }
-    if has(&[
-        "config_path",
-        "config_file",
-        "credentials_file",
-        "kubeconfig",
-    ]) {
-        return Some("may not name files with credentials: they can name programs and addresses");
-    }
-    let elsewhere = [
-        "metadata_host",
-        "metadata_url",
-        "universe_domain",
-        "custom_ca_bundle",
-    ];
-    if has(&["endpoint", "proxy"]) || has(&elsewhere) {
-        return Some("may not send it elsewhere");
-    }
-    let last = name.rsplit('_').next().unwrap_or_default();
-    let is_address = matches!(
-        last,
-        "address"
-            | "addresses"
-            | "addr"
-            | "host"
-            | "hosts"
-            | "hostname"
-            | "server"
-            | "servers"
-            | "site"
-            | "uri"
-            | "uris"
-            | "url"
-            | "urls"
-    );
-    (is_address && !named)
-        .then_some("needs the provider's name in permissions.configuration.providers")
 }

@@ -107,6 +107,15 @@ fn sources(contract: &Contract, facts: &PlanFacts, found: &mut Vec<Violation>) {
             );
         }
     }
+    for argument in &facts.provider_arguments {
+        let named = ProviderSource::new(&argument.provider)
+            .is_some_and(|source| rules::names_provider(contract, &source));
+        if let Some(why) = rules::provider_argument(&argument.name, named) {
+            let why = format!("argument {} {why}", quoted(&argument.name));
+            let subject = quoted(&argument.provider);
+            violation(found, ReasonCode::PlanProvider, &subject, &why);
+        }
+    }
     for module in &facts.modules {
         if !rules::module(contract, &module.source, module.version.as_deref()) {
             let why = format!(

@@ -1,11 +1,24 @@
+use std::sync::LazyLock;
+
+use super::document::Bounds;
+use super::inspect::inspect_within;
 use super::*;
 use crate::contract::{Contract, EXAMPLE_CONTRACT};
 use crate::cost::CostFacts;
 
-const CREATE: &str = include_str!("../../tests/data/plans/plan-create.json");
-const CHANGE: &str = include_str!("../../tests/data/plans/plan-change.json");
-const DESTROY: &str = include_str!("../../tests/data/plans/plan-destroy.json");
-const TARGETED: &str = include_str!("../../tests/data/plans/plan-targeted.json");
+static CREATE: LazyLock<String> =
+    LazyLock::new(|| recorded(include_str!("../../tests/data/plans/plan-create.json")));
+static CHANGE: LazyLock<String> =
+    LazyLock::new(|| recorded(include_str!("../../tests/data/plans/plan-change.json")));
+static DESTROY: LazyLock<String> =
+    LazyLock::new(|| recorded(include_str!("../../tests/data/plans/plan-destroy.json")));
+static TARGETED: LazyLock<String> =
+    LazyLock::new(|| recorded(include_str!("../../tests/data/plans/plan-targeted.json")));
+
+/// The plans were recorded with a stand-in for the vendor, whose address no contract allows.
+fn recorded(plan: &str) -> String {
+    plan.replace("\"endpoints\":", "\"recorded\":")
+}
 
 fn contract(permissions: &str) -> Contract {
     let text = EXAMPLE_CONTRACT.replace(
@@ -62,14 +75,14 @@ fn change(kind: &str, provider: &str, change: &str) -> String {
 fn recorded_plans_are_counted_as_terraform_counts_them() {
     let counts = |plan: &str| inspect(plan.as_bytes()).unwrap().changes;
     assert_eq!(
-        counts(CREATE),
+        counts(&CREATE),
         Changes {
             create: 11,
             ..Changes::default()
         }
     );
     assert_eq!(
-        counts(CHANGE),
+        counts(&CHANGE),
         Changes {
             create: 1,
             update: 4,
@@ -81,7 +94,7 @@ fn recorded_plans_are_counted_as_terraform_counts_them() {
         }
     );
     assert_eq!(
-        counts(DESTROY),
+        counts(&DESTROY),
         Changes {
             delete: 11,
             ..Changes::default()
@@ -104,11 +117,11 @@ fn recorded_plans_are_counted_as_terraform_counts_them() {
 
 #[test]
 fn a_plan_of_the_runbook_contract_is_clean() {
-    for plan in [CREATE, CHANGE, DESTROY] {
+    for plan in [&*CREATE, &*CHANGE, &*DESTROY] {
         assert_eq!(codes("", plan), []);
     }
-    assert_eq!(codes("", TARGETED), [ReasonCode::PlanIncomplete]);
-    assert_eq!(codes(r#","run":{"targets":true}"#, TARGETED), []);
+    assert_eq!(codes("", &TARGETED), [ReasonCode::PlanIncomplete]);
+    assert_eq!(codes(r#","run":{"targets":true}"#, &TARGETED), []);
 }
 
 #[test]
@@ -128,7 +141,7 @@ fn secrets_do_not_reach_the_facts() {
         (&Shown::Sensitive, &Shown::Sensitive)
     );
     // Every value that the plan itself marks as sensitive is absent from the serialised facts.
-    let value: serde_json::Value = serde_json::from_str(CHANGE).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&CHANGE).unwrap();
     let written = serde_json::to_string(&facts).unwrap();
     let mut secrets = 0;
     for resource in value["resource_changes"].as_array().unwrap() {
@@ -155,16 +168,16 @@ fn secrets_do_not_reach_the_facts() {
 fn the_digest_ignores_time_and_layout_and_nothing_else() {
     let digest = |plan: &str| inspect(plan.as_bytes()).unwrap().plan_sha256_b64u;
     let later = CHANGE.replace("2026-11-22T07:38:29Z", "2026-11-23T00:00:00Z");
-    assert_ne!(later, CHANGE);
-    assert_eq!(digest(&later), digest(CHANGE));
+    assert_ne!(later, *CHANGE);
+    assert_eq!(digest(&later), digest(&CHANGE));
     let pretty =
-        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(CHANGE).unwrap())
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&CHANGE).unwrap())
             .unwrap();
-    assert_eq!(digest(&pretty), digest(CHANGE));
+    assert_eq!(digest(&pretty), digest(&CHANGE));
     let raw = |plan: &str| inspect(plan.as_bytes()).unwrap().raw_sha256_b64u;
-    assert_ne!(raw(&pretty), raw(CHANGE));
+    assert_ne!(raw(&pretty), raw(&CHANGE));
     let other = CHANGE.replacen("sessions-v2", "sessions-v3", 1);
-    assert_ne!(digest(&other), digest(CHANGE));
+    assert_ne!(digest(&other), digest(&CHANGE));
 }
 
 #[test]
@@ -292,7 +305,7 @@ fn each_rule_of_the_contract_is_kept() {
             vec![CostUnknown],
         ),
     ] {
-        assert_eq!(codes(permissions, CHANGE), expected, "{permissions}");
+        assert_eq!(codes(permissions, &CHANGE), expected, "{permissions}");
     }
     let facts = inspect(CHANGE.as_bytes()).unwrap();
     let deletes = judge(
@@ -411,4 +424,181 @@ fn budgets_compare_decimals() {
         judge_unpriced(&contract(&denied), &facts)[0].code,
         PlanActionDenied
     );
+}
+
+#[test]
+fn a_provider_that_is_sent_elsewhere_is_seen_in_the_plan_too() {
+    use ReasonCode::*;
+    // As in a module from elsewhere, which was in no upload.
+    let plan = include_str!("../../tests/data/plans/plan-create.json");
+    assert_eq!(codes("", plan), [PlanProvider]);
+    let named = r#","configuration":{"providers":["hashicorp/aws"]}"#;
+    assert_eq!(codes(named, plan), [PlanProvider]);
+    let provider = |source: &str, expressions: &str| {
+        plan_with_provider(&format!(
+            r#"{{"full_name":"registry.terraform.io/{source}","expressions":{expressions}}}"#
+        ))
+    };
+    let vault = provider(
+        "hashicorp/vault",
+        r#"{"address":{"constant_value":"https://x"}}"#,
+    );
+    assert_eq!(codes("", &vault), [PlanProvider]);
+    let named = r#","configuration":{"providers":["hashicorp/vault"]}"#;
+    assert_eq!(codes(named, &vault), []);
+    let helm = provider(
+        "hashicorp/helm",
+        r#"{"kubernetes":[{"exec":[{"command":{}}]}]}"#,
+    );
+    assert_eq!(codes("", &helm), [PlanProvider]);
+    let tags = r#"{"default_tags":[{"tags":{"constant_value":{"endpoint":"x"}}}]}"#;
+    assert_eq!(codes("", &provider("hashicorp/aws", tags)), []);
+}
+
+fn plan_with_provider(provider: &str) -> String {
+    plan(
+        "configuration",
+        &format!(r#"{{"provider_config":{{"x":{provider}}}}}"#),
+    )
+}
+
+#[test]
+fn data_sources_are_seen_wherever_they_are_read() {
+    let read = |member: &str, value: &str| {
+        let facts = inspect(plan(member, value).as_bytes()).unwrap();
+        facts
+            .data_sources
+            .into_iter()
+            .map(|data| data.address)
+            .collect::<Vec<_>>()
+    };
+    let state = r#"{"values":{"root_module":{"resources":[
+            {"address":"data.http.a","mode":"data","type":"http","values":{}},
+            {"address":"aws_x.b","mode":"managed","type":"aws_x"}],
+        "child_modules":[{"address":"module.m","resources":[
+            {"address":"module.m.data.http.c","mode":"data","type":"http"}]}]}}}"#;
+    assert_eq!(
+        read("prior_state", state),
+        ["data.http.a", "module.m.data.http.c"]
+    );
+    assert_eq!(
+        codes("", &plan("prior_state", state)),
+        [ReasonCode::PlanDataSource]
+    );
+    let resources = |mode: &str| {
+        format!(
+            r#"{{"root_module":{{"resources":[{{"address":"x.y","mode":"{mode}","type":"x"}}]}}}}"#
+        )
+    };
+    assert_eq!(read("configuration", &resources("data")), ["x.y"]);
+    assert_eq!(read("configuration", &resources("ephemeral")), ["x.y"]);
+    assert!(read("configuration", &resources("managed")).is_empty());
+    let list = plan("configuration", &resources("list"));
+    assert_eq!(
+        inspect(list.as_bytes()).unwrap_err().code(),
+        ReasonCode::PlanMalformed
+    );
+}
+
+/// Bounds so small that everything is gone into and every chunk is crossed.
+const TINY: Bounds = Bounds {
+    text: 1 << 20,
+    packed: 1 << 20,
+    value: 1 << 20,
+    small: 8,
+    chunk: 101,
+    members: 1000,
+};
+
+/// A large plan is read in pieces and hashed as one that is held whole.
+#[test]
+fn pieces_give_the_same_facts_and_the_same_digest() {
+    for text in [&*CREATE, &*CHANGE, &*DESTROY, &*TARGETED] {
+        let facts = inspect(text.as_bytes()).unwrap();
+        let mut held = proof::json::parse(text.as_bytes(), proof::Numbers::Any).unwrap();
+        held.remove("timestamp");
+        assert_eq!(facts.plan_sha256_b64u, Hash::of(&held.to_jcs()));
+        assert_eq!(facts.raw_sha256_b64u, Hash::of(text.as_bytes()));
+        assert_eq!(inspect_within(TINY, text.as_bytes()).unwrap(), facts);
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        let pretty = serde_json::to_string_pretty(&value).unwrap();
+        let again = inspect_within(TINY, pretty.as_bytes()).unwrap();
+        assert_eq!(again.plan_sha256_b64u, facts.plan_sha256_b64u);
+        let mut reader = PlanReader::default();
+        for piece in text.as_bytes().chunks(1000) {
+            reader.push(piece).unwrap();
+        }
+        assert_eq!(reader.inspect().unwrap(), facts);
+    }
+}
+
+/// What is walked is as strict as what is parsed.
+#[test]
+fn pieces_are_read_as_strictly_as_a_whole() {
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    for (value, good) in [
+        (
+            r#"{"b":"\u00e9\ud83d\ude00","a":{},"":[],"\ud83d\ude00":1,"\ufb33":2}"#.to_owned(),
+            true,
+        ),
+        (r#"[ ]"#.to_owned(), true),
+        (r#"{          }"#.to_owned(), true),
+        (r#"[          ]"#.to_owned(), true),
+        (
+            r#"[1.50,-0,1e3,123456789012345678901234567890]"#.to_owned(),
+            true,
+        ),
+        (nested(63), true),
+        (nested(64), false),
+        (r#"{"a":1,"a":22222222}"#.to_owned(), false),
+        (r#"{"a":1,"\u0061":22222222}"#.to_owned(), false),
+        (r#"{"aaaaaaaaaa":1,}"#.to_owned(), false),
+        (r#"[1111111111,]"#.to_owned(), false),
+        (r#"[1111111111 2]"#.to_owned(), false),
+        (r#"{"aaaaaaaaaa" 1}"#.to_owned(), false),
+        (r#"{aaaaaaaaaaaa:1}"#.to_owned(), false),
+        (r#"[1111111111}"#.to_owned(), false),
+        (r#"{"a":[1,22222222}]"#.to_owned(), false),
+        (r#""\ud800 is not a text""#.to_owned(), false),
+        (r#"[truee,111111111]"#.to_owned(), false),
+        (r#"[1111111111]]"#.to_owned(), false),
+        ("\"a\u{0}bcdefghij\"".to_owned(), false),
+        ("[01, 1111111111]".to_owned(), false),
+        ("\u{feff}1".to_owned(), false),
+    ] {
+        let text = plan("variables", &value);
+        let whole = inspect(text.as_bytes());
+        let pieces = inspect_within(TINY, text.as_bytes());
+        assert_eq!(whole.is_ok(), good, "{value}: {whole:?}");
+        match (whole, pieces) {
+            (Ok(whole), Ok(pieces)) => assert_eq!(whole, pieces, "{value}"),
+            (Err(whole), Err(pieces)) => assert_eq!(whole.code(), pieces.code(), "{value}"),
+            (whole, pieces) => panic!("{value}: {whole:?} and {pieces:?}"),
+        }
+    }
+    let bounds = |change: fn(&mut Bounds)| {
+        let mut bounds = TINY;
+        change(&mut bounds);
+        inspect_within(bounds, CHANGE.as_bytes())
+            .unwrap_err()
+            .code()
+    };
+    assert_eq!(bounds(|b| b.text = 1000), ReasonCode::PlanTooLarge);
+    assert_eq!(bounds(|b| b.packed = 1000), ReasonCode::PlanTooLarge);
+    assert_eq!(bounds(|b| b.value = 100), ReasonCode::PlanTooLarge);
+    assert_eq!(bounds(|b| b.members = 3), ReasonCode::PlanTooLarge);
+}
+
+/// What masks the logs is the same whether a plan is held or not.
+#[test]
+fn sensitive_values_are_found_in_pieces_too() {
+    let marked = CHANGE.replace("\"configuration\":{", "\"configuration\":{\"more\":{},");
+    for text in [&*CREATE, &*CHANGE, &*DESTROY, &marked] {
+        let held = proof::json::parse(text.as_bytes(), proof::Numbers::Any).unwrap();
+        let expected = crate::terraform::mask::sensitive_values(&held);
+        assert!(!expected.is_empty());
+        let mut reader = PlanReader::with_sizes(101, 8);
+        reader.push(text.as_bytes()).unwrap();
+        assert_eq!(reader.sensitive().unwrap(), expected);
+    }
 }

@@ -181,7 +181,7 @@ impl Rewriter<'_, '_> {
         let id = resource.get("id")?.as_str().filter(|id| is_plain(id))?;
         let workspace = match kind {
             "workspaces" => Some(id),
-            _ => related_id(resource, "workspace"),
+            _ => related_id(resource, "workspace", "workspaces"),
         };
         if workspace.is_some_and(|workspace| !self.contract.has_workspace(workspace)) {
             return None;
@@ -358,7 +358,7 @@ impl Rewriter<'_, '_> {
     fn learn(&mut self, resource: &Json, shape: &Shape, id: &str, workspace: Option<&str>) {
         let run = match shape.kind {
             Some(ObjectKind::Run) => Some(id),
-            _ => related_id(resource, "run"),
+            _ => related_id(resource, "run", "runs"),
         };
         let mut learn = |kind, id: &str| {
             self.learned.push(Learned {
@@ -374,12 +374,12 @@ impl Rewriter<'_, '_> {
         for (name, kind) in shape.teaches {
             match resource.at(&["relationships", name, "data"]) {
                 Some(data @ Json::Object(_)) => {
-                    if let Some(id) = data.get("id").and_then(Json::as_str) {
+                    if let Some(id) = plain_id(data) {
                         learn(*kind, id);
                     }
                 }
                 Some(Json::Array(elements)) => {
-                    let ids = elements.iter().filter_map(|e| e.get("id")?.as_str());
+                    let ids = elements.iter().filter_map(plain_id);
                     ids.for_each(|id| learn(*kind, id));
                 }
                 _ => {}
@@ -392,10 +392,15 @@ fn type_is(resource: &Json, kind: &str) -> bool {
     resource.get("type").and_then(Json::as_str) == Some(kind)
 }
 
-fn related_id<'a>(resource: &'a Json, name: &str) -> Option<&'a str> {
-    resource
-        .at(&["relationships", name, "data", "id"])?
-        .as_str()
+/// The id behind a relationship, if it is of that type and can be one.
+fn related_id<'a>(resource: &'a Json, name: &str, kind: &str) -> Option<&'a str> {
+    let data = resource.at(&["relationships", name, "data"])?;
+    type_is(data, kind).then_some(())?;
+    data.get("id")?.as_str().filter(|id| is_plain(id))
+}
+
+fn plain_id(data: &Json) -> Option<&str> {
+    data.get("id")?.as_str().filter(|id| is_plain(id))
 }
 
 /// An id, a type or a path segment: nothing in it can be syntax.

@@ -6,6 +6,7 @@
 //! `cargo test` does a hundred thousand pairs, `cargo xtask differential` a million, as
 //! `cargo xtask check` does.
 
+mod body;
 mod evaluator;
 mod generator;
 mod json;

@@ -1,5 +1,7 @@
 //! Logs at capability addresses: the CLI reads them in pieces, without a token.
 
+use std::time::Duration;
+
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use policy::terraform::answer::{SignedUrl, UrlPurpose};
 use policy::terraform::mask::{Piece, mask};
@@ -16,6 +18,12 @@ use crate::upstream::Duty;
 
 /// Largest piece of a log that is served at once; the CLI asks for 64 KiB.
 const MAX_PIECE_BYTES: usize = 2 << 20;
+
+/// How long an empty log of a held apply keeps its reader waiting.
+const HELD: Duration = Duration::from_secs(5);
+
+/// How long after one look at a held run the next one may follow.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// What our address in place of a signed one is good for; state is never given out here.
 pub(super) fn purpose(signed: &SignedUrl<'_>, run: Option<&str>) -> Option<Purpose> {
@@ -42,9 +50,11 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     let Work::Log { capability, range } = &call.work else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    if let (Purpose::ApplyLog { .. }, Some(run)) = (&capability.purpose, &call.run)
-        && let Some(refusal) = not_applied(app, caller, run)
-    {
+    let to_apply = match &capability.purpose {
+        Purpose::ApplyLog { .. } => call.run.as_ref(),
+        _ => None,
+    };
+    if let Some(refusal) = to_apply.and_then(|run| not_applied(app, caller, run)) {
         return Done::refused(refusal, Facts::answered(403, b""));
     }
     let piece = Piece::new(*range);
@@ -68,16 +78,57 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
         Err(error) => return Done::broken(&error),
     };
     let facts = facts_of(&answer);
-    match check_status(&answer) {
+    let text = match check_status(&answer) {
         Ok(()) => {
             let known = app.sensitive.of(&capability.workspace);
-            let masked = piece.cut(answer.body.to_vec(), &known);
-            Done::answered(text_answer(masked), facts)
+            piece.cut(answer.body.to_vec(), &known)
         }
         // A log that upstream has not begun yet is empty, not missing.
-        Err(_) if answer.status == StatusCode::NOT_FOUND => Done::answered(text_answer(""), facts),
-        Err(refusal) => Done::refused(refusal, facts),
+        Err(_) if answer.status == StatusCode::NOT_FOUND => Vec::new(),
+        Err(refusal) => return Done::refused(refusal, facts),
+    };
+    if text.is_empty()
+        && let Some(run) = to_apply
+    {
+        let now = news(app, caller, run).await;
+        if let Some(refusal) = now.and_then(|now| not_applied(app, caller, &now)) {
+            return Done::refused(refusal, facts);
+        }
     }
+    Done::answered(text_answer(text), facts)
+}
+
+/// Waits a while with an empty answer as long as the apply is held: a client asks twice a second,
+/// for hours perhaps, and each time is a record. Returns the run as it stands then, `None` when
+/// nothing was waited for.
+async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
+    let held = |gate| {
+        use GateState::{Approved, AwaitingApproval, Inspecting, Planned, Rechecking};
+        matches!(
+            gate,
+            Planned | Inspecting | AwaitingApproval | Approved | Rechecking
+        )
+    };
+    let refused = |run: &RunRow| not_applied(app, caller, run).is_some();
+    if !held(run.gate) || refused(run) {
+        return None;
+    }
+    let moved = async {
+        let mut commits = app.store.commits();
+        while let Ok(Some(now)) = app.store.run(&run.run_id).await
+            && held(now.gate)
+            && !refused(&now)
+            && commits.changed().await.is_ok()
+        {
+            // On a busy gateway nearly every commit is somebody else's.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(HELD, moved) => {}
+        _ = caller.token.until_ended() => {}
+    }
+    app.store.run(&run.run_id).await.ok().flatten()
 }
 
 /// Serves what a policy check printed: names of policies, and what they print of a plan.

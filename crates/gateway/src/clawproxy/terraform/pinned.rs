@@ -22,7 +22,7 @@ use crate::upstream::Duty;
 pub(super) struct Configuration {
     /// For the decision.
     pub(super) fact: ConfigurationFact,
-    /// Digest of the archive that upstream has, when it was inspected.
+    /// Digest of its files, when they were inspected.
     pub(super) sha256: Option<Hash>,
 }
 
@@ -98,11 +98,11 @@ async fn pin(
     })
 }
 
-/// Reads a configuration version as upstream has it and judges it; answers its digest.
+/// Reads a configuration version as upstream has it and judges it; answers the digest of its
+/// files, which is the one that they would have had as an upload.
 async fn judged(app: &App, caller: &Caller, id: &ConfigurationVersionId) -> Result<Hash, Refusal> {
     let slot = uploads::slot(app).await?;
     let archive = download(app, id).await?;
-    let sha256 = Hash::of(&archive);
     let about = |refusal: Refusal| {
         let detail = format!(
             "the workspace's latest configuration, {id}: {}",
@@ -114,12 +114,12 @@ async fn judged(app: &App, caller: &Caller, id: &ConfigurationVersionId) -> Resu
         .await
         .map_err(about)?;
     // What is planned are upstream's bytes, not our archive of them.
-    if upload.left_out && upload.sha256 != sha256 {
+    if upload.left_out {
         let detail = "it holds modules that nobody judged; upload it through the gateway";
         let refusal = Refusal::new(ReasonCode::ConfigurationVersionNotInspected, detail);
         return Err(about(refusal));
     }
-    Ok(sha256)
+    Ok(upload.sha256)
 }
 
 async fn download(app: &App, id: &ConfigurationVersionId) -> Result<Bytes, Refusal> {

@@ -5,7 +5,7 @@
 //! of a plan is read while nobody knows its values yet: there, what earlier plans of the
 //! workspace marked is known, and keys of known shapes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use policy::terraform::mask::{Known, sensitive_values};
@@ -57,6 +57,11 @@ impl Sensitive {
         };
         let found = sensitive_values(&json);
         drop(json);
+        self.learn_values(workspace, plan, &found);
+    }
+
+    /// Learns the values that a plan marks.
+    pub fn learn_values(&self, workspace: &str, plan: &str, found: &BTreeSet<String>) {
         let mut values = self.known.write().expect("no panic while it is held");
         if values.by_workspace.len() >= MAX_WORKSPACES
             && !values.by_workspace.contains_key(workspace)

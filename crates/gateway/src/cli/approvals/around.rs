@@ -23,6 +23,11 @@ pub(super) fn lines(approval: &Value) -> Vec<String> {
             term::text(&other, "name"),
         ));
     }
+    if summary["reach"]["auto_apply"] == true {
+        lines.push(format!(
+            "{WARN}auto-apply is on{OFF}: runs past the gateway apply by themselves here"
+        ));
+    }
     let state = &summary["reach"]["state_read_by"];
     let mut readers: Vec<String> = list(&state["workspaces"])
         .iter()
@@ -88,6 +93,7 @@ mod tests {
                     "state_read_by": {
                         "organization": true, "project": false, "workspaces": ["ws-x"],
                     },
+                    "auto_apply": true,
                 },
                 "drift": [
                     {"setting": "auto-apply", "before": false, "after": true, "opens": true},
@@ -99,6 +105,7 @@ mod tests {
             "an apply starts a run in ws-dns (dns), which waits for confirmation",
             "an apply starts a run in ws-log (logs), of which it is not known whether it applies \
              by itself",
+            "auto-apply is on: runs past the gateway apply by themselves here",
             "the state is read by the whole organization, ws-x",
             "not as accepted: auto-apply: off -> on",
             "meanwhile run run-9 was made\\u{1b}[2J 2026-11-22",

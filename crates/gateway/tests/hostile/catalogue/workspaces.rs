@@ -1,6 +1,6 @@
 //! C: another workspace than those of the contract.
 
-use proof::Hash;
+use policy::configuration::{Limits, inspect_upload};
 use serde_json::json;
 
 use super::{id, made, refused, sent};
@@ -50,7 +50,7 @@ async fn c03_a_run_without_a_configuration_plans_one_that_was_inspected() {
     refused(403, "CONFIGURATION_VERSION_NOT_INSPECTED").await;
     // Somebody's is good: it is named in the run, and its digest is what approvers sign.
     let good = good_archive();
-    let digest = Hash::of(&good);
+    let files = inspect_upload(&good, &Limits::default()).unwrap();
     let theirs = rig.uploaded_by_a_person("ws-staging-app", good).await;
     let run = id(&start().await);
     let named = |rig: &Rig| {
@@ -60,7 +60,7 @@ async fn c03_a_run_without_a_configuration_plans_one_that_was_inspected() {
     let row = rig.app().store.run(&run).await.unwrap().unwrap();
     assert_eq!(
         (row.configuration_version_id, row.configuration_sha256),
-        (Some(theirs.clone()), Some(digest))
+        (Some(theirs.clone()), Some(files.sha256))
     );
     // It is no more the agent's for that.
     let explicit = rig

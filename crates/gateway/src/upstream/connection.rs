@@ -1,0 +1,64 @@
+//! The connections that all our requests share.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use crate::config::Config;
+
+/// The connection pool that all our requests share.
+pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Makes the pool: system certificates, plus the configured ones.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
+    http_client_with(config.terraform_cloud.ca_file.as_deref())
+}
+
+/// The same with the certificates of one more file: the operators' commands use it too.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
+    let mut roots = rustls::RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    if let Some(file) = ca_file {
+        use rustls::pki_types::pem::PemObject;
+        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(file)? {
+            roots.add(certificate?)?;
+        }
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(
+        rustls::crypto::ring::default_provider().into(),
+    )
+    .with_safe_default_protocol_versions()?
+    .with_root_certificates(roots)
+    .with_no_client_auth();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(64)
+        .build(connector))
+}
+
+/// The innermost cause, which says most: "connection refused" rather than "client error".
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
