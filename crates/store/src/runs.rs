@@ -208,6 +208,17 @@ pub trait Runs {
     /// [`Conflict`](crate::Conflict): `NoSuchJob`, `RunExists`.
     async fn insert_run(&self, run: RunRow) -> Result<(), StoreError>;
 
+    /// The same for a run that a request made, which is remembered with it, in one transaction:
+    /// see [`Self::remember_run_request`].
+    ///
+    /// # Errors
+    /// Those of [`Self::insert_run`].
+    async fn insert_requested_run(
+        &self,
+        run: RunRow,
+        request_hash: &Hash,
+    ) -> Result<(), StoreError>;
+
     /// One run.
     async fn run(&self, run_id: &str) -> Result<Option<RunRow>, StoreError>;
 

@@ -120,6 +120,17 @@ impl Story<'_> {
 
     /// Waits until the gate has come to a state, or past it.
     async fn until(&mut self, run: &str, state: GateState) -> Result<(), Lost> {
+        let coming = timeout(PATIENCE, self.comes_to(run, state)).await;
+        match coming {
+            Ok(came) => came,
+            Err(_) => panic!(
+                "{run} does not come to {state:?}: {:?}",
+                self.world.cloud.runs()
+            ),
+        }
+    }
+
+    async fn comes_to(&mut self, run: &str, state: GateState) -> Result<(), Lost> {
         let order = |name: &str| GateState::ALL.iter().position(|s| s.as_str() == name);
         loop {
             let shown = self.look(&format!("/v1/approvals/{run}")).await?.json();
@@ -131,9 +142,8 @@ impl Story<'_> {
                 assert!(!state.is_final(), "{now} in place of {state:?}: {shown:#}");
                 return Ok(());
             }
-            let told = timeout(PATIENCE, self.commits.changed()).await;
-            told.unwrap_or_else(|_| panic!("nothing happens any more: {shown:#}"))
-                .map_err(|_| Lost("no more commits".to_owned()))?;
+            let told = self.commits.changed().await;
+            told.map_err(|_| Lost("no more commits".to_owned()))?;
         }
     }
 

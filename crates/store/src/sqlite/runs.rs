@@ -12,11 +12,19 @@ use crate::{Appended, ConfigurationRow, Conflict, GateState, RunRow, RunUpdate, 
 #[async_trait]
 impl Runs for Sqlite {
     async fn insert_run(&self, run: RunRow) -> Result<(), StoreError> {
+        self.write(move |connection| insert(connection, run)).await
+    }
+
+    async fn insert_requested_run(
+        &self,
+        run: RunRow,
+        request_hash: &Hash,
+    ) -> Result<(), StoreError> {
+        let hash = *request_hash;
         self.write(move |connection| {
-            if by_id(connection, &run.run_id)?.is_some() {
-                return Err(Conflict::RunExists(run.run_id).into());
-            }
-            save(connection, &run)
+            let (job_id, run_id, at) = (run.job_id.clone(), run.run_id.clone(), run.created_at);
+            insert(connection, run)?;
+            remember(connection, &job_id, &hash, &run_id, at)
         })
         .await
     }
@@ -136,22 +144,8 @@ impl Runs for Sqlite {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let (job_id, hash, run_id) = (job_id.clone(), *request_hash, run_id.to_owned());
-        self.write(move |connection| {
-            column::change(
-                connection,
-                "INSERT INTO run_requests (job, request_hash, run_id, at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (job, request_hash) DO UPDATE
-                     SET run_id = excluded.run_id, at = excluded.at WHERE excluded.at >= at",
-                params![
-                    jobs::key(connection, &job_id)?,
-                    bytes(&hash),
-                    run_id,
-                    at.millis()
-                ],
-            )?;
-            Ok(())
-        })
-        .await
+        self.write(move |connection| remember(connection, &job_id, &hash, &run_id, at))
+            .await
     }
 
     async fn configuration(&self, cv_id: &str) -> Result<Option<ConfigurationRow>, StoreError> {
@@ -182,6 +176,35 @@ pub(super) fn move_gate(
         )?;
     }
     change(connection, run, to, at, update)
+}
+
+fn insert(connection: &Connection, run: RunRow) -> Result<(), StoreError> {
+    if by_id(connection, &run.run_id)?.is_some() {
+        return Err(Conflict::RunExists(run.run_id).into());
+    }
+    save(connection, &run)
+}
+
+fn remember(
+    connection: &Connection,
+    job_id: &JobId,
+    request_hash: &Hash,
+    run_id: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    column::change(
+        connection,
+        "INSERT INTO run_requests (job, request_hash, run_id, at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (job, request_hash) DO UPDATE
+             SET run_id = excluded.run_id, at = excluded.at WHERE excluded.at >= at",
+        params![
+            jobs::key(connection, job_id)?,
+            bytes(request_hash),
+            run_id,
+            at.millis()
+        ],
+    )?;
+    Ok(())
 }
 
 fn change(

@@ -176,6 +176,14 @@ pub(crate) async fn a_repeated_request_finds_its_run(store: Arc<dyn Store>) {
     remember("run-2", 20).await.unwrap();
     remember("run-0", 15).await.unwrap();
     assert_eq!(find(&job, "request", 0).await.as_deref(), Some("run-2"));
+    // A run is kept with its request or not at all.
+    let made = run(&job, "run-3");
+    let keep = |request| store.insert_requested_run(made.clone(), request);
+    keep(&hash("made")).await.unwrap();
+    assert_eq!(store.run("run-3").await.unwrap().as_ref(), Some(&made));
+    assert_eq!(find(&job, "made", 0).await.as_deref(), Some("run-3"));
+    assert_conflict!(keep(&hash("again")).await, Conflict::RunExists(_));
+    assert_eq!(find(&job, "again", 0).await, None);
 }
 
 pub(crate) async fn a_configuration_keeps_owner_workspace_and_digest(store: Arc<dyn Store>) {

@@ -168,12 +168,15 @@ async fn keep(
             created_at: now,
             updated_at: now,
         };
-        app.store.insert_run(run).await.map_err(unavailable)?;
+        // Both at once: after a crash between them, a repeated request would find this run to be
+        // another request's, and make a second one.
+        app.store.insert_requested_run(run, sent).await
+    } else {
+        app.store
+            .remember_run_request(&job.id, sent, run_id, app.now())
+            .await
     }
-    app.store
-        .remember_run_request(&job.id, sent, run_id, app.now())
-        .await
-        .map_err(unavailable)?;
+    .map_err(unavailable)?;
     app.gate.watch(app, run_id);
     Ok(())
 }
