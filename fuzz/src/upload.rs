@@ -47,7 +47,10 @@ pub fn upload(data: &[u8]) {
         ..Limits::default()
     };
     let again = inspect_upload(&upload.repacked_tar_gz, &roomy).expect("our archive is plain");
-    assert_eq!(again, upload);
+    assert!(!again.left_out);
+    assert_eq!(again.files, upload.files);
+    assert_eq!(again.repacked_tar_gz, upload.repacked_tar_gz);
+    assert_eq!(again.sha256, upload.sha256);
     let none = ReadableStates::none();
     let findings = judge_configuration(&RUNBOOK, &upload, &none);
     assert_eq!(findings, judge_configuration(&RUNBOOK, &again, &none));

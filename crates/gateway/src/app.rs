@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proof::Timestamp;
 use store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
@@ -62,6 +62,8 @@ pub struct App {
     pub operator_url: String,
     /// Set when the gateway stops: readiness answers no, running calls finish.
     pub draining: AtomicBool,
+    /// Told right after that: who merely waits answers now.
+    pub stopping: Notify,
 }
 
 impl App {

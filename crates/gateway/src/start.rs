@@ -110,6 +110,7 @@ pub async fn start_with(
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
         draining: AtomicBool::new(false),
+        stopping: Default::default(),
         config,
     });
     settle(&app).await?;
@@ -201,6 +202,7 @@ impl Running {
     /// Stops taking calls, lets running ones finish, and returns.
     pub async fn stop(self) {
         self.app.draining.store(true, Ordering::Release);
+        self.app.stopping.notify_waiters();
         self.stop.send_replace(true);
         for listener in self.listeners {
             if listener.await.is_err() {

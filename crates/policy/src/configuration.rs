@@ -17,6 +17,7 @@ mod lock;
 mod overrides;
 mod provider;
 mod remote_state;
+mod scan;
 mod upload;
 
 use std::borrow::Cow;

@@ -160,12 +160,16 @@ fn each_member_counts() {
     assert!(survived.is_empty(), "{survived:#?}");
 }
 
-/// Every byte of the file, one bit of it. Nearly all of the time are signatures.
+/// Every `STEP`th byte of the file, one bit of it; a prime, so that it falls on every kind of
+/// place. (With 1 none survives either; that takes a minute of processor time, nearly all of it
+/// signatures, and on a busy machine several minutes.)
+const STEP: usize = 31;
+
 #[test]
 fn each_byte_counts() {
     let sealed = sealed();
     let whole = serde_json::to_vec(&sealed.bundle).unwrap();
-    let indices: Vec<usize> = (0..whole.len()).collect();
+    let indices: Vec<usize> = (0..whole.len()).step_by(STEP).collect();
     let survived = all(&indices, |index| {
         let mut flipped = whole.clone();
         flipped[*index] ^= 1 << (index % 8);

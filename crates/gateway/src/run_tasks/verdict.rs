@@ -110,7 +110,7 @@ impl Verdict {
         };
         if self.passed {
             self.passed = false;
-            self.summary = format!("{}: {}", code.title(), finding.detail);
+            self.summary = format!("{} ({code}): {}", code.title(), finding.detail);
         }
         if self.findings.len() < MAX_FINDINGS && !self.findings.contains(&finding) {
             self.findings.push(finding);

@@ -6,7 +6,7 @@ use sim::{Fault, FaultAction, RunStatus};
 use store::{GateState, TaskCallRow};
 
 use crate::evidence::{begun, refusals};
-use crate::terraform::two_instances;
+use crate::terraform::{two_instances, words};
 use crate::world::{APP, Setup, World, terraform};
 
 /// A workspace that no contract names.
@@ -224,7 +224,8 @@ async fn a_plan_that_breaks_a_rule_is_stopped_before_anybody_is_asked() {
     let setup = Setup::new().contract("/permissions/resources", rules);
     let world = setup.run_tasks().start().await;
     let cli = world.cli().await;
-    cli.run(&["apply", "-auto-approve"]).await.failed();
+    let output = words(&cli.run(&["apply", "-auto-approve"]).await.failed());
+    assert!(output.contains("(PLAN_ACTION_DENIED)"), "{output}");
     let run = world.runs().await.remove(0).run_id;
     stopped(&world, &run, "post_plan", "PLAN_ACTION_DENIED").await;
     let ended = world.run_at(&run, GateState::Errored).await;

@@ -10,7 +10,7 @@ use super::function::{Calls, visit_template};
 use super::overrides::Pieces;
 use super::{
     InspectedUpload, MAX_FINDINGS, MAX_SOURCE, MAX_SOURCES, ReadableStates, UploadRefusal, block,
-    file, json,
+    file, json, scan,
 };
 use crate::contract::Contract;
 use crate::reason::ReasonCode;
@@ -28,6 +28,10 @@ impl<'a> Source<'a> {
     /// Reads native syntax.
     pub(super) fn native(path: &'a str, content: &'a [u8]) -> Result<Self, UploadRefusal> {
         let text = text(path, content)?;
+        scan::body(text).map_err(|(line, rule)| UploadRefusal {
+            line: Some(line),
+            ..syntax(path, format!("not HCL: {rule}"))
+        })?;
         let body = parse_body(text).map_err(|error| UploadRefusal {
             line: Some(error.location().line()),
             ..syntax(path, format!("not HCL: {}", plain_text(error.message())))
@@ -84,6 +88,9 @@ pub(super) fn judge(
         let native = file::is_native(&uploaded.path);
         if !native && !file::is_json(&uploaded.path) {
             continue;
+        }
+        if findings.len() >= MAX_FINDINGS {
+            return;
         }
         size += uploaded.content.len();
         if size > MAX_SOURCES {
@@ -164,7 +171,8 @@ fn rendered(upload: &InspectedUpload, templates: Vec<String>, findings: &mut Vec
         }
         for file in candidates {
             let text = std::str::from_utf8(&file.content).ok();
-            let Some(template) = text.and_then(|text| parse_template(text).ok()) else {
+            let readable = text.filter(|text| scan::template(text).is_ok());
+            let Some(template) = readable.and_then(|text| parse_template(text).ok()) else {
                 let rule = "is rendered as a template, but cannot be read as one";
                 findings.push(UploadRefusal::at(code, &file.path, rule));
                 continue;

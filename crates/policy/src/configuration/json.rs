@@ -10,6 +10,7 @@ use hcl_edit::template::StringTemplate;
 use proof::json::{Json, Numbers, parse};
 
 use super::block::{TOP, empty, nested};
+use super::scan;
 use crate::reason::quoted;
 
 pub(super) fn body(content: &[u8]) -> Result<Body, String> {
@@ -123,8 +124,9 @@ fn string(text: &str) -> Result<Expression, String> {
     if !text.contains("${") && !text.contains("%{") {
         return Ok(Expression::from(text));
     }
-    let template = parse_template(text)
-        .map_err(|_| format!("{} is not a template that can be read", quoted(text)))?;
+    let unreadable = || format!("{} is not a template that can be read", quoted(text));
+    scan::template(text).map_err(|_| unreadable())?;
+    let template = parse_template(text).map_err(|_| unreadable())?;
     let mut expression = StringTemplate::with_capacity(template.len());
     for element in template.iter() {
         expression.push(element.clone());

@@ -178,14 +178,12 @@ pub(crate) async fn a_repeated_request_finds_its_run(store: Arc<dyn Store>) {
     assert_eq!(find(&job, "request", 0).await.as_deref(), Some("run-2"));
     // A run is kept with its request or not at all.
     let made = run(&job, "run-3");
-    let keep = async |request| {
-        let request = hash(request);
-        store.insert_requested_run(made.clone(), &request).await
-    };
-    keep("made").await.unwrap();
+    let keep = |request| store.insert_requested_run(made.clone(), request);
+    let (asked, again) = (hash("made"), hash("again"));
+    keep(&asked).await.unwrap();
     assert_eq!(store.run("run-3").await.unwrap().as_ref(), Some(&made));
     assert_eq!(find(&job, "made", 0).await.as_deref(), Some("run-3"));
-    assert_conflict!(keep("again").await, Conflict::RunExists(_));
+    assert_conflict!(keep(&again).await, Conflict::RunExists(_));
     assert_eq!(find(&job, "again", 0).await, None);
 }
 

@@ -1,5 +1,6 @@
 //! Logs at capability addresses: the CLI reads them in pieces, without a token.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -113,6 +114,12 @@ async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
     if !held(run.gate) || refused(run) {
         return None;
     }
+    // A wait that outlasts the gateway would end without an outcome.
+    let mut stopping = std::pin::pin!(app.stopping.notified());
+    stopping.as_mut().enable();
+    if app.draining.load(Ordering::Acquire) {
+        return None;
+    }
     let moved = async {
         let mut commits = app.store.commits();
         while let Ok(Some(now)) = app.store.run(&run.run_id).await
@@ -127,6 +134,7 @@ async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
     tokio::select! {
         _ = tokio::time::timeout(HELD, moved) => {}
         _ = caller.token.until_ended() => {}
+        () = stopping => {}
     }
     app.store.run(&run.run_id).await.ok().flatten()
 }

@@ -1,0 +1,167 @@
+//! The configuration file: what loads, what is refused and with which words.
+
+use super::*;
+
+fn load(change: impl Fn(&str) -> String) -> Result<Config, ConfigError> {
+    let good = r#"
+        gateway_id = "gateway.example"
+        data_dir = "data"
+        agent_listener = { address = "127.0.0.1:8787" }
+        operator_listener = { address = "127.0.0.1:8788" }
+        [terraform_cloud]
+        url = "https://app.terraform.io"
+        planner = { env = "TFC_PLANNER" }
+        executor = { file = "executor.token" }
+        reader = { command = ["pass", "show", "tfc"] }
+        [models.openai]
+        dialect = "openai"
+        url = "https://api.openai.com/v1"
+        key = { env = "OPENAI_API_KEY" }
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clawgate.toml");
+    std::fs::write(&file, change(good)).unwrap();
+    Config::load(&file)
+}
+
+#[test]
+fn a_good_file_loads() {
+    let config = load(str::to_owned).unwrap();
+    assert!(config.data_dir.is_absolute());
+    assert_eq!(config.limits.model_body_bytes, 32 << 20);
+}
+
+#[test]
+fn misspelt_missing_and_dangerous_values_are_refused() {
+    for (from, to, says) in [
+        ("gateway_id =", "gatewayid =", "gatewayid"),
+        ("data_dir = \"data\"", "", "data_dir"),
+        ("127.0.0.1:8787", "0.0.0.0:8787", "plain HTTP"),
+        ("https://app", "http://app", "https://"),
+        (
+            "https://api.openai.com/v1",
+            "https://api.openai.com/v1/",
+            "slash",
+        ),
+        (
+            "{ env = \"TFC_PLANNER\" }",
+            "{ env = \"A\", file = \"b\" }",
+            "one of",
+        ),
+        (
+            "{ env = \"TFC_PLANNER\" }",
+            "\"token-in-the-file\"",
+            "planner",
+        ),
+        (
+            "[models.openai]",
+            "[run_tasks]\nhmac_key = { env = \"A\" }\npublic_url = \"http://a.example\"\n[models.openai]",
+            "run_tasks.public_url",
+        ),
+        ("dialect = \"openai\"", "dialect = \"other\"", "other"),
+        ("key = {", "key_header = \"cookie\"\nkey = {", "cookie"),
+        (
+            "key = { env = \"OPENAI_API_KEY\" }",
+            "key_header = \"bearer\"",
+            "no key",
+        ),
+        ("key = {", "query = { \"a\" = \"b&c\" }\nkey = {", "query"),
+        (
+            "https://api.openai.com/v1",
+            "https://x.example/v1?api-version=1",
+            "query",
+        ),
+        (
+            "key = {",
+            "aliases = { a = \"b\", b = \"c\" }\nkey = {",
+            "alias",
+        ),
+        ("key = {", "aliases = { \"a b\" = \"b\" }\nkey = {", "alias"),
+        ("key = {", "fallback = [\"openai\"]\nkey = {", "itself"),
+        ("key = {", "fallback = [\"azure\"]\nkey = {", "azure"),
+        (
+            "key = {",
+            "prices = [{ model = \"*\", input_usd_per_million = 1.5, output_usd_per_million = \"1\" }]\nkey = {",
+            "input_usd_per_million",
+        ),
+        (
+            "key = {",
+            "prices = [{ model = \"*\", input_usd_per_million = \"-1\", output_usd_per_million = \"1\" }]\nkey = {",
+            "negative",
+        ),
+        (
+            "key = {",
+            "prices = [{ model = \"[a]\", input_usd_per_million = \"1\", output_usd_per_million = \"1\" }]\nkey = {",
+            "pattern",
+        ),
+    ] {
+        let error = load(|good| good.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(says), "{to}: {error}");
+    }
+}
+
+#[test]
+fn providers_of_every_kind_load() {
+    let more = r#"
+        aliases = { fast = "gpt-5-mini" }
+        fallback = ["azure"]
+        prices = [{ model = "gpt-5*", input_usd_per_million = "1.25", output_usd_per_million = "10" }]
+        [models.azure]
+        dialect = "openai"
+        url = "https://x.openai.azure.com/openai/deployments/{model}"
+        key = { env = "AZURE" }
+        key_header = "api-key"
+        query = { api-version = "2024-10-21" }
+        [models.ollama]
+        dialect = "openai"
+        url = "http://127.0.0.1:11434/v1"
+    "#;
+    let config = load(|good| format!("{good}{more}")).unwrap();
+    assert_eq!(config.models["azure"].key_header, Some(KeyHeader::ApiKey));
+    assert!(config.models["ollama"].key.is_none());
+    assert!(
+        load(|good| format!(
+            "{good}{}",
+            more.replace("http://127.0.0.1", "http://10.0.0.1")
+        ))
+        .is_err()
+    );
+}
+
+#[test]
+fn a_vault_needs_keys_and_room() {
+    let key = age::x25519::Identity::generate().to_public().to_string();
+    let with = |vault: &str| load(|good| format!("{good}\n[vault]\n{vault}"));
+    let config = with(&format!("recipients = [\"{key}\"]")).unwrap();
+    assert_eq!(config.vault_dir(), config.data_dir.join("vault"));
+    let elsewhere = format!("recipients = [\"{key}\"]\nfolder = \"kept\"");
+    let config = with(&elsewhere).unwrap();
+    assert_eq!(config.vault_dir().file_name().unwrap(), "kept");
+    assert!(config.vault_dir().is_absolute());
+    for (vault, says) in [
+        ("", "recipients"),
+        ("recipients = []", "1 to 64"),
+        ("recipients = [\"age1x\"]", "age1x"),
+        (
+            &format!("recipients = [\"{key}\"]\nmax_bytes = 0"),
+            "more than 0",
+        ),
+        (
+            &format!("recipients = [\"{key}\"]\nretention_days = 0"),
+            "more than 0",
+        ),
+        (
+            &format!("recipients = [\"{key}\"]\nretention = 1"),
+            "retention",
+        ),
+    ] {
+        let error = with(vault).unwrap_err().to_string();
+        assert!(error.contains(says), "{vault}: {error}");
+    }
+}
+
+#[test]
+fn plain_http_beyond_loopback_can_be_asked_for() {
+    let open = "address = \"0.0.0.0:8787\", allow_plaintext = true";
+    assert!(load(|good| good.replace("address = \"127.0.0.1:8787\"", open)).is_ok());
+}
