@@ -47,6 +47,8 @@ struct Lost(#[expect(dead_code, reason = "shown when a story breaks off that sho
 /// A job's life as its people live it. Each step can be taken again.
 struct Story<'w> {
     world: &'w World,
+    agent_url: String,
+    operator_url: String,
     /// Changes whenever the gateway has committed something; ends with it.
     commits: watch::Receiver<u64>,
     /// Whether the approver says yes.
@@ -188,13 +190,11 @@ impl Story<'_> {
     }
 
     fn agent(&self) -> Caller {
-        let url = format!("http://{}", self.world.config.agent_listener.address);
-        Caller::new(&url, Some(&self.world.cst))
+        Caller::new(&self.agent_url, Some(&self.world.cst))
     }
 
     fn operator(&self) -> Caller {
-        let url = format!("http://{}", self.world.config.operator_listener.address);
-        Caller::new(&url, Some(&self.world.operator_token))
+        Caller::new(&self.operator_url, Some(&self.world.operator_token))
     }
 
     async fn ask(&self, path: &str, body: &Value) -> Result<Answer, Lost> {
@@ -226,6 +226,8 @@ impl Story<'_> {
 /// A gateway that will be killed.
 struct Doomed {
     process: Child,
+    /// Addresses for agents and for people; none when it never came to serve.
+    urls: Option<(String, String)>,
     commits: watch::Receiver<u64>,
     /// Set when it stands at its point.
     stopped: watch::Receiver<bool>,
@@ -248,13 +250,15 @@ impl Doomed {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let (told, commits) = watch::channel(0);
         let (stops, stopped) = watch::channel(false);
-        let (serves, mut serving) = watch::channel(false);
+        let (serves, mut serving) = watch::channel(None);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                match line.as_str() {
-                    "serving" => drop(serves.send_replace(true)),
-                    "committed" => told.send_modify(|commits| *commits += 1),
-                    "stopped" => drop(stops.send_replace(true)),
+                match line.split(' ').collect::<Vec<_>>()[..] {
+                    ["serving", agents, people] => {
+                        serves.send_replace(Some((agents.to_owned(), people.to_owned())));
+                    }
+                    ["committed"] => told.send_modify(|commits| *commits += 1),
+                    ["stopped"] => drop(stops.send_replace(true)),
                     // The test runner's own.
                     _ => {}
                 }
@@ -262,11 +266,13 @@ impl Doomed {
         });
         let mut stopping = stopped.clone();
         tokio::select! {
-            served = serving.wait_for(|serving| *serving) => drop(served.expect("it starts")),
+            served = serving.wait_for(Option::is_some) => drop(served.expect("it starts")),
             stopped = stopping.wait_for(|stopped| *stopped) => drop(stopped.expect("it stops")),
         }
+        let urls = serving.borrow().clone();
         Self {
             process,
+            urls,
             commits,
             stopped,
         }
@@ -278,21 +284,29 @@ impl Doomed {
 async fn killed_at(point: String, approves: bool) -> bool {
     let mut world = Setup::new().restartable().start().await;
     world.stop().await;
+    // A port of its own for each: while programs are started, a port may be taken a moment longer.
+    world.config.agent_listener.address.set_port(0);
+    world.config.operator_listener.address.set_port(0);
     let mut doomed = Doomed::start(&world, &point).await;
+    let (agent_url, operator_url) = doomed.urls.take().unwrap_or_default();
     let mut story = Story {
         world: &world,
+        agent_url,
+        operator_url,
         commits: doomed.commits.clone(),
         approves,
         known: Known::default(),
     };
     let killed = tokio::select! {
-        played = story.play() => {
-            played.expect("only we kill it");
-            false
-        }
+        // One that was stopped before it served is not asked anything.
+        biased;
         stopped = doomed.stopped.wait_for(|stopped| *stopped) => {
             drop(stopped.expect("only we kill it"));
             true
+        }
+        played = story.play() => {
+            played.expect("only we kill it");
+            false
         }
     };
     let known = story.known;
@@ -300,6 +314,8 @@ async fn killed_at(point: String, approves: bool) -> bool {
     world.start_again().await;
     let mut story = Story {
         world: &world,
+        agent_url: world.gateway().agent_url.clone(),
+        operator_url: world.gateway().operator_url.clone(),
         commits: world.app().store.commits(),
         approves,
         known,
@@ -406,8 +422,11 @@ fn a_gateway_that_stops() {
     let starting = start_with(config, |path| {
         store::open_sqlite_observed(path, Box::new(observer))
     });
-    let _serving = runtime.block_on(starting).unwrap();
-    say("serving");
+    let serving = runtime.block_on(starting).unwrap();
+    say(&format!(
+        "serving {} {}",
+        serving.agent_url, serving.operator_url
+    ));
     loop {
         std::thread::park();
     }
