@@ -168,6 +168,17 @@ impl Json {
         }
     }
 
+    /// The value at a path of member names, to be changed.
+    pub fn at_mut(&mut self, path: &[&str]) -> Option<&mut Json> {
+        path.iter().try_fold(self, |value, name| match value {
+            Self::Object(members) => {
+                let member = members.iter_mut().find(|(key, _)| key == name);
+                member.map(|(_, value)| value)
+            }
+            _ => None,
+        })
+    }
+
     /// Removes a member and returns it.
     pub fn remove(&mut self, name: &str) -> Option<Json> {
         match self {

@@ -334,7 +334,7 @@ fn rewritten(
             .give(purpose, &caller.token, signed.url, workspace, now);
         Some(format!("{}{path}", app.agent_url))
     };
-    let answered = match answer::rewrite_answer(api.operation(), &json, compiled, &mut give) {
+    let mut answered = match answer::rewrite_answer(api.operation(), &json, compiled, &mut give) {
         Ok(answered) => answered,
         Err(error) => {
             tracing::warn!(%error, operation = call.name, "upstream's answer was not understood");
@@ -360,6 +360,9 @@ fn rewritten(
         .iter()
         .filter_map(|row| learned(row, call, caller))
         .collect();
+    if own && text(&["data", "type"]) == Some("runs") {
+        local::made_by_the_agent(&mut answered.body);
+    }
     let mut response = Response::new(whole(answered.body.to_document_order()));
     *response.status_mut() = answer.status;
     facts.status = Some(answer.status.as_u16());

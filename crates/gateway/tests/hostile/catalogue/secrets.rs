@@ -157,9 +157,14 @@ async fn d12_a_run_does_not_echo_its_variables_or_who_made_it() {
         .agent("GET", "/api/v2/workspaces/ws-staging-app/runs")
         .send()
         .await;
+    assert!(!list.whole.contains("created-by"), "{}", list.whole);
+    for own in [&created, &read] {
+        let by = &own.ok()["data"]["relationships"]["created-by"]["data"];
+        assert_eq!(by["id"], "user-clawgate", "the agent, as in its account");
+    }
     for reply in [created, read, list] {
         reply.ok();
-        for never in ["v-secret-9", "variables", "created-by", "user-planner"] {
+        for never in ["v-secret-9", "variables", "user-planner"] {
             assert!(!reply.whole.contains(never), "{never}: {}", reply.whole);
         }
     }
