@@ -3,9 +3,9 @@
 //! Redirects are never followed by the client library; the few that upstream uses (plan JSON)
 //! are followed here, to allowed hosts only, and another host never sees the bearer.
 //!
-//! Each credential keeps to upstream's limits ([`limit`]); reads are asked again when upstream is
-//! overloaded ([`retry`]), writes never; lists that every client polls are kept for a moment
-//! ([`lists`]).
+//! Each credential keeps to upstream's limits (`limit`); reads are asked again when upstream is
+//! overloaded (`retry`), writes never; lists that every client polls are kept for a moment
+//! (`lists`).
 
 mod connection;
 mod documents;

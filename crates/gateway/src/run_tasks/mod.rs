@@ -8,9 +8,9 @@
 //! | `pre_apply` | that the gateway itself applies, and that this very plan is approved |
 //! | `post_apply` | that what was applied was the gateway's |
 //!
-//! The call is answered at once, the verdict follows: read what the call is about ([`call`]), look
-//! ([`stages`]) under the contracts that count ([`governing`]), keep what is said ([`verdict`]),
-//! tell upstream ([`answer`]). A call that is lost on the way is a no: upstream ends a run whose
+//! The call is answered at once, the verdict follows: read what the call is about (`call`), look
+//! (`stages`) under the contracts that count (`governing`), keep what is said (`verdict`),
+//! tell upstream (`answer`). A call that is lost on the way is a no: upstream ends a run whose
 //! mandatory task says nothing for ten minutes.
 
 mod answer;

@@ -52,7 +52,7 @@ pub enum OpenError {
         /// How.
         detail: String,
     },
-    /// More than [`MAX_CONTENT_BYTES`].
+    /// More than what is unpacked at most.
     #[error("`{0}` holds more than {MAX_CONTENT_BYTES} bytes")]
     TooLarge(PathBuf),
     /// The content is not what its name says.

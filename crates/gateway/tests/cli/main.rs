@@ -10,6 +10,7 @@
 mod apply;
 mod approvals;
 mod client;
+mod cost;
 mod doctor;
 mod evidence;
 mod faults;

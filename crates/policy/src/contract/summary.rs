@@ -168,7 +168,9 @@ impl Contract {
             ));
         }
         if cost.unpriced == Unpriced::Refuse {
-            lines.push("Resources without a price are refused.".to_owned());
+            lines.push(
+                "Resources without a price and plans without an estimate are refused.".to_owned(),
+            );
         }
     }
 

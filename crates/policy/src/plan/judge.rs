@@ -163,16 +163,17 @@ fn money(contract: &Contract, cost: Option<&CostFacts>, found: &mut Vec<Violatio
     let Some(budget) = &contract.permissions.cost else {
         return;
     };
+    // What has no price is left to people only where people are asked.
+    let asked = contract.permissions.apply.requires_approval;
+    let refused = budget.unpriced == Unpriced::Refuse || !asked;
     let Some(cost) = cost else {
-        violation(
-            found,
-            ReasonCode::CostUnknown,
-            "the plan",
-            "has no finished cost estimate",
-        );
+        if refused {
+            let why = "has no finished cost estimate";
+            violation(found, ReasonCode::CostUnknown, "the plan", why);
+        }
         return;
     };
-    if cost.unmatched_resources > 0 && budget.unpriced == Unpriced::Refuse {
+    if cost.unmatched_resources > 0 && refused {
         let why = format!("has {} resources without a price", cost.unmatched_resources);
         violation(found, ReasonCode::CostUnpriced, "the plan", &why);
     }

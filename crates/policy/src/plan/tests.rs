@@ -304,6 +304,10 @@ fn each_rule_of_the_contract_is_kept() {
             r#","cost":{"max_monthly_delta_usd":"1"}"#,
             vec![CostUnknown],
         ),
+        (
+            r#","cost":{"max_monthly_delta_usd":"1","unpriced":"approve"}"#,
+            vec![],
+        ),
     ] {
         assert_eq!(codes(permissions, &CHANGE), expected, "{permissions}");
     }
@@ -415,6 +419,21 @@ fn budgets_compare_decimals() {
             .map(|v| v.code)
             .collect();
         assert_eq!(codes, expected, "{cost:?}");
+    }
+    // Nobody is asked, so nothing can be left to people.
+    let nobody = EXAMPLE_CONTRACT
+        .replace(
+            "\"state_read\": false",
+            &format!("\"state_read\": false{lenient}"),
+        )
+        .replace(
+            "\"requires_approval\": true",
+            "\"requires_approval\": false",
+        );
+    let nobody = Contract::parse(nobody.as_bytes()).unwrap();
+    for (cost, expected) in [(Some(cost("9", "9", 1)), CostUnpriced), (None, CostUnknown)] {
+        let found = judge(&nobody, &facts, cost.as_ref());
+        assert_eq!(found.iter().map(|v| v.code).collect::<Vec<_>>(), [expected]);
     }
     // Before there is a price, everything else counts already, and only that.
     assert_eq!(judge(&contract(strict), &facts, None).len(), 1);

@@ -3,8 +3,8 @@
 //! Best effort, and the last of several controls: whoever writes the configuration could encode a
 //! secret so that nobody recognises it, which is why functions and data sources are judged before
 //! a plan. What is recognised: values that a plan marks as sensitive ([`Known`]), keys of known
-//! shapes ([`shape`]), values of attributes that are called like secrets ([`name`]), and long
-//! texts that look random ([`random`]).
+//! shapes (`shape`), values of attributes that are called like secrets (`name`), and long
+//! texts that look random (`random`).
 //!
 //! A mask is as long as what it hides, in bytes, so that offsets into a log stay what they are;
 //! [`Piece`] reads a part of a log so that a secret across its edges is seen whole.
