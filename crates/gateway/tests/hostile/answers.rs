@@ -61,6 +61,8 @@ fn forbidden(rig: &Rig) -> Vec<String> {
         .iter()
         .map(|name| sandbox.cloud.token(name).to_owned())
         .collect();
+    // The accounts behind the credentials, as upstream names who made a run.
+    texts.extend(["planner", "executor", "reader"].map(|name| format!("user-{name}")));
     texts.extend(sandbox.cloud.secrets());
     texts.extend([
         sandbox.provider.key().to_owned(),
@@ -73,7 +75,6 @@ fn forbidden(rig: &Rig) -> Vec<String> {
         sandbox.folder.display().to_string(),
         "atlasv1".to_owned(),
         "/v1/object/".to_owned(),
-        "created-by".to_owned(),
         "created_by".to_owned(),
         "archivist".to_owned(),
         POISON.to_owned(),
