@@ -28,11 +28,12 @@ impl Rig {
             .bearer(token)
             .json_api(&json!({}));
         assert_eq!(call.send().await.status, 202);
+        let mut commits = self.app().store.commits();
         loop {
             let run = self.app().store.run(&planned.run).await.unwrap().unwrap();
             match run.gate {
                 GateState::AwaitingApproval => return (planned, run.subject.unwrap()),
-                GateState::Planned | GateState::Inspecting => tokio::task::yield_now().await,
+                GateState::Planned | GateState::Inspecting => commits.changed().await.unwrap(),
                 other => panic!("{other:?}: {:?}", run.gate_reason),
             }
         }

@@ -418,6 +418,7 @@ async fn a_stream_is_cut_by_a_revocation() {
         "a cut stream must not look whole: {text}"
     );
     provider.release(&held.unwrap());
+    let mut commits = app.store.commits();
     let ended = loop {
         let records = app
             .store
@@ -430,7 +431,7 @@ async fn a_stream_is_cut_by_a_revocation() {
         });
         match outcome {
             Some(ended) => break ended,
-            None => tokio::task::yield_now().await,
+            None => commits.changed().await.unwrap(),
         }
     };
     assert_eq!(ended, Ended::CutByPolicy);

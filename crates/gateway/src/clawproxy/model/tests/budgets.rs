@@ -79,23 +79,27 @@ async fn ask(
 
 /// Waits until every reservation is settled.
 async fn settled(store: &Arc<dyn Store>, token: &LiveToken) -> ModelUsage {
+    let mut commits = store.commits();
     loop {
         let usage = store.model_usage(&token.job.id).await.unwrap();
         if usage.reserved == 0 {
             return usage;
         }
-        tokio::task::yield_now().await;
+        commits.changed().await.unwrap();
     }
 }
 
 async fn with_budget(url: &str, limits: &str) -> (Gateway, Arc<dyn Store>) {
+    limited(Setup::new(url), limits).await
+}
+
+async fn limited(setup: Setup, limits: &str) -> (Gateway, Arc<dyn Store>) {
     let models = format!(r#"{{"providers":["openai"],"allowed":["gpt-5*"]{limits}}}"#);
-    let gateway = Setup {
+    let setup = Setup {
         models: Some(models.leak()),
-        ..Setup::new(url)
-    }
-    .start()
-    .await;
+        ..setup
+    };
+    let gateway = setup.start().await;
     let store = store(&gateway.token).await;
     (gateway, store)
 }
@@ -207,17 +211,11 @@ fn priced(models: &mut BTreeMap<String, ModelProvider>) {
 }
 
 async fn with_money(url: &str, usd: &str) -> (Gateway, Arc<dyn Store>) {
-    let models =
-        format!(r#"{{"providers":["openai"],"allowed":["gpt-5*"],"max_cost_usd":"{usd}"}}"#);
-    let gateway = Setup {
-        models: Some(models.leak()),
+    let setup = Setup {
         configure: priced,
         ..Setup::new(url)
-    }
-    .start()
-    .await;
-    let store = store(&gateway.token).await;
-    (gateway, store)
+    };
+    limited(setup, &format!(r#","max_cost_usd":"{usd}""#)).await
 }
 
 #[tokio::test]
