@@ -1,6 +1,6 @@
 //! Everything that a running gateway shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::operator::attempts::Attempts;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
@@ -56,6 +57,8 @@ pub struct App {
     pub watching: Watching,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
+    /// Attempts to sign in that failed.
+    pub sign_ins: Mutex<Attempts>,
     /// How agents write our address, without a slash at the end.
     pub agent_url: String,
     /// How people write it.

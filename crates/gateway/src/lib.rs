@@ -16,6 +16,7 @@
 //! | [`bundles`] | seals a job's evidence |
 //! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
 //! | [`operator`] | the operator API |
+//! | [`pages`] | what all pages share: frame, words, style |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
 
@@ -35,6 +36,7 @@ pub mod jobs;
 pub mod keys;
 pub mod live;
 pub mod operator;
+pub mod pages;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

@@ -39,6 +39,7 @@ mod observations;
 mod operators;
 mod receipts;
 mod runs;
+mod sessions;
 mod sqlite;
 mod task_calls;
 mod tokens;
@@ -61,6 +62,7 @@ pub use observations::{
 pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
+pub use sessions::{SessionRow, Sessions};
 pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,
@@ -83,6 +85,7 @@ pub trait Store:
     + Receipts
     + Bundles
     + Operators
+    + Sessions
     + Budgets
     + ModelKeys
     + Commits
@@ -104,6 +107,7 @@ impl<T> Store for T where
         + Receipts
         + Bundles
         + Operators
+        + Sessions
         + Budgets
         + ModelKeys
         + Commits

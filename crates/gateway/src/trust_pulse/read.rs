@@ -17,8 +17,9 @@ use super::view::{
     ListPage, ListedJob, ObjectView, Pulse, RunView, TaskView, TokenView,
 };
 use super::words::{self, Moment, Quoted, count, number, short_did};
-use super::{STYLE, outside};
+use super::outside;
 use crate::config::Config;
+use crate::pages::Frame;
 
 /// Records that are read at a time: the most that the store gives.
 const PAGE: u32 = 1000;
@@ -59,9 +60,8 @@ const fn state_word(state: &JobState) -> &'static str {
 /// The list of jobs.
 pub(super) async fn list(
     store: &dyn Store,
-    gateway_id: &str,
+    frame: Frame,
     filter: JobFilter,
-    now: Timestamp,
 ) -> Result<ListPage, StoreError> {
     let (shown, limit) = (phase_word(filter.phase), filter.limit);
     let rows = store.jobs(filter).await?;
@@ -80,11 +80,8 @@ pub(super) async fn list(
             .count();
         jobs.push(listed(row, contract, waits as u64));
     }
-    let gateway_id = gateway_id.to_owned();
     Ok(ListPage {
-        style: STYLE,
-        gateway_id,
-        made_at: now.into(),
+        frame,
         shown,
         jobs,
         next,
@@ -120,6 +117,7 @@ pub(super) async fn job(
     store: &dyn Store,
     config: &Config,
     job_id: &JobId,
+    frame: Frame,
     now: Timestamp,
 ) -> Result<Option<JobPage>, StoreError> {
     let Some(row) = store.job(job_id).await? else {
@@ -155,9 +153,7 @@ pub(super) async fn job(
     let contract = store.contract(&row.policy_hash).await?;
     let statements = store.statements_of_job(job_id).await?;
     let page = JobPage {
-        style: STYLE,
-        gateway_id: config.gateway_id.clone(),
-        made_at: now.into(),
+        frame,
         figures: figures(&row.counters, &story),
         pulse: pulse(&story, row.opened_at, until),
         waiting,
@@ -362,7 +358,7 @@ fn approval(row: StatementRow) -> Option<ApprovalView> {
 }
 
 fn run(row: RunRow, tasks: Vec<TaskCallRow>) -> RunView {
-    let (standing, tone) = standing(row.gate);
+    let (standing, tone) = words::standing(row.gate);
     let objects = row.summary.as_ref().map(objects).unwrap_or_default();
     RunView {
         id: row.run_id,
@@ -426,26 +422,6 @@ fn objects(summary: &Json) -> Vec<ObjectView> {
             })
         })
         .collect()
-}
-
-/// Where a run stands, in words, and how that looks.
-const fn standing(gate: GateState) -> (&'static str, &'static str) {
-    match gate {
-        GateState::Planned => ("planned; not asked to be applied yet", "quiet"),
-        GateState::Inspecting => ("being inspected", "quiet"),
-        GateState::Violates => ("breaks the contract; being discarded", "refused"),
-        GateState::AwaitingApproval => ("waits for a person", "waiting"),
-        GateState::Approved => ("approved; about to be applied", "person"),
-        GateState::Rechecking => ("approved; being checked once more", "person"),
-        GateState::Applying => ("being applied", "applied"),
-        GateState::Applied => ("applied", "applied"),
-        GateState::Errored => ("ended with an error", "refused"),
-        GateState::Denied => ("denied by an approver", "refused"),
-        GateState::Expired => ("nobody decided in time", "refused"),
-        GateState::Superseded => ("overtaken by a change", "quiet"),
-        GateState::Discarded => ("discarded", "quiet"),
-        GateState::Finished => ("planned only", "quiet"),
-    }
 }
 
 fn token(row: TokenRow) -> TokenView {

@@ -5,17 +5,14 @@ use askama::Template;
 use super::outside::EventView;
 use super::story::{Entry, ModelTally, Refused, What};
 use super::words::{Change, Moment, Quoted};
+use crate::pages::Frame;
 
 /// One job.
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/job.html")]
 pub struct JobPage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// Name of the gateway.
-    pub gateway_id: String,
-    /// When the page was made.
-    pub made_at: Moment,
+    /// What stands around it.
+    pub frame: Frame,
     /// Which job, and who.
     pub job: JobView,
     /// The numbers that matter.
@@ -312,12 +309,8 @@ pub struct BundleView {
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/list.html")]
 pub struct ListPage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// Name of the gateway.
-    pub gateway_id: String,
-    /// When the page was made.
-    pub made_at: Moment,
+    /// What stands around it.
+    pub frame: Frame,
     /// Which part is shown: `all`, `open`, `closed` or `sealed`.
     pub shown: &'static str,
     /// The jobs, newest first.
@@ -359,16 +352,4 @@ pub struct ListedJob {
     pub applies: u64,
     /// Plans that wait for a person.
     pub waiting: u64,
-}
-
-/// A page that only says something.
-#[derive(Debug, Template)]
-#[template(path = "trust_pulse/notice.html")]
-pub struct NoticePage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// In a few words.
-    pub title: &'static str,
-    /// In a sentence.
-    pub what: &'static str,
 }

@@ -32,6 +32,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0005_model_keys",
         include_str!("../../migrations/sqlite/0005_model_keys.sql"),
     ),
+    (
+        "0006_sessions",
+        include_str!("../../migrations/sqlite/0006_sessions.sql"),
+    ),
+    (
+        "0007_plan_objects",
+        include_str!("../../migrations/sqlite/0007_plan_objects.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

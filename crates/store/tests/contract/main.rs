@@ -13,6 +13,7 @@ mod log;
 mod observations;
 mod races;
 mod runs;
+mod sessions;
 mod task_calls;
 mod tokens;
 
@@ -107,6 +108,9 @@ suite! {
         what_changed_voids_what_was_said,
         the_statement_is_the_signed_one,
         a_closed_job_takes_no_approval;
+    sessions:
+        a_session_ends_with_its_operators_credential,
+        sessions_are_bounded_and_ended_by_their_operator;
     task_calls:
         a_task_call_is_kept_once,
         what_upstream_was_told_about_a_call_stays,
