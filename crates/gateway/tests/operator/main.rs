@@ -11,5 +11,6 @@ mod approvals;
 mod closing;
 mod contracts;
 mod rollback;
+mod sessions;
 mod tokens;
 mod world;
