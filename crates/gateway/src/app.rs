@@ -1,7 +1,7 @@
 //! Everything that a running gateway shares.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proof::Timestamp;

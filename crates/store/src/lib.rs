@@ -52,7 +52,9 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
+pub use jobs::{
+    Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
+};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
 pub use objects::{ObjectRow, Objects};

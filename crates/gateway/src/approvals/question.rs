@@ -91,7 +91,9 @@ impl Object {
             address: text("address")?,
             previous_address: text("previous_address"),
             reason: text("reason"),
-            actions: actions.filter_map(|a| a.as_str().map(str::to_owned)).collect(),
+            actions: actions
+                .filter_map(|a| a.as_str().map(str::to_owned))
+                .collect(),
             attributes: diff.iter().map(attribute).collect(),
             cut: entry["cut"] == true,
         })
@@ -223,7 +225,10 @@ pub fn remarks(summary: &Value, outside: &Value) -> Vec<Remark> {
         let (grave, then) = match &other["auto_applies"] {
             Value::Bool(false) => (false, "which waits for confirmation"),
             Value::Bool(true) => (true, "which applies by itself"),
-            _ => (true, "of which it is not known whether it applies by itself"),
+            _ => (
+                true,
+                "of which it is not known whether it applies by itself",
+            ),
         };
         let (id, name) = (text(&other, "workspace_id"), text(&other, "name"));
         let lead = format!("an apply starts a run in {id} ({name})");
@@ -279,7 +284,10 @@ mod tests {
             ..Changes::default()
         };
         for (changes, says) in [
-            (changes(0, 0, 1, 2), "Changes 1, creates 2, destroys nothing"),
+            (
+                changes(0, 0, 1, 2),
+                "Changes 1, creates 2, destroys nothing",
+            ),
             (changes(3, 1, 0, 0), "Destroys 3, replaces 1"),
             (changes(0, 0, 0, 0), "Destroys nothing"),
         ] {
@@ -322,14 +330,23 @@ mod tests {
         });
         let outside = json!([{"says": "run run-9 was made", "at": "2026-11-22"}]);
         let says = [
-            (true, "an apply starts a run in ws-net (network), which applies by itself"),
-            (false, "an apply starts a run in ws-dns (dns), which waits for confirmation"),
+            (
+                true,
+                "an apply starts a run in ws-net (network), which applies by itself",
+            ),
+            (
+                false,
+                "an apply starts a run in ws-dns (dns), which waits for confirmation",
+            ),
             (
                 true,
                 "an apply starts a run in ws-log (logs), of which it is not known whether it \
                  applies by itself",
             ),
-            (false, "auto-apply is on: runs past the gateway apply by themselves here"),
+            (
+                false,
+                "auto-apply is on: runs past the gateway apply by themselves here",
+            ),
             (false, "the state is read by the whole organization, ws-x"),
             (true, "not as accepted: auto-apply: off -> on"),
             (false, "meanwhile run run-9 was made 2026-11-22"),

@@ -178,7 +178,10 @@ async fn form(headers: &HeaderMap, body: Body) -> Result<(Body, Sent), Problem> 
     let mut names = HashSet::new();
     for (name, value) in extract::pairs::<Vec<(String, String)>>(&bytes)? {
         if !names.insert(name.clone()) {
-            return Err(Problem::new(ReasonCode::BodyWrongType, "a field came twice"));
+            return Err(Problem::new(
+                ReasonCode::BodyWrongType,
+                "a field came twice",
+            ));
         }
         if name == FORM_TOKEN {
             sent.token = Some(value);
@@ -242,7 +245,10 @@ impl Seen {
         }
         let next = pages::Next::of(&self.uri);
         let to = format!("{}sign-in{}", self.root, next.query());
-        let headers = [(header::LOCATION, to), (header::CACHE_CONTROL, "no-store".into())];
+        let headers = [
+            (header::LOCATION, to),
+            (header::CACHE_CONTROL, "no-store".into()),
+        ];
         (StatusCode::SEE_OTHER, headers).into_response()
     }
 }

@@ -39,8 +39,8 @@ use crate::pages::{self, assets, people};
 use crate::trust_pulse;
 use credential::{Access, Role};
 
-pub use admit::{FORM_TOKEN, Visit};
 pub(crate) use admit::Form;
+pub use admit::{FORM_TOKEN, Visit};
 pub use problem::{Finding, Problem};
 
 /// Where the reviewers' pages stand.
@@ -142,6 +142,31 @@ pub fn pages() -> Vec<Route> {
             "/trust-pulse/jobs/{job_id}/bundle.json",
             Operator,
             trust_pulse::bundle,
+        ),
+        get(
+            "/trust-pulse/jobs/{job_id}/receipts/{receipt_id}",
+            Operator,
+            trust_pulse::receipt::show,
+        ),
+        get(
+            "/trust-pulse/runs/{run_id}",
+            Operator,
+            trust_pulse::run::show,
+        ),
+        get(
+            "/trust-pulse/agents/{did}",
+            Operator,
+            trust_pulse::agent::show,
+        ),
+        get(
+            "/trust-pulse/contracts/",
+            Operator,
+            trust_pulse::contract::list,
+        ),
+        get(
+            "/trust-pulse/contracts/{hash}",
+            Operator,
+            trust_pulse::contract::show,
         ),
         get(
             "/trust-pulse/tasks/{task_result_id}",

@@ -51,8 +51,7 @@ fn is_loopback(authority: &Authority) -> bool {
 /// itself: a link in a mail or a chat.
 pub fn led_from_elsewhere(headers: &HeaderMap) -> bool {
     let word = |name, words: &[&str]| matches!(single(headers, name), Sent::One(word) if words.contains(&word));
-    word("sec-fetch-mode", &["navigate"])
-        && word("sec-fetch-site", &["cross-site", "same-site"])
+    word("sec-fetch-mode", &["navigate"]) && word("sec-fetch-site", &["cross-site", "same-site"])
 }
 
 enum Sent<'a> {
@@ -80,10 +79,12 @@ fn origin_of(url: &str) -> Option<String> {
         _ => None,
     };
     let host = authority.host().to_ascii_lowercase();
-    Some(match authority.port_u16().filter(|port| Some(*port) != default) {
-        Some(port) => format!("{scheme}://{host}:{port}"),
-        None => format!("{scheme}://{host}"),
-    })
+    Some(
+        match authority.port_u16().filter(|port| Some(*port) != default) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -127,7 +128,10 @@ mod tests {
             &[gate, gate],
             &[gate, same, same],
             // A name that was made to point here.
-            &[("origin", "http://evil.example:8788"), ("host", "evil.example:8788")],
+            &[
+                ("origin", "http://evil.example:8788"),
+                ("host", "evil.example:8788"),
+            ],
             &[("origin", "http://localhost:9999"), host],
             &[("origin", "http://localhost:8788")],
         ] {
@@ -139,7 +143,10 @@ mod tests {
     #[test]
     fn browsers_that_are_led_here_are_known() {
         let led = |mode, site| {
-            led_from_elsewhere(&headers(&[("sec-fetch-mode", mode), ("sec-fetch-site", site)]))
+            led_from_elsewhere(&headers(&[
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-site", site),
+            ]))
         };
         assert!(led("navigate", "cross-site") && led("navigate", "same-site"));
         assert!(!led("navigate", "same-origin") && !led("navigate", "none"));

@@ -123,10 +123,17 @@ async fn checked(
                 detail: Vec::new(),
                 at: now,
             };
-            action.note(&*app.store).await.map_err(|error| (error.into(), None))?;
+            action
+                .note(&*app.store)
+                .await
+                .map_err(|error| (error.into(), None))?;
         }
         tracing::warn!(%address, "too many attempts to sign in");
-        let wait = words::count(u64::try_from(locked.retry_after).unwrap_or(0), "second", "seconds");
+        let wait = words::count(
+            u64::try_from(locked.retry_after).unwrap_or(0),
+            "second",
+            "seconds",
+        );
         let detail = format!("Try again in {wait}.");
         return Err((
             Problem::new(ReasonCode::SignInLimited, detail),
@@ -197,7 +204,10 @@ struct SessionView {
 /// Where somebody is signed in.
 pub async fn sessions(State(app): State<Arc<App>>, visit: Visit) -> Response {
     let frame = Frame::new(&app, &visit, Place::Nowhere);
-    let name = visit.operator.as_ref().map_or("", |operator| operator.name());
+    let name = visit
+        .operator
+        .as_ref()
+        .map_or("", |operator| operator.name());
     let rows = match app.store.sessions_of(name).await {
         Ok(rows) => rows,
         Err(error) => return failed(frame, &error),

@@ -9,12 +9,17 @@
 //! The pages are the gateway's own account. What proves it is the bundle, which each page of a
 //! closed job offers with its digest.
 
+pub(crate) mod agent;
+pub(crate) mod contract;
 pub mod origin;
 mod outside;
 mod read;
+pub(crate) mod receipt;
+pub(crate) mod run;
 pub mod story;
 mod task;
 pub mod view;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -34,32 +39,18 @@ use crate::{bundles, watching};
 pub use crate::pages::words;
 pub use story::{Story, StoryBounds};
 pub use view::{JobPage, ListPage};
+use wanted::Wanted;
 
-/// Jobs on one page of the list.
-const PAGE: u32 = 50;
-
-/// Which part of the list; anything else in the query is ignored, a page is not an API.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Part {
-    state: Option<String>,
-    before: Option<String>,
-}
-
-/// The jobs.
+/// The jobs that somebody looks for.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     visit: Visit,
-    Query(part): Query<Part>,
+    Query(wanted): Query<Wanted>,
 ) -> Response {
     let frame = Frame::new(&app, &visit, Place::Jobs);
-    let phase = part.state.as_deref().and_then(read::phase);
-    let before = part.before.as_deref().and_then(|text| text.parse().ok());
-    let filter = store::JobFilter {
-        phase,
-        before,
-        limit: PAGE,
-    };
-    match read::list(&*app.store, frame.clone(), filter).await {
+    let wanted = wanted.understood();
+    let filter = wanted.filter();
+    match read::list(&*app.store, frame.clone(), wanted, filter).await {
         Ok(page) => html(StatusCode::OK, &page),
         Err(error) => failed(frame, &error),
     }
@@ -76,7 +67,13 @@ pub(crate) async fn outside(
         Ok(governed) => governed,
         Err(error) => return failed(frame, &error),
     };
-    let page = outside::page(&*app.store, &app.config, &governed, part.before, frame.clone());
+    let page = outside::page(
+        &*app.store,
+        &app.config,
+        &governed,
+        part.before,
+        frame.clone(),
+    );
     match page.await {
         Ok(page) => html(StatusCode::OK, &page),
         Err(error) => failed(frame, &error),

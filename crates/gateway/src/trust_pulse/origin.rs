@@ -128,7 +128,9 @@ fn fold(records: &[Record], run_id: &str) -> Origin {
                 model,
                 request: intent.request_hash_b64u.to_string(),
                 answer: outcome.map(|outcome| outcome.response_hash_b64u.to_string()),
-                tools: named.map(|tool| Quoted::new(&tool.name, "the model")).collect(),
+                tools: named
+                    .map(|tool| Quoted::new(&tool.name, "the model"))
+                    .collect(),
                 more_tools: tools.len().saturating_sub(MAX_TOOLS),
                 receipt,
                 broken: outcome.is_none_or(|outcome| outcome.ended != Ended::Complete),

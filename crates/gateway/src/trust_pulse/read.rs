@@ -1,23 +1,24 @@
 //! From the store to a page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use policy::Contract;
 use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
-use proof::{EnvelopeType, Json, Timestamp};
+use proof::{EnvelopeType, Hash, Json, Timestamp};
 use store::{
-    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobPhase, JobRow, JobState, RunRow,
+    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, RunRow,
     StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
+use super::outside;
 use super::story::{BARS, Bar, Story, StoryBounds, bar_tone};
 use super::view::{
     ApprovalView, BarView, BundleView, ClosedView, ContractView, Figure, JobPage, JobView,
     ListPage, ListedJob, ObjectView, Pulse, RunView, TaskView, TokenView,
 };
+use super::wanted::Wanted;
 use super::words::{self, Moment, Quoted, count, number, short_did};
-use super::outside;
 use crate::config::Config;
 use crate::pages::Frame;
 
@@ -27,27 +28,11 @@ const PAGE: u32 = 1000;
 /// Most records that one page reads; the bundle has them all.
 const MAX_RECORDS: u64 = 50_000;
 
+/// Names of contracts that the list's form offers.
+const MAX_NAMES: usize = 200;
+
 /// Most objects that a run lists.
 const MAX_OBJECTS: usize = 60;
-
-/// The phase that a word in the address means.
-pub(super) fn phase(word: &str) -> Option<JobPhase> {
-    match word {
-        "open" => Some(JobPhase::Open),
-        "closed" => Some(JobPhase::Closed),
-        "sealed" => Some(JobPhase::Sealed),
-        _ => None,
-    }
-}
-
-const fn phase_word(phase: Option<JobPhase>) -> &'static str {
-    match phase {
-        None => "all",
-        Some(JobPhase::Open) => "open",
-        Some(JobPhase::Closed) => "closed",
-        Some(JobPhase::Sealed) => "sealed",
-    }
-}
 
 const fn state_word(state: &JobState) -> &'static str {
     match state {
@@ -61,31 +46,44 @@ const fn state_word(state: &JobState) -> &'static str {
 pub(super) async fn list(
     store: &dyn Store,
     frame: Frame,
+    wanted: Wanted,
     filter: JobFilter,
 ) -> Result<ListPage, StoreError> {
-    let (shown, limit) = (phase_word(filter.phase), filter.limit);
+    let limit = filter.limit;
     let rows = store.jobs(filter).await?;
-    let waiting = store.awaiting().await?;
     let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
-    let next = rows.last().filter(|_| full).map(|last| match shown {
-        "all" => format!("?before={}", last.job_id),
-        _ => format!("?state={shown}&before={}", last.job_id),
-    });
-    let mut jobs = Vec::with_capacity(rows.len());
-    for row in rows {
-        let contract = store.contract(&row.policy_hash).await?;
-        let waits = waiting
-            .iter()
-            .filter(|run| run.job_id == row.job_id)
-            .count();
-        jobs.push(listed(row, contract, waits as u64));
-    }
+    let last = rows.last().filter(|_| full);
+    let next = last.map(|last| wanted.after(last.job_id.as_str()));
+    let contracts = store.contracts().await?;
+    let names = contracts.into_iter().map(|name| name.latest.contract.name);
     Ok(ListPage {
         frame,
-        shown,
-        jobs,
+        names: names.take(MAX_NAMES).collect(),
+        jobs: listed_all(store, rows).await?,
+        wanted,
         next,
     })
+}
+
+/// Jobs as a list shows them.
+pub(super) async fn listed_all(
+    store: &dyn Store,
+    rows: Vec<JobRow>,
+) -> Result<Vec<ListedJob>, StoreError> {
+    let waiting = store.awaiting().await?;
+    let mut contracts: HashMap<Hash, Option<ContractRow>> = HashMap::new();
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        if !contracts.contains_key(&row.policy_hash) {
+            let contract = store.contract(&row.policy_hash).await?;
+            contracts.insert(row.policy_hash, contract);
+        }
+        let contract = contracts.get(&row.policy_hash).cloned().flatten();
+        let own = |run: &&RunRow| run.job_id == row.job_id;
+        let waits = waiting.iter().filter(own).count();
+        jobs.push(listed(row, contract, waits as u64));
+    }
+    Ok(jobs)
 }
 
 fn listed(row: JobRow, contract: Option<ContractRow>, waiting: u64) -> ListedJob {

@@ -3,8 +3,9 @@
 use askama::Template;
 use proof::approval::Decision;
 
-use super::sample::{self, HOSTILE, Sample};
 use super::read;
+use super::sample::{self, HOSTILE, Sample};
+use super::wanted::Wanted;
 use crate::app;
 use crate::pages::{Frame, Place};
 
@@ -99,9 +100,14 @@ async fn hostile_text_is_quoted_and_stays_text() {
     let id = sample::whole_job(&mut sample, "job_1", HOSTILE, HOSTILE).await;
     let page = job_page(&sample, &id).await;
     show("hostile", &page);
-    let list = read::list(&*sample.store, frame(), Default::default())
-        .await
-        .unwrap();
+    let list = read::list(
+        &*sample.store,
+        frame(),
+        Wanted::default(),
+        Default::default(),
+    )
+    .await
+    .unwrap();
     let list = list.render().unwrap();
     for page in [page, list] {
         assert!(page.contains("APPROVED"), "it is shown");
@@ -145,17 +151,28 @@ async fn open_denied_and_empty_jobs_have_pages_too() {
     show("denied", &page);
     assert!(page.contains("denied a plan") && page.contains("Not on a Friday"));
 
-    let list = read::list(&*sample.store, frame(), Default::default())
-        .await
-        .unwrap();
+    let list = read::list(
+        &*sample.store,
+        frame(),
+        Wanted::default(),
+        Default::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(list.jobs.len(), 3);
     let text = list.render().unwrap();
     show("list", &text);
     assert!(text.contains("waits for a person"));
     let unknown = "job_none".parse().unwrap();
-    let none = read::job(&*sample.store, &sample::config(), &unknown, frame(), app::now())
-        .await
-        .unwrap();
+    let none = read::job(
+        &*sample.store,
+        &sample::config(),
+        &unknown,
+        frame(),
+        app::now(),
+    )
+    .await
+    .unwrap();
     assert!(none.is_none());
 }
 
@@ -166,18 +183,23 @@ async fn the_list_goes_on_where_it_ended() {
         sample.open(&format!("job_{number}"), "A job").await;
     }
     let filter = |before: Option<&str>| store::JobFilter {
-        phase: None,
         before: before.map(|id| id.parse().unwrap()),
         limit: 2,
+        ..Default::default()
     };
-    let first = read::list(&*sample.store, frame(), filter(None))
+    let first = read::list(&*sample.store, frame(), Wanted::default(), filter(None))
         .await
         .unwrap();
     let next = first.next.unwrap();
     let before = next.strip_prefix("?before=").unwrap();
-    let second = read::list(&*sample.store, frame(), filter(Some(before)))
-        .await
-        .unwrap();
+    let second = read::list(
+        &*sample.store,
+        frame(),
+        Wanted::default(),
+        filter(Some(before)),
+    )
+    .await
+    .unwrap();
     assert_eq!((first.jobs.len(), second.jobs.len()), (2, 1));
     assert!(second.next.is_none());
 }

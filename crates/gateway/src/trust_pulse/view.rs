@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::outside::EventView;
 use super::story::{Entry, ModelTally, Refused, What};
+use super::wanted::Wanted;
 use super::words::{Change, Moment, Quoted};
 use crate::pages::Frame;
 
@@ -311,8 +312,10 @@ pub struct BundleView {
 pub struct ListPage {
     /// What stands around it.
     pub frame: Frame,
-    /// Which part is shown: `all`, `open`, `closed` or `sealed`.
-    pub shown: &'static str,
+    /// What somebody looks for.
+    pub(super) wanted: Wanted,
+    /// Names of contracts.
+    pub names: Vec<String>,
     /// The jobs, newest first.
     pub jobs: Vec<ListedJob>,
     /// The rest of the address of the next part.

@@ -16,7 +16,10 @@ fn filled(path: &str) -> String {
         .replace("{task_result_id}", "taskrs-1")
         .replace("{hash}", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")
         .replace("{name}", "terraform-cloud-staging-only")
-        .replace("{did}", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
+        .replace(
+            "{did}",
+            "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+        )
 }
 
 /// A browser.
@@ -42,7 +45,10 @@ impl<'w> Browser<'w> {
 
     async fn sign_in(&mut self, credential: &str) -> Answer {
         let answer = self
-            .post("/sign-in", &format!("credential={credential}&next=sessions"))
+            .post(
+                "/sign-in",
+                &format!("credential={credential}&next=sessions"),
+            )
             .await;
         if let Some(cookie) = answer.headers.get(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
@@ -232,9 +238,15 @@ async fn people_sign_in_and_out() {
     assert!(browser.cookie.is_none());
 
     let answer = browser.sign_in(&credential).await;
-    assert_eq!((answer.status.as_u16(), location(&answer)), (303, "sessions"));
+    assert_eq!(
+        (answer.status.as_u16(), location(&answer)),
+        (303, "sessions")
+    );
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
-    assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(
+        cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict"),
+        "{cookie}"
+    );
     let text_of = browser.cookie.clone().unwrap();
     let id = text_of.split_once('=').unwrap().1;
     let store = &world.gateway.app.store;
@@ -243,14 +255,23 @@ async fn people_sign_in_and_out() {
 
     // Who is signed in goes on at once; the API does not know cookies.
     assert_eq!(browser.get("/sign-in?next=activity").await.status, 303);
-    assert_eq!(browser.get("/v1/jobs").await.code(), "OPERATOR_CREDENTIAL_MISSING");
+    assert_eq!(
+        browser.get("/v1/jobs").await.code(),
+        "OPERATOR_CREDENTIAL_MISSING"
+    );
 
     let token = browser.token().await;
-    let out = browser.post("/sign-out", &format!("{FORM_TOKEN}={token}")).await;
+    let out = browser
+        .post("/sign-out", &format!("{FORM_TOKEN}={token}"))
+        .await;
     assert_eq!(location(&out), "sign-in");
     let forgotten = out.headers[header::SET_COOKIE].to_str().unwrap();
     assert!(forgotten.starts_with("clawgate=; Max-Age=0"), "{forgotten}");
-    assert_eq!(browser.get("/sessions").await.status, 303, "the cookie is worth nothing");
+    assert_eq!(
+        browser.get("/sessions").await.status,
+        303,
+        "the cookie is worth nothing"
+    );
 
     let actions = store.operator_actions(10).await.unwrap();
     let actions: Vec<(&str, &str)> = actions
@@ -293,7 +314,11 @@ async fn sessions_end_with_time_and_with_the_operator() {
     let id = Hash::of(id.as_bytes()).to_hex();
     let form = format!("{FORM_TOKEN}={}&session={id}", here.token().await);
     assert_eq!(here.post("/sessions/end", &form).await.status, 303);
-    assert_eq!(there.get("/activity").await.status, 303, "ended from elsewhere");
+    assert_eq!(
+        there.get("/activity").await.status,
+        303,
+        "ended from elsewhere"
+    );
     assert_eq!(here.post("/sessions/end", &form).await.status, 404);
     assert!(app.store.remove_operator("olga").await.unwrap());
     assert_eq!(here.get("/activity").await.status, 303);
@@ -311,7 +336,11 @@ async fn whoever_guesses_is_locked_out_and_seen() {
     for credential in [&wrong, &credential] {
         let answer = browser.sign_in(credential).await;
         assert_eq!(answer.status, 429);
-        let wait: u32 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        let wait: u32 = answer.headers["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!((800..=900).contains(&wait), "{wait}");
     }
     let actions = world.gateway.app.store.operator_actions(10).await.unwrap();

@@ -68,7 +68,11 @@ impl Operators for Sqlite {
         self.write(move |connection| {
             let removed =
                 column::change(connection, "DELETE FROM operators WHERE name = ?1", [&name])?;
-            column::change(connection, "DELETE FROM sessions WHERE operator = ?1", [&name])?;
+            column::change(
+                connection,
+                "DELETE FROM sessions WHERE operator = ?1",
+                [&name],
+            )?;
             Ok(removed == 1)
         })
         .await

@@ -40,6 +40,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0007_plan_objects",
         include_str!("../../migrations/sqlite/0007_plan_objects.sql"),
     ),
+    (
+        "0008_job_filters",
+        include_str!("../../migrations/sqlite/0008_job_filters.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -121,6 +121,7 @@ pub(crate) async fn jobs_are_listed_newest_first_in_pages(store: Arc<dyn Store>)
             phase,
             before: before.map(job_id),
             limit,
+            ..JobFilter::default()
         };
         let jobs = store.jobs(filter).await.unwrap();
         jobs.iter().map(|job| job.job_id.to_string()).collect()

@@ -41,7 +41,10 @@ pub(crate) async fn a_session_ends_with_its_operators_credential(store: Arc<dyn 
         roles: vec!["issuer".into()],
         ..bound.clone()
     };
-    assert_eq!(found, expected, "the table's roles count, not those of then");
+    assert_eq!(
+        found, expected,
+        "the table's roles count, not those of then"
+    );
     assert_eq!(store.session(&hash("no such")).await.unwrap(), None);
 
     store.remove_operator("ada").await.unwrap();

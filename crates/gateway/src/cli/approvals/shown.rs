@@ -32,7 +32,10 @@ fn attributes(object: &Object) -> Vec<String> {
     let all = &object.attributes;
     let mut lines: Vec<String> = all.iter().take(MAX_ATTRIBUTES).map(attribute).collect();
     if all.len() > MAX_ATTRIBUTES {
-        lines.push(format!("and {} more attributes", all.len() - MAX_ATTRIBUTES));
+        lines.push(format!(
+            "and {} more attributes",
+            all.len() - MAX_ATTRIBUTES
+        ));
     }
     lines
 }
@@ -55,7 +58,10 @@ fn attribute(attribute: &Attribute) -> String {
         ""
     };
     let (before, after) = (side(&attribute.before), side(&attribute.after));
-    format!("{}: {before} -> {after}{forces}", term::plain(&attribute.name))
+    format!(
+        "{}: {before} -> {after}{forces}",
+        term::plain(&attribute.name)
+    )
 }
 
 impl Shown {

@@ -74,7 +74,10 @@ pub async fn deny(
     Path(run_id): Path<String>,
     Form(denial): Form<Denial>,
 ) -> Response {
-    let name = visit.operator.as_ref().map_or("", |operator| operator.name());
+    let name = visit
+        .operator
+        .as_ref()
+        .map_or("", |operator| operator.name());
     let action = Action {
         operator: name,
         name: "approval.deny",

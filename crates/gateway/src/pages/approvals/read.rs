@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use store::{GateState, JobRow, ObservationFilter, RunRow, StatementRow, StoreError, StoredRecord};
 
 use super::view::{
-    AttributeView, ContractView, InboxPage, JobView, ObjectView, PlanPage, RefusalView,
-    RemarkView, SideView, StatementView, Waiting,
+    AttributeView, ContractView, InboxPage, JobView, ObjectView, PlanPage, RefusalView, RemarkView,
+    SideView, StatementView, Waiting,
 };
 use crate::app::App;
 use crate::approvals::question::{self, Object, Remark, Side};
@@ -74,7 +74,10 @@ fn waits(run: RunRow, job: Option<JobRow>, now: Timestamp) -> Waiting {
         verdict: question::verdict(&changes),
         destructive: changes.is_destructive(),
         place: format!("{} / {}", run.organization, run.workspace_id),
-        job_name: Quoted::new(&job.map_or_else(String::new, |job| job.name), "the operator"),
+        job_name: Quoted::new(
+            &job.map_or_else(String::new, |job| job.name),
+            "the operator",
+        ),
         standing,
         tone,
         since: run.updated_at.into(),
@@ -113,7 +116,9 @@ pub(super) async fn plan(
     let outside = outside(app, &run, &job).await?;
     let contract = clawcontrols::contract(app, &job.policy_hash).await?;
     let version = app.store.contract(&job.policy_hash).await?;
-    let terms = contract.as_ref().map(|live| &live.contract.permissions.apply);
+    let terms = contract
+        .as_ref()
+        .map(|live| &live.contract.permissions.apply);
     let statements = app.store.statements(run_id).await?;
     let subject_hash = run.subject.as_ref().and_then(|s| jcs::to_bytes(s).ok());
     let refused = app.store.refusals(&run.job_id, MAX_REFUSED).await?;
@@ -146,8 +151,14 @@ pub(super) async fn plan(
         changes: words::changes(&changes),
         organization: run.organization.clone(),
         workspace_id: run.workspace_id.clone(),
-        cost: run.subject.as_ref().and_then(|subject| subject.cost.clone()),
-        remarks: question::remarks(&summary, &outside).into_iter().map(remark).collect(),
+        cost: run
+            .subject
+            .as_ref()
+            .and_then(|subject| subject.cost.clone()),
+        remarks: question::remarks(&summary, &outside)
+            .into_iter()
+            .map(remark)
+            .collect(),
         contradicts,
         objects: piece.objects,
         objects_from: piece.from,
@@ -173,11 +184,18 @@ pub(super) async fn plan(
             .collect(),
         refused_all: job.counters.refusals,
         digests: digests(&run, subject_hash.as_deref()),
-        counted: views.iter().filter(|view| view.approves && view.counts).count(),
+        counted: views
+            .iter()
+            .filter(|view| view.approves && view.counts)
+            .count(),
         statements: views,
         needed: terms.map_or(0, |terms| terms.min_approvals),
         approvers: terms.map_or_else(Vec::new, |terms| {
-            terms.approvers.iter().map(|email| email.as_str().to_owned()).collect()
+            terms
+                .approvers
+                .iter()
+                .map(|email| email.as_str().to_owned())
+                .collect()
         }),
         left: left(run.approval_expires_at, now),
         expires_at: run.approval_expires_at.map(Into::into),
@@ -229,12 +247,7 @@ struct Piece {
 }
 
 /// A piece of what the plan would change, destructive changes first.
-async fn piece(
-    app: &App,
-    run: &RunRow,
-    listed: &[Object],
-    from: u64,
-) -> Result<Piece, StoreError> {
+async fn piece(app: &App, run: &RunRow, listed: &[Object], from: u64) -> Result<Piece, StoreError> {
     let kept = app.store.plan_objects(&run.run_id, from, PIECE + 1).await?;
     let mut objects: Vec<Object> = kept
         .iter()
@@ -262,9 +275,9 @@ async fn outside(app: &App, run: &RunRow, job: &JobRow) -> Result<Value, StoreEr
         limit: MAX_OUTSIDE,
     };
     let seen = app.store.observations(filter).await?;
-    let seen = seen.iter().map(|row| {
-        json!({ "says": watching::says(&row.observation), "at": row.observation.at })
-    });
+    let seen = seen
+        .iter()
+        .map(|row| json!({ "says": watching::says(&row.observation), "at": row.observation.at }));
     Ok(Value::Array(seen.collect()))
 }
 
@@ -334,8 +347,14 @@ fn digests(run: &RunRow, subject: Option<&[u8]>) -> Vec<(&'static str, String)> 
     [
         ("Plan", run.plan_sha256.as_ref().map(hash)),
         ("Configuration", run.configuration_sha256.as_ref().map(hash)),
-        ("Contract", contract.map(|subject| subject.policy_hash_b64u.to_string())),
-        ("All that is signed", subject.map(|bytes| Hash::of(bytes).to_string())),
+        (
+            "Contract",
+            contract.map(|subject| subject.policy_hash_b64u.to_string()),
+        ),
+        (
+            "All that is signed",
+            subject.map(|bytes| Hash::of(bytes).to_string()),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, hash)| Some((name, hash?)))
