@@ -116,7 +116,9 @@ impl Browser {
             .await;
         let id = made["sessionId"].as_str().expect("a session");
         browser.session = format!("{}/{id}", browser.session);
-        browser.post("/timeouts", &json!({"implicit": 20_000})).await;
+        browser
+            .post("/timeouts", &json!({"implicit": 20_000}))
+            .await;
         browser.look(1400, false).await;
         Some(browser)
     }
