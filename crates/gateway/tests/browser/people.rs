@@ -30,12 +30,7 @@ async fn an_approver_signs_in_and_denies_a_plan() {
     );
     browser.write("#credential", "clawop_wrong").await;
     browser.click("form.panel button").await;
-    assert!(
-        browser
-            .text()
-            .await
-            .contains("Operator credential not accepted")
-    );
+    browser.sees("Operator credential not accepted").await;
     browser
         .write("#credential", &credential.await.unwrap())
         .await;
