@@ -33,16 +33,16 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0005_model_keys.sql"),
     ),
     (
-        "0006_sessions",
-        include_str!("../../migrations/sqlite/0006_sessions.sql"),
+        "0007_sessions",
+        include_str!("../../migrations/sqlite/0007_sessions.sql"),
     ),
     (
-        "0007_plan_objects",
-        include_str!("../../migrations/sqlite/0007_plan_objects.sql"),
+        "0008_plan_objects",
+        include_str!("../../migrations/sqlite/0008_plan_objects.sql"),
     ),
     (
-        "0008_job_filters",
-        include_str!("../../migrations/sqlite/0008_job_filters.sql"),
+        "0009_job_filters",
+        include_str!("../../migrations/sqlite/0009_job_filters.sql"),
     ),
 ];
 
