@@ -1,13 +1,13 @@
 //! Lies about contracts, approvals, applies and runs.
 
+mod passkeys;
+
 use clawverify::Code;
 use clawverify::testing::{APPROVER, Step, Story, start};
 use proof::approval::{Decision, SignedStatement, Statement};
 use proof::record::{ApprovalVia, Body, Lane};
 use proof::trust::Approver;
 use proof::{Envelope, Hash};
-
-mod passkeys;
 
 use super::{Forgery, foreign, forgery, resign, set};
 
