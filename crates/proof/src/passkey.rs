@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use authenticator::AuthenticatorData;
-use client_data::{ClientData, Ceremony};
+use client_data::{Ceremony, ClientData};
 
 pub use key::{ApproverDid, ApproverKey};
 
@@ -115,6 +115,15 @@ impl Assertion {
 }
 
 impl UnverifiedAssertion {
+    /// The challenge that is said to be answered; whether it is one of the caller's own must be
+    /// known before it counts for anything.
+    ///
+    /// # Errors
+    /// [`PasskeyError::ClientData`].
+    pub fn challenge(&self) -> Result<Vec<u8>, PasskeyError> {
+        ClientData::parse(&self.client_data_json)?.challenge()
+    }
+
     /// Verifies the signature by `key` over `challenge`, made on a page of `site`.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! Approvers' statements, and how they move the gate.
 
 use async_trait::async_trait;
+use proof::Timestamp;
 use proof::approval::{Decision, SignedStatement, Statement};
 use proof::record::{ApprovalVia, JobId};
-use proof::Timestamp;
 
 use crate::{GateState, RunRow, StoreError};
 

@@ -330,7 +330,7 @@ impl World {
         subject.judge(Judgement {
             decision,
             approver: person.email.clone(),
-            approver_did: person.key.did(),
+            approver_did: person.key.did().into(),
             issued_at: now(),
             expires_at: question["expires_at"].as_str().unwrap().parse().unwrap(),
             nonce: random_text(),

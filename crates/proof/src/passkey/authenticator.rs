@@ -53,7 +53,9 @@ impl<'a> AuthenticatorData<'a> {
             let length = reader.take(2).ok_or(short.clone())?;
             let length = usize::from(u16::from_be_bytes(length.try_into().expect("two bytes")));
             if !(1..=MAX_CREDENTIAL_ID).contains(&length) {
-                return Err(PasskeyError::AuthenticatorData("a credential id of that length"));
+                return Err(PasskeyError::AuthenticatorData(
+                    "a credential id of that length",
+                ));
             }
             let credential_id = reader.take(length).ok_or(short)?;
             let did = ApproverDid::read_cose(&mut reader)?;

@@ -126,17 +126,17 @@ mod tests {
         assert_eq!(skipped(&[0xa0, 0x00]), Some(1), "the rest is left");
         let bad: [&[u8]; 14] = [
             &[],
-            &[0x80],                                           // an array
-            &[0xa1],                                           // nothing in it
-            &[0xa1, 0x00],                                     // half a member
-            &[0xbf, 0xff],                                     // indefinite
-            &[0xb8, 0x00],                                     // a longer head than needed
-            &[0xb8, 0x01, 0x00, 0x00],                         // the same
-            &[0xa1, 0x00, 0x42, 0x00],                         // cut bytes
-            &[0xa1, 0x00, 0x61, 0xff],                         // no UTF-8
-            &[0xa1, 0x00, 0xf7],                               // undefined
-            &[0xa1, 0x00, 0xf9, 0x00, 0x00],                   // a fraction
-            &[0xa1, 0x00, 0xc0, 0x00],                         // a tag
+            &[0x80],                                                 // an array
+            &[0xa1],                                                 // nothing in it
+            &[0xa1, 0x00],                                           // half a member
+            &[0xbf, 0xff],                                           // indefinite
+            &[0xb8, 0x00],                                           // a longer head than needed
+            &[0xb8, 0x01, 0x00, 0x00],                               // the same
+            &[0xa1, 0x00, 0x42, 0x00],                               // cut bytes
+            &[0xa1, 0x00, 0x61, 0xff],                               // no UTF-8
+            &[0xa1, 0x00, 0xf7],                                     // undefined
+            &[0xa1, 0x00, 0xf9, 0x00, 0x00],                         // a fraction
+            &[0xa1, 0x00, 0xc0, 0x00],                               // a tag
             &[0xa1, 0x00, 0xa1, 0x00, 0xa1, 0x00, 0xa1, 0x00, 0x00], // too deep
             &[0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00],
         ];

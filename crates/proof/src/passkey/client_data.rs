@@ -1,7 +1,7 @@
 //! What the browser says about a ceremony.
 
 use super::{MAX_CLIENT_DATA, PasskeyError, Site};
-use crate::hash::encode_b64u;
+use crate::hash::{decode_b64u, encode_b64u};
 use crate::json::{self, Json, Numbers};
 
 /// What the authenticator was used for.
@@ -56,6 +56,12 @@ impl ClientData {
             origin: text("origin")?,
             framed: cross_origin || json.get("topOrigin").is_some(),
         })
+    }
+
+    /// The challenge's bytes.
+    pub(super) fn challenge(&self) -> Result<Vec<u8>, PasskeyError> {
+        decode_b64u(&self.challenge)
+            .map_err(|_| PasskeyError::ClientData("`challenge` is not base64url".to_owned()))
     }
 
     /// This ceremony, this challenge, a page of this site.

@@ -101,7 +101,10 @@ fn assertions_are_refused_for_what_is_wrong_with_them() {
         let mut passkey = passkey();
         passkey.more = more.into();
         let signed = passkey.sign(CHALLENGE);
-        assert!(signed.verify(&passkey.did(), CHALLENGE, &site()).is_ok(), "{more}");
+        assert!(
+            signed.verify(&passkey.did(), CHALLENGE, &site()).is_ok(),
+            "{more}"
+        );
     }
     let mut twice = passkey();
     twice.more = ",\"origin\":\"https://evil.example\"".into();
@@ -147,7 +150,10 @@ fn a_signature_is_by_one_key_over_one_challenge() {
     assert_eq!(refused(&|s| s.signature.push(0)), E::SignatureInvalid);
     assert_eq!(refused(&|s| s.signature.clear()), E::SignatureInvalid);
     assert_eq!(refused(&|s| s.signature = vec![1; 64]), E::SignatureInvalid);
-    assert_eq!(refused(&|s| s.signature = vec![0x30; 5000]), E::SignatureInvalid);
+    assert_eq!(
+        refused(&|s| s.signature = vec![0x30; 5000]),
+        E::SignatureInvalid
+    );
     for place in 0..good.signature.len() {
         refused(&|s| s.signature[place] ^= 1);
     }
@@ -203,7 +209,11 @@ fn the_other_value_of_s_is_a_signature_too() {
 fn extensions_are_read_to_their_end() {
     let passkey = passkey();
     let with = |extensions: &[u8]| {
-        let data = [passkey.data(PRESENT | VERIFIED | 0x80, 0), extensions.to_vec()].concat();
+        let data = [
+            passkey.data(PRESENT | VERIFIED | 0x80, 0),
+            extensions.to_vec(),
+        ]
+        .concat();
         let client = passkey.client_data("webauthn.get", CHALLENGE);
         let signed = passkey.sign_bytes(data, client);
         signed.verify(&passkey.did(), CHALLENGE, &site())
@@ -233,15 +243,45 @@ fn enrolments_bring_one_usable_key() {
         refused(&|e| e.authenticator_data.truncate(length));
     }
     for (what, place, byte, error) in [
-        ("five members said, six are there", key, 0xa6, not_canonical.clone()),
+        (
+            "five members said, six are there",
+            key,
+            0xa6,
+            not_canonical.clone(),
+        ),
         ("RS256", key + 4, 0x27, E::Key("neither ES256 nor Ed25519")),
-        ("another kind of key", key + 2, 0x03, E::Key("neither ES256 nor Ed25519")),
-        ("another order of members", key + 1, 0x03, not_canonical.clone()),
+        (
+            "another kind of key",
+            key + 2,
+            0x03,
+            E::Key("neither ES256 nor Ed25519"),
+        ),
+        (
+            "another order of members",
+            key + 1,
+            0x03,
+            not_canonical.clone(),
+        ),
         ("another curve", key + 6, 0x02, not_canonical.clone()),
-        ("no such point", key + 12, 0xff, E::Key("not a point of P-256")),
+        (
+            "no such point",
+            key + 12,
+            0xff,
+            E::Key("not a point of P-256"),
+        ),
         ("a longer coordinate", key + 9, 0x21, not_canonical),
-        ("no id", 37 + 17, 0, E::AuthenticatorData("a credential id of that length")),
-        ("a huge id", 37 + 16, 0xff, E::AuthenticatorData("a credential id of that length")),
+        (
+            "no id",
+            37 + 17,
+            0,
+            E::AuthenticatorData("a credential id of that length"),
+        ),
+        (
+            "a huge id",
+            37 + 16,
+            0xff,
+            E::AuthenticatorData("a credential id of that length"),
+        ),
     ] {
         let error_found = refused(&|e| e.authenticator_data[place] = byte);
         assert_eq!(error_found, error, "{what}");
@@ -317,7 +357,10 @@ fn names_of_keys_have_one_spelling() {
     }
     let ed25519 = crate::SigningKey::from_seed(&[1; 32]).did();
     assert_eq!(ApproverDid::from(ed25519.clone()), ed25519);
-    assert!(did.parse::<crate::Did>().is_err(), "a gateway has no such key");
+    assert!(
+        did.parse::<crate::Did>().is_err(),
+        "a gateway has no such key"
+    );
 }
 
 fn statement() -> Statement {
@@ -357,15 +400,24 @@ fn a_statement_by_passkey_is_read_back_and_cannot_be_altered() {
     assert_eq!(read, signed);
     let verified = read.verify(Some(&site())).unwrap();
     assert_eq!(*verified.statement(), statement);
-    assert_eq!((verified.signer(), verified.sign_count()), (&passkey().did(), Some(0)));
-    assert!(read.verify(None).is_err(), "nobody said where it may be used");
+    assert_eq!(
+        (verified.signer(), verified.sign_count()),
+        (&passkey().did(), Some(0))
+    );
+    assert!(
+        read.verify(None).is_err(),
+        "nobody said where it may be used"
+    );
 
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let other = SoftAuthenticator::new(9, &site()).did();
     for (pointer, value) in [
         ("/payload/decision", "deny"),
         ("/payload/run_id", "run-2"),
-        ("/payload_hash_b64u", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"),
+        (
+            "/payload_hash_b64u",
+            "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        ),
         ("/algorithm", "Ed25519"),
         ("/algorithm", "none"),
         ("/hash_algorithm", "SHA-1"),

@@ -170,11 +170,13 @@ fn count_passkey(
     let Some(row) = row.filter(|row| row.email == new.statement.approver) else {
         return Ok(Some(StatementOutcome::PasskeyGone));
     };
-    Ok(match passkeys::count(connection, &row, sign_count, new.at)? {
-        PasskeyUse::Counted => None,
-        PasskeyUse::Gone => Some(StatementOutcome::PasskeyGone),
-        PasskeyUse::CounterBack => Some(StatementOutcome::CounterBack),
-    })
+    Ok(
+        match passkeys::count(connection, &row, sign_count, new.at)? {
+            PasskeyUse::Counted => None,
+            PasskeyUse::Gone => Some(StatementOutcome::PasskeyGone),
+            PasskeyUse::CounterBack => Some(StatementOutcome::CounterBack),
+        },
+    )
 }
 
 /// Whether the nonce was used, or this approver said the same about the same before. An approver

@@ -110,12 +110,12 @@ impl Passkeys for Sqlite {
         at: Timestamp,
     ) -> Result<PasskeyUse, StoreError> {
         let credential_id = credential_id.to_vec();
-        self.write(move |connection| {
-            match by_credential(connection, &credential_id)? {
+        self.write(
+            move |connection| match by_credential(connection, &credential_id)? {
                 Some(row) => count(connection, &row, sign_count, at),
                 None => Ok(PasskeyUse::Gone),
-            }
-        })
+            },
+        )
         .await
     }
 

@@ -60,7 +60,12 @@ async fn enrolled(store: &Arc<dyn Store>, email: &str, authenticator: &SoftAuthe
 
 pub(crate) async fn a_link_enrols_once(store: Arc<dyn Store>) {
     let link = Hash::of(b"link");
-    let enrol = async |n: u8, when: i64| store.enrol(&link, new(&passkey(n)), at(when)).await.unwrap();
+    let enrol = async |n: u8, when: i64| {
+        store
+            .enrol(&link, new(&passkey(n)), at(when))
+            .await
+            .unwrap()
+    };
     assert_eq!(enrol(1, 20).await, Enrolled::LinkGone, "nobody was invited");
     store.invite(invitation(ADA, "link")).await.unwrap();
     assert_eq!(store.invitations(at(20)).await.unwrap().len(), 1);
@@ -69,10 +74,24 @@ pub(crate) async fn a_link_enrols_once(store: Arc<dyn Store>) {
     assert_eq!(store.invitations(at(1000)).await.unwrap(), []);
     assert_eq!(enrol(1, 999).await, Enrolled::As(ADA.into()));
     assert_eq!(enrol(2, 20).await, Enrolled::LinkGone, "a second time");
-    let row = store.passkey(&passkey(1).credential_id).await.unwrap().unwrap();
-    assert_eq!(row, store.passkey_by_did(&passkey(1).did()).await.unwrap().unwrap());
+    let row = store
+        .passkey(&passkey(1).credential_id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        row,
+        store
+            .passkey_by_did(&passkey(1).did())
+            .await
+            .unwrap()
+            .unwrap()
+    );
     assert_eq!((row.email.as_str(), row.site()), (ADA, site()));
-    assert_eq!((row.enrolled_at, row.last_used_at, row.removed_at), (at(999), None, None));
+    assert_eq!(
+        (row.enrolled_at, row.last_used_at, row.removed_at),
+        (at(999), None, None)
+    );
     assert_eq!(store.passkeys_of(ADA).await.unwrap(), [row]);
 
     // The next invitation of a person ends the one before.
@@ -83,7 +102,10 @@ pub(crate) async fn a_link_enrols_once(store: Arc<dyn Store>) {
 
 pub(crate) async fn a_credential_is_enrolled_for_one_person_once(store: Arc<dyn Store>) {
     enrolled(&store, ADA, &passkey(1)).await;
-    store.invite(invitation("bob@example.com", "bob")).await.unwrap();
+    store
+        .invite(invitation("bob@example.com", "bob"))
+        .await
+        .unwrap();
     let link = Hash::of(b"bob");
     let mut same_key = new(&passkey(1));
     same_key.credential_id = vec![1];
@@ -94,11 +116,18 @@ pub(crate) async fn a_credential_is_enrolled_for_one_person_once(store: Arc<dyn 
         assert_eq!(enrolled, Enrolled::Known);
     }
     // Not even after it was removed: what it signed before stays its first owner's.
-    store.remove_passkeys(ADA, None, "olga", at(30)).await.unwrap();
+    store
+        .remove_passkeys(ADA, None, "olga", at(30))
+        .await
+        .unwrap();
     let known = store.enrol(&link, new(&passkey(1)), at(40)).await.unwrap();
     assert_eq!(known, Enrolled::Known);
     let bob = store.enrol(&link, new(&passkey(2)), at(40)).await.unwrap();
-    assert_eq!(bob, Enrolled::As("bob@example.com".into()), "the link stayed good");
+    assert_eq!(
+        bob,
+        Enrolled::As("bob@example.com".into()),
+        "the link stayed good"
+    );
 }
 
 pub(crate) async fn a_person_has_a_bounded_number_of_passkeys(store: Arc<dyn Store>) {
@@ -107,7 +136,12 @@ pub(crate) async fn a_person_has_a_bounded_number_of_passkeys(store: Arc<dyn Sto
     }
     store.invite(invitation(ADA, "more")).await.unwrap();
     let link = Hash::of(b"more");
-    let more = async || store.enrol(&link, new(&passkey(200)), at(20)).await.unwrap();
+    let more = async || {
+        store
+            .enrol(&link, new(&passkey(200)), at(20))
+            .await
+            .unwrap()
+    };
     assert_eq!(more().await, Enrolled::TooMany);
     let one = passkey(0).credential_id;
     let removed = store.remove_passkeys(ADA, Some(&one), "olga", at(30)).await;
@@ -141,20 +175,35 @@ pub(crate) async fn a_counter_only_rises(store: Arc<dyn Store>) {
     let none = passkey(2);
     enrolled(&store, ADA, &none).await;
     for _ in 0..2 {
-        let used = store.use_passkey(&none.credential_id, 0, at(50)).await.unwrap();
+        let used = store
+            .use_passkey(&none.credential_id, 0, at(50))
+            .await
+            .unwrap();
         assert_eq!(used, PasskeyUse::Counted);
     }
     let latest = &store.passkeys_of(ADA).await.unwrap()[0];
-    assert_eq!(latest.passkey.credential_id, none.credential_id, "used last");
+    assert_eq!(
+        latest.passkey.credential_id, none.credential_id,
+        "used last"
+    );
 
     // A removal by a clock behind is dated after the latest use all the same.
-    let removed = store.remove_passkeys(ADA, None, "olga", at(40)).await.unwrap();
+    let removed = store
+        .remove_passkeys(ADA, None, "olga", at(40))
+        .await
+        .unwrap();
     assert_eq!(removed.passkeys, 2);
     assert_eq!(used(10, 60).await, PasskeyUse::Gone);
     let rows = store.passkeys().await.unwrap();
-    assert_eq!((rows[0].removed_at, rows[0].last_used_at), (Some(at(40)), Some(at(20))));
+    assert_eq!(
+        (rows[0].removed_at, rows[0].last_used_at),
+        (Some(at(40)), Some(at(20)))
+    );
     assert!(rows[1].removed_at > rows[1].last_used_at);
-    let again = store.remove_passkeys(ADA, None, "olga", at(90)).await.unwrap();
+    let again = store
+        .remove_passkeys(ADA, None, "olga", at(90))
+        .await
+        .unwrap();
     assert_eq!(again.passkeys, 0);
 }
 
@@ -187,20 +236,37 @@ pub(crate) async fn a_statement_counts_with_its_passkey_only(store: Arc<dyn Stor
     assert_eq!(said(&early).await.unwrap(), S::PasskeyGone, "not enrolled");
     enrolled(&store, "somebody@example.com", &passkey(9)).await;
     let foreign = signed(&mut passkey(9), Approve, plan(), "n1");
-    assert_eq!(said(&foreign).await.unwrap(), S::PasskeyGone, "somebody else's");
+    assert_eq!(
+        said(&foreign).await.unwrap(),
+        S::PasskeyGone,
+        "somebody else's"
+    );
     enrolled(&store, ADA, &one).await;
     let mut copy = one.clone();
     copy.sign_count = 3;
     let copied = signed(&mut copy, Approve, plan(), "n1");
     assert_eq!(said(&copied).await.unwrap(), S::CounterBack);
     for wrong in [
-        NewStatement { sign_count: None, ..early.clone() },
-        NewStatement { via: ApprovalVia::Key, ..early.clone() },
-        NewStatement { sign_count: Some(1), ..says(1, Approve, plan(), "n1") },
+        NewStatement {
+            sign_count: None,
+            ..early.clone()
+        },
+        NewStatement {
+            via: ApprovalVia::Key,
+            ..early.clone()
+        },
+        NewStatement {
+            sign_count: Some(1),
+            ..says(1, Approve, plan(), "n1")
+        },
     ] {
         assert_conflict!(said(&wrong).await, Conflict::StatementMismatch);
     }
-    assert_eq!(store.statements("run-1").await.unwrap(), [], "nothing was kept");
+    assert_eq!(
+        store.statements("run-1").await.unwrap(),
+        [],
+        "nothing was kept"
+    );
     let good = signed(&mut one, Approve, plan(), "n1");
     let counted = S::Counted {
         approvals: 1,
@@ -209,13 +275,25 @@ pub(crate) async fn a_statement_counts_with_its_passkey_only(store: Arc<dyn Stor
     assert_eq!(said(&good).await.unwrap(), counted);
     assert_eq!(said(&good).await.unwrap(), S::Duplicate, "a replay");
     let kept = store.statements("run-1").await.unwrap();
-    assert_eq!((&kept[0].envelope, kept[0].via), (&good.envelope, ApprovalVia::Passkey));
+    assert_eq!(
+        (&kept[0].envelope, kept[0].via),
+        (&good.envelope, ApprovalVia::Passkey)
+    );
     let row = store.passkeys_of(ADA).await.unwrap().remove(0);
-    assert_eq!((row.passkey.sign_count, row.last_used_at), (6, Some(kept[0].at)));
+    assert_eq!(
+        (row.passkey.sign_count, row.last_used_at),
+        (6, Some(kept[0].at))
+    );
 
-    store.remove_passkeys(ADA, None, "olga", at(1)).await.unwrap();
+    store
+        .remove_passkeys(ADA, None, "olga", at(1))
+        .await
+        .unwrap();
     let row = store.passkey_by_did(&one.did()).await.unwrap().unwrap();
-    assert!(row.removed_at > row.last_used_at, "what was said before still counts");
+    assert!(
+        row.removed_at > row.last_used_at,
+        "what was said before still counts"
+    );
     let late = signed(&mut one, Deny, plan(), "n2");
     assert_eq!(said(&late).await.unwrap(), S::PasskeyGone);
     let run = store.run("run-1").await.unwrap().unwrap();

@@ -6,8 +6,8 @@ use proof::approval::{
     Decision, STATEMENT, SignedStatement, Statement, StatementError, VerifiedStatement,
 };
 use proof::bundle::Run;
-use proof::record::{ApprovalRecord, ApprovalVia, Body, Lane, Outcome, Record};
 use proof::passkey::PasskeyError;
+use proof::record::{ApprovalRecord, ApprovalVia, Body, Lane, Outcome, Record};
 use proof::token::Scope;
 use proof::{ApproverDid, Hash};
 
@@ -168,7 +168,11 @@ fn check_signer(
         findings.fail(
             Code::ApproverUnknown,
             format!("{place}/signer_did"),
-            format!("{} is not the key of {}", signed.signer(), statement.approver),
+            format!(
+                "{} is not the key of {}",
+                signed.signer(),
+                statement.approver
+            ),
         );
     }
     if !contract.allows_approver(&statement.approver) {
@@ -198,7 +202,10 @@ fn check_passkey_then(
         findings.fail(
             Code::KeyNotValidThen,
             format!("{place}/signer_did"),
-            format!("{} is a passkey, but did not count at {}", passkey.did, record.at),
+            format!(
+                "{} is a passkey, but did not count at {}",
+                passkey.did, record.at
+            ),
         );
     }
 }

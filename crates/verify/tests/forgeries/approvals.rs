@@ -45,10 +45,16 @@ fn apply_rule(story: &mut Story, name: &str, value: serde_json::Value) {
 }
 
 pub(super) fn all() -> Vec<Forgery> {
-    [contracts(), statements(), passkeys::all(), applies(), runs()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        contracts(),
+        statements(),
+        passkeys::all(),
+        applies(),
+        runs(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A statement by a key file in its envelope, to be signed again.

@@ -47,7 +47,11 @@ pub(in super::super) fn all() -> Vec<Forgery> {
         forgery("a passkey's key as a key file", Code::ApproverUnknown)
             .story(|s| approved(s, |_| ()))
             .trust(|trust| trust.passkeys.clear()),
-        forgery("signed by another passkey than it says", Code::SignatureInvalid).story(|s| {
+        forgery(
+            "signed by another passkey than it says",
+            Code::SignatureInvalid,
+        )
+        .story(|s| {
             let place = s.position(is_approval);
             let mut statement: Statement = s.approvals.remove(0).payload.to_typed().unwrap();
             statement.approver_did = s.keys.passkey.did();
@@ -61,23 +65,31 @@ pub(in super::super) fn all() -> Vec<Forgery> {
             .story(|s| approved(s, |_| ()))
             .trust(|trust| trust.passkeys[0].revoked_at = Some(start())),
         forgery("signed on another site", Code::PasskeyWrongSite).story(|s| {
-            approved(s, |p| p.origin = "https://gateway.example.evil.example".into());
+            approved(s, |p| {
+                p.origin = "https://gateway.example.evil.example".into()
+            });
         }),
         forgery("signed for another relying party", Code::PasskeyWrongSite)
             .story(|s| approved(s, |p| p.rp_id = "example".into())),
         forgery("signed in a frame", Code::PasskeyWrongSite)
             .story(|s| approved(s, |p| p.more = ",\"crossOrigin\":true".into())),
-        forgery("signed by whoever held the device", Code::PasskeyNotVerified)
-            .story(|s| approved(s, |p| p.flags = PRESENT)),
+        forgery(
+            "signed by whoever held the device",
+            Code::PasskeyNotVerified,
+        )
+        .story(|s| approved(s, |p| p.flags = PRESENT)),
         forgery("not as authenticators write", Code::PasskeyMalformed)
             .story(|s| approved(s, |p| p.flags |= 0x20)),
-        forgery("a statement altered after it was signed", Code::PasskeyWrongChallenge)
-            .story(|s| approved(s, |_| ()))
-            .evidence(|e| {
-                let signed = &mut e.approvals[0];
-                signed.payload.set("run_id", "run-other");
-                signed.payload_hash_b64u = proof::Hash::of(&signed.payload.to_jcs());
-            }),
+        forgery(
+            "a statement altered after it was signed",
+            Code::PasskeyWrongChallenge,
+        )
+        .story(|s| approved(s, |_| ()))
+        .evidence(|e| {
+            let signed = &mut e.approvals[0];
+            signed.payload.set("run_id", "run-other");
+            signed.payload_hash_b64u = proof::Hash::of(&signed.payload.to_jcs());
+        }),
         forgery("a statement altered, its hash left", Code::SignatureInvalid)
             .story(|s| approved(s, |_| ()))
             .evidence(|e| e.approvals[0].payload.set("run_id", "run-other")),
@@ -91,24 +103,35 @@ pub(in super::super) fn all() -> Vec<Forgery> {
                 let text = String::from_utf8(signed.client_data_json.clone()).unwrap();
                 signed.client_data_json = text.replace("gatevay", "gateway").into_bytes();
             }),
-        forgery("an enrolment in place of a signature", Code::PasskeyMalformed)
-            .story(|s| approved(s, |_| ()))
-            .evidence(|e| {
-                let signed = &mut e.approvals[0];
-                let challenge = signed.payload_hash_b64u;
-                let passkey = keys().passkey;
-                let client = passkey.client_data("webauthn.create", challenge.as_bytes());
-                let made = passkey.sign_bytes(passkey.data(5, 0), client);
-                signed.signature = ApproverSignature::Passkey(made);
-            }),
-        forgery("a passkey's approval called a key file's", Code::ApprovalMismatch).story(|s| {
+        forgery(
+            "an enrolment in place of a signature",
+            Code::PasskeyMalformed,
+        )
+        .story(|s| approved(s, |_| ()))
+        .evidence(|e| {
+            let signed = &mut e.approvals[0];
+            let challenge = signed.payload_hash_b64u;
+            let passkey = keys().passkey;
+            let client = passkey.client_data("webauthn.create", challenge.as_bytes());
+            let made = passkey.sign_bytes(passkey.data(5, 0), client);
+            signed.signature = ApproverSignature::Passkey(made);
+        }),
+        forgery(
+            "a passkey's approval called a key file's",
+            Code::ApprovalMismatch,
+        )
+        .story(|s| {
             approved(s, |_| ());
             let place = s.position(is_approval);
             if let Body::Approval(record) = &mut s.steps[place].body {
                 record.via = ApprovalVia::Key;
             }
         }),
-        forgery("a key file's approval called a passkey's", Code::ApprovalMismatch).story(|s| {
+        forgery(
+            "a key file's approval called a passkey's",
+            Code::ApprovalMismatch,
+        )
+        .story(|s| {
             let place = s.position(is_approval);
             if let Body::Approval(record) = &mut s.steps[place].body {
                 record.via = ApprovalVia::Passkey;
@@ -118,7 +141,11 @@ pub(in super::super) fn all() -> Vec<Forgery> {
             approved(s, |p| p.sign_count = 7);
             signed_again(s, 7);
         }),
-        forgery("one approver with key file and passkey", Code::ApplyNotApproved).story(|s| {
+        forgery(
+            "one approver with key file and passkey",
+            Code::ApplyNotApproved,
+        )
+        .story(|s| {
             let two = serde_json::json!([APPROVER, "second@example.com"]);
             s.contract["permissions"]["apply"]["approvers"] = two;
             s.contract["permissions"]["apply"]["min_approvals"] = 2.into();
@@ -130,9 +157,12 @@ pub(in super::super) fn all() -> Vec<Forgery> {
             s.steps[place].body = s.approve(&statement, &key);
             signed_again(s, 0);
         }),
-        forgery("an origin that the trust root does not name", Code::PasskeyWrongSite)
-            .story(|s| approved(s, |_| ()))
-            .trust(|trust| trust.passkeys[0].site.origins.clear()),
+        forgery(
+            "an origin that the trust root does not name",
+            Code::PasskeyWrongSite,
+        )
+        .story(|s| approved(s, |_| ()))
+        .trust(|trust| trust.passkeys[0].site.origins.clear()),
         forgery("for another run, by passkey", Code::ApprovalMismatch).story(|s| {
             approved_about(s, |statement| statement.run_id = "run-other".into(), |_| ());
         }),
