@@ -16,6 +16,8 @@ pub mod challenge;
 mod enrolment;
 mod question;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod wire;
 

@@ -196,7 +196,9 @@ impl World {
 
     /// An operator with every role.
     pub(crate) fn operator(&self) -> Caller {
-        Caller::new(&self.gateway().operator_url, Some(&self.operator_token))
+        // Where it listens: its public address may be a name that nothing here knows.
+        let url = format!("http://{}", self.gateway().operator_address);
+        Caller::new(&url, Some(&self.operator_token))
     }
 
     /// Terraform Cloud as somebody there sees it, past the gateway.
