@@ -344,7 +344,8 @@ impl Told<'_> {
         let envelope =
             Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &approver, at).unwrap();
         let statement = NewStatement {
-            envelope,
+            envelope: envelope.try_into().unwrap(),
+            sign_count: None,
             statement,
             via: ApprovalVia::Key,
             at,
