@@ -192,7 +192,7 @@ pub(crate) fn in_force(app: &App, row: Option<PasskeyRow>) -> Result<PasskeyRow,
 /// What an authenticator made, refused.
 pub(crate) fn refused(error: PasskeyError) -> Refusal {
     let code = match &error {
-        PasskeyError::SignatureInvalid => ReasonCode::ApprovalSignature,
+        PasskeyError::SignatureInvalid => ReasonCode::PasskeySignature,
         PasskeyError::WrongChallenge => ReasonCode::PasskeyWrongChallenge,
         PasskeyError::WrongOrigin(_) | PasskeyError::WrongRpId => ReasonCode::PasskeyWrongSite,
         PasskeyError::NotVerified => ReasonCode::PasskeyNotVerified,

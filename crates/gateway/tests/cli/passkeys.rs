@@ -8,7 +8,8 @@ use proof::passkey::testing::SoftAuthenticator;
 use serde_json::{Value, json};
 use store::GateState;
 
-use crate::world::{Answer, Setup, World};
+use crate::client::Answer;
+use crate::world::{Setup, World};
 
 const ORIGIN: &str = "https://approvals.example.com";
 const FIRST: &str = "infra-lead@example.com";

@@ -379,7 +379,7 @@ async fn a_passkey_approves_exactly_what_it_signed() {
             |p| p.flags |= 2,
             "PASSKEY_MALFORMED",
         ),
-        ("a foreign key", |p| *p = passkey(9), "APPROVAL_SIGNATURE"),
+        ("a foreign key", |p| *p = passkey(9), "PASSKEY_SIGNATURE"),
         ("a copy behind", |p| p.sign_count = 2, "PASSKEY_COUNTER"),
     ];
     for (what, edit, code) in table {
@@ -433,7 +433,7 @@ async fn a_passkey_approves_exactly_what_it_signed() {
     let client = one.client_data("webauthn.create", &challenge);
     enrolment["client_data_json"] = json!(encode_b64u(&client));
     let refused = hand_in(&admin, "run-1", statement, &enrolment).await;
-    assert_eq!(refused.code(), "APPROVAL_SIGNATURE");
+    assert_eq!(refused.code(), "PASSKEY_SIGNATURE");
     let run = world.gateway.app.store.run("run-1").await.unwrap().unwrap();
     assert_eq!(
         run.gate,
@@ -676,7 +676,7 @@ async fn a_passkey_signs_its_owner_in() {
     stranger.credential_id.clone_from(&one.credential_id);
     assert_eq!(
         sign_in(&world, &mut stranger).await,
-        code("APPROVAL_SIGNATURE")
+        code("PASSKEY_SIGNATURE")
     );
     let mut copy = one.clone();
     copy.sign_count = 2;

@@ -181,6 +181,7 @@ reason_codes! {
     PasskeyKnown "PASSKEY_KNOWN" 409 Policy "This passkey was enrolled before" "Make a new one; a passkey belongs to one person, once.";
     PasskeyLimit "PASSKEY_LIMIT" 409 Policy "This person has too many passkeys" "Ask the operator to remove one first.";
     PasskeyMalformed "PASSKEY_MALFORMED" 422 Policy "Not a passkey's answer" "Open the page again and use the passkey there; another kind of authenticator may be needed.";
+    PasskeySignature "PASSKEY_SIGNATURE" 422 Policy "The passkey's signature is wrong" "Use the passkey that the page asks for; this signature is by another key, or over something else.";
     PasskeyWrongChallenge "PASSKEY_WRONG_CHALLENGE" 409 Policy "The passkey answered another question" "Open the page again and sign what it shows.";
     PasskeyWrongSite "PASSKEY_WRONG_SITE" 403 Policy "The passkey was used on another site" "Open the gateway's own address; if that is what you did, ask the operator for a new invitation.";
     PasskeyNotVerified "PASSKEY_NOT_VERIFIED" 403 Policy "The authenticator did not verify the person" "Use an authenticator that asks for a PIN, a fingerprint or the like.";
