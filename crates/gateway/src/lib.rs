@@ -17,6 +17,7 @@
 //! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
 //! | [`operator`] | the operator API |
 //! | [`pages`] | what all pages share: frame, words, style |
+//! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
 
@@ -37,6 +38,7 @@ pub mod keys;
 pub mod live;
 pub mod operator;
 pub mod pages;
+pub mod passkeys;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

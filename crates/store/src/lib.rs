@@ -37,6 +37,7 @@ mod model_keys;
 mod objects;
 mod observations;
 mod operators;
+mod passkeys;
 mod receipts;
 mod runs;
 mod sessions;
@@ -62,6 +63,9 @@ pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
 };
 pub use operators::{OperatorAction, OperatorRow, Operators};
+pub use passkeys::{
+    Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
+};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
 pub use sessions::{SessionRow, Sessions};
@@ -88,6 +92,7 @@ pub trait Store:
     + Bundles
     + Operators
     + Sessions
+    + Passkeys
     + Budgets
     + ModelKeys
     + Commits
@@ -110,6 +115,7 @@ impl<T> Store for T where
         + Bundles
         + Operators
         + Sessions
+        + Passkeys
         + Budgets
         + ModelKeys
         + Commits

@@ -77,7 +77,7 @@ pub(super) async fn to_api(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if !matches!(access, Access::Public | Access::Signed) {
+    if !matches!(access, Access::Public | Access::Signed | Access::Link) {
         let operator = credential::authenticate(&*app.store, request.headers()).await?;
         check_role(&operator, access, request.uri().path())?;
         request.extensions_mut().insert(operator);

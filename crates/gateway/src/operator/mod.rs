@@ -14,6 +14,7 @@ pub(crate) mod extract;
 mod health;
 mod jobs;
 mod origin;
+mod passkeys;
 mod problem;
 mod rollback;
 mod run_tasks;
@@ -59,8 +60,8 @@ pub struct Route {
 
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
-    use Access::{Needs, Operator, Public, Signed};
-    use Role::{Approver, Author, Issuer};
+    use Access::{Link, Needs, Operator, Public, Signed};
+    use Role::{Admin, Approver, Author, Issuer};
     vec![
         get("/healthz", Public, health::alive),
         get("/readyz", Public, health::ready),
@@ -98,6 +99,22 @@ pub fn routes() -> Vec<Route> {
         get("/v1/approvals", Operator, approvals::list),
         get("/v1/approvals/{run_id}", Operator, approvals::show),
         post("/v1/approvals/{run_id}", Needs(Approver), approvals::submit),
+        post(
+            "/v1/approvals/{run_id}/question",
+            Needs(Approver),
+            passkeys::question,
+        ),
+        post(
+            "/v1/approvals/{run_id}/passkey",
+            Needs(Approver),
+            passkeys::answer,
+        ),
+        get("/v1/approvers", Operator, passkeys::list),
+        post("/v1/approvers/invite", Needs(Admin), passkeys::invite),
+        post("/v1/approvers/remove", Needs(Admin), passkeys::remove),
+        get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
+        post("/passkeys/enrol/{link}", Link, passkeys::enrol),
+        get("/passkey.js", Public, passkeys::script),
         post("/v1/rollback/run/{run_id}", Needs(Issuer), rollback::run),
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
@@ -126,6 +143,7 @@ pub fn pages() -> Vec<Route> {
         get("/", Public, people::index),
         get("/sign-in", Public, people::sign_in_form),
         post("/sign-in", Public, people::sign_in),
+        post("/sign-in/passkey", Public, people::sign_in_with_passkey),
         post("/sign-out", Operator, people::sign_out),
         get("/sessions", Operator, people::sessions),
         post("/sessions/end", Operator, people::end_session),
@@ -134,6 +152,16 @@ pub fn pages() -> Vec<Route> {
         get("/approvals/", Operator, approvals::inbox),
         get("/approvals/{run_id}", Operator, approvals::plan),
         post("/approvals/{run_id}/deny", Needs(Approver), approvals::deny),
+        post(
+            "/approvals/{run_id}/deny-signed",
+            Needs(Approver),
+            approvals::deny_signed,
+        ),
+        post(
+            "/approvals/{run_id}/signed",
+            Needs(Approver),
+            approvals::signed,
+        ),
         get("/trust-pulse", Public, pages::slash),
         get("/trust-pulse/", Operator, trust_pulse::list),
         get("/trust-pulse/outside", Operator, trust_pulse::outside),

@@ -80,15 +80,23 @@ pub async fn open(
 ) -> Result<HeaderValue, StoreError> {
     let text = Zeroizing::new(random_text());
     let id_hash = Hash::of(text.as_bytes());
-    let operators = app.store.operators().await?;
-    let row = operators.iter().find(|row| row.name == operator.name);
+    // A passkey's owner is known by an e-mail address, which an operator may have for a name: it
+    // opens what the passkey opens, and nothing of that operator's.
+    let credential = match method {
+        Method::Credential => {
+            let operators = app.store.operators().await?;
+            let row = operators.into_iter().find(|row| row.name == operator.name);
+            row.map(|row| row.token_hash)
+        }
+        Method::Passkey => None,
+    };
     let roles = operator.roles.iter().map(|role| role.as_str().to_owned());
     let session = SessionRow {
         id_hash,
         operator: operator.name.clone(),
         roles: roles.collect(),
         method: method.as_str().to_owned(),
-        credential: row.map(|row| row.token_hash),
+        credential,
         opened_at: now,
         used_at: now,
         expires_at: now.plus_seconds(app.config.sessions.max_seconds.into()),
@@ -168,6 +176,19 @@ pub async fn end(
         app.store.end_session(operator.name(), id_hash).await
     })
     .await
+}
+
+/// Ends every session that somebody opened in one way, because that way is closed now.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn end_all(app: &App, name: &str, method: Method) -> Result<(), StoreError> {
+    for row in app.store.sessions_of(name).await? {
+        if row.method == method.as_str() {
+            app.store.end_session(name, &row.id_hash).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The cookie that takes the session's cookie away.

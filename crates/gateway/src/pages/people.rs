@@ -13,13 +13,14 @@ use store::{OperatorAction, SessionRow};
 use zeroize::Zeroizing;
 
 use super::words::{self, Moment, Quoted};
-use super::{Frame, Next, Place, failed, html, see};
+use super::{Frame, Next, Place, failed, html, see, with_script};
 use crate::app::App;
 use crate::operator::audit::Action;
-use crate::operator::credential;
+use crate::operator::credential::{self, Operator};
 use crate::operator::extract::hash_from_hex;
 use crate::operator::session::{self, Method};
 use crate::operator::{Form, Problem, Visit};
+use crate::passkeys::{self, UnreadablePasskey};
 
 /// Actions on the page of what operators did.
 const ACTIONS: u32 = 200;
@@ -33,6 +34,8 @@ struct SignInPage {
     wrong: Option<&'static str>,
     /// What follows from that.
     advice: String,
+    /// For the browser's passkeys, as JSON text, where they work.
+    passkey: Option<String>,
 }
 
 /// Where to go after signing in.
@@ -66,9 +69,12 @@ fn sign_in_page(app: &App, visit: &Visit, next: &Next, problem: Option<&Problem>
         next: next.path().to_owned(),
         wrong: problem.map(|problem| problem.code.title()),
         advice: problem.map_or_else(String::new, |problem| problem.detail.clone()),
+        passkey: passkeys::sign_in_options(app)
+            .ok()
+            .map(|options| options.to_string()),
     };
     let status = StatusCode::from_u16(status).expect("the table holds statuses");
-    html(status, &page)
+    with_script(html(status, &page))
 }
 
 /// What the form of the sign-in holds; a secret, so it has no `Debug`.
@@ -87,16 +93,54 @@ pub async fn sign_in(
     visit: Visit,
     Form(form): Form<SignIn>,
 ) -> Response {
-    let next = Next::read(&form.next);
     let credential = Zeroizing::new(form.credential);
-    match checked(&app, peer, credential.trim()).await {
+    let operator = async || credential::identify(&*app.store, credential.trim()).await;
+    let checked = checked(&app, peer, Method::Credential, operator).await;
+    signed_in(&app, &visit, &Next::read(&form.next), checked)
+}
+
+/// What the script sends.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asserted {
+    assertion: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// Makes a session of a passkey's signature.
+pub async fn sign_in_with_passkey(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    visit: Visit,
+    Form(form): Form<Asserted>,
+) -> Response {
+    let operator = async || {
+        let assertion = form.assertion.parse().map_err(|error: UnreadablePasskey| {
+            Problem::new(ReasonCode::PasskeyMalformed, error.to_string())
+        })?;
+        let operator = passkeys::signed_in(&app, assertion).await;
+        operator.map_err(Problem::from)
+    };
+    let checked = checked(&app, peer, Method::Passkey, operator).await;
+    signed_in(&app, &visit, &Next::read(&form.next), checked)
+}
+
+/// Leads whoever got in to where that person wanted to go.
+fn signed_in(
+    app: &App,
+    visit: &Visit,
+    next: &Next,
+    checked: Result<HeaderValue, (Problem, Option<i64>)>,
+) -> Response {
+    match checked {
         Ok(cookie) => {
-            let mut response = see(next.path().to_owned());
+            let mut response = see(format!("{}{}", visit.root, next.path()));
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }
         Err((problem, retry_after)) => {
-            let mut response = sign_in_page(&app, &visit, &next, Some(&problem));
+            let mut response = sign_in_page(app, visit, next, Some(&problem));
             if let Some(seconds) = retry_after {
                 let headers = response.headers_mut();
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -110,7 +154,8 @@ pub async fn sign_in(
 async fn checked(
     app: &App,
     peer: SocketAddr,
-    credential: &str,
+    method: Method,
+    identify: impl AsyncFnOnce() -> Result<Operator, Problem>,
 ) -> Result<HeaderValue, (Problem, Option<i64>)> {
     let (now, address) = (app.now(), peer.ip());
     let counted = attempts(app).begin(address, now);
@@ -123,24 +168,19 @@ async fn checked(
                 detail: Vec::new(),
                 at: now,
             };
-            action
-                .note(&*app.store)
-                .await
-                .map_err(|error| (error.into(), None))?;
+            let noted = action.note(&*app.store).await;
+            noted.map_err(|error| (error.into(), None))?;
         }
         tracing::warn!(%address, "too many attempts to sign in");
-        let wait = words::count(
-            u64::try_from(locked.retry_after).unwrap_or(0),
-            "second",
-            "seconds",
-        );
+        let seconds = u64::try_from(locked.retry_after).unwrap_or(0);
+        let wait = words::count(seconds, "second", "seconds");
         let detail = format!("Try again in {wait}.");
         return Err((
             Problem::new(ReasonCode::SignInLimited, detail),
             Some(locked.retry_after),
         ));
     }
-    let operator = match credential::identify(&*app.store, credential).await {
+    let operator = match identify().await {
         Ok(operator) => operator,
         Err(problem) => {
             tracing::warn!(%address, code = %problem.code, "an attempt to sign in failed");
@@ -149,7 +189,7 @@ async fn checked(
         }
     };
     attempts(app).succeeded(address);
-    session::open(app, &operator, Method::Credential, now)
+    session::open(app, &operator, method, now)
         .await
         .map_err(|error| (error.into(), None))
 }

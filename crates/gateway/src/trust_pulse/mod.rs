@@ -13,7 +13,7 @@ pub(crate) mod agent;
 pub(crate) mod contract;
 pub mod origin;
 mod outside;
-mod read;
+pub(crate) mod read;
 pub(crate) mod receipt;
 pub(crate) mod run;
 pub mod story;

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use policy::Contract;
 use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
-use proof::{EnvelopeType, Hash, Json, Timestamp};
+use proof::{Hash, Json, Timestamp};
 use store::{
-    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, RunRow,
-    StatementRow, Store, StoreError, TaskCallRow, TokenRow,
+    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, PasskeyRow,
+    RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
 use super::outside;
@@ -150,6 +150,7 @@ pub(super) async fn job(
     let outside = outside::during(store, &workspaces, row.opened_at, end).await?;
     let contract = store.contract(&row.policy_hash).await?;
     let statements = store.statements_of_job(job_id).await?;
+    let passkeys = store.passkeys().await?;
     let page = JobPage {
         frame,
         figures: figures(&row.counters, &story),
@@ -163,7 +164,10 @@ pub(super) async fn job(
         models: story.models,
         refusals: story.refusals,
         refusals_more: story.refusals_more,
-        approvals: statements.into_iter().filter_map(approval).collect(),
+        approvals: statements
+            .into_iter()
+            .filter_map(|row| approval(row, &passkeys))
+            .collect(),
         tokens: store.tokens(job_id).await?.into_iter().map(token).collect(),
         bundle: store.bundle(job_id).await?.map(bundle),
         job: job_view(row, until, &runs),
@@ -324,26 +328,37 @@ fn contract_view(row: ContractRow, config: &Config) -> ContractView {
     }
 }
 
-/// A statement that the store kept verified once; it is verified again here, since the page
-/// must not show what was not signed.
-fn approval(row: StatementRow) -> Option<ApprovalView> {
-    let signed = row
-        .envelope
-        .verify::<Statement>(EnvelopeType::ApprovalStatement)
-        .ok()?;
-    let statement = signed.payload;
+/// What somebody signed, and with which key. The store verified it once; it is verified again
+/// here, since a page must not show what was not signed.
+pub(crate) fn verified(row: &StatementRow, passkeys: &[PasskeyRow]) -> Option<(String, Statement)> {
+    let site = passkeys
+        .iter()
+        .find(|passkey| passkey.passkey.did == row.envelope.signer_did);
+    let site = site.map(PasskeyRow::site);
+    let signed = row.envelope.verify(site.as_ref()).ok()?;
+    Some((signed.signer().to_string(), signed.into_statement()))
+}
+
+/// How a statement was given.
+pub(crate) const fn via(via: ApprovalVia) -> &'static str {
+    match via {
+        ApprovalVia::Key => "signed with the approver's key",
+        ApprovalVia::Token => "signed with the approver's key, carried by an elevated token",
+        ApprovalVia::Passkey => "signed with the approver's passkey",
+    }
+}
+
+fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> {
+    let (did, statement) = verified(&row, passkeys)?;
     Some(ApprovalView {
         approver: statement.approver,
         approves: statement.decision == Decision::Approve,
         counted: row.counted,
         at: row.at.into(),
         expires_at: statement.expires_at.into(),
-        via: match row.via {
-            ApprovalVia::Key => "signed with the approver's key",
-            ApprovalVia::Token => "signed with the approver's key, carried by an elevated token",
-        },
-        did_short: short_did(&signed.signer),
-        did: signed.signer.to_string(),
+        via: via(row.via),
+        did_short: short_did(&did),
+        did,
         run_id: statement.run_id,
         workspace: format!("{} / {}", statement.organization, statement.workspace_id),
         plan_digest: statement.plan_sha256_b64u.to_string(),

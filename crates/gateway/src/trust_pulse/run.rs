@@ -9,12 +9,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use policy::terraform::Operation;
 use policy::terraform::ids::RunId;
-use proof::approval::{Decision, Statement};
+use proof::Hash;
+use proof::approval::Decision;
 use proof::record::{Body, Ended, Lane};
-use proof::{EnvelopeType, Hash};
 use store::{GateState, JobRow, RunRow, StoreError};
 
 use super::origin::{self, Origin};
+use super::read::{verified, via};
 use super::words::{self, Change, Moment, Quoted, short_did};
 use crate::app::App;
 use crate::approvals::question;
@@ -63,6 +64,7 @@ struct SignedView {
     counted: bool,
     at: Moment,
     seq: u64,
+    via: &'static str,
     did: String,
     did_short: String,
     /// The plan that was signed is the run's plan.
@@ -105,22 +107,22 @@ async fn page(app: &App, frame: Frame, run_id: &str) -> Result<Option<RunPage>, 
     let contract = app.store.contract(&job.policy_hash).await?;
     let origin = origin::of_run(&*app.store, &job, &run).await?;
     let statements = app.store.statements(run_id).await?;
+    let passkeys = app.store.passkeys().await?;
     let signed: Vec<SignedView> = statements
         .into_iter()
         .filter_map(|row| {
-            let kind = EnvelopeType::ApprovalStatement;
-            let statement = row.envelope.verify::<Statement>(kind).ok()?;
+            let (did, statement) = verified(&row, &passkeys)?;
             Some(SignedView {
                 approver: row.approver,
                 approves: row.decision == Decision::Approve,
                 counted: row.counted,
                 at: row.at.into(),
                 seq: row.seq,
-                did_short: short_did(&statement.signer),
-                did: statement.signer.to_string(),
-                same_plan: Some(statement.payload.plan_sha256_b64u) == run.plan_sha256,
+                via: via(row.via),
+                did_short: short_did(&did),
+                did,
+                same_plan: Some(statement.plan_sha256_b64u) == run.plan_sha256,
                 reason: statement
-                    .payload
                     .reason
                     .map(|text| Quoted::new(&text, "the approver")),
             })

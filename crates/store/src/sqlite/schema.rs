@@ -33,6 +33,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0005_model_keys.sql"),
     ),
     (
+        "0006_passkeys",
+        include_str!("../../migrations/sqlite/0006_passkeys.sql"),
+    ),
+    (
         "0007_sessions",
         include_str!("../../migrations/sqlite/0007_sessions.sql"),
     ),

@@ -1,15 +1,18 @@
 //! From the store to the inbox and to a plan's page.
 
 use policy::ReasonCode;
-use proof::approval::{Changes, Decision, Statement};
+use proof::approval::{Changes, Decision};
 use proof::record::Body;
-use proof::{EnvelopeType, Hash, Timestamp, jcs};
+use proof::{Hash, Timestamp, jcs};
 use serde_json::{Value, json};
-use store::{GateState, JobRow, ObservationFilter, RunRow, StatementRow, StoreError, StoredRecord};
+use store::{
+    GateState, JobRow, ObservationFilter, PasskeyRow, RunRow, StatementRow, StoreError,
+    StoredRecord,
+};
 
 use super::view::{
-    AttributeView, ContractView, InboxPage, JobView, ObjectView, PlanPage, RefusalView, RemarkView,
-    SideView, StatementView, Waiting,
+    AttributeView, ContractView, InboxPage, JobView, ObjectView, PasskeyView, PlanPage,
+    RefusalView, RemarkView, SideView, StatementView, Waiting,
 };
 use crate::app::App;
 use crate::approvals::question::{self, Object, Remark, Side};
@@ -18,7 +21,9 @@ use crate::operator::Visit;
 use crate::operator::credential::{Access, Role};
 use crate::pages::Frame;
 use crate::pages::words::{self, Quoted, short_did};
+use crate::passkeys::{self, Asked};
 use crate::trust_pulse::origin;
+use crate::trust_pulse::read::{verified, via};
 use crate::watching;
 
 /// Plans in the inbox.
@@ -120,10 +125,15 @@ pub(super) async fn plan(
         .as_ref()
         .map(|live| &live.contract.permissions.apply);
     let statements = app.store.statements(run_id).await?;
+    let known = app.store.passkeys().await?;
     let subject_hash = run.subject.as_ref().and_then(|s| jcs::to_bytes(s).ok());
     let refused = app.store.refusals(&run.job_id, MAX_REFUSED).await?;
     let origin = origin::of_run(&*app.store, &job, &run).await?;
-    let views: Vec<StatementView> = statements.into_iter().filter_map(statement).collect();
+    let views: Vec<StatementView> = statements
+        .into_iter()
+        .filter_map(|row| statement(row, &known))
+        .collect();
+    let passkey = passkey(app, visit, &run).await;
     let (standing, tone) = words::standing(run.gate);
     let lapsed = run.approval_expires_at.is_none_or(|until| until <= now);
     let open = run.gate == GateState::AwaitingApproval && !lapsed;
@@ -200,6 +210,7 @@ pub(super) async fn plan(
         left: left(run.approval_expires_at, now),
         expires_at: run.approval_expires_at.map(Into::into),
         open,
+        passkey,
         may_deny,
         approve_command: command("approve", ""),
         deny_command: command("deny", " --reason 'why'"),
@@ -386,22 +397,36 @@ fn refusal(stored: StoredRecord, run_id: &str) -> Option<RefusalView> {
     })
 }
 
-/// What somebody signed, verified once more: the page must not show what was not signed.
-fn statement(row: StatementRow) -> Option<StatementView> {
-    let signed = row
-        .envelope
-        .verify::<Statement>(EnvelopeType::ApprovalStatement)
-        .ok()?;
+/// What somebody signed.
+fn statement(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<StatementView> {
+    let (did, statement) = verified(&row, passkeys)?;
     Some(StatementView {
         approver: row.approver,
         approves: row.decision == Decision::Approve,
         counts: row.counted,
         at: row.at.into(),
-        did_short: short_did(&signed.signer),
-        did: signed.signer.to_string(),
-        reason: signed
-            .payload
+        via: via(row.via),
+        did_short: short_did(&did),
+        did,
+        reason: statement
             .reason
             .map(|text| Quoted::new(&text, "the approver")),
     })
+}
+
+/// What the visitor's passkey would sign, when the visitor has one and is asked.
+async fn passkey(app: &App, visit: &Visit, run: &RunRow) -> Option<PasskeyView> {
+    let operator = visit.session.as_ref().map(|session| &session.operator)?;
+    if !operator.may(Access::Needs(Role::Approver)) {
+        return None;
+    }
+    // A refusal is no failure of the page: the visitor is no approver here, or has no passkey.
+    let asked = Asked {
+        approver: operator.name(),
+        decision: Decision::Approve,
+        reason: None,
+        passkey: None,
+    };
+    let question = passkeys::question(app, &run.run_id, asked).await.ok()?;
+    Some(PasskeyView::of(operator.name(), &question))
 }

@@ -4,6 +4,7 @@ use askama::Template;
 
 use crate::pages::Frame;
 use crate::pages::words::{Change, Moment, Quoted};
+use crate::passkeys::Question;
 use crate::trust_pulse::origin::Origin;
 
 /// The inbox.
@@ -76,6 +77,8 @@ pub(super) struct PlanPage {
     pub(super) left: String,
     /// It can be approved.
     pub(super) open: bool,
+    /// The visitor's passkey can approve it.
+    pub(super) passkey: Option<PasskeyView>,
     /// Whoever looks may deny it.
     pub(super) may_deny: bool,
     pub(super) approve_command: String,
@@ -166,7 +169,46 @@ pub(super) struct StatementView {
     pub(super) approves: bool,
     pub(super) counts: bool,
     pub(super) at: Moment,
+    pub(super) via: &'static str,
     pub(super) did: String,
     pub(super) did_short: String,
     pub(super) reason: Option<Quoted>,
+}
+
+/// What a passkey is asked to sign.
+#[derive(Debug)]
+pub(super) struct PasskeyView {
+    /// Whose it is.
+    pub(super) approver: String,
+    /// Its short id.
+    pub(super) passkey: String,
+    /// The statement, as JSON text.
+    pub(super) statement: String,
+    /// Its hash: what is signed.
+    pub(super) hash: String,
+    /// For the browser, as JSON text.
+    pub(super) options: String,
+}
+
+impl PasskeyView {
+    pub(super) fn of(approver: &str, question: &Question) -> Self {
+        Self {
+            approver: approver.to_owned(),
+            passkey: question.passkey.clone(),
+            statement: String::from_utf8_lossy(&question.statement.to_jcs()).into_owned(),
+            hash: question.hash.to_string(),
+            options: question.options.to_string(),
+        }
+    }
+}
+
+/// The page on which a denial is signed: its reason is under the signature.
+#[derive(Debug, Template)]
+#[template(path = "approvals/sign.html")]
+pub(super) struct SignPage {
+    pub(super) frame: Frame,
+    pub(super) run_id: String,
+    pub(super) verdict: String,
+    pub(super) reason: Quoted,
+    pub(super) passkey: PasskeyView,
 }
