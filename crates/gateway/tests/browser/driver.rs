@@ -68,8 +68,8 @@ pub(crate) struct Element(String);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 impl Browser {
-    /// Starts one; `None` where there is none.
-    pub(crate) async fn start() -> Option<Self> {
+    /// Starts one in which names lead where the rules say; `None` where there is none.
+    pub(crate) async fn start(names: &str) -> Option<Self> {
         let (driver, binary) = (program("chromedriver")?, program("chromium")?);
         let mut driver = Command::new(driver)
             .arg("--port=0")
@@ -103,6 +103,7 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--disable-background-networking",
             "--force-color-profile=srgb",
+            &format!("--host-resolver-rules={names}"),
         ];
         let made = browser
             .post(
@@ -223,6 +224,15 @@ impl Browser {
         let Element(id) = self.find(css).await;
         let body = json!({ "text": text });
         self.post(&format!("/element/{id}/value"), &body).await;
+    }
+
+    /// Gives the browser an authenticator with a person who says yes.
+    pub(crate) async fn authenticator(&self) {
+        let authenticator = json!({
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true,
+            "hasUserVerification": true, "isUserVerified": true,
+        });
+        self.post("/webauthn/authenticator", &authenticator).await;
     }
 
     /// How wide the window is, in CSS pixels, and whether the person likes it dark.

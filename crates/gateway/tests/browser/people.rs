@@ -96,7 +96,7 @@ async fn a_foreign_page_cannot_act_for_somebody() {
     );
     let port = world.foreign_site(form).await;
     // Another origin of the same site, to which the browser sends the cookie; and another site.
-    for host in ["127.0.0.1", "localhost"] {
+    for host in ["evil.gate.localhost", "localhost"] {
         browser.open(&format!("http://{host}:{port}/")).await;
         browser.click("#go").await;
         browser
@@ -114,7 +114,9 @@ async fn a_foreign_page_cannot_act_for_somebody() {
                  .then(() => 'read', () => 'refused')</script>"
         ))
         .await;
-    browser.open(&format!("http://127.0.0.1:{frames}/")).await;
+    browser
+        .open(&format!("http://evil.gate.localhost:{frames}/"))
+        .await;
     let seen = browser
         .script(
             "return window.read.then(read => [read, (() => { try {
@@ -148,4 +150,60 @@ async fn a_session_that_ended_leads_to_the_sign_in() {
     assert_eq!(cookie, "");
     let kept = store.session(&Hash::of(b"")).await.unwrap();
     assert!(kept.is_none());
+}
+
+#[tokio::test]
+async fn an_approver_enrols_a_passkey_and_decides_with_it() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    let browser = &world.browser;
+    let person = &world.sandbox.approvers[0].email;
+    let invite = json!({ "email": person });
+    let invited = world.operator().post("/v1/approvers/invite", &invite).await;
+    let link = invited.ok()["link"].as_str().unwrap().to_owned();
+    browser.authenticator().await;
+    browser.open(&link).await;
+    browser.write("#name", "Laptop").await;
+    browser.click("form.panel button").await;
+    browser.sees("Your passkey is enrolled").await;
+    browser.open(&link).await;
+    assert!(
+        !browser.text().await.contains("Make a passkey"),
+        "it works once"
+    );
+
+    browser.open(&world.url("/sign-in")).await;
+    browser.click("form[data-passkey] button").await;
+    browser.sees("Nothing waits for a person").await;
+
+    // A denial: the reason is under the signature.
+    let denied = world.held_run("Two instances").await;
+    browser
+        .open(&world.url(&format!("/approvals/{denied}")))
+        .await;
+    browser.write("#reason", "Not on a Friday").await;
+    browser.click("button[formaction]").await;
+    browser.sees("Sign the denial").await;
+    browser.click("form[data-passkey] button").await;
+    world.until(&denied, GateState::Denied).await;
+    browser.sees("signed with the approver's passkey").await;
+    assert!(browser.text().await.contains("Not on a Friday"));
+
+    let approved = world.held_run("Two instances, please").await;
+    browser
+        .open(&world.url(&format!("/approvals/{approved}")))
+        .await;
+    browser.click("form[data-passkey] button").await;
+    world.until(&approved, GateState::Applied).await;
+    let statements = world.app().store.statements(&approved).await.unwrap();
+    assert_eq!(statements.len(), 1);
+    assert_eq!(statements[0].approver, *person);
+
+    // Without the passkey there is no session any more.
+    let remove = json!({ "email": person });
+    let removed = world.operator().post("/v1/approvers/remove", &remove).await;
+    removed.ok();
+    browser.open(&world.url("/approvals/")).await;
+    browser.sees("Operator credential").await;
 }

@@ -1,10 +1,12 @@
 //! A gateway in which much has happened, and foreign sites beside it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clawgate::app::App;
 use clawgate::demo::sandbox::Sandbox;
+use clawgate::keys::random_bytes;
 use clawgate::operator::credential::{self, Role};
 use proof::approval::{Changes, Decision, Judgement, Subject};
 use proof::record::JobId;
@@ -19,6 +21,9 @@ use tokio::net::TcpListener;
 use crate::client::Caller;
 use crate::driver::Browser;
 
+/// Port of the operator listener, on an address of its own.
+const PORT: u16 = 8788;
+
 /// The workspace of the example configuration.
 const APP: &str = "ws-staging-app";
 
@@ -30,23 +35,33 @@ pub(crate) const HOSTILE: &str = "</blockquote><script>document.title='owned'</s
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) browser: Browser,
+    /// The operator listener's address, for programs.
+    address: String,
     _folder: TempDir,
 }
 
 impl World {
     /// Starts it; `None` where there is no browser.
     pub(crate) async fn start() -> Option<Self> {
-        let browser = Browser::start().await?;
+        // An address of its own, where nobody else can take the port, and a name for it: browsers
+        // make passkeys for names only.
+        let [a, b, c] = random_bytes();
+        let own = IpAddr::from([127, a.clamp(1, 254), b, c.clamp(1, 254)]);
+        let names = format!("MAP gate.localhost {own}, MAP *.gate.localhost 127.0.0.1");
+        let browser = Browser::start(&names).await?;
         let folder = tempfile::tempdir().unwrap();
         let contract = policy::EXAMPLE_CONTRACT.as_bytes().to_vec();
         let cloud = TerraformCloudConfig::acme(Engine::Recorded);
         let sandbox = Sandbox::start_on(folder.path(), contract, cloud, |config| {
             config.trust_pulse.open = false;
             config.limits.drain_seconds = 1;
+            config.operator_listener.address = (own, PORT).into();
+            config.operator_listener.public_url = Some(format!("http://gate.localhost:{PORT}"));
         });
         Some(Self {
             sandbox: sandbox.await.unwrap(),
             browser,
+            address: format!("http://{own}:{PORT}"),
             _folder: folder,
         })
     }
@@ -61,7 +76,7 @@ impl World {
 
     pub(crate) fn operator(&self) -> Caller {
         let token = &self.sandbox.operator_token;
-        Caller::new(&self.sandbox.gateway.operator_url, Some(token))
+        Caller::new(&self.address, Some(token))
     }
 
     pub(crate) fn agent(&self) -> Caller {
@@ -79,7 +94,7 @@ impl World {
         self.browser.open(&self.url("/sign-in")).await;
         self.browser.write("#credential", credential).await;
         self.browser.click("form.panel button").await;
-        assert_eq!(self.browser.url().await, self.url("/approvals/"));
+        self.browser.sees("Nothing is applied before").await;
     }
 
     /// The agent asks a model, is refused something, and wants a plan applied.
@@ -131,7 +146,7 @@ impl World {
         let statement = subject.judge(Judgement {
             decision: Decision::Approve,
             approver: person.email.clone(),
-            approver_did: person.key.did(),
+            approver_did: person.key.did().into(),
             issued_at: now,
             expires_at: question["expires_at"].as_str().unwrap().parse().unwrap(),
             nonce: clawgate::keys::random_text(),
@@ -243,8 +258,9 @@ impl World {
         id.parse().unwrap()
     }
 
-    /// Another site on this machine, which answers everything with one page. Another port is
-    /// another origin, but the same site: the browser sends it our cookie.
+    /// Another server, which answers everything with one page, at this port of `localhost` and of
+    /// every name below `gate.localhost`. Those belong to our site: a browser sends our cookie
+    /// with what they ask of us.
     pub(crate) async fn foreign_site(&self, page: String) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
