@@ -6,6 +6,7 @@ use proof::Json;
 use proof::approval::Changes;
 use serde_json::Value;
 
+use crate::pages::words::number;
 use crate::watching;
 
 /// One object that the plan would change.
@@ -182,7 +183,7 @@ pub fn verdict(changes: &Changes) -> String {
     ]
     .iter()
     .filter(|(_, count)| *count > 0)
-    .map(|(verb, count)| format!("{verb} {count}"))
+    .map(|(verb, count)| format!("{verb} {}", number(*count)))
     .collect();
     if !changes.is_destructive() {
         parts.push("destroys nothing".to_owned());
@@ -288,7 +289,7 @@ mod tests {
                 changes(0, 0, 1, 2),
                 "Changes 1, creates 2, destroys nothing",
             ),
-            (changes(3, 1, 0, 0), "Destroys 3, replaces 1"),
+            (changes(3000, 1, 0, 0), "Destroys 3,000, replaces 1"),
             (changes(0, 0, 0, 0), "Destroys nothing"),
         ] {
             assert_eq!(verdict(&changes), says);

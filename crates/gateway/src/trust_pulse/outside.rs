@@ -162,6 +162,7 @@ mod tests {
     use store::{Look, Observation};
 
     use super::*;
+    use crate::pages::Place;
 
     #[tokio::test]
     async fn the_page_says_what_moved_and_shows_names_as_text() {
@@ -210,8 +211,9 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
-        let page = page(&*store, &config, &governed, None, now).await.unwrap();
-        let page = page.render().unwrap();
+        let frame = Frame::bare("gateway.example", "../", Place::Outside, now);
+        let page = page(&*store, &config, &governed, None, frame).await;
+        let page = page.unwrap().render().unwrap();
         for says in [
             "every 300 seconds",
             "auto-apply",

@@ -169,14 +169,17 @@ const fn words(stage: TaskStage) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use policy::ReasonCode;
+    use proof::Timestamp;
     use store::{TaskCall, TaskJudgement};
 
     use super::*;
+    use crate::pages::Place;
 
     #[tokio::test]
     async fn the_page_says_what_was_found_and_what_to_do() {
         let store = store::open_sqlite_in_memory().unwrap();
         let at = Timestamp::from_seconds(1_795_334_400);
+        let frame = Frame::bare("gateway.example", "../../", Place::Jobs, at);
         let call = TaskCall {
             task_result_id: "taskrs-1".into(),
             stage: TaskStage::PreApply,
@@ -190,7 +193,7 @@ mod tests {
         };
         store.begin_task_call(call).await.unwrap();
         let page = async || {
-            let page = read(&*store, "gateway.example", "taskrs-1", at).await;
+            let page = read(&*store, frame.clone(), "taskrs-1").await;
             page.unwrap().unwrap().render().unwrap()
         };
         assert!(page().await.contains("There is no verdict yet"));
@@ -227,6 +230,11 @@ mod tests {
         for never in ["<script>", "<b>confirmed", "\u{202e}"] {
             assert!(!page.contains(never), "{never}");
         }
-        assert!(read(&*store, "g", "taskrs-2", at).await.unwrap().is_none());
+        assert!(
+            read(&*store, frame.clone(), "taskrs-2")
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -14,6 +14,7 @@ fn filled(path: &str) -> String {
     path.replace("{run_id}", "run-1")
         .replace("{job_id}", "job_1")
         .replace("{task_result_id}", "taskrs-1")
+        .replace("{receipt_id}", "rcpt_1")
         .replace("{hash}", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")
         .replace("{name}", "terraform-cloud-staging-only")
         .replace(
@@ -240,7 +241,7 @@ async fn people_sign_in_and_out() {
     let answer = browser.sign_in(&credential).await;
     assert_eq!(
         (answer.status.as_u16(), location(&answer)),
-        (303, "sessions")
+        (303, "./sessions")
     );
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
     assert!(

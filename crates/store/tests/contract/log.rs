@@ -212,8 +212,8 @@ pub(crate) async fn the_latest_refusals_are_found(store: Arc<dyn Store>) {
     };
     assert_eq!(seqs(&job, 9).await, [6, 4, 2]);
     assert_eq!(seqs(&job, 2).await, [6, 4]);
-    assert_eq!(seqs(&other, 9).await, []);
-    assert_eq!(seqs(&job_id(9), 9).await, []);
+    assert!(seqs(&other, 9).await.is_empty());
+    assert!(seqs(&job_id(9), 9).await.is_empty());
 }
 
 pub(crate) async fn the_chain_equals_that_of_the_bundle(store: Arc<dyn Store>) {
