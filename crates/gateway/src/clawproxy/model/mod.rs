@@ -286,7 +286,7 @@ impl Providers {
         if has_body && judged.model.is_none() {
             return Err(ReasonCode::ModelMissing.into());
         }
-        let fallbacks = self.fallbacks(&provider, judged.model.as_deref(), models);
+        let fallbacks = self.fallbacks(&provider, &target, judged.model.as_deref(), models);
         let model = judged.model.as_deref().map(|asked| {
             let meant = provider.meant(asked);
             if has_body
