@@ -223,7 +223,7 @@ impl Exchange {
     async fn ask(
         &mut self,
         client: &HttpClient,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         outgoing: &Outgoing,
         stop: &mut Stop,
     ) -> Result<Response<Incoming>, Failure> {
@@ -237,7 +237,7 @@ impl Exchange {
             .model
             .as_deref()
             .and_then(|model| provider.price(model));
-        self.ending.sent(name, price);
+        let earlier = self.ending.sent(provider, price);
         // The intent is on its way to the disk while the provider thinks; nothing is answered
         // before it has arrived, and a call whose intent cannot be recorded is given up.
         let exchanged = async {
@@ -263,7 +263,7 @@ impl Exchange {
                 tracing::warn!(provider = name, cause, "a model provider cannot be reached");
                 let unreached = error.is_connect();
                 if unreached {
-                    self.ending.not_sent();
+                    self.ending.not_sent(earlier);
                 }
                 Err(Failure {
                     ended: Ended::UpstreamReset,

@@ -120,12 +120,7 @@ async fn a_call_that_is_never_polled_is_recorded() {
         .providers
         .resolve(&gateway.token, &parts, body, &mut String::new())
         .await;
-    let finish = Recorder {
-        provider: String::new(),
-        facts: sender,
-        works: true,
-        hold: None,
-    };
+    let finish = Recorder::new(sender, mpsc::unbounded_channel().0);
     drop(gateway.providers.forward(call.unwrap(), Box::new(finish)));
     assert_eq!(facts.recv().await.unwrap().ended, Ended::ClientGone);
     gateway.providers.idle().await;

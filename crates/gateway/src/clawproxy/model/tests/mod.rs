@@ -159,8 +159,30 @@ struct Recorder {
     works: bool,
     /// When given, recording waits for it.
     hold: Option<watch::Receiver<bool>>,
+    /// Is told who was asked.
+    asked: mpsc::UnboundedSender<String>,
     /// Who was asked last.
     provider: String,
+}
+
+impl Recorder {
+    fn new(facts: mpsc::UnboundedSender<Facts>, asked: mpsc::UnboundedSender<String>) -> Self {
+        Self {
+            facts,
+            works: true,
+            hold: None,
+            asked,
+            provider: String::new(),
+        }
+    }
+
+    /// One of which nothing is wanted but that it works.
+    fn unheard() -> Box<Self> {
+        Box::new(Self::new(
+            mpsc::unbounded_channel().0,
+            mpsc::unbounded_channel().0,
+        ))
+    }
 }
 
 impl Finish for Recorder {
@@ -174,6 +196,7 @@ impl Finish for Recorder {
 
     fn asks(&mut self, provider: &str) {
         self.provider = provider.to_owned();
+        let _ = self.asked.send(provider.to_owned());
     }
 
     fn finish(mut self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>> {
@@ -203,6 +226,7 @@ struct Gateway {
     live: Live,
     token: Arc<LiveToken>,
     facts: mpsc::UnboundedReceiver<Facts>,
+    asked: mpsc::UnboundedReceiver<String>,
     client: HttpClient,
     _stop: watch::Sender<bool>,
 }
@@ -252,6 +276,7 @@ impl Setup {
         let live = Live::default();
         let token = token(&live, self.models);
         let (sender, facts) = mpsc::unbounded_channel();
+        let (tell_asked, asked) = mpsc::unbounded_channel();
         let bound = Bound::bind(&config.agent_listener).await.unwrap();
         let url = bound.url.clone();
         let (stop, stopped) = watch::channel(false);
@@ -259,10 +284,9 @@ impl Setup {
             let (providers, token) = (Arc::clone(&providers), Arc::clone(&token));
             move |request: Request<Incoming>, _| {
                 let finish = Recorder {
-                    facts: sender.clone(),
                     works: self.store_works,
                     hold: self.hold.clone(),
-                    provider: String::new(),
+                    ..Recorder::new(sender.clone(), tell_asked.clone())
                 };
                 serve(Arc::clone(&providers), Arc::clone(&token), request, finish)
             }
@@ -274,6 +298,7 @@ impl Setup {
             live,
             token,
             facts,
+            asked,
             client: client(),
             _stop: stop,
         }
@@ -428,6 +453,11 @@ impl Gateway {
     /// The facts of the next call that has ended.
     async fn ended(&mut self) -> Facts {
         self.facts.recv().await.unwrap()
+    }
+
+    /// Whom the evidence has named so far as asked, in this order.
+    fn asked(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.asked.try_recv().ok()).collect()
     }
 }
 
