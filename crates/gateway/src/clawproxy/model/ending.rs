@@ -114,6 +114,12 @@ impl Ending {
         }
     }
 
+    /// Whether nothing may be sent before the intent is durable.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let open = self.0.as_ref();
+        open.is_none_or(|open| open.finish.is_doubtful())
+    }
+
     /// Takes the end away, so that somebody else hands it in.
     pub(super) fn take(&mut self) -> Self {
         Self(self.0.take())

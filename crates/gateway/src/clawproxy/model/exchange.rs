@@ -237,6 +237,20 @@ impl Exchange {
             .model
             .as_deref()
             .and_then(|model| provider.price(model));
+        // What cannot be recorded is not sent. While the store fails, each intent is waited for:
+        // otherwise every call would hand over its body before it is known to be lost.
+        let recorded = match self.ending.is_doubtful() {
+            false => self.ending.recorded().now_or_never(),
+            true => tokio::select! {
+                biased;
+                code = &mut *stop => return Err(Failure::new(Ended::CutByPolicy, code)),
+                recorded = self.ending.recorded() => Some(recorded),
+            },
+        };
+        if recorded == Some(false) {
+            let code = ReasonCode::StoreUnavailable;
+            return Err(Failure::new(Ended::CutByPolicy, code));
+        }
         let earlier = self.ending.sent(provider, price);
         // The intent is on its way to the disk while the provider thinks; nothing is answered
         // before it has arrived, and a call whose intent cannot be recorded is given up.

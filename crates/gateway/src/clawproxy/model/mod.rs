@@ -150,6 +150,10 @@ trait Finish: Send + 'static {
     /// is answered.
     fn recorded(&mut self) -> BoxFuture<'_, bool>;
 
+    /// Whether the store has failed of late, so that nothing may be sent before the intent is
+    /// durable.
+    fn is_doubtful(&self) -> bool;
+
     /// This provider is asked now; the receipt names the last one.
     fn asks(&mut self, provider: &str);
 
@@ -172,13 +176,17 @@ impl Finish for Permitted {
 
     fn recorded(&mut self) -> BoxFuture<'_, bool> {
         Box::pin(async {
-            let recorded = self.permit.recorded().await;
+            let recorded = self.permit.recorded(&self.app).await;
             if let Err(error) = &recorded {
                 let job = self.permit.job_id();
                 tracing::error!(%error, %job, "a model call's intent was not recorded");
             }
             recorded.is_ok()
         })
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.app.recording.is_failing()
     }
 
     fn asks(&mut self, provider: &str) {

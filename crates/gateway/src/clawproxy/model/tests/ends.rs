@@ -216,6 +216,34 @@ async fn a_provider_that_cannot_be_reached_or_is_slow_is_answered_for() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_recorded_does_not_reach_the_provider() {
+    for (intent, status) in [
+        (IntentIs::RefusedAtOnce, 503),
+        (IntentIs::LostLater, 503),
+        (IntentIs::DurableAfterAll, 200),
+    ] {
+        let (url, mut provider) = provider().await;
+        let setup = Setup {
+            intent,
+            ..Setup::new(&url)
+        };
+        let mut gateway = setup.start().await;
+        let asking = gateway.post(CHAT, STREAM);
+        let answer = tokio::select! {
+            answer = asking => answer,
+            received = provider.recv() => {
+                assert_eq!(status, 200, "{intent:?}");
+                received.unwrap().answer(200, &[("content-type", "text/event-stream")], REST);
+                continue;
+            }
+        };
+        assert_eq!(answer.status, status, "{intent:?}");
+        assert_eq!(gateway.asked(), [""; 0], "{intent:?}");
+        assert!(provider.try_recv().is_err(), "{intent:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_shows_its_key_is_cut() {
     let (mut gateway, mut answer, pieces) = begun(|setup| setup).await;
     pieces

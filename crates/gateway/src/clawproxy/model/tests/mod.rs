@@ -159,10 +159,23 @@ struct Recorder {
     works: bool,
     /// When given, recording waits for it.
     hold: Option<watch::Receiver<bool>>,
+    intent: IntentIs,
     /// Is told who was asked.
     asked: mpsc::UnboundedSender<String>,
     /// Who was asked last.
     provider: String,
+}
+
+/// What becomes of the intent of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IntentIs {
+    Durable,
+    /// The store's queue does not even take it.
+    RefusedAtOnce,
+    /// It is taken, and lost, as those before it were.
+    LostLater,
+    /// The same, but it arrives: the store has room again.
+    DurableAfterAll,
 }
 
 impl Recorder {
@@ -171,6 +184,7 @@ impl Recorder {
             facts,
             works: true,
             hold: None,
+            intent: IntentIs::Durable,
             asked,
             provider: String::new(),
         }
@@ -191,7 +205,16 @@ impl Finish for Recorder {
     }
 
     fn recorded(&mut self) -> BoxFuture<'_, bool> {
-        Box::pin(std::future::ready(true))
+        Box::pin(async {
+            if self.is_doubtful() {
+                tokio::task::yield_now().await;
+            }
+            matches!(self.intent, IntentIs::Durable | IntentIs::DurableAfterAll)
+        })
+    }
+
+    fn is_doubtful(&self) -> bool {
+        matches!(self.intent, IntentIs::LostLater | IntentIs::DurableAfterAll)
     }
 
     fn asks(&mut self, provider: &str) {
@@ -241,6 +264,7 @@ struct Setup {
     limits: Limits,
     store_works: bool,
     hold: Option<watch::Receiver<bool>>,
+    intent: IntentIs,
     /// What else is configured about the providers.
     configure: fn(&mut BTreeMap<String, ModelProvider>),
 }
@@ -257,6 +281,7 @@ impl Setup {
             limits: Limits::default(),
             store_works: true,
             hold: None,
+            intent: IntentIs::Durable,
             configure: |_| {},
         }
     }
@@ -286,6 +311,7 @@ impl Setup {
                 let finish = Recorder {
                     works: self.store_works,
                     hold: self.hold.clone(),
+                    intent: self.intent,
                     ..Recorder::new(sender.clone(), tell_asked.clone())
                 };
                 serve(Arc::clone(&providers), Arc::clone(&token), request, finish)
