@@ -17,6 +17,7 @@
 //! | `pace` | bounds how many calls come in a minute and at once |
 //! | `exchange` | sends, and answers for a provider that fails |
 //! | `relay` | the answer's body on its way |
+//! | `going_on` | bounds the calls that go on when their client has left |
 //! | `ending` | facts for the outcome, handed in exactly once |
 //! | `sse`, `usage` | read events and token counts as they pass |
 //! | `tool_calls` | reads which tools an answer asks for |
@@ -27,6 +28,7 @@ mod body;
 mod budget;
 mod ending;
 mod exchange;
+mod going_on;
 mod headers;
 mod idempotency;
 mod list;

@@ -16,6 +16,7 @@ use policy::{ReasonCode, Refusal};
 use super::super::body::Room;
 use super::Target;
 use super::exchange::Outgoing;
+use super::going_on::GoingOn;
 use super::open_calls::OpenCalls;
 use super::pace::Pace;
 use super::surface::is_path_segment;
@@ -43,6 +44,7 @@ pub struct Providers {
     /// How long an answer may take to begin, and to go on.
     pub(super) patience: Duration,
     pub(super) open: OpenCalls,
+    pub(super) going_on: GoingOn,
     pub(super) pace: Arc<Pace>,
 }
 
@@ -104,6 +106,7 @@ impl Providers {
             room: Room::new(LARGEST_BODIES * body_limit),
             patience: Duration::from_secs(config.limits.upstream_timeout_seconds),
             open: OpenCalls::default(),
+            going_on: GoingOn::default(),
             pace: Arc::new(Pace::new(&config.limits)),
         })
     }
@@ -317,6 +320,7 @@ mod tests {
             room: Room::new(8 << 10),
             patience: Duration::from_secs(1),
             open: OpenCalls::default(),
+            going_on: GoingOn::default(),
             pace: Arc::default(),
         }
     }

@@ -300,6 +300,46 @@ async fn so_it_is_when_the_client_leaves_before_the_answer() {
 }
 
 #[tokio::test]
+async fn so_many_are_read_for_nobody_and_no_more() {
+    let exact = |setup| Setup {
+        models: Some(EXACTLY),
+        ..setup
+    };
+    let (mut gateway, answer, pieces) = begun(exact).await;
+    let others = all_places(&gateway);
+    assert_eq!(others.len(), going_on::MOST);
+    drop(answer);
+    pieces.closed().await;
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::ClientGone);
+    assert!(facts.usage.unwrap().derived);
+    // Nor does one that has no answer yet.
+    let (url, mut provider) = provider().await;
+    let mut gateway = exact(Setup::new(&url)).start().await;
+    let others = all_places(&gateway);
+    let mut received = tokio::select! {
+        _ = gateway.post(CHAT, STREAM) => panic!("nothing was answered"),
+        received = provider.recv() => received.unwrap(),
+    };
+    received.answer.closed().await;
+    assert_eq!(gateway.ended().await.ended, Ended::ClientGone);
+    // A call that goes on gives its place back.
+    drop(others);
+    let received = tokio::select! {
+        _ = gateway.post(CHAT, STREAM) => panic!("nothing was answered"),
+        received = provider.recv() => received.unwrap(),
+    };
+    received.answer(200, &[("content-type", "text/event-stream")], REST);
+    assert_eq!(gateway.ended().await.usage.unwrap().tokens_output, 9);
+    gateway.providers.idle().await;
+    assert_eq!(all_places(&gateway).len(), going_on::MOST);
+}
+
+fn all_places(gateway: &Gateway) -> Vec<going_on::Place> {
+    std::iter::from_fn(|| gateway.providers.going_on.enter()).collect()
+}
+
+#[tokio::test]
 async fn a_revocation_ends_the_reading_too() {
     let exact = |setup| Setup {
         models: Some(EXACTLY),
