@@ -1,5 +1,6 @@
 //! Budgets against the real store: reserved before the call, settled after it.
 
+use futures_util::FutureExt as _;
 use policy::ReasonCode::{ModelBudgetCalls, ModelBudgetTokens};
 use proof::record::JobOpen;
 use store::{ContractVersion, ModelUsage, Store};
@@ -383,6 +384,32 @@ async fn a_call_that_somebody_may_have_keeps_its_key_when_a_fallback_is_not_ther
             }
         }
     }
+}
+
+/// The store does what is in its queue, also for a client that has left meanwhile.
+#[tokio::test]
+async fn a_client_that_leaves_while_it_is_reserved_for_takes_nothing_along() {
+    let (url, _provider) = provider().await;
+    let (gateway, store) = with_budget(&url, r#","max_calls":9,"max_tokens":1000"#).await;
+    let mut commits = store.commits();
+    let asking = Box::pin(keyed(&gateway, &store, "k", BOUNDED));
+    assert!(
+        asking.now_or_never().is_none(),
+        "the store has not answered"
+    );
+    commits.changed().await.unwrap();
+    while keyed(&gateway, &store, "k", BOUNDED).await.is_err() {
+        commits.changed().await.unwrap();
+    }
+    let mut asking = Box::pin(ask(&gateway, &store, BOUNDED));
+    let mut commits = store.commits();
+    tokio::select! {
+        biased;
+        _ = commits.changed() => {}
+        _ = &mut asking => {}
+    }
+    drop(asking);
+    assert_eq!(settled(&store, &gateway.token).await.tokens, 0);
 }
 
 #[tokio::test]
