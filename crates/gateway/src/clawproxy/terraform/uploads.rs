@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::super::authenticate::{Caller, unavailable};
 use super::super::objects::Purpose;
 use super::super::record::Facts;
-use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten, workspaces};
+use super::{Asks, Done, TerraformCall, Work, change, facts_of, rewritten, workspaces};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
@@ -32,14 +32,9 @@ pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Don
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    let body = Some(call.body.clone());
-    let answer = match app
-        .upstream
-        .call(Duty::Planner, Method::POST, target, body)
-        .await
-    {
+    let answer = match change(app, caller, Duty::Planner, target, call.body.clone()).await {
         Ok(answer) => answer,
-        Err(error) => return Done::broken(&error),
+        Err(done) => return done,
     };
     let done = rewritten(app, caller, api, &call, &answer);
     let Some(id) = done
