@@ -98,6 +98,7 @@ pub async fn start_with(
     let app = Arc::new(App {
         keys,
         store,
+        recording: Default::default(),
         live: Default::default(),
         upstream,
         models,

@@ -233,7 +233,9 @@ pub fn remarks(summary: &Value, outside: &Value) -> Vec<Remark> {
         };
         let (id, name) = (text(&other, "workspace_id"), text(&other, "name"));
         let lead = format!("an apply starts a run in {id} ({name})");
-        remarks.push(Remark::new(grave, lead, format!(", {then}")));
+        let way = other["by_way_of"].as_str();
+        let way = way.map_or_else(String::new, |way| format!(" by way of {way}"));
+        remarks.push(Remark::new(grave, lead, format!("{way}, {then}")));
     }
     if summary["reach"]["auto_apply"] == true {
         let rest = ": runs past the gateway apply by themselves here";
@@ -317,7 +319,8 @@ mod tests {
             "reach": {
                 "downstream": [
                     {"workspace_id": "ws-net", "name": "network", "auto_applies": true},
-                    {"workspace_id": "ws-dns", "name": "dns", "auto_applies": false},
+                    {"workspace_id": "ws-dns", "name": "dns", "auto_applies": false,
+                     "by_way_of": "ws-net"},
                     {"workspace_id": "ws-log", "name": "logs", "auto_applies": null},
                 ],
                 "state_read_by": {
@@ -337,7 +340,7 @@ mod tests {
             ),
             (
                 false,
-                "an apply starts a run in ws-dns (dns), which waits for confirmation",
+                "an apply starts a run in ws-dns (dns) by way of ws-net, which waits for confirmation",
             ),
             (
                 true,

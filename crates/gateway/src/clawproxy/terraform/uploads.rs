@@ -90,7 +90,7 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Err(refusal) => return Done::refused(refusal, facts()),
     };
     let inspected = match slot(app).await {
-        Ok(slot) => inspect(app, slot, caller, archive).await,
+        Ok(slot) => inspect(app, slot, caller, archive, configuration::inspect_upload).await,
         Err(refusal) => Err(refusal),
     };
     let (repacked, sha256) = match inspected {
@@ -220,17 +220,21 @@ pub(super) async fn slot(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
     slot.map_err(|_| ReasonCode::ShuttingDown.into())
 }
 
+/// How an archive is unpacked: as one that we pack anew, or as one that is planned as it is.
+pub(super) type Unpack = fn(&[u8], &Limits) -> Result<InspectedUpload, UploadRefusal>;
+
 /// Unpacks, judges and repacks, away from the threads that serve connections.
 pub(super) async fn inspect(
     app: &App,
     _slot: OwnedSemaphorePermit,
     caller: &Caller,
     archive: Bytes,
+    unpack: Unpack,
 ) -> Result<InspectedUpload, Refusal> {
     let readable = readable_states(app, &caller.contract().contract).await?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
-        let upload = configuration::inspect_upload(&archive, &Limits::default())
+        let upload = unpack(&archive, &Limits::default())
             .map_err(|refused| Refusal::new(refused.code, told(&refused)))?;
         let findings =
             configuration::judge_configuration(&job.contract.contract, &upload, &readable);
