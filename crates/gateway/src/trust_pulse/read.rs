@@ -1,5 +1,6 @@
 //! From the store to a page.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use policy::Contract;
@@ -74,9 +75,8 @@ pub(super) async fn listed_all(
     let mut contracts: HashMap<Hash, Option<ContractRow>> = HashMap::new();
     let mut jobs = Vec::with_capacity(rows.len());
     for row in rows {
-        if !contracts.contains_key(&row.policy_hash) {
-            let contract = store.contract(&row.policy_hash).await?;
-            contracts.insert(row.policy_hash, contract);
+        if let Entry::Vacant(place) = contracts.entry(row.policy_hash) {
+            place.insert(store.contract(&row.policy_hash).await?);
         }
         let contract = contracts.get(&row.policy_hash).cloned().flatten();
         let own = |run: &&RunRow| run.job_id == row.job_id;
