@@ -103,15 +103,8 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
 /// for hours perhaps, and each time is a record. Returns the run as it stands then, `None` when
 /// nothing was waited for.
 async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
-    let held = |gate| {
-        use GateState::{Approved, AwaitingApproval, Inspecting, Planned, Rechecking};
-        matches!(
-            gate,
-            Planned | Inspecting | AwaitingApproval | Approved | Rechecking
-        )
-    };
     let refused = |run: &RunRow| not_applied(app, caller, run).is_some();
-    if !held(run.gate) || refused(run) {
+    if !runs::holds(run.gate) || refused(run) {
         return None;
     }
     // A wait that outlasts the gateway would end without an outcome.
@@ -123,7 +116,7 @@ async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
     let moved = async {
         let mut commits = app.store.commits();
         while let Ok(Some(now)) = app.store.run(&run.run_id).await
-            && held(now.gate)
+            && runs::holds(now.gate)
             && !refused(&now)
             && commits.changed().await.is_ok()
         {
