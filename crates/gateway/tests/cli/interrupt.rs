@@ -119,10 +119,7 @@ async fn a_plan_goes_on_when_its_reader_leaves() {
     let run = world.any_run_at(GateState::Finished).await.run_id;
     over(&world, &run, RunStatus::PlannedAndFinished).await;
     let bundle = world.valid_evidence().await;
-    assert_eq!(
-        (begun(&bundle, "cancel-run"), begun(&bundle, "apply-run")),
-        (0, 0)
-    );
+    assert_eq!(begun(&bundle, "cancel-run"), 0);
 }
 
 /// The CLI asks whether to cancel, and the answer is no: it leaves, and the run goes on.
@@ -141,7 +138,7 @@ async fn an_apply_whose_client_leaves_waits_for_its_approval_all_the_same() {
     session.interrupt().await;
     session.says("Enter a value:").await;
     session.answer("no\n").await;
-    let output = words(&session.ended().await.failed());
+    let output = words(&session.ended().await.output);
     assert!(
         output.contains("The remote operation was not cancelled."),
         "{output}"
@@ -165,7 +162,7 @@ async fn an_apply_that_is_interrupted_at_its_question_never_comes_up_for_approva
     let mut session = cli.begin(&["apply"]);
     session.says("Enter a value:").await;
     session.interrupt().await;
-    session.ended().await.failed();
+    session.ended().await;
     let run = world.runs().await[0].run_id.clone();
     assert_eq!(world.run(&run).await.gate, GateState::Planned);
     let bundle = world.valid_evidence().await;
@@ -173,4 +170,47 @@ async fn an_apply_that_is_interrupted_at_its_question_never_comes_up_for_approva
     assert_eq!(world.cloud.run_status(&run).unwrap(), RunStatus::Discarded);
     assert_eq!((begun(&bundle, "apply-run"), judgements(&bundle)), (0, 0));
     assert_eq!(world.instances(), 1);
+}
+
+/// An apply that has begun can be stopped, too; what it had done by then is done, and nobody
+/// calls that discarded.
+#[tokio::test]
+async fn an_apply_that_is_interrupted_while_it_applies_is_no_discarded_run() {
+    if terraform().is_none() {
+        return;
+    }
+    let world = Setup::new().start().await;
+    let cli = world.cli().await;
+    let work = Fault::once("ENGINE", "apply", FaultAction::Hold);
+    world.cloud.set_fault(work).unwrap();
+    let mut session = cli.begin(&["apply", "-auto-approve"]);
+    let run = world.approve_when_asked().await;
+    let applying = world.until(async || {
+        let run = world.run(&run).await;
+        (run.status == "applying").then_some(())
+    });
+    applying.await;
+    session.interrupt().await;
+    session.says(CANCELLED).await;
+    session.ended().await;
+    let ended = world.run_at(&run, GateState::Errored).await;
+    let reason = ended.gate_reason.unwrap();
+    assert!(reason.contains("stopped while it was applied"), "{reason}");
+    let status = world.cloud.run_status(&run).unwrap();
+    assert_eq!(status, RunStatus::Canceled);
+    // It has a log of its own, which says more.
+    let apply = ended.apply_id.unwrap();
+    let agent = world.agent();
+    let apply = agent.get(&format!("/api/v2/applies/{apply}")).await.ok();
+    let log = apply["data"]["attributes"]["log-read-url"]
+        .as_str()
+        .unwrap();
+    let log = agent.get(log).await;
+    assert!(log.status.is_success(), "{}", log.text());
+    let bundle = world.valid_evidence().await;
+    assert_eq!(
+        (begun(&bundle, "apply-run"), begun(&bundle, "cancel-run")),
+        (1, 1)
+    );
+    assert_eq!(bundle.terraform.runs[0].status, "canceled");
 }

@@ -1,5 +1,7 @@
 //! `terraform login` and `logout` with the gateway's own name.
 
+use std::path::PathBuf;
+
 use crate::evidence::refusals;
 use crate::terraform::{Cli, Ended, two_instances, words};
 use crate::world::{Setup, World, terraform};
@@ -12,16 +14,21 @@ fn cli(world: &World) -> Cli {
     let cli = Cli::new(world, "agent");
     let settings = sim::example_cli_config(&world.gateway().agent_url);
     let settings = settings.replace("app.terraform.io", HOST);
-    std::fs::write(cli.settings(), settings).unwrap();
-    std::fs::create_dir_all(cli.credentials().parent().unwrap()).unwrap();
+    std::fs::write(cli.home().join(".terraformrc"), settings).unwrap();
+    std::fs::create_dir(cli.home().join(".terraform.d")).unwrap();
     let named = format!("cloud {{\n    hostname     = \"{HOST}\"");
     cli.write("main.tf", &two_instances().replacen("cloud {", &named, 1));
     cli
 }
 
+/// Where the CLI keeps the tokens that it was given.
+fn stored(cli: &Cli) -> PathBuf {
+    cli.home().join(".terraform.d/credentials.tfrc.json")
+}
+
 /// Logs in with a token, answering as a person would.
 async fn login(cli: &Cli, token: &str) -> Ended {
-    let mut session = cli.begin_without_token(&["login", HOST]);
+    let mut session = cli.begin_at_home(&["login", HOST]);
     session
         .says("Only 'yes' will be accepted to confirm.")
         .await;
@@ -50,7 +57,7 @@ async fn an_agent_logs_in_plans_and_logs_out() {
         .iter()
         .filter(|r| r.bearer.as_deref() == Some("planner"));
     assert_eq!(by_agents.count(), 0, "{asked:#?}");
-    let run = |arguments: &[&str]| cli.begin_without_token(arguments).ended();
+    let run = |arguments: &[&str]| cli.begin_at_home(arguments).ended();
     run(&["init", "-input=false"]).await.ok();
     let plan = run(&["plan", "-input=false"]).await.ok();
     assert!(plan.contains("Plan: 1 to add, 1 to change"), "{plan}");
@@ -78,7 +85,7 @@ async fn other_tokens_do_not_log_in() {
         );
         assert!(!output.contains("Success!"), "{output}");
     }
-    assert!(!cli.credentials().exists());
+    assert!(!stored(&cli).exists());
     // None of them went further than the gateway; the check of the world says so, too.
     let foreign = |r: &sim::Request| r.bearer.as_deref() == Some("owner");
     assert_eq!(

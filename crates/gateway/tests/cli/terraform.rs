@@ -1,6 +1,6 @@
 //! The real CLI in a folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Cli {
         };
         std::fs::create_dir_all(cli.work()).unwrap();
         let settings = sim::example_cli_config(&world.gateway().agent_url);
-        std::fs::write(cli.settings(), settings).unwrap();
+        std::fs::write(cli.root.join("cli.tfrc"), settings).unwrap();
         cli.write("main.tf", &two_instances());
         cli
     }
@@ -71,14 +71,9 @@ impl Cli {
         self.root.join("work")
     }
 
-    /// The CLI's own settings.
-    pub(crate) fn settings(&self) -> PathBuf {
-        self.root.join("cli.tfrc")
-    }
-
-    /// Where `login` keeps what it was given.
-    pub(crate) fn credentials(&self) -> PathBuf {
-        self.root.join(".terraform.d/credentials.tfrc.json")
+    /// The home of whoever works here.
+    pub(crate) fn home(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -106,9 +101,11 @@ impl Cli {
         Session::begin(command, arguments, self.seen.clone())
     }
 
-    /// The same for a command that finds no token but those that it has stored itself.
-    pub(crate) fn begin_without_token(&self, arguments: &[&str]) -> Session {
-        Session::begin(self.command(arguments), arguments, self.seen.clone())
+    /// The same for a command that finds settings and tokens at home only.
+    pub(crate) fn begin_at_home(&self, arguments: &[&str]) -> Session {
+        let mut command = self.command(arguments);
+        command.env_remove("TF_CLI_CONFIG_FILE");
+        Session::begin(command, arguments, self.seen.clone())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -120,7 +117,7 @@ impl Cli {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", &self.root)
-            .env("TF_CLI_CONFIG_FILE", self.settings())
+            .env("TF_CLI_CONFIG_FILE", self.root.join("cli.tfrc"))
             .env("TF_CLI_ARGS", "-no-color")
             .env("CHECKPOINT_DISABLE", "1")
             // `login` would open a page.

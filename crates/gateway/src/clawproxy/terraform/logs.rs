@@ -166,8 +166,11 @@ fn not_applied(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
         ),
         GateState::Violates => (ReasonCode::ApprovalClosed, "the plan breaks the contract"),
         GateState::Discarded => (ReasonCode::ApprovalClosed, "the run was discarded"),
-        // An apply that failed has a log of its own, unless it is said why it never began.
-        GateState::Errored if run.gate_reason.is_some() => {
+        // An apply that failed or was stopped has a log of its own, unless it never began.
+        GateState::Errored
+            if run.gate_reason.is_some()
+                && !matches!(run.status.as_str(), "canceled" | "force_canceled") =>
+        {
             (ReasonCode::ApprovalClosed, "the run was stopped")
         }
         _ => return None,
