@@ -12,7 +12,7 @@ use store::{GateState, RunRow};
 use super::super::authenticate::Caller;
 use super::super::objects::Purpose;
 use super::super::record::Facts;
-use super::{Done, TerraformCall, Work, check_status, facts_of, runs};
+use super::{Done, TerraformCall, Work, check_status, facts_of, runs, sensitive};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
@@ -81,8 +81,24 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     let facts = facts_of(&answer);
     let text = match check_status(&answer) {
         Ok(()) => {
+            let shown = match &capability.purpose {
+                Purpose::PlanLog { plan } => {
+                    let place = piece.place(&answer.body);
+                    sensitive::may_be_shown(app, &capability.workspace, plan, place).await
+                }
+                _ => {
+                    // Whatever it says, it says after the plan.
+                    if !answer.body.is_empty() {
+                        learn_plan_of(app, &capability.workspace, call.run.as_ref()).await;
+                    }
+                    true
+                }
+            };
             let known = app.sensitive.of(&capability.workspace);
-            piece.cut(answer.body.to_vec(), &known)
+            match shown {
+                true => piece.cut(answer.body.to_vec(), &known),
+                false => Vec::new(),
+            }
         }
         // A log that upstream has not begun yet is empty, not missing.
         Err(_) if answer.status == StatusCode::NOT_FOUND => Vec::new(),
@@ -149,9 +165,17 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
     if let Err(refusal) = check_status(&answer) {
         return Done::refused(refusal, facts);
     }
+    learn_plan_of(app, call.workspace(), call.run.as_ref()).await;
     let mut text = answer.body.to_vec();
     mask(&mut text, &app.sensitive.of(call.workspace()));
     Done::answered(text_answer(text), facts)
+}
+
+/// What is printed about a run that was planned is masked by what its own plan marks.
+async fn learn_plan_of(app: &App, workspace: &str, run: Option<&RunRow>) {
+    if let Some(plan) = run.and_then(|run| run.plan_id.as_deref()) {
+        sensitive::collect_ended(app, workspace, plan).await;
+    }
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.

@@ -1,24 +1,31 @@
 //! Values that plans mark as sensitive, so that they can be taken out of what agents read.
 //!
 //! They come from full plans, which only the gateway reads. They are kept in memory, by
-//! workspace, and are gone after a restart; the next plan that is read brings them back. The log
-//! of a plan is read while nobody knows its values yet: there, what earlier plans of the
-//! workspace marked is known, and keys of known shapes.
+//! workspace, and are gone after a restart; the next plan that is read brings them back.
+//!
+//! Nobody knows what a plan will mark while it is being made. Its log is shown while it grows once
+//! any plan of the workspace has been read: what stands in the workspace's variables and state is
+//! known from there. A log is shown to its end only when its own plan has been read.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
-use policy::terraform::mask::{Known, sensitive_values};
-use proof::Numbers;
+use http::Method;
+use policy::terraform::mask::{Known, Place, sensitive_values};
+use proof::{Json, Numbers};
 
 use crate::app::App;
+use crate::clawproxy::terraform::runs::status;
 use crate::upstream::{Duty, MAX_ANSWER_BYTES};
 
 /// Most workspaces whose values are remembered; all are forgotten then.
 const MAX_WORKSPACES: usize = 1000;
 
-/// Most plans that are remembered as read.
+/// Most plans that are remembered as read, or as ended.
 const MAX_PLANS: usize = 10_000;
+
+/// Most earlier plans of a workspace that are tried, so that one of them tells its values.
+const EARLIER: usize = 3;
 
 /// What is known of the workspaces.
 #[derive(Debug, Default)]
@@ -29,7 +36,22 @@ pub struct Sensitive {
 #[derive(Debug, Default)]
 struct Values {
     by_workspace: HashMap<String, Arc<Known>>,
+    /// Plans that were read.
     plans: HashSet<String>,
+    /// Plans that have ended, whether there was anything to read or not.
+    ended: HashSet<String>,
+    /// Plans for which earlier ones of their workspace were looked for.
+    looked: HashSet<String>,
+}
+
+impl Values {
+    /// Adds to a set that must not grow without end.
+    fn note(set: &mut HashSet<String>, plan: &str) -> bool {
+        if set.len() >= MAX_PLANS {
+            set.clear();
+        }
+        set.insert(plan.to_owned())
+    }
 }
 
 impl Sensitive {
@@ -47,6 +69,28 @@ impl Sensitive {
     fn has(&self, plan: &str) -> bool {
         let values = self.known.read().expect("no panic while it is held");
         values.plans.contains(plan)
+    }
+
+    /// Whether any plan of a workspace was read.
+    fn knows(&self, workspace: &str) -> bool {
+        let values = self.known.read().expect("no panic while it is held");
+        values.by_workspace.contains_key(workspace)
+    }
+
+    fn has_ended(&self, plan: &str) -> bool {
+        let values = self.known.read().expect("no panic while it is held");
+        values.ended.contains(plan)
+    }
+
+    fn note_end(&self, plan: &str) {
+        let mut values = self.known.write().expect("no panic while it is held");
+        Values::note(&mut values.ended, plan);
+    }
+
+    /// True once for each plan.
+    fn looks_for_earlier(&self, plan: &str) -> bool {
+        let mut values = self.known.write().expect("no panic while it is held");
+        Values::note(&mut values.looked, plan)
     }
 
     /// Learns from a full plan. A plan that cannot be read teaches nothing: whoever needs it
@@ -69,10 +113,7 @@ impl Sensitive {
             values.by_workspace.clear();
             values.plans.clear();
         }
-        if values.plans.len() >= MAX_PLANS {
-            values.plans.clear();
-        }
-        values.plans.insert(plan.to_owned());
+        Values::note(&mut values.plans, plan);
         let known = values.by_workspace.entry(workspace.to_owned()).or_default();
         let known = Arc::make_mut(known);
         if !found.iter().all(|value| known.learn(value)) {
@@ -112,5 +153,94 @@ pub(super) async fn collect(app: &App, workspace: &str, plan: &str) {
             );
         }
         Err(error) => tracing::debug!(plan, %error, "no full plan to learn from"),
+    }
+}
+
+/// Whether a part of a plan's log may be shown, masked by what is known by then.
+///
+/// False for the end of a log before its own plan could be read, and for all of it while no plan
+/// of the workspace was: the client asks again. A plan that failed has nothing to read; its log
+/// is masked by what others marked.
+pub(super) async fn may_be_shown(app: &App, workspace: &str, plan: &str, place: Place) -> bool {
+    let sensitive = &app.sensitive;
+    if sensitive.has_ended(plan) {
+        return true;
+    }
+    let knows = sensitive.knows(workspace);
+    if knows && place == Place::Growing {
+        return true;
+    }
+    if has_ended(app, plan).await {
+        collect_ended(app, workspace, plan).await;
+        return true;
+    }
+    if place == Place::Last {
+        return false;
+    }
+    if !knows && sensitive.looks_for_earlier(plan) {
+        collect_earlier(app, workspace, plan).await;
+    }
+    sensitive.knows(workspace)
+}
+
+/// Reads a plan that has ended, once: one that cannot be read is not tried again each time that
+/// somebody looks.
+pub(super) async fn collect_ended(app: &App, workspace: &str, plan: &str) {
+    if !app.sensitive.has_ended(plan) {
+        collect(app, workspace, plan).await;
+        app.sensitive.note_end(plan);
+    }
+}
+
+/// Whether upstream has made a plan, or given it up.
+async fn has_ended(app: &App, plan: &str) -> bool {
+    let target = format!("/api/v2/plans/{plan}");
+    let ends = ["finished", "errored", "canceled", "unreachable"];
+    read(app, Duty::Planner, &target)
+        .await
+        .is_some_and(|json| ends.contains(&status(&json).as_str()))
+}
+
+/// Reads the latest plan of a workspace that can be read.
+async fn collect_earlier(app: &App, workspace: &str, plan: &str) {
+    let target = format!("/api/v2/workspaces/{workspace}/runs");
+    let Some(list) = read(app, Duty::Reader, &target).await else {
+        return;
+    };
+    let runs = list.get("data").and_then(Json::as_array);
+    let plans = runs.unwrap_or_default().iter().filter_map(|run| {
+        let id = run.at(&["relationships", "plan", "data", "id"])?.as_str()?;
+        let status = run.at(&["attributes", "status"])?.as_str()?;
+        // These have no plan to read, or not yet.
+        let without = matches!(
+            status,
+            "pending"
+                | "fetching"
+                | "queuing"
+                | "plan_queued"
+                | "planning"
+                | "errored"
+                | "canceled"
+        );
+        (id != plan && !without).then_some(id)
+    });
+    for earlier in plans.take(EARLIER) {
+        collect(app, workspace, earlier).await;
+        if app.sensitive.knows(workspace) {
+            return;
+        }
+    }
+}
+
+async fn read(app: &App, duty: Duty, target: &str) -> Option<Json> {
+    match app.upstream.call(duty, Method::GET, target, None).await {
+        Ok(answer) if answer.status.is_success() => {
+            proof::json::parse(&answer.body, Numbers::Any).ok()
+        }
+        Ok(_) => None,
+        Err(error) => {
+            tracing::debug!(target, %error, "nothing to learn from");
+            None
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! D: secrets that an answer could hold.
 
 use serde_json::json;
+use sim::{Fault, FaultAction};
 
 use super::{permitting, refused};
 use crate::flow::{Planned, path_of, run_on};
@@ -31,9 +32,7 @@ async fn d05_secrets_in_a_log_are_masked_however_it_is_read() {
     let own = rig.planned(&rig.sandbox.cst).await;
     let secret = rig.sandbox.cloud.secrets()[0].clone();
     let log = rig.log_of(&own).await;
-    // The value is marked in the plan, which the agent reads as the CLI does.
-    let redacted = format!("/api/v2/plans/{}/json-output-redacted", own.plan);
-    rig.agent("GET", &redacted).send().await.ok();
+    // The value is marked in the plan; nobody but the gateway reads that.
     let said = "Still creating... [10s elapsed]\n".repeat(600);
     let text = format!("{said}export AWS_KEY={KEY} of {secret}\n{said}");
     rig.sandbox.cloud.rewrite_plan_log(&own.run, &text).unwrap();
@@ -56,6 +55,53 @@ async fn d05_secrets_in_a_log_are_masked_however_it_is_read() {
         assert_eq!(read, &masked.as_bytes()[offset..offset + 3]);
     }
     assert_eq!(rig.piece(&log, masked.len(), 10).await.body, b"");
+}
+
+/// The log of a plan that is being made, before anybody can know what it will mark.
+#[tokio::test]
+async fn d05_a_plan_in_progress_shows_no_secret_that_stood_there_before() {
+    for somebody_planned_before in [false, true] {
+        let rig = Rig::start().await;
+        let cloud = &rig.sandbox.cloud;
+        let token = &rig.sandbox.cst;
+        if somebody_planned_before {
+            // Past this gateway, or before it was started: it has read nothing so far.
+            let theirs = rig.planned_by_a_person("ws-staging-app").await;
+            cloud.wait_until_confirmable(&theirs.run).await.unwrap();
+            rig.person(
+                "POST",
+                &format!("/api/v2/runs/{}/actions/discard", theirs.run),
+            )
+            .json_api(&json!({}))
+            .send()
+            .await
+            .ok();
+        }
+        let secret = cloud.secrets()[0].clone();
+        let work = Fault::once("ENGINE", "plan", FaultAction::Hold);
+        let held = cloud.set_fault(work).unwrap();
+        let own = rig.begun(token).await;
+        let text = format!("{secret} is\nno secret here\n");
+        cloud.rewrite_plan_log(&own.run, &text).unwrap();
+        let log = rig.log_of(&own).await;
+        let masked = text.replace(&secret, &"*".repeat(secret.len()));
+        let live = if somebody_planned_before {
+            format!("\x02{masked}")
+        } else {
+            // The client asks again.
+            String::new()
+        };
+        for (offset, limit) in [(0, 65_536), (0, 20), (1, 9)] {
+            let read = rig.piece(&log, offset, limit).await.text();
+            let shown: String = live.chars().skip(offset).take(limit).collect();
+            assert_eq!(read, shown, "{offset} {limit}");
+        }
+        cloud.release(&held);
+        cloud.wait_until_confirmable(&own.run).await.unwrap();
+        cloud.rewrite_plan_log(&own.run, &text).unwrap();
+        let whole = rig.piece(&log, 0, 65_536).await.text();
+        assert_eq!(whole, format!("\x02{masked}\x03"));
+    }
 }
 
 #[tokio::test]
