@@ -45,7 +45,10 @@ pub async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
 }
 
 /// Reads a JSON document with the reader's credential.
-pub(super) async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
+///
+/// # Errors
+/// An `UPSTREAM_…` code.
+pub async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
     read_with(app, Duty::Reader, target).await
 }
 

@@ -17,7 +17,7 @@ async fn not_applied(world: &World, run: &str) {
 }
 
 #[tokio::test]
-async fn a_plan_that_is_not_the_approved_one_is_not_applied() {
+async fn b11_a_plan_that_is_not_the_approved_one_is_not_applied() {
     let world = Setup::new().start().await;
     let run = world.agent().held_run().await;
     // The approver was shown another plan than upstream has now.

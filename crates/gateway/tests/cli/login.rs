@@ -41,7 +41,7 @@ async fn login(cli: &Cli, token: &str) -> Ended {
 }
 
 #[tokio::test]
-async fn an_agent_logs_in_plans_and_logs_out() {
+async fn d17_an_agent_logs_in_plans_and_logs_out() {
     if terraform().is_none() {
         return;
     }

@@ -27,7 +27,7 @@ async fn cli(world: &World, workspaces: &str) -> Cli {
 }
 
 #[tokio::test]
-async fn it_plans_and_its_applies_are_held() {
+async fn b02_it_plans_and_its_applies_are_held() {
     let Some(engine) = terraform() else { return };
     for (arguments, answer) in [(&["apply", "-auto-approve"][..], ""), (&["apply"], "yes\n")] {
         let world = Setup::new().engine(engine.clone()).start().await;

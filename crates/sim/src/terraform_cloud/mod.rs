@@ -266,6 +266,18 @@ impl TerraformCloud {
         Ok(())
     }
 
+    /// Puts another redacted plan in the place of a run's: one that was redacted badly.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn replace_redacted_plan(&self, run_id: &str, json: Value) -> Result<(), UnknownObject> {
+        let mut world = self.cloud.world();
+        let run = world.runs.get_mut(run_id);
+        let run = run.ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.redacted_json = Some(json.to_string().into());
+        Ok(())
+    }
+
     /// The full plan of a run, parsed; `None` when there is none.
     pub fn plan(&self, run_id: &str) -> Option<Value> {
         let world = self.cloud.world();

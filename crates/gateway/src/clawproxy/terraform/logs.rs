@@ -86,13 +86,13 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
                     let place = piece.place(&answer.body);
                     sensitive::may_be_shown(app, &capability.workspace, plan, place).await
                 }
-                _ => {
-                    // Whatever it says, it says after the plan.
-                    if !answer.body.is_empty() {
-                        learn_plan_of(app, &capability.workspace, call.run.as_ref()).await;
-                    }
-                    true
-                }
+                // Whatever it says, it says after the plan.
+                _ if answer.body.is_empty() => Ok(true),
+                _ => learn_plan_of(app, &capability.workspace, call.run.as_ref()).await,
+            };
+            let shown = match shown {
+                Ok(shown) => shown,
+                Err(refusal) => return Done::refused(refusal, facts),
             };
             let known = app.sensitive.of(&capability.workspace);
             match shown {
@@ -165,17 +165,20 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
     if let Err(refusal) = check_status(&answer) {
         return Done::refused(refusal, facts);
     }
-    learn_plan_of(app, call.workspace(), call.run.as_ref()).await;
+    if let Err(refusal) = learn_plan_of(app, call.workspace(), call.run.as_ref()).await {
+        return Done::refused(refusal, facts);
+    }
     let mut text = answer.body.to_vec();
     mask(&mut text, &app.sensitive.of(call.workspace()));
     Done::answered(text_answer(text), facts)
 }
 
-/// What is printed about a run that was planned is masked by what its own plan marks.
-async fn learn_plan_of(app: &App, workspace: &str, run: Option<&RunRow>) {
+/// What is printed about a run that was planned is masked by what its own plan marks; always true.
+async fn learn_plan_of(app: &App, workspace: &str, run: Option<&RunRow>) -> Result<bool, Refusal> {
     if let Some(plan) = run.and_then(|run| run.plan_id.as_deref()) {
-        sensitive::collect_ended(app, workspace, plan).await;
+        sensitive::collect_ended(app, workspace, plan).await?;
     }
+    Ok(true)
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.

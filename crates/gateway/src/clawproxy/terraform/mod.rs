@@ -279,7 +279,9 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     let (Ok(mut redacted), Some(plan)) = (redacted, api.object()) else {
         return Done::refused(ReasonCode::UpstreamGarbage.into(), facts);
     };
-    sensitive::collect(app, call.workspace(), plan.id).await;
+    if let Err(refusal) = sensitive::collect(app, call.workspace(), plan.id).await {
+        return Done::refused(refusal, facts);
+    }
     let known = app.sensitive.of(call.workspace());
     let masked = answer::mask_redacted_plan(&mut redacted, &known);
     if masked > 0 {

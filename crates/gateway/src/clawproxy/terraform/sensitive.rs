@@ -10,13 +10,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
-use http::Method;
-use policy::terraform::mask::{Known, Place, sensitive_values};
-use proof::{Json, Numbers};
+use policy::Refusal;
+use policy::terraform::mask::{Known, Place};
+use proof::Json;
 
 use crate::app::App;
+use crate::approvals;
 use crate::clawproxy::terraform::runs::status;
-use crate::upstream::{Duty, MAX_ANSWER_BYTES};
 
 /// Most workspaces whose values are remembered; all are forgotten then.
 const MAX_WORKSPACES: usize = 1000;
@@ -93,19 +93,8 @@ impl Sensitive {
         Values::note(&mut values.looked, plan)
     }
 
-    /// Learns from a full plan. A plan that cannot be read teaches nothing: whoever needs it
-    /// refuses it.
-    pub fn learn(&self, workspace: &str, plan: &str, json: &[u8]) {
-        let Ok(json) = proof::json::parse(json, Numbers::Any) else {
-            return;
-        };
-        let found = sensitive_values(&json);
-        drop(json);
-        self.learn_values(workspace, plan, &found);
-    }
-
     /// Learns the values that a plan marks.
-    pub fn learn_values(&self, workspace: &str, plan: &str, found: &BTreeSet<String>) {
+    pub fn learn(&self, workspace: &str, plan: &str, found: &BTreeSet<String>) {
         let mut values = self.known.write().expect("no panic while it is held");
         if values.by_workspace.len() >= MAX_WORKSPACES
             && !values.by_workspace.contains_key(workspace)
@@ -132,28 +121,28 @@ impl Sensitive {
 
 /// Sees to it that the values of a plan that an agent is about to read are known. When the
 /// reader's credential does not show the full plan, upstream's own redaction stands alone.
-pub(super) async fn collect(app: &App, workspace: &str, plan: &str) {
+///
+/// # Errors
+/// An `UPSTREAM_…` code when asking again may help.
+pub(super) async fn collect(app: &App, workspace: &str, plan: &str) -> Result<(), Refusal> {
     if app.sensitive.has(plan) {
-        return;
+        return Ok(());
     }
-    let target = format!("/api/v2/plans/{plan}/json-output");
-    let read = app
-        .upstream
-        .fetch_document(Duty::Reader, &target, MAX_ANSWER_BYTES)
-        .await;
-    match read {
-        Ok(answer) if answer.status.is_success() => {
-            app.sensitive.learn(workspace, plan, &answer.body);
-        }
-        Ok(answer) => {
-            tracing::debug!(
-                plan,
-                status = answer.status.as_u16(),
-                "no full plan to learn from"
-            );
-        }
-        Err(error) => tracing::debug!(plan, %error, "no full plan to learn from"),
+    match approvals::read_sensitive(app, plan).await? {
+        Some(found) => app.sensitive.learn(workspace, plan, &found),
+        None => tracing::debug!(plan, "no full plan to learn from"),
     }
+    Ok(())
+}
+
+/// The same for a plan that has ended, once: one that cannot be read is not tried again each time
+/// that somebody looks.
+pub(super) async fn collect_ended(app: &App, workspace: &str, plan: &str) -> Result<(), Refusal> {
+    if !app.sensitive.has_ended(plan) {
+        collect(app, workspace, plan).await?;
+        app.sensitive.note_end(plan);
+    }
+    Ok(())
 }
 
 /// Whether a part of a plan's log may be shown, masked by what is known by then.
@@ -161,52 +150,50 @@ pub(super) async fn collect(app: &App, workspace: &str, plan: &str) {
 /// False for the end of a log before its own plan could be read, and for all of it while no plan
 /// of the workspace was: the client asks again. A plan that failed has nothing to read; its log
 /// is masked by what others marked.
-pub(super) async fn may_be_shown(app: &App, workspace: &str, plan: &str, place: Place) -> bool {
+///
+/// # Errors
+/// An `UPSTREAM_…` code when asking again may help.
+pub(super) async fn may_be_shown(
+    app: &App,
+    workspace: &str,
+    plan: &str,
+    place: Place,
+) -> Result<bool, Refusal> {
     let sensitive = &app.sensitive;
     if sensitive.has_ended(plan) {
-        return true;
+        return Ok(true);
     }
     let knows = sensitive.knows(workspace);
     if knows && place == Place::Growing {
-        return true;
+        return Ok(true);
     }
-    if has_ended(app, plan).await {
-        collect_ended(app, workspace, plan).await;
-        return true;
+    if has_ended(app, plan).await? {
+        collect_ended(app, workspace, plan).await?;
+        return Ok(true);
     }
     if place == Place::Last {
-        return false;
+        return Ok(false);
     }
     if !knows && sensitive.looks_for_earlier(plan) {
-        collect_earlier(app, workspace, plan).await;
+        collect_earlier(app, workspace, plan).await?;
     }
-    sensitive.knows(workspace)
-}
-
-/// Reads a plan that has ended, once: one that cannot be read is not tried again each time that
-/// somebody looks.
-pub(super) async fn collect_ended(app: &App, workspace: &str, plan: &str) {
-    if !app.sensitive.has_ended(plan) {
-        collect(app, workspace, plan).await;
-        app.sensitive.note_end(plan);
-    }
+    Ok(sensitive.knows(workspace))
 }
 
 /// Whether upstream has made a plan, or given it up.
-async fn has_ended(app: &App, plan: &str) -> bool {
-    let target = format!("/api/v2/plans/{plan}");
-    let ends = ["finished", "errored", "canceled", "unreachable"];
-    read(app, Duty::Planner, &target)
-        .await
-        .is_some_and(|json| ends.contains(&status(&json).as_str()))
+async fn has_ended(app: &App, plan: &str) -> Result<bool, Refusal> {
+    let json = approvals::read_document(app, &format!("/api/v2/plans/{plan}")).await?;
+    let status = status(&json);
+    Ok(matches!(
+        status.as_str(),
+        "finished" | "errored" | "canceled" | "unreachable"
+    ))
 }
 
 /// Reads the latest plan of a workspace that can be read.
-async fn collect_earlier(app: &App, workspace: &str, plan: &str) {
-    let target = format!("/api/v2/workspaces/{workspace}/runs");
-    let Some(list) = read(app, Duty::Reader, &target).await else {
-        return;
-    };
+async fn collect_earlier(app: &App, workspace: &str, plan: &str) -> Result<(), Refusal> {
+    let list = format!("/api/v2/workspaces/{workspace}/runs");
+    let list = approvals::read_document(app, &list).await?;
     let runs = list.get("data").and_then(Json::as_array);
     let plans = runs.unwrap_or_default().iter().filter_map(|run| {
         let id = run.at(&["relationships", "plan", "data", "id"])?.as_str()?;
@@ -225,22 +212,10 @@ async fn collect_earlier(app: &App, workspace: &str, plan: &str) {
         (id != plan && !without).then_some(id)
     });
     for earlier in plans.take(EARLIER) {
-        collect(app, workspace, earlier).await;
+        collect(app, workspace, earlier).await?;
         if app.sensitive.knows(workspace) {
-            return;
+            break;
         }
     }
-}
-
-async fn read(app: &App, duty: Duty, target: &str) -> Option<Json> {
-    match app.upstream.call(duty, Method::GET, target, None).await {
-        Ok(answer) if answer.status.is_success() => {
-            proof::json::parse(&answer.body, Numbers::Any).ok()
-        }
-        Ok(_) => None,
-        Err(error) => {
-            tracing::debug!(target, %error, "nothing to learn from");
-            None
-        }
-    }
+    Ok(())
 }

@@ -130,6 +130,25 @@ async fn d03_the_plan_is_shown_without_what_it_marks() {
     assert!(!shown.whole.contains(&rig.sandbox.cloud.secrets()[0]));
 }
 
+/// Upstream's redaction goes by marks, and a value can lose its mark on the way.
+#[tokio::test]
+async fn d03_what_upstream_forgot_to_redact_is_masked() {
+    let rig = Rig::start().await;
+    let own = rig.planned(&rig.sandbox.cst).await;
+    let secret = rig.sandbox.cloud.secrets()[0].clone();
+    let path = format!("/api/v2/plans/{}/json-output-redacted", own.plan);
+    let mut plan = rig.agent("GET", &path).send().await.ok();
+    plan["resource_changes"][0]["change"]["after"] =
+        json!({"note": format!("it is {secret}"), "key": KEY});
+    let cloud = &rig.sandbox.cloud;
+    cloud.replace_redacted_plan(&own.run, plan).unwrap();
+    let shown = rig.agent("GET", &path).send().await;
+    let after = &shown.ok()["resource_changes"][0]["change"]["after"];
+    let masked = format!("it is {}", "*".repeat(secret.len()));
+    assert_eq!(after["note"], json!(masked), "{}", shown.whole);
+    assert_eq!(after["key"], json!(format!("AKIA{}", "*".repeat(16))));
+}
+
 /// The example contract, with state and outputs readable.
 fn open_contract() -> String {
     policy::EXAMPLE_CONTRACT.replace(
