@@ -209,7 +209,7 @@ pub async fn wish(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
         .update_run(&run.run_id, app.now(), update)
         .await
         .map_err(unavailable)?;
-    app.gate.watch(app, &run.run_id);
+    app.gate.watch(app, &run.job_id, &run.run_id);
     Ok(())
 }
 

@@ -95,9 +95,14 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
                 Err(refusal) => return Done::refused(refusal, facts),
             };
             let known = app.sensitive.of(&capability.workspace);
-            match shown {
-                true => piece.cut(answer.body.to_vec(), &known),
-                false => Vec::new(),
+            if shown {
+                let cut = move || piece.cut(answer.body.to_vec(), &known);
+                match tokio::task::spawn_blocking(cut).await {
+                    Ok(text) => text,
+                    Err(_) => return Done::refused(ReasonCode::Internal.into(), facts),
+                }
+            } else {
+                Vec::new()
             }
         }
         // A log that upstream has not begun yet is empty, not missing.
@@ -168,9 +173,16 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
     if let Err(refusal) = learn_plan_of(app, call.workspace(), call.run.as_ref()).await {
         return Done::refused(refusal, facts);
     }
-    let mut text = answer.body.to_vec();
-    mask(&mut text, &app.sensitive.of(call.workspace()));
-    Done::answered(text_answer(text), facts)
+    let known = app.sensitive.of(call.workspace());
+    let masked = move || {
+        let mut text = answer.body.to_vec();
+        mask(&mut text, &known);
+        text
+    };
+    match tokio::task::spawn_blocking(masked).await {
+        Ok(text) => Done::answered(text_answer(text), facts),
+        Err(_) => Done::refused(ReasonCode::Internal.into(), facts),
+    }
 }
 
 /// What is printed about a run that was planned is masked by what its own plan marks; always true.
