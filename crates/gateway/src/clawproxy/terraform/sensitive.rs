@@ -45,6 +45,13 @@ struct Values {
 }
 
 impl Values {
+    /// What was learnt from plans is not known any more: each is read anew when it is asked for.
+    fn forget_plans(&mut self) {
+        self.plans.clear();
+        self.ended.clear();
+        self.looked.clear();
+    }
+
     /// Adds to a set that must not grow without end.
     fn note(set: &mut HashSet<String>, plan: &str) -> bool {
         if set.len() >= MAX_PLANS {
@@ -100,13 +107,12 @@ impl Sensitive {
             && !values.by_workspace.contains_key(workspace)
         {
             values.by_workspace.clear();
-            values.plans.clear();
+            values.forget_plans();
         }
-        Values::note(&mut values.plans, plan);
         let known = values.by_workspace.entry(workspace.to_owned()).or_default();
         let known = Arc::make_mut(known);
         if !found.iter().all(|value| known.learn(value)) {
-            // The newest are the ones that show.
+            // The newest are the ones that show; whoever reads an earlier plan has it read again.
             *known = Known::default();
             let learned = found.iter().filter(|value| known.learn(value)).count();
             tracing::warn!(
@@ -115,7 +121,9 @@ impl Sensitive {
                 of = found.len(),
                 "many sensitive values"
             );
+            values.forget_plans();
         }
+        Values::note(&mut values.plans, plan);
     }
 }
 
@@ -218,4 +226,38 @@ async fn collect_earlier(app: &App, workspace: &str, plan: &str) -> Result<(), R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(range: std::ops::Range<u32>) -> BTreeSet<String> {
+        range.map(|n| format!("value-{n:06}")).collect()
+    }
+
+    #[test]
+    fn a_plan_whose_values_were_forgotten_is_read_again() {
+        let sensitive = Sensitive::default();
+        sensitive.learn("ws-1", "plan-1", &values(0..10));
+        sensitive.note_end("plan-1");
+        assert!(sensitive.has("plan-1") && sensitive.has_ended("plan-1"));
+        // Both fit, and both are known.
+        sensitive.learn("ws-1", "plan-2", &values(10..20));
+        assert_eq!(sensitive.of("ws-1").len(), 20);
+        assert!(sensitive.has_ended("plan-1"));
+        // More than fits: the newest stay, and nobody takes the others for known.
+        sensitive.learn("ws-1", "plan-3", &values(1000..5000));
+        assert_eq!(sensitive.of("ws-1").len(), 4000);
+        sensitive.learn("ws-1", "plan-4", &values(5000..6000));
+        assert_eq!(sensitive.of("ws-1").len(), 1000);
+        assert!(!sensitive.has("plan-1") && !sensitive.has_ended("plan-1"));
+        assert!(!sensitive.has("plan-3") && sensitive.has("plan-4"));
+        // The same when there are too many workspaces.
+        sensitive.note_end("plan-4");
+        for n in 0..MAX_WORKSPACES {
+            sensitive.learn(&format!("ws-other-{n}"), "plan-5", &values(0..1));
+        }
+        assert!(sensitive.of("ws-1").is_empty() && !sensitive.has_ended("plan-4"));
+    }
 }
