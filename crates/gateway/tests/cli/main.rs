@@ -19,6 +19,7 @@ mod gate;
 mod interrupt;
 mod kill;
 mod login;
+mod passkeys;
 mod plan;
 mod plan_only;
 mod policies;
