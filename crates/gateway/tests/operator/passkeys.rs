@@ -603,11 +603,11 @@ async fn a_removed_passkey_signs_nothing_more() {
     // What was signed before stays verifiable: the trust root says until when it counted.
     let trust = admin.get("/v1/trust").await.ok();
     let of = |passkey: &SoftAuthenticator| {
-        let passkeys = trust["passkeys"].as_array().unwrap().iter();
+        let mut passkeys = trust["passkeys"].as_array().unwrap().iter();
         let did = passkey.did();
         passkeys
-            .cloned()
             .find(|entry| entry["did"] == did.as_str())
+            .cloned()
             .unwrap()
     };
     assert!(of(&one)["revoked_at"].is_string() && of(&other)["revoked_at"].is_null());
