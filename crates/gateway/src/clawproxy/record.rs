@@ -14,13 +14,13 @@ use proof::record::{
     Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, ToolCall,
     Usage,
 };
-use proof::{Did, Envelope, EnvelopeType, Hash, Json};
+use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
 
 use super::Asked;
 use super::authenticate::{Caller, unavailable};
 use crate::app::App;
-use crate::keys::{random_bytes, random_uuid};
+use crate::keys::{random_bytes, timed_uuid};
 
 /// On whose behalf a call is made.
 #[derive(Debug, Clone)]
@@ -121,12 +121,14 @@ pub async fn intent(
     let mutates = planned.mutates;
     let (intent, permit) = decided(principal, planned, decision)?;
     let body = Body::Intent(Box::new(intent));
-    let pending = app.store.append(&permit.principal.job_id, app.now(), body);
-    Ok(permit.with(if mutates {
+    let now = app.now();
+    let pending = app.store.append(&permit.principal.job_id, now, body);
+    let stage = if mutates {
         Stage::Durable(Box::new(pending.await.map_err(not_recorded)?))
     } else {
         Stage::Queued(pending)
-    }))
+    };
+    Ok(permit.with(stage, now))
 }
 
 /// Moves the gate of `run` from `rechecking` to `applying` and records the intent of its apply,
@@ -144,9 +146,10 @@ pub async fn intent_to_apply(
 ) -> Result<Option<Permit>, Refusal> {
     let (intent, permit) = decided(principal, planned, decision)?;
     let run_id = intent.run_id.clone().ok_or(ReasonCode::Internal)?;
-    let begun = app.store.begin_apply(&run_id, app.now(), update, intent);
+    let now = app.now();
+    let begun = app.store.begin_apply(&run_id, now, update, intent);
     let appended = begun.await.map_err(not_recorded)?;
-    Ok(appended.map(|appended| permit.with(Stage::Durable(Box::new(appended)))))
+    Ok(appended.map(|appended| permit.with(Stage::Durable(Box::new(appended)), now)))
 }
 
 /// The intent of a call that was not denied, and its permit but for the intent's place.
@@ -188,14 +191,14 @@ struct Unrecorded {
 }
 
 impl Unrecorded {
-    fn with(self, intent: Stage) -> Permit {
+    fn with(self, intent: Stage, now: Timestamp) -> Permit {
         Permit {
             principal: self.principal,
             lane: self.lane,
             operation: self.operation,
             intent,
             request_hash: self.request_hash,
-            receipt_id: format!("rcpt_{}", random_uuid()),
+            receipt_id: format!("rcpt_{}", timed_uuid(now)),
             started: Instant::now(),
         }
     }

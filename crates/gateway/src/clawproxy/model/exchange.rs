@@ -16,10 +16,10 @@ use proof::record::Ended;
 use super::ending::Ending;
 use super::headers::{RECEIPT, to_client};
 use super::refusal::{json_response, refusal_response};
-use super::relay::{Relay, Stop};
+use super::relay::{Beginning, Relay, Stop};
 use super::{Finish, ModelCall, Provider, Providers, Target, list};
 use crate::config::Dialect;
-use crate::server::Body;
+use crate::server::{Body, whole};
 use crate::upstream::{HttpClient, cause};
 
 /// Most of a body that is read only to be hashed, because the client gets another answer.
@@ -202,6 +202,7 @@ impl Exchange {
             }
             _ => {
                 self.ending.status(head.status.as_u16());
+                let dialect = self.dialect;
                 let relay = Relay::new(
                     body,
                     self.ending,
@@ -210,7 +211,13 @@ impl Exchange {
                     self.patience,
                     self.exactly,
                 );
-                Response::new(relay.boxed_unsync())
+                match relay.begin().await {
+                    Beginning::Whole(bytes) => Response::new(whole(bytes)),
+                    Beginning::Open(relay) => Response::new(relay.boxed_unsync()),
+                    Beginning::Failed(abort) => {
+                        return refusal_response(dialect, &Refusal::from(abort.code()));
+                    }
+                }
             }
         };
         *response.status_mut() = head.status;
