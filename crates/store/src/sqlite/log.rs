@@ -236,4 +236,3 @@ fn record(row: &Row<'_>) -> Result<Record, StoreError> {
         .and_then(|json| Record::from_json(&json))
         .map_err(|_| column::damaged("record"))
 }
-

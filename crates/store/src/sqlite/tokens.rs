@@ -31,7 +31,9 @@ impl Tokens for Sqlite {
 
     async fn token(&self, token_hash: &Hash) -> Result<Option<TokenRow>, StoreError> {
         let hash = *token_hash;
-        let row = self.read(move |connection| by_hash(connection, &hash)).await?;
+        let row = self
+            .read(move |connection| by_hash(connection, &hash))
+            .await?;
         Ok(row.map(|row| self.touches.upon(row)))
     }
 

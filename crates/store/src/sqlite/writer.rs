@@ -237,8 +237,7 @@ impl Batches {
         let records_only = batch
             .iter()
             .all(|operation| matches!(operation, Operation::Record(..)));
-        let touch =
-            !records_only || batch.is_empty() || self.touched.elapsed() >= TOUCHES_EVERY;
+        let touch = !records_only || batch.is_empty() || self.touched.elapsed() >= TOUCHES_EVERY;
         if touch && state.is_ok() {
             self.touched = Instant::now();
             if let Err(error) = in_savepoint(connection, || self.touches.write(connection)) {
@@ -256,8 +255,8 @@ impl Batches {
                 }),
                 Operation::Record(new, sender) => {
                     let mut group = vec![(new, sender)];
-                    while let Some(Operation::Record(new, sender)) = operations
-                        .next_if(|next| matches!(next, Operation::Record(..)))
+                    while let Some(Operation::Record(new, sender)) =
+                        operations.next_if(|next| matches!(next, Operation::Record(..)))
                     {
                         group.push((new, sender));
                     }
@@ -333,7 +332,8 @@ fn append_together(
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
             Ok(open) => open.check(new).and_then(|checked| {
-                open.write(checked).inspect_err(|error| failed = Some(error.clone()))
+                open.write(checked)
+                    .inspect_err(|error| failed = Some(error.clone()))
             }),
         };
         if let Some(error) = failed {
@@ -351,11 +351,7 @@ fn append_together(
     }
 }
 
-fn run_one(
-    connection: &Connection,
-    operation: Other,
-    state: &mut Result<(), StoreError>,
-) -> Ran {
+fn run_one(connection: &Connection, operation: Other, state: &mut Result<(), StoreError>) -> Ran {
     if let Err(error) = execute(connection, "SAVEPOINT operation") {
         *state = Err(error.clone());
         return operation(Err(error));

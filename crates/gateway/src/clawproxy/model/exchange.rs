@@ -175,13 +175,7 @@ impl Exchange {
                         .await;
                 };
                 self.ending.status(head.status.as_u16());
-                if self
-                    .ending
-                    .end(Ended::Complete, None)
-                    .await
-                    .unwrap_or(None)
-                    .is_none()
-                {
+                if self.ending.end(Ended::Complete, None).await.is_none() {
                     return self.without_receipt();
                 }
                 json_response(head.status.as_u16(), filtered)
@@ -189,13 +183,7 @@ impl Exchange {
             _ if is_empty(&body) => {
                 // The server never asks an empty body for its end, so it is recorded here.
                 self.ending.status(head.status.as_u16());
-                if self
-                    .ending
-                    .end(Ended::Complete, None)
-                    .await
-                    .unwrap_or(None)
-                    .is_none()
-                {
+                if self.ending.end(Ended::Complete, None).await.is_none() {
                     return self.without_receipt();
                 }
                 Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync())
@@ -323,8 +311,8 @@ impl Exchange {
     async fn refuse(mut self, ended: Ended, code: ReasonCode) -> Response<Body> {
         self.ending.status(code.status());
         match self.ending.end(ended, Some(code)).await {
-            Ok(Some(_)) => refusal_response(self.dialect, &Refusal::from(code)),
-            Ok(None) | Err(_) => self.without_receipt(),
+            Some(_) => refusal_response(self.dialect, &Refusal::from(code)),
+            None => self.without_receipt(),
         }
     }
 

@@ -14,11 +14,10 @@ use policy::ReasonCode;
 use proof::Envelope;
 use proof::hash::encode_b64u;
 use proof::record::Ended;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::Provider;
-use super::ending::Ending;
+use super::ending::{Ending, HandingIn};
 use super::sse::Place;
 use crate::server::BoxError;
 
@@ -95,7 +94,7 @@ pub(super) struct Relay {
 enum State {
     Passing,
     /// The end is being recorded; then the client gets the rest, or the abort.
-    Recording(JoinHandle<Option<Envelope>>, Option<Abort>),
+    Recording(HandingIn, Option<Abort>),
     Over,
 }
 
@@ -174,8 +173,7 @@ impl Relay {
                 State::Passing if self.early.is_some() => self.early.take(),
                 State::Passing => ready!(self.pass(context)),
                 State::Recording(task, abort) => {
-                    // A task that panicked has recorded nothing.
-                    let envelope = ready!(Pin::new(task).poll(context)).unwrap_or(None);
+                    let envelope = ready!(Pin::new(task).poll(context));
                     let abort = *abort;
                     self.state = State::Over;
                     match self.rest(envelope, abort) {

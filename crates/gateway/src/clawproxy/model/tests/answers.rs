@@ -300,11 +300,11 @@ async fn without_its_receipt_there_is_no_answer() {
                 } else {
                     "application/json"
                 };
-                provider
-                    .recv()
-                    .await
-                    .unwrap()
-                    .answer(200, &[("content-type", kind)], answer.to_owned());
+                provider.recv().await.unwrap().answer(
+                    200,
+                    &[("content-type", kind)],
+                    answer.to_owned(),
+                );
             });
         if answer == large {
             assert_eq!(received.status, 200);

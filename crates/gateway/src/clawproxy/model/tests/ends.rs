@@ -85,7 +85,10 @@ async fn a_large_answer_that_breaks_is_not_given_an_end() {
     pieces.send(broken()).await.unwrap();
     assert!(answer.whole().await.is_err(), "aborted, not ended");
     let facts = gateway.ended().await;
-    assert_eq!((facts.ended, facts.status), (Ended::UpstreamReset, Some(200)));
+    assert_eq!(
+        (facts.ended, facts.status),
+        (Ended::UpstreamReset, Some(200))
+    );
 }
 
 #[tokio::test]
