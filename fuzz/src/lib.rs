@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod configuration;
 mod plan;
+mod reading;
 mod route;
 mod upload;
 
@@ -21,6 +22,7 @@ pub use answer::answer;
 pub use body::body;
 pub use configuration::configuration;
 pub use plan::plan;
+pub use reading::{events, tools, usage};
 pub use route::route;
 pub use upload::upload;
 
@@ -32,6 +34,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("upload", upload),
     ("configuration", configuration),
     ("plan", plan),
+    ("events", events),
+    ("usage", usage),
+    ("tools", tools),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

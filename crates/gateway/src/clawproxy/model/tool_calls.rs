@@ -397,7 +397,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clawproxy::model::sse::EventReader;
+    use super::super::sse::EventReader;
 
     fn call(name: &str, canonical: Option<&str>) -> ToolCall {
         ToolCall {
