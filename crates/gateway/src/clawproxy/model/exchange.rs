@@ -154,7 +154,9 @@ impl Exchange {
         let kind = Kind::of(&head.headers);
         self.ending
             .answered(head.status.as_u16(), kind == Kind::Events);
-        if let Some(code) = unusable(head.status, kind, body.is_end_stream()) {
+        let unreadable = is_encoded(&head.headers).then_some(ReasonCode::UpstreamGarbage);
+        let unusable = unusable(head.status, kind, body.is_end_stream()).or(unreadable);
+        if let Some(code) = unusable {
             let status = head.status.as_u16();
             tracing::warn!(provider = provider_name, status, %code, "a model provider's answer is not usable");
             let ended = match self.collect(body, MAX_REPLACED, &mut stop).await {
@@ -365,6 +367,14 @@ fn unusable(status: StatusCode, kind: Kind, empty: bool) -> Option<ReasonCode> {
     }
 }
 
+/// Whether the body is compressed although we asked for it as it is. Nobody could count its
+/// tokens, read its tool calls or see the operator's key in it, and what is appended to a stream
+/// would spoil it.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Whether another provider may do what this one could not just now.
 fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
@@ -377,6 +387,27 @@ fn is_empty(body: &Incoming) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_passed_on() {
+        for (codings, encoded) in [
+            (&[][..], false),
+            (&["identity"], false),
+            (&["Identity"], false),
+            (&["gzip"], true),
+            (&["br"], true),
+            (&["zstd"], true),
+            (&["identity", "gzip"], true),
+            (&["identity, gzip"], true),
+            (&["unheard-of"], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+            }
+            assert_eq!(is_encoded(&headers), encoded, "{codings:?}");
+        }
+    }
 
     #[test]
     fn answers_that_are_replaced() {

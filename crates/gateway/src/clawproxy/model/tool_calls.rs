@@ -396,8 +396,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::sse::EventReader;
+    use super::*;
 
     fn call(name: &str, canonical: Option<&str>) -> ToolCall {
         ToolCall {
