@@ -8,6 +8,7 @@
 mod answer;
 mod body;
 mod configuration;
+mod passkey;
 mod plan;
 mod reading;
 mod route;
@@ -21,6 +22,7 @@ use policy::contract::Contract;
 pub use answer::answer;
 pub use body::body;
 pub use configuration::configuration;
+pub use passkey::passkey;
 pub use plan::plan;
 pub use reading::{events, tools, usage};
 pub use route::route;
@@ -37,6 +39,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("events", events),
     ("usage", usage),
     ("tools", tools),
+    ("passkey", passkey),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

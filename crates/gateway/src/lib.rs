@@ -16,6 +16,7 @@
 //! | [`bundles`] | seals a job's evidence |
 //! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
 //! | [`operator`] | the operator API |
+//! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
 
@@ -35,6 +36,7 @@ pub mod jobs;
 pub mod keys;
 pub mod live;
 pub mod operator;
+pub mod passkeys;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

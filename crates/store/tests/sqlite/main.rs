@@ -414,7 +414,7 @@ async fn a_damaged_row_is_told_as_damage() {
 /// A store of an earlier version keeps its receipts and what was open.
 #[tokio::test]
 async fn the_step_to_fewer_pages_takes_along_what_is_there() {
-    const BEFORE: [(&str, &str); 5] = [
+    const BEFORE: [(&str, &str); 6] = [
         (
             "0001_spine",
             include_str!("../../migrations/sqlite/0001_spine.sql"),
@@ -434,6 +434,10 @@ async fn the_step_to_fewer_pages_takes_along_what_is_there() {
         (
             "0005_model_keys",
             include_str!("../../migrations/sqlite/0005_model_keys.sql"),
+        ),
+        (
+            "0006_passkeys",
+            include_str!("../../migrations/sqlite/0006_passkeys.sql"),
         ),
     ];
     // The records as this version writes them, in the tables of the earlier one.
