@@ -20,6 +20,7 @@ use crate::live::Live;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
+use crate::vault::conversations::Conversations;
 use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
@@ -46,6 +47,8 @@ pub struct App {
     pub upload_slots: Arc<Semaphore>,
     /// Keeps what was uploaded, when the operator wants that.
     pub vault: Option<Arc<Vault>>,
+    /// Keeps what is said to models and by them, when the operator wants that.
+    pub conversations: Option<Arc<Conversations>>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.

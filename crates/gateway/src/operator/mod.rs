@@ -104,6 +104,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/watch", Operator, watching::workspaces),
         get("/v1/watch/{id}", Operator, watching::workspace),
         post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
+        get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]

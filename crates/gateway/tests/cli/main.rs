@@ -10,6 +10,7 @@
 mod apply;
 mod approvals;
 mod client;
+mod conversations;
 mod cost;
 mod doctor;
 mod evidence;

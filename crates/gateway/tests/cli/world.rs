@@ -37,7 +37,7 @@ pub(crate) struct World {
     pub(crate) operator_token: String,
     pub(crate) config: Config,
     gateway: Option<Running>,
-    _provider: ModelProvider,
+    pub(crate) provider: ModelProvider,
     folder: TempDir,
     /// Everything that the agent was shown.
     seen: Seen,
@@ -163,7 +163,7 @@ impl World {
             operator_token: sandbox.operator_token,
             config: sandbox.gateway.app.config.clone(),
             gateway: Some(sandbox.gateway),
-            _provider: sandbox.provider,
+            provider: sandbox.provider,
             folder,
             seen: Seen::default(),
             examined: AtomicBool::new(false),

@@ -18,6 +18,7 @@ use super::tool_calls::DocumentCalls;
 use super::usage::{MAX_TOKENS, Reported, UsageReader};
 use super::{Facts, Finish, Target};
 use crate::config::Price;
+use crate::vault::conversations::CallCopy;
 
 /// A call whose end is not recorded yet. Dropped, it ends as [`Ended::ClientGone`]: only the
 /// client's side can let go of a call before its end.
@@ -46,6 +47,7 @@ struct Open {
     said_all: bool,
     /// Everything came, although the client had left.
     drained: bool,
+    copy: Option<CallCopy>,
 }
 
 enum Reader {
@@ -81,6 +83,7 @@ impl Ending {
             reader: Reader::Nothing,
             said_all: false,
             drained: false,
+            copy: None,
         })))
     }
 
@@ -95,6 +98,14 @@ impl Ending {
     pub(super) fn expect_tool_calls(&mut self) {
         if let Some(open) = &mut self.0 {
             open.expects_tool_calls = true;
+        }
+    }
+
+    /// The call is kept for auditors.
+    pub(super) fn keeps(&mut self, mut copy: CallCopy) {
+        if let Some(open) = &mut self.0 {
+            copy.names(open.finish.receipt_id());
+            open.copy = Some(copy);
         }
     }
 
@@ -117,6 +128,9 @@ impl Ending {
             open.finish.asks(provider);
             open.price = price;
             open.sent = true;
+            if let Some(copy) = &mut open.copy {
+                copy.sent();
+            }
         }
     }
 
@@ -153,6 +167,9 @@ impl Ending {
             open.first_byte
                 .get_or_insert_with(|| open.started.elapsed());
             open.hasher.update(bytes);
+            if let Some(copy) = &mut open.copy {
+                copy.answer(bytes);
+            }
             match &mut open.reader {
                 Reader::Nothing => {}
                 Reader::Document(usage, calls) => {
@@ -239,10 +256,14 @@ impl Open {
             Reader::Document(_, calls) => calls.map_or_else(Vec::new, DocumentCalls::finish),
             Reader::Events(events) => events.tool_calls(),
         };
+        let response_hash = self.hasher.clone().finish();
+        if let Some(copy) = self.copy {
+            copy.end(response_hash);
+        }
         let facts = Facts {
             status: self.status,
             upstream_status: self.upstream_status,
-            response_hash: self.hasher.finish(),
+            response_hash,
             response_bytes: self.hasher.length(),
             first_byte_ms: self.first_byte.map(milliseconds),
             ended,

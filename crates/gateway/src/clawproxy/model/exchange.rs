@@ -44,6 +44,9 @@ impl Providers {
         if call.offers_tools {
             ending.expect_tool_calls();
         }
+        if let Some(copy) = call.copy.take() {
+            ending.keeps(copy);
+        }
         let dialect = call.target.dialect;
         let models = call.token.job.contract.contract.models.as_ref();
         let exactly = models.is_some_and(|models| models.count_exactly);
