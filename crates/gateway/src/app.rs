@@ -8,6 +8,7 @@ use proof::Timestamp;
 use store::Store;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::activity::Activity;
 use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
@@ -45,6 +46,8 @@ pub struct App {
     pub uploads: Room,
     /// Bounds how many uploads are unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
+    /// What jobs are doing, for those who watch.
+    pub activity: Activity,
     /// Keeps what was uploaded, when the operator wants that.
     pub vault: Option<Arc<Vault>>,
     /// Keeps what is said to models and by them, when the operator wants that.

@@ -100,6 +100,7 @@ pub async fn start_with(
         bodies: Room::new(BODY_BYTES),
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
+        activity: Default::default(),
         vault,
         conversations,
         workspaces: Default::default(),

@@ -36,6 +36,7 @@ mod serve;
 mod tasks;
 pub mod term;
 mod token;
+mod top;
 mod trust;
 mod watch;
 
@@ -76,7 +77,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::Policy),
     Routes(routes::Routes),
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "jobs")]
     Job(job::Job),
     #[command(subcommand)]
     Token(token::Token),
@@ -224,6 +225,8 @@ mod tests {
             "clawgate routes --class read-state --json",
             "clawgate job open fix-staging --contract terraform-cloud-staging-only",
             "clawgate job close job_1 --reason done",
+            "clawgate jobs top",
+            "clawgate job top job_1 --once --json",
             "clawgate token issue job_1 --ttl 600",
             "clawgate token issue --elevated --run run-1 --approver a@example.com --key k",
             "clawgate token revoke - --reason lost",

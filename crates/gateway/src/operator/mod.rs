@@ -17,6 +17,7 @@ mod run_tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
+mod top;
 mod watching;
 
 use std::sync::Arc;
@@ -74,6 +75,7 @@ pub fn routes() -> Vec<Route> {
         ),
         post("/v1/jobs", Needs(Issuer), jobs::open),
         get("/v1/jobs", Operator, jobs::list),
+        get("/v1/top", Operator, top::show),
         get("/v1/jobs/{id}", Operator, jobs::show),
         get("/v1/jobs/{id}/records", Operator, jobs::records),
         get("/v1/jobs/{id}/runs", Operator, jobs::runs),

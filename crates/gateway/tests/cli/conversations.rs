@@ -1,12 +1,13 @@
 //! Model calls that are kept, from an agent to an auditor with a key and a bundle.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use age::secrecy::ExposeSecret;
 use age::x25519::Identity;
 use clawgate::config::{Conversations, Vault};
 use serde_json::{Value, json};
 use sim::{Fault, FaultAction};
+use tokio::process::Command;
 
 use crate::client::{Answer, Caller};
 use crate::world::{Setup, World};
@@ -37,7 +38,7 @@ fn write_key(world: &World, name: &str, key: &Identity) {
 }
 
 /// `clawgate evidence open …` on a world's vault.
-fn open(world: &World, arguments: &[&str]) -> Output {
+async fn open(world: &World, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_clawgate"))
         .args(["evidence", "open"])
         .args(arguments)
@@ -47,6 +48,7 @@ fn open(world: &World, arguments: &[&str]) -> Output {
         .env("CLAWGATE_OPERATOR", &world.gateway().operator_url)
         .current_dir(world.folder())
         .output()
+        .await
         .unwrap()
 }
 
@@ -88,7 +90,7 @@ fn question(text: &str, more: Value) -> Value {
 async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
     let auditor = Identity::generate();
     let setup = keeping(&auditor, Conversations::default());
-    let redact = json!({"redact": [{"path": "/metadata/owner", "action": "mask"}]});
+    let redact = json!({"providers": ["openai", "anthropic"], "allowed": ["*"], "redact": [{"path": "metadata.owner", "action": "mask"}]});
     let mut world = setup.contract("/models", redact).start().await;
     write_key(&world, "auditor.txt", &auditor);
     write_key(&world, "stranger.txt", &Identity::generate());
@@ -106,19 +108,22 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
     for answer in [&whole, &streamed, &anthropic] {
         assert!(answer.status.is_success(), "{}", answer.text());
     }
-    // The provider breaks off in the middle of the last one.
-    world
-        .provider
-        .set_fault(Fault::once("POST", "/v1/chat", FaultAction::CloseMidway))
-        .unwrap();
-    let broken = json!({"stream": true, "metadata": {"owner": "x"}});
-    let body = question("Tell me everything", broken).to_string();
-    let kind = [("content-type", "application/json")];
-    let cut = agent.try_call(http::Method::POST, CHAT, &kind, body).await;
-    assert!(cut.is_err());
+    // The last one is cut in the middle, because its job is closed.
+    let held = Fault::once("POST", "/v1/chat", FaultAction::HoldMidway);
+    world.provider.set_fault(held).unwrap();
+    let asked = world.provider.requests().len();
+    let body = question("Tell me all", json!({"stream": true, "metadata": {"owner": "x"}}));
+    let cut = tokio::spawn(async move {
+        let kind = [("content-type", "application/json")];
+        let call = agent.try_call(http::Method::POST, CHAT, &kind, body.to_string());
+        call.await
+    });
+    let reached = |request: &sim::Request| request.seq as usize > asked;
+    world.provider.wait_for_request(reached).await;
+    let bundle = world.valid_evidence().await;
+    assert!(cut.await.unwrap().is_err());
     world.restart().await;
 
-    let bundle = world.valid_evidence().await;
     std::fs::write(world.folder().join("bundle.json"), bundle.to_file()).unwrap();
     let halves = bundle.proof_bundle.iter();
     let receipts: Vec<Value> = halves
@@ -130,7 +135,7 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
         .collect();
     assert_eq!(receipts.len(), 4);
 
-    let text = shown(&open(&world, &[&receipt(&whole), "--key", "auditor.txt"]));
+    let text = shown(&open(&world, &[&receipt(&whole), "--key", "auditor.txt"]).await);
     for part in [
         "Be brief.",
         "Wipe \\u{1b}[2J me",
@@ -141,15 +146,16 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
     }
     assert!(!text.contains('\u{1b}'), "{text}");
     let offline = ["--key", "auditor.txt", "--bundle", "bundle.json"];
-    let offline = |id: &str, more: &[&str]| open(&world, &[&[id], &offline[..], more].concat());
+    let offline =
+        async |id: &str, more: &[&str]| open(&world, &[&[id], &offline[..], more].concat()).await;
     // What is kept is what was sent: redacted.
-    let sent = shown(&offline(&receipt(&whole), &["--raw", "request"]));
+    let sent = shown(&offline(&receipt(&whole), &["--raw", "request"]).await);
     assert!(!sent.contains("Ada"), "{sent}");
     assert_eq!(
         proof::Hash::of(sent.as_bytes()).to_string(),
         receipts[0]["request_hash_b64u"]
     );
-    let call = shown(&offline(&receipt(&streamed), &["--json"]));
+    let call = shown(&offline(&receipt(&streamed), &["--json"]).await);
     let call: Value = serde_json::from_str(&call).unwrap();
     assert_eq!(call["receipt"], receipts[1]);
     let last = &call["answer"]["turns"][0]["said"][0];
@@ -157,20 +163,20 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
         (last["kind"].as_str(), last["name"].as_str()),
         (Some("tool_call"), Some("propose"))
     );
-    let text = shown(&offline(&receipt(&anthropic), &[]));
+    let text = shown(&offline(&receipt(&anthropic), &[]).await);
     assert!(
         text.contains("What should change?") && text.contains("run two of them"),
         "{text}"
     );
     let broken = receipts[3]["receipt_id"].as_str().unwrap();
-    let half = offline(broken, &["--raw", "answer"]);
+    let half = offline(broken, &["--raw", "answer"]).await;
     assert_eq!(
         proof::Hash::of(&half.stdout).to_string(),
         receipts[3]["response_hash_b64u"]
     );
-    let text = shown(&offline(broken, &[]));
+    let text = shown(&offline(broken, &[]).await);
     assert!(
-        text.contains("upstream_reset") && text.contains("Tell me everything"),
+        text.contains("cut_by_policy") && text.contains("Tell me all"),
         "{text}"
     );
 
@@ -179,7 +185,8 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
     let stranger = open(
         &world,
         &[&id, "--key", "stranger.txt", "--bundle", "bundle.json"],
-    );
+    )
+    .await;
     assert!(stranger.stdout.is_empty() || !shown_anything(&stranger));
     assert!(
         refused(&stranger).contains("not sealed to this key"),
@@ -195,7 +202,7 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
     let mut sealed = std::fs::read(&answer).unwrap();
     *sealed.last_mut().unwrap() ^= 1;
     std::fs::write(&answer, sealed).unwrap();
-    let damaged = offline(&id, &[]);
+    let damaged = offline(&id, &[]).await;
     assert!(
         refused(&damaged).contains("damaged"),
         "{}",
@@ -207,16 +214,16 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
         "{rest}"
     );
     std::fs::remove_file(file("request_hash_b64u")).unwrap();
-    let missing = refused(&offline(&id, &["--raw", "request"]));
+    let missing = refused(&offline(&id, &["--raw", "request"]).await);
     assert!(missing.contains("does not keep the request"), "{missing}");
-    let unknown = refused(&offline("rcpt_unknown", &[]));
+    let unknown = refused(&offline("rcpt_unknown", &[]).await);
     assert!(unknown.contains("holds no model call"), "{unknown}");
-    let unknown = refused(&open(&world, &["rcpt_unknown", "--key", "auditor.txt"]));
+    let unknown = refused(&open(&world, &["rcpt_unknown", "--key", "auditor.txt"]).await);
     assert!(unknown.contains("RECEIPT_UNKNOWN"), "{unknown}");
     let forged = std::fs::read_to_string(world.folder().join("bundle.json")).unwrap();
     let forged = forged.replace(r#""model":"gpt-5""#, r#""model":"gpt-4""#);
     std::fs::write(world.folder().join("bundle.json"), forged).unwrap();
-    let forged = refused(&offline(&id, &[]));
+    let forged = refused(&offline(&id, &[]).await);
     assert!(forged.contains("does not hold"), "{forged}");
 }
 
@@ -238,7 +245,9 @@ async fn without_room_the_call_goes_on_unless_a_copy_is_required() {
         };
         let mut world = keeping(&auditor, conversations).start().await;
         write_key(&world, "auditor.txt", &auditor);
-        let asked = model_client(&world).post(CHAT, &question("?", json!({}))).await;
+        let asked = model_client(&world)
+            .post(CHAT, &question("?", json!({})))
+            .await;
         if required {
             assert_eq!(asked.status, 422);
             assert_eq!(asked.code(), "VAULT_UNAVAILABLE", "{}", asked.text());
@@ -247,7 +256,7 @@ async fn without_room_the_call_goes_on_unless_a_copy_is_required() {
             let id = receipt(&asked);
             asked.ok();
             world.restart().await;
-            let told = refused(&open(&world, &[&id, "--key", "auditor.txt"]));
+            let told = refused(&open(&world, &[&id, "--key", "auditor.txt"]).await);
             assert!(told.contains("was given up"), "{told}");
         }
         world.valid_evidence().await;

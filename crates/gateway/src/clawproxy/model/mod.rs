@@ -19,6 +19,7 @@
 //! | `relay` | the answer's body on its way |
 //! | `ending` | facts for the outcome, handed in exactly once |
 //! | `sse`, `usage` | read events and token counts as they pass |
+//! | `words` | counts tokens when the provider does not say |
 //! | `tool_calls` | reads which tools an answer asks for |
 //! | `list` | the models that the contract allows |
 //! | `refusal` | our own answers in the provider's error shape |
@@ -42,6 +43,7 @@ mod surface;
 mod tests;
 mod tool_calls;
 mod usage;
+mod words;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -19,6 +19,7 @@ use super::exchange::Outgoing;
 use super::open_calls::OpenCalls;
 use super::pace::Pace;
 use super::surface::is_path_segment;
+use super::words::Counter;
 use crate::config::{Config, Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 use crate::secret::{Secret, SecretError};
 use crate::upstream::HttpClient;
@@ -44,6 +45,7 @@ pub struct Providers {
     pub(super) patience: Duration,
     pub(super) open: OpenCalls,
     pub(super) pace: Arc<Pace>,
+    pub(super) counter: Arc<Counter>,
 }
 
 impl fmt::Debug for Providers {
@@ -105,6 +107,7 @@ impl Providers {
             patience: Duration::from_secs(config.limits.upstream_timeout_seconds),
             open: OpenCalls::default(),
             pace: Arc::new(Pace::new(&config.limits)),
+            counter: Arc::default(),
         })
     }
 

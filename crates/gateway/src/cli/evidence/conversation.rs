@@ -12,9 +12,9 @@ use proof::receipt::GatewayReceipt;
 use proof::{Envelope, EnvelopeType, Hash};
 use serde_json::json;
 
-use super::transcript::{self, Said, Turn};
 use crate::cli::term::{self, BAD, BOLD, DIM, GOOD, OFF, WARN};
 use crate::cli::{Failure, Remote};
+use crate::transcript::{self, Said, Turn};
 use crate::vault::notes::{self, Note, Part, What};
 use crate::vault::opened::{self, OpenError};
 
@@ -182,6 +182,7 @@ impl Found {
             ),
             ("ended", member("ended")),
             ("tokens", format!("{tokens_in} in, {tokens_out} out")),
+            ("counted by", member("tokens_counted_by")),
             ("signed by", self.signer.clone()),
         ];
         term::print_facts(&facts.map(|(name, text)| (name, term::plain(&text))));

@@ -16,7 +16,6 @@ use crate::vault::opened::{self, OpenError};
 use crate::vault::{CONVERSATIONS, notes};
 
 mod conversation;
-mod transcript;
 
 /// Lists and opens what the vault keeps.
 #[derive(Debug, Subcommand)]

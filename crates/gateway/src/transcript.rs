@@ -1,7 +1,7 @@
 //! Puts a conversation together from the bodies of a model call: OpenAI's chat completions,
 //! responses and embeddings, Anthropic's messages, each whole or as a stream of events.
 //!
-//! Reads for people, so it takes what it understands and names what it does not; the bytes
+//! Reads for people, and to count what was said, so it takes what it understands and names what it does not; the bytes
 //! themselves are `--raw`.
 
 use std::collections::BTreeMap;
@@ -14,28 +14,36 @@ const MAX_TURNS: usize = 100_000;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Turn {
+pub struct Turn {
     /// `system`, `user`, `assistant`, `tool`, or what the API calls it.
-    pub(super) role: String,
+    pub role: String,
     /// What was said.
-    pub(super) said: Vec<Said>,
+    pub said: Vec<Said>,
 }
 
 /// A piece of a turn.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Said {
+pub enum Said {
     /// Text.
     Text(String),
     /// What the model thought, as far as the provider shows it.
     Thought(String),
     /// A tool is asked for.
     Call {
+        /// By which its result is found.
         id: String,
+        /// The tool.
         name: String,
+        /// As the model wrote them.
         arguments: String,
     },
     /// A tool's answer.
-    Result { id: String, text: String },
+    Result {
+        /// The call that it answers.
+        id: String,
+        /// The answer.
+        text: String,
+    },
     /// Something that is no text: an image, a file, a list of numbers.
     Other(String),
 }
@@ -57,14 +65,15 @@ impl Said {
 }
 
 impl Turn {
-    pub(super) fn to_json(&self) -> Value {
+    /// As commands print it.
+    pub fn to_json(&self) -> Value {
         let said: Vec<Value> = self.said.iter().map(Said::to_json).collect();
         json!({ "role": self.role, "said": said })
     }
 }
 
 /// The turns of a request.
-pub(super) fn request(body: &[u8]) -> Vec<Turn> {
+pub fn request(body: &[u8]) -> Vec<Turn> {
     let mut turns = Turns::default();
     match serde_json::from_slice::<Value>(body) {
         Ok(request) => turns.request(&request),
@@ -74,7 +83,7 @@ pub(super) fn request(body: &[u8]) -> Vec<Turn> {
 }
 
 /// The turns of an answer.
-pub(super) fn answer(body: &[u8]) -> Vec<Turn> {
+pub fn answer(body: &[u8]) -> Vec<Turn> {
     let mut turns = Turns::default();
     match serde_json::from_slice::<Value>(body) {
         Ok(answer) => turns.answer(&answer),
