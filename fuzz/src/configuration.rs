@@ -57,7 +57,6 @@ fn judged(contract: &Contract, name: &str, content: &[u8]) -> Vec<UploadRefusal>
         files,
         repacked_tar_gz: Vec::new(),
         sha256: Hash::of(content),
-        left_out: false,
     };
     judge_configuration(contract, &upload, &ReadableStates::none())
 }

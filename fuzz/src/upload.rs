@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use policy::configuration::{Limits, ReadableStates, inspect_upload, judge_configuration};
+use policy::configuration::{Limits, ReadableStates, inspect_in_place, inspect_upload, judge_configuration};
 
 use crate::{RUNBOOK, choice};
 
@@ -46,8 +46,7 @@ pub fn upload(data: &[u8]) {
         unpacked: 4 << 20,
         ..Limits::default()
     };
-    let again = inspect_upload(&upload.repacked_tar_gz, &roomy).expect("our archive is plain");
-    assert!(!again.left_out);
+    let again = inspect_in_place(&upload.repacked_tar_gz, &roomy).expect("our archive is plain");
     assert_eq!(again.files, upload.files);
     assert_eq!(again.repacked_tar_gz, upload.repacked_tar_gz);
     assert_eq!(again.sha256, upload.sha256);

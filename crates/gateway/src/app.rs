@@ -13,6 +13,7 @@ use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
+use crate::clawproxy::record::Recording;
 use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
@@ -32,6 +33,8 @@ pub struct App {
     pub keys: Keys,
     /// The durable truth.
     pub store: Arc<dyn Store>,
+    /// Whether the store takes records at present.
+    pub recording: Recording,
     /// What is known without asking the store.
     pub live: Live,
     /// Terraform Cloud, with its three credentials.

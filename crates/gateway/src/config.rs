@@ -206,6 +206,8 @@ pub struct Limits {
     /// Records of one job's calls and refusals. A job that has reached it takes no more calls: its
     /// evidence must stay small enough to be sealed and verified.
     pub records_per_job: u64,
+    /// Runs of one job that have not ended; the gate follows each of them.
+    pub runs_per_job: u32,
     /// Model calls of one job.
     pub model_calls_per_job: CallLimits,
     /// Model calls from one agent's address, whatever the job.
@@ -246,6 +248,7 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
+            runs_per_job: 20,
             model_calls_per_job: CallLimits::default(),
             model_calls_per_holder: CallLimits::default(),
             drain_seconds: 20,

@@ -93,6 +93,7 @@ pub async fn start_with(
     let app = Arc::new(App {
         keys,
         store,
+        recording: Default::default(),
         live: Default::default(),
         upstream,
         models,

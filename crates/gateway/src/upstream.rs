@@ -104,6 +104,14 @@ enum By<'a> {
     Secret(&'a Secret),
 }
 
+/// Where a redirect leads.
+enum Place {
+    /// Path and query of the API itself.
+    Api(String),
+    /// A whole address, which no credential is sent to.
+    Object(String),
+}
+
 /// An answer that was read whole.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -114,6 +122,12 @@ pub struct Answer {
     /// Its body, as it came.
     pub body: Bytes,
 }
+
+/// Upstream's limit allows one call now, with one credential. Who waited for it looks once more
+/// whether the call may still be made, and then uses it in [`Upstream::write`].
+#[derive(Debug)]
+#[must_use]
+pub struct Turn(Duty);
 
 /// Why there is no answer. None of these is a policy answer.
 #[derive(Debug, thiserror::Error)]
@@ -219,8 +233,8 @@ impl Upstream {
         body: Option<Bytes>,
     ) -> Result<Answer, UpstreamError> {
         if method != Method::GET {
-            let _written = self.lists.written();
-            return self.ask(duty, method, target, body).await;
+            let turn = self.turn(duty).await?;
+            return self.write(turn, method, target, body).await;
         }
         let read = || self.read(duty, target);
         if !(duty == Duty::Planner && lists::is_list(target)) {
@@ -235,7 +249,13 @@ impl Upstream {
     async fn read(&self, duty: Duty, target: &str) -> Result<Answer, UpstreamError> {
         let mut attempts = Attempts::begin(self.read_attempts);
         loop {
-            let answer = self.ask(duty, Method::GET, target, None).await?;
+            if lists::is_limited(target) {
+                let turn = self.access(duty).lists.turn().await;
+                turn.map_err(|limit::Shed| UpstreamError::Busy)?;
+            }
+            let _turn = self.turn(duty).await?;
+            let secret = &self.access(duty).secret;
+            let answer = self.exchange(secret, Method::GET, target, None).await?;
             let Some(pause) = attempts.next(&answer) else {
                 return Ok(answer);
             };
@@ -248,21 +268,31 @@ impl Upstream {
         }
     }
 
-    /// Asks once, when it is its turn.
-    async fn ask(
+    /// Waits until upstream's limit allows another call.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Busy`] when too many wait already, or the turn does not come in time.
+    pub async fn turn(&self, duty: Duty) -> Result<Turn, UpstreamError> {
+        match self.access(duty).calls.turn().await {
+            Ok(()) => Ok(Turn(duty)),
+            Err(limit::Shed) => Err(UpstreamError::Busy),
+        }
+    }
+
+    /// Changes something, in a turn that was waited for; asked once.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`]; every HTTP status is an answer, not an error.
+    pub async fn write(
         &self,
-        duty: Duty,
+        turn: Turn,
         method: Method,
         target: &str,
         body: Option<Bytes>,
     ) -> Result<Answer, UpstreamError> {
-        let access = self.access(duty);
-        let busy = |limit::Shed| UpstreamError::Busy;
-        if method == Method::GET && lists::is_limited(target) {
-            access.lists.turn().await.map_err(busy)?;
-        }
-        access.calls.turn().await.map_err(busy)?;
-        self.exchange(&access.secret, method, target, body).await
+        let _written = self.lists.written();
+        let secret = &self.access(turn.0).secret;
+        self.exchange(secret, method, target, body).await
     }
 
     /// Calls the API with a credential that is not the gateway's own: what a run task was given
@@ -349,26 +379,27 @@ impl Upstream {
             if !answer.status.is_redirection() {
                 return Ok(answer);
             }
-            let location = answer
-                .headers
-                .get(header::LOCATION)
-                .and_then(|value| value.to_str().ok())
-                .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
-            // The API may send us on within itself; nobody else may send us back to it with
-            // our bearer.
-            let target = self.within_api(location).filter(|_| within);
-            answer = match target {
-                Some(target) => self.read_by(by, &target).await?,
-                None => {
-                    within = false;
-                    self.object(Method::GET, location, None, limit).await?
-                }
+            answer = match self.moved(&answer.headers, &mut within)? {
+                Place::Api(target) => self.read_by(by, &target).await?,
+                Place::Object(address) => self.object(Method::GET, &address, None, limit).await?,
             };
         }
         if answer.status.is_redirection() {
             return Err(UpstreamError::Broken("it redirects without end".into()));
         }
         Ok(answer)
+    }
+
+    /// Where a redirect leads. The API may send us on within itself; nobody else may send us back
+    /// to it with our bearer, which `within` remembers.
+    fn moved(&self, headers: &HeaderMap, within: &mut bool) -> Result<Place, UpstreamError> {
+        let location = headers
+            .get(header::LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))?;
+        let target = self.within_api(location).filter(|_| *within);
+        *within = target.is_some();
+        Ok(target.map_or_else(|| Place::Object(location.to_owned()), Place::Api))
     }
 
     async fn read_by(&self, by: By<'_>, target: &str) -> Result<Answer, UpstreamError> {

@@ -28,7 +28,7 @@ use crate::contract::Contract;
 use crate::reason::ReasonCode;
 
 pub use remote_state::ReadableStates;
-pub use upload::inspect_upload;
+pub use upload::{inspect_in_place, inspect_upload};
 
 /// Bounds of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +87,6 @@ pub struct InspectedUpload {
     pub repacked_tar_gz: Vec<u8>,
     /// Hash of `repacked_tar_gz`: the digest that approvals bind.
     pub sha256: Hash,
-    /// The archive that was inspected holds more than `files`: modules that `init` has fetched,
-    /// which nobody judged because they do not go up.
-    pub left_out: bool,
 }
 
 /// Why an upload is refused.

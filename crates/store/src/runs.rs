@@ -228,7 +228,8 @@ pub trait Runs {
     /// Every run whose gate is not final, oldest first: what a start-up takes up again.
     async fn active_runs(&self) -> Result<Vec<RunRow>, StoreError>;
 
-    /// Changes members of a run, never its gate; `None` when there is no such run.
+    /// Changes members of a run, never its gate; `None` when there is no such run. Why a run has
+    /// ended stays what it was.
     ///
     /// # Errors
     /// [`Conflict::SubjectApproved`](crate::Conflict::SubjectApproved) for another subject than

@@ -37,6 +37,7 @@ const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
 /// leaves, so of two that got here one applies. A crash after it, on either side of the request,
 /// is found at `applying` and settled by reading the run, never by sending again blindly.
 pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
+    let turn = ours::turn(app).await?;
     if let Err(refusal) = recheck(app, &run).await {
         if refusal.code.origin() != policy::reason::Origin::Policy {
             return Err(refusal);
@@ -60,7 +61,7 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
         Err(refusal) => return Err(refusal),
     };
     let target = format!("/api/v2/runs/{}/actions/apply", run.run_id);
-    match ours::execute(app, permit, &run, &target, body).await {
+    match ours::execute(app, turn, permit, &run, &target, body).await {
         Ok(answer) if ours::is_refusal(answer.status) => {
             // A clear no: the executor may not apply here. Asking again changes nothing.
             let gate_reason = Some(format!(
@@ -117,7 +118,9 @@ async fn recheck(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
     {
         return Err(changed("the run is not waiting for confirmation any more"));
     }
-    unchanged(app, run, subject, &json).await
+    unchanged(app, run, subject, &json).await?;
+    // Reading a large plan takes a while, in which somebody may have said no.
+    approved(app, run).await.map(drop)
 }
 
 /// Whether the apply that upstream is about to begin is the one that the gateway asked for: of a

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use policy::{ReasonCode, Refusal};
 use proof::Json;
+use proof::record::JobId;
 use store::{GateState, JobFilter, JobPhase, RunRow, RunUpdate};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -25,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Jobs that are read at a time.
 const PAGE: u32 = 200;
 
-/// Most runs that are watched at a time; more wait for the next wake or restart.
+/// Most runs that are watched at a time: no job makes another one then.
 const MAX_WATCHED: usize = 5000;
 
 /// The runs that are being watched, by id. Whoever waits for one to be let go is told.
@@ -37,6 +38,7 @@ pub struct Gate {
 /// A run's task.
 #[derive(Debug)]
 struct Watched {
+    job: JobId,
     notify: Arc<Notify>,
     task: AbortHandle,
 }
@@ -53,23 +55,28 @@ pub(super) enum Next {
 
 impl Gate {
     /// Watches a run until it ends; a run that is watched already is looked at now.
-    pub fn watch(&self, app: &Arc<App>, run_id: &str) {
+    pub fn watch(&self, app: &Arc<App>, job: &JobId, run_id: &str) {
         self.watched.send_if_modified(|watched| {
             if let Some(known) = watched.get(run_id) {
                 known.notify.notify_one();
-                return false;
-            }
-            if watched.len() >= MAX_WATCHED {
-                tracing::warn!(run = run_id, "too many runs at the gate; this one waits");
                 return false;
             }
             let notify = Arc::new(Notify::new());
             // The list is held, so the task cannot take itself off before it is on it.
             let attend = attend(Arc::clone(app), run_id.to_owned(), Arc::clone(&notify));
             let task = tokio::spawn(attend).abort_handle();
-            watched.insert(run_id.to_owned(), Watched { notify, task });
+            let job = job.clone();
+            watched.insert(run_id.to_owned(), Watched { job, notify, task });
             true
         });
+    }
+
+    /// Whether a job may make another run: each that has not ended is read again and again, at
+    /// the cost of what upstream allows everybody together.
+    pub fn has_room(&self, job: &JobId, runs_per_job: u32) -> bool {
+        let watched = self.watched.borrow();
+        let own = watched.values().filter(|run| run.job == *job).count();
+        own < runs_per_job as usize && watched.len() < MAX_WATCHED
     }
 
     /// Looks at a run now, if it is watched.
@@ -118,7 +125,7 @@ impl Gate {
     /// When the store cannot be read.
     pub async fn resume(&self, app: &Arc<App>) -> Result<(), store::StoreError> {
         for run in app.store.active_runs().await? {
-            self.watch(app, &run.run_id);
+            self.watch(app, &run.job_id, &run.run_id);
         }
         let mut open = JobFilter {
             phase: Some(JobPhase::Open),
@@ -134,7 +141,7 @@ impl Gate {
             for job in &jobs {
                 for run in app.store.runs(&job.job_id).await? {
                     if run.gate.is_final() && !ours::is_final(&run.status) {
-                        self.watch(app, &run.run_id);
+                        self.watch(app, &run.job_id, &run.run_id);
                     }
                 }
             }
@@ -256,6 +263,8 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
     let confirmable = json
         .at(&["data", "attributes", "actions", "is-confirmable"])
         .and_then(Json::as_bool);
+    // A run that waits for others of its workspace, or for somebody, stays what it is for long.
+    let waits = confirmable == Some(true) || seen.status.as_deref() == Some("pending");
     if run.apply_wished && confirmable == Some(true) {
         return move_to(app, &run, &from, GateState::Inspecting, seen).await;
     }
@@ -263,11 +272,7 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
         .update_run(&run.run_id, app.now(), seen)
         .await
         .map_err(unavailable)?;
-    Ok(Next::Wait(if confirmable == Some(true) {
-        IDLE
-    } else {
-        BUSY
-    }))
+    Ok(Next::Wait(if waits { IDLE } else { BUSY }))
 }
 
 /// The plan breaks the contract: nobody is asked, the plan is thrown away.

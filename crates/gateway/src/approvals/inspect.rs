@@ -165,6 +165,21 @@ pub struct SeenPlan {
 pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
     let json = ours::read_run(app, run_id).await?;
     let plan_id = related(&json, "plan").ok_or(ReasonCode::UpstreamGarbage)?;
+    let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
+    let facts = read_full(app, &workspace, &plan_id).await?;
+    let facts = facts.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    Ok(SeenPlan { plan_id, facts })
+}
+
+/// Reads a plan's full JSON and remembers the values that it marks as sensitive.
+///
+/// # Errors
+/// An `UPSTREAM_…` code when it is not to be had. The inner error is a plan that cannot be judged.
+pub async fn read_full(
+    app: &App,
+    workspace: &str,
+    plan_id: &str,
+) -> Result<Result<PlanFacts, PlanError>, Refusal> {
     let target = format!("/api/v2/plans/{plan_id}/json-output");
     let slot = READING.acquire().await;
     let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
@@ -183,10 +198,8 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
         let detail = format!("the plan's JSON was answered with {}", status.as_u16());
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
-    let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
-    app.sensitive.learn_values(&workspace, &plan_id, &secrets);
-    let facts = facts.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    Ok(SeenPlan { plan_id, facts })
+    app.sensitive.learn(workspace, plan_id, &secrets);
+    Ok(facts)
 }
 
 /// What a plan would do, and the values that it marks as sensitive. A plan that cannot be read

@@ -31,7 +31,7 @@ use crate::live::LiveToken;
 
 pub use apply::confirmed;
 pub use gate::Gate;
-pub use inspect::{SeenPlan, read_plan};
+pub use inspect::{SeenPlan, read_full, read_plan};
 pub use ours::read_run;
 
 /// How far an approver's clock may be ahead of ours, in seconds.
@@ -209,7 +209,7 @@ pub async fn wish(app: &Arc<App>, run: &RunRow) -> Result<(), Refusal> {
         .update_run(&run.run_id, app.now(), update)
         .await
         .map_err(unavailable)?;
-    app.gate.watch(app, &run.run_id);
+    app.gate.watch(app, &run.job_id, &run.run_id);
     Ok(())
 }
 

@@ -12,27 +12,16 @@ use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
 use store::{RunRow, RunUpdate};
 
+use super::gate::end_of;
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::record::{self, Facts, Permit, Planned, Principal};
 use crate::live::LiveContract;
-use crate::upstream::{Answer, Duty};
+use crate::upstream::{Answer, Duty, Turn};
 
-/// Upstream statuses of a run to which nothing more happens.
-const FINAL: [&str; 8] = [
-    "applied",
-    "planned_and_finished",
-    "policy_soft_failed",
-    "discarded",
-    "errored",
-    "canceled",
-    "force_canceled",
-    "assessed",
-];
-
-/// Whether a run's upstream status is an end.
+/// Whether a run's upstream status is one after which nothing more happens.
 pub(super) fn is_final(status: &str) -> bool {
-    FINAL.contains(&status)
+    end_of(status).is_some()
 }
 
 /// Reads a run with the reader's credential.
@@ -61,6 +50,16 @@ pub(super) async fn read_with(app: &App, duty: Duty, target: &str) -> Result<Jso
         return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
     }
     proof::json::parse(&answer.body, Numbers::Any).map_err(|_| ReasonCode::UpstreamGarbage.into())
+}
+
+/// Waits for a turn with the executor's credential, before anything is looked at that could change
+/// during the wait.
+///
+/// # Errors
+/// `UPSTREAM_RATE_LIMITED`.
+pub(super) async fn turn(app: &App) -> Result<Turn, Refusal> {
+    let turn = app.upstream.turn(Duty::Executor).await;
+    turn.map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
 
 /// Records the intent of a call of our own. The permit is durable when this returns.
@@ -147,9 +146,10 @@ fn planned<'a>(
     }
 }
 
-/// Makes a permitted call with the executor's credential and records how it ended.
+/// Makes a permitted call in a turn of the executor's credential and records how it ended.
 pub(super) async fn execute(
     app: &App,
+    turn: Turn,
     permit: Permit,
     run: &RunRow,
     target: &str,
@@ -157,7 +157,7 @@ pub(super) async fn execute(
 ) -> Result<Answer, Refusal> {
     let answer = app
         .upstream
-        .call(Duty::Executor, Method::POST, target, Some(body))
+        .write(turn, Method::POST, target, Some(body))
         .await;
     let mut facts = match &answer {
         Ok(answer) => {
@@ -203,9 +203,10 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
             .collect::<String>(),
     );
     let body = Bytes::from(comment.to_jcs());
+    let turn = turn(app).await?;
     let permit = permit(app, run, operation, &body).await?;
     let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
-    let answer = execute(app, permit, run, &target, body).await?;
+    let answer = execute(app, turn, permit, run, &target, body).await?;
     if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
         let json = read_run(app, &run.run_id).await?;
         let status = Some(crate::clawproxy::terraform::runs::status(&json));

@@ -30,6 +30,24 @@ impl Room {
     pub fn free(&self) -> usize {
         self.0.available_permits() * ROOM_UNIT
     }
+
+    /// Lets a share grow to so many bytes.
+    fn take(&self, bytes: usize, share: &mut Option<OwnedSemaphorePermit>) -> Result<(), Refusal> {
+        let have = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = bytes.div_ceil(ROOM_UNIT).saturating_sub(have);
+        let more = u32::try_from(more).map_err(|_| Refusal::from(ReasonCode::BodyTooLarge))?;
+        if more == 0 {
+            return Ok(());
+        }
+        let permit = Arc::clone(&self.0)
+            .try_acquire_many_owned(more)
+            .map_err(|_| Refusal::from(ReasonCode::Overloaded))?;
+        match share {
+            Some(share) => share.merge(permit),
+            None => *share = Some(permit),
+        }
+        Ok(())
+    }
 }
 
 /// What a body may be.
@@ -69,8 +87,7 @@ where
         return Err(too_large());
     }
     let mut body = std::pin::pin!(body);
-    let mut pieces: Vec<Bytes> = Vec::new();
-    let mut length = 0;
+    let mut bytes: Vec<u8> = Vec::new();
     let mut share: Option<OwnedSemaphorePermit> = None;
     let reading = async {
         while let Some(frame) = body.frame().await {
@@ -83,41 +100,78 @@ where
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
-            length += piece.len();
+            let length = bytes.len() + piece.len();
             if length > limit {
                 return Err(too_large());
             }
-            let have = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let more = u32::try_from(length.div_ceil(ROOM_UNIT) - have)
-                .map_err(|_| Refusal::from(ReasonCode::BodyTooLarge))?;
-            if more > 0 {
-                let permit = Arc::clone(&bounds.room.0)
-                    .try_acquire_many_owned(more)
-                    .map_err(|_| Refusal::from(ReasonCode::Overloaded))?;
-                match &mut share {
-                    Some(share) => share.merge(permit),
-                    None => share = Some(permit),
-                }
+            if length > bytes.capacity() {
+                let capacity = length.max(2 * bytes.capacity()).min(limit);
+                bounds.room.take(capacity, &mut share)?;
+                bytes.reserve_exact(capacity - bytes.len());
             }
-            pieces.push(piece);
+            // Copied: however small, a piece keeps all of the buffer that it was read into.
+            bytes.extend_from_slice(&piece);
         }
         Ok(())
     };
     tokio::time::timeout(bounds.patience, reading)
         .await
         .map_err(|_| Refusal::new(ReasonCode::BodyNotJson, "the body did not arrive in time"))??;
-    let bytes = match pieces.len() {
-        1 => pieces.swap_remove(0),
-        _ => pieces.concat().into(),
-    };
-    Ok(Held { bytes, share })
+    Ok(Held {
+        bytes: bytes.into(),
+        share,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
+
+    /// The buffer that one byte of a body was read into; counted while something keeps it.
+    struct Buffer(Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    impl Drop for Buffer {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_tiny_pieces_takes_the_memory_that_it_is_charged_for() {
+        let (room, kept) = (Room::new(64 * ROOM_UNIT), Arc::new(AtomicUsize::new(0)));
+        let most = Arc::new(AtomicUsize::new(0));
+        let pieces = (0..5000).map(|_| {
+            let now = kept.fetch_add(1, Ordering::Relaxed) + 1;
+            most.fetch_max(now, Ordering::Relaxed);
+            let buffer = Buffer(Arc::clone(&kept));
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_owner(buffer)))
+        });
+        let bounds = Bounds {
+            bytes: 9000,
+            patience: Duration::from_secs(60),
+            room: &room,
+            too_large: ReasonCode::BodyTooLarge,
+        };
+        let body = StreamBody::new(futures_util::stream::iter(pieces));
+        let held = read(body, bounds).await.unwrap();
+        assert_eq!(held.bytes, vec![b'x'; 5000]);
+        assert_eq!(most.load(Ordering::Relaxed), 1);
+        let taken = 64 * ROOM_UNIT - room.free();
+        assert!((5000..=9 * ROOM_UNIT).contains(&taken), "{taken}");
+        drop(held);
+        assert_eq!(room.free(), 64 * ROOM_UNIT);
+    }
 
     #[tokio::test]
     async fn bodies_are_bounded_alone_and_together() {

@@ -5,6 +5,7 @@
 //! [`intent_to_apply`], are its only makers, and nothing goes upstream on an agent's behalf
 //! without one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use policy::reason::Origin;
@@ -21,6 +22,32 @@ use super::Asked;
 use super::authenticate::{Caller, unavailable};
 use crate::app::App;
 use crate::keys::{random_bytes, random_uuid};
+
+/// Whether the store takes records, as far as the last of them told.
+#[derive(Debug, Default)]
+pub struct Recording {
+    failing: AtomicBool,
+}
+
+impl Recording {
+    /// The last record was not taken for a reason that the next one will meet, too.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    fn note<T>(&self, result: &Result<T, StoreError>) {
+        let failing = match result {
+            Ok(_) => false,
+            // About this record alone.
+            Err(StoreError::Conflict(_)) => return,
+            Err(_) => true,
+        };
+        // Read first: calls in parallel need not write the same all the time.
+        if self.is_failing() != failing {
+            self.failing.store(failing, Ordering::Relaxed);
+        }
+    }
+}
 
 /// On whose behalf a call is made.
 #[derive(Debug, Clone)]
@@ -123,7 +150,9 @@ pub async fn intent(
     let body = Body::Intent(Box::new(intent));
     let pending = app.store.append(&permit.principal.job_id, app.now(), body);
     Ok(permit.with(if mutates {
-        Stage::Durable(Box::new(pending.await.map_err(not_recorded)?))
+        let appended = pending.await;
+        app.recording.note(&appended);
+        Stage::Durable(Box::new(appended.map_err(not_recorded)?))
     } else {
         Stage::Queued(pending)
     }))
@@ -288,9 +317,11 @@ impl Permit {
     ///
     /// # Errors
     /// When the store did not take it; the call must not be answered then.
-    pub async fn recorded(&mut self) -> Result<(), StoreError> {
+    pub async fn recorded(&mut self, app: &App) -> Result<(), StoreError> {
         if let Stage::Queued(pending) = &mut self.intent {
-            self.intent = match pending.await {
+            let appended = pending.await;
+            app.recording.note(&appended);
+            self.intent = match appended {
                 Ok(appended) => Stage::Durable(Box::new(appended)),
                 Err(error) => Stage::Failed(error),
             };
@@ -315,7 +346,11 @@ impl Permit {
         let latency_ms = self.elapsed_ms();
         let intent = match self.intent {
             Stage::Durable(appended) => *appended,
-            Stage::Queued(pending) => pending.await?,
+            Stage::Queued(pending) => {
+                let appended = pending.await;
+                app.recording.note(&appended);
+                appended?
+            }
             Stage::Failed(error) => return Err(error),
         };
         let event = intent.event.as_ref();
@@ -422,7 +457,9 @@ impl Permit {
         let appended = app
             .store
             .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
-            .await?;
+            .await;
+        app.recording.note(&appended);
+        let appended = appended?;
         for stray in &appended.not_learned {
             tracing::warn!(
                 kind = stray.kind,
@@ -490,7 +527,9 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
     }));
     let job_id = &caller.token.job.id;
     tracing::info!(code = %refusal.code, asked = asked.name, job = %job_id, "refused");
-    if let Err(error) = app.store.append(job_id, app.now(), body).await {
+    let appended = app.store.append(job_id, app.now(), body).await;
+    app.recording.note(&appended);
+    if let Err(error) = appended {
         // Still refused: what cannot be recorded is not done.
         tracing::warn!(%error, job = %job_id, "a refusal could not be recorded");
     }

@@ -275,9 +275,10 @@ fn picture(snapshot: &Value, now: Timestamp, columns: usize) -> Vec<String> {
     let open = jobs.iter().filter(|job| job["state"] == "open").count();
     let mut lines = vec![
         format!(
-            "{BOLD}{}{OFF}  {}  {open} open jobs",
+            "{BOLD}{}{OFF}  {}  {open} open {}",
             term::text(snapshot, "gateway_id"),
             clock(&now.to_string()),
+            if open == 1 { "job" } else { "jobs" },
         ),
         String::new(),
     ];
@@ -410,8 +411,10 @@ fn spend(job: &Value) -> String {
     }
     let (used, of) = (term::text(budget, "used"), term::text(budget, "of"));
     match budget["reserved"].as_str() {
-        None | Some("0") => format!("{used} of {of} USD"),
-        Some(reserved) => format!("{used} (+{}) of {of} USD", term::plain(reserved)),
+        Some(reserved) if reserved.trim_matches(['0', '.']) != "" => {
+            format!("{used} (+{}) of {of} USD", term::plain(reserved))
+        }
+        _ => format!("{used} of {of} USD"),
     }
 }
 
@@ -533,6 +536,10 @@ mod tests {
                 }
             }
         }
+        let spent = |reserved: &str| {
+            spend(&json!({"budget": {"cost_usd": {"used": "1", "reserved": reserved, "of": "2"}}}))
+        };
+        assert_eq!([spent("0"), spent("0.00")], ["1 of 2 USD", "1 of 2 USD"]);
         let none = json!({"jobs": []});
         let text = picture(&none, now_of(&none), 80).join("\n");
         assert!(text.contains("no open jobs"));

@@ -169,7 +169,8 @@ async fn inspect(
         contracts.push((Arc::clone(&governing.contract), readable));
     }
     let inspected = tokio::task::spawn_blocking(move || {
-        let upload = configuration::inspect_upload(&archive, &Limits::default())
+        // What is planned are upstream's bytes, not our archive of them.
+        let upload = configuration::inspect_in_place(&archive, &Limits::default())
             .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
         let findings = contracts
             .iter()

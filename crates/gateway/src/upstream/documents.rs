@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc::Sender;
 
-use super::{Duty, MAX_REDIRECTS, Upstream, UpstreamError, cause};
+use super::{Duty, MAX_REDIRECTS, Place, Upstream, UpstreamError, cause};
 
 /// A whole document may take so many times what one answer or one piece may take.
 const PATIENCE: u32 = 20;
@@ -17,7 +17,7 @@ pub type Streamed = (StatusCode, u64);
 
 enum Step {
     Done(Streamed),
-    Moved(String),
+    Moved(Box<HeaderMap>),
 }
 
 impl Upstream {
@@ -35,14 +35,15 @@ impl Upstream {
     ) -> Result<Streamed, UpstreamError> {
         within(self.timeout * PATIENCE, async {
             let mut step = self.stream_api(duty, target, pieces).await?;
+            let mut within = true;
             for _ in 0..MAX_REDIRECTS {
-                let location = match step {
+                let headers = match step {
                     Step::Done(streamed) => return Ok(streamed),
-                    Step::Moved(location) => location,
+                    Step::Moved(headers) => headers,
                 };
-                step = match self.within_api(&location) {
-                    Some(target) => self.stream_api(duty, &target, pieces).await?,
-                    None => self.stream_object(&location, pieces).await?,
+                step = match self.moved(&headers, &mut within)? {
+                    Place::Api(target) => self.stream_api(duty, &target, pieces).await?,
+                    Place::Object(address) => self.stream_object(&address, pieces).await?,
                 };
             }
             match step {
@@ -62,7 +63,7 @@ impl Upstream {
     ) -> Result<Step, UpstreamError> {
         let answer = self.call(duty, Method::GET, target, None).await?;
         if answer.status.is_redirection() {
-            return Ok(Step::Moved(place(&answer.headers)?));
+            return Ok(Step::Moved(Box::new(answer.headers)));
         }
         let size = answer.body.len() as u64;
         let sent = answer.status.is_success() && pieces.send(answer.body).await.is_ok();
@@ -83,7 +84,7 @@ impl Upstream {
             .map_err(|error| UpstreamError::Unreachable(cause(&error)))?;
         let (parts, mut body) = response.into_parts();
         if parts.status.is_redirection() {
-            return Ok(Step::Moved(place(&parts.headers)?));
+            return Ok(Step::Moved(Box::new(parts.headers)));
         }
         let mut sent = 0;
         while parts.status.is_success()
@@ -106,12 +107,4 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, 
     tokio::time::timeout(limit, work)
         .await
         .map_err(|_| UpstreamError::Slow(limit.as_secs()))
-}
-
-fn place(headers: &HeaderMap) -> Result<String, UpstreamError> {
-    headers
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
-        .ok_or_else(|| UpstreamError::Broken("a redirect without a place".into()))
 }

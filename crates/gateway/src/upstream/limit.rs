@@ -28,7 +28,7 @@ const MAX_WAITING_JOBS: usize = 256;
 const MAX_WAITING_OWN: usize = 8192;
 
 /// How long an agent's call waits for its turn; its client gives up not much later.
-const AGENTS_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const AGENTS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a call of our own waits for its turn.
 const OWN_PATIENCE: Duration = Duration::from_secs(60);

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Answer;
+use super::limit::AGENTS_PATIENCE;
+use super::{Answer, UpstreamError};
 
 /// How long a list is as good as new.
 const FRESH: Duration = Duration::from_secs(3);
@@ -82,8 +83,18 @@ impl Lists {
     /// The list at a target; it may be empty yet.
     pub(super) fn list(&self, target: &str) -> Arc<List> {
         let mut known = self.known.lock().expect("no panic while it is held");
+        if !known.contains_key(target) {
+            let now = Instant::now();
+            known.retain(|_, list| {
+                // Who reads it has it, or holds its lock.
+                Arc::strong_count(list) > 1
+                    || list.read.try_lock().is_ok_and(|kept| {
+                        kept.as_ref()
+                            .is_some_and(|read| now.duration_since(read.at) < STALE)
+                    })
+            });
+        }
         if known.len() >= MAX_LISTS && !known.contains_key(target) {
-            // Those that nobody reads just now; agents ask for few lists, so this is rare.
             known.retain(|_, list| Arc::strong_count(list) > 1);
         }
         if known.len() >= MAX_LISTS && !known.contains_key(target) {
@@ -102,14 +113,15 @@ impl Lists {
     /// reading is possible now, so that an older one will do.
     ///
     /// # Errors
-    /// Those of `read`.
-    pub(super) async fn through<E>(
+    /// Those of `read`, and [`UpstreamError::Busy`] when somebody else's reading takes too long.
+    pub(super) async fn through(
         &self,
         list: &List,
         may_wait: bool,
-        read: impl Future<Output = Result<Answer, E>>,
-    ) -> Result<Answer, E> {
-        let mut kept = list.read.lock().await;
+        read: impl Future<Output = Result<Answer, UpstreamError>>,
+    ) -> Result<Answer, UpstreamError> {
+        let kept = tokio::time::timeout(AGENTS_PATIENCE, list.read.lock()).await;
+        let mut kept = kept.map_err(|_| UpstreamError::Busy)?;
         let now = Instant::now();
         let writes = self.writes.load(Ordering::Acquire);
         let good_for = if may_wait { STALE } else { FRESH };
@@ -133,7 +145,6 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::sync::atomic::AtomicUsize;
 
     use bytes::Bytes;
@@ -184,7 +195,7 @@ mod tests {
             let list = self.lists.list("/api/v2/workspaces/ws-1/runs");
             let read = async {
                 self.reads.fetch_add(1, Ordering::AcqRel);
-                Ok::<_, Infallible>(answer(status, "runs"))
+                Ok(answer(status, "runs"))
             };
             let given = self.lists.through(&list, may_wait, read).await.unwrap();
             assert_eq!(given.body, "runs");
@@ -225,10 +236,40 @@ mod tests {
         let list = rig.lists.list("/api/v2/workspaces/ws-1/runs");
         let read = async {
             drop(rig.lists.written());
-            Ok::<_, Infallible>(answer(StatusCode::OK, "runs"))
+            Ok(answer(StatusCode::OK, "runs"))
         };
         rig.lists.through(&list, false, read).await.unwrap();
         assert_eq!(rig.read(false, StatusCode::OK).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_reading_that_hangs_is_told() {
+        let rig = Rig::new();
+        let list = rig.lists.list("/api/v2/workspaces/ws-1/runs");
+        let hanging = rig.lists.through(&list, false, std::future::pending());
+        let waiting = async {
+            let begun = Instant::now();
+            let read = async { Ok(answer(StatusCode::OK, "runs")) };
+            let given = rig.lists.through(&list, false, read).await;
+            (given, begun.elapsed())
+        };
+        tokio::select! {
+            biased;
+            _ = hanging => unreachable!("it hangs"),
+            (given, waited) = waiting => {
+                assert!(matches!(given, Err(UpstreamError::Busy)), "{given:?}");
+                assert!(waited < AGENTS_PATIENCE * 2);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_nobody_reads_any_more_is_let_go() {
+        let rig = Rig::new();
+        rig.read(false, StatusCode::OK).await;
+        tokio::time::advance(STALE).await;
+        rig.lists.list("another");
+        assert_eq!(rig.lists.known.lock().unwrap().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -147,6 +147,20 @@ async fn redirects_lead_nowhere_else_and_end() {
             assert!(!head.contains("authorization"), "{place}: {head}");
         }
     }
+    // Nor when a large document is read in pieces.
+    let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = api.local_addr().unwrap().to_string();
+    let objects = Scripted::start(vec![redirect("/api/v2/runs/run-2")]).await;
+    let to = redirect(&format!("http://{}/v1/object/a", objects.address));
+    let api = Scripted::on(api, vec![to, answer(200, "", "read")]);
+    let large = upstream(&address, &[&objects.address]);
+    let (pieces, _arriving) = tokio::sync::mpsc::channel(4);
+    let refused = large.stream_document(Duty::Reader, PLAN, &pieces).await;
+    assert!(
+        matches!(refused, Err(UpstreamError::ForeignHost(_))),
+        "{refused:?}"
+    );
+    assert_eq!(api.asked().len(), 1);
     let round = vec![redirect(PLAN); 9];
     let api = Scripted::start(round).await;
     let upstream = upstream(&api.address, &[]);

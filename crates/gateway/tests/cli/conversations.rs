@@ -112,7 +112,10 @@ async fn an_auditor_reads_what_was_said_and_nobody_else_does() {
     let held = Fault::once("POST", "/v1/chat", FaultAction::HoldMidway);
     world.provider.set_fault(held).unwrap();
     let asked = world.provider.requests().len();
-    let body = question("Tell me all", json!({"stream": true, "metadata": {"owner": "x"}}));
+    let body = question(
+        "Tell me all",
+        json!({"stream": true, "metadata": {"owner": "x"}}),
+    );
     let cut = tokio::spawn(async move {
         let kind = [("content-type", "application/json")];
         let call = agent.try_call(http::Method::POST, CHAT, &kind, body.to_string());

@@ -341,6 +341,8 @@ async fn a_full_disk_stops_everything_and_loses_nothing() {
         );
         assert_eq!(world.asked("POST", path).len(), changed);
     }
+    // The store is known to fail, so no prompt leaves before its intent is on the disk.
+    assert_eq!(world.provider.requests(), []);
     assert_eq!(world.submit(&run, &yes).await.status, 503);
     let ready = world.operator().get("/readyz").await;
     assert_eq!(

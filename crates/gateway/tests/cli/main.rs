@@ -26,6 +26,7 @@ mod rollback;
 mod task_calls;
 mod tasks;
 mod terraform;
+mod top;
 mod upstream;
 mod vault;
 mod watching;

@@ -1,5 +1,6 @@
 //! Run tasks: Terraform Cloud asks the gateway, and stops what the gateway did not ask for.
 
+use policy::configuration::{Limits, inspect_upload};
 use proof::Hash;
 use serde_json::{Value, json};
 use sim::{Fault, FaultAction, RunStatus};
@@ -216,6 +217,62 @@ async fn what_did_not_come_through_the_gateway_is_inspected_before_it_is_planned
 }
 
 #[tokio::test]
+async fn what_nobody_has_judged_is_not_planned() {
+    let world = Setup::new().run_tasks().start().await;
+    let code = "CONFIGURATION_VERSION_NOT_INSPECTED";
+    let main = two_instances();
+    // What `init` fetched, or has said it fetched; and what makes it fetch.
+    for unjudged in [
+        ".terraform/modules/modules.json",
+        ".terraform/modules/m/main.tf",
+        "tests/a.tftest.hcl",
+    ] {
+        let files = [("main.tf", main.as_str()), (unjudged, "")];
+        let run = stolen(&world, APP, &files).await;
+        stopped(&world, &run, "pre_plan", code).await;
+        let answers = answers(&world, &run).await;
+        assert!(answers[0].2.contains(unjudged), "{answers:?}");
+    }
+    // The same beside the very files that a job's upload had when it was inspected.
+    let plain = crate::client::archive(&[("main.tf", &main)]);
+    let inspected = inspect_upload(&plain, &Limits::default()).unwrap();
+    let fetched = (".terraform/modules/m/main.tf", "");
+    let with_more = crate::client::archive(&[("main.tf", &main), fetched]);
+    let run = filled_by_somebody(&world, Some(inspected.sha256), with_more).await;
+    stopped(&world, &run, "pre_plan", code).await;
+}
+
+/// A run of a configuration version that the agent opened, and that somebody filled who reads
+/// upstream's address with a stolen token. The gateway knows it by the digest of `inspected`.
+async fn filled_by_somebody(
+    world: &World,
+    inspected: Option<Hash>,
+    archive: bytes::Bytes,
+) -> String {
+    let path = format!("/api/v2/workspaces/{APP}/configuration-versions");
+    let attributes = json!({"auto-queue-runs": false});
+    let body = json!({"data": {"type": "configuration-versions", "attributes": attributes}});
+    let opened = world.agent().send(&path, &body).await.ok();
+    let id = opened["data"]["id"].as_str().unwrap();
+    let store = &world.app().store;
+    let mut known = store.configuration(id).await.unwrap().unwrap();
+    known.sha256 = inspected;
+    store.save_configuration(known).await.unwrap();
+    let owner = world.upstream("owner");
+    let shown = owner
+        .get(&format!("/api/v2/configuration-versions/{id}"))
+        .await
+        .ok();
+    let address = shown["data"]["attributes"]["upload-url"].as_str().unwrap();
+    owner
+        .call(http::Method::PUT, address, &[], archive)
+        .await
+        .ok();
+    let made = owner.run(APP, id, &json!({})).await.ok();
+    made["data"]["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
 async fn a_plan_that_breaks_a_rule_is_stopped_before_anybody_is_asked() {
     if terraform().is_none() {
         return;
@@ -304,34 +361,13 @@ async fn a_workspace_that_no_contract_names_is_stopped() {
 async fn files_that_somebody_else_put_into_a_jobs_upload_are_found() {
     for inspected in [None, Some(Hash::of(b"other files"))] {
         let world = Setup::new().run_tasks().start().await;
-        // Opened by the agent; filled by somebody who reads upstream's address with a stolen token.
-        let path = format!("/api/v2/workspaces/{APP}/configuration-versions");
-        let attributes = json!({"auto-queue-runs": false});
-        let body = json!({"data": {"type": "configuration-versions", "attributes": attributes}});
-        let opened = world.agent().send(&path, &body).await.ok();
-        let id = opened["data"]["id"].as_str().unwrap();
-        let store = &world.app().store;
-        let mut known = store.configuration(id).await.unwrap().unwrap();
-        known.sha256 = inspected;
-        store.save_configuration(known).await.unwrap();
-        let owner = world.upstream("owner");
-        let shown = owner
-            .get(&format!("/api/v2/configuration-versions/{id}"))
-            .await
-            .ok();
-        let address = shown["data"]["attributes"]["upload-url"].as_str().unwrap();
         let archive = crate::client::archive(&[("main.tf", &two_instances())]);
-        owner
-            .call(http::Method::PUT, address, &[], archive)
-            .await
-            .ok();
-        let made = owner.run(APP, id, &json!({})).await.ok();
-        let run = made["data"]["id"].as_str().unwrap();
+        let run = filled_by_somebody(&world, inspected, archive).await;
         let code = match inspected {
             None => "CONFIGURATION_VERSION_NOT_INSPECTED",
             Some(_) => "CONFIGURATION_CHANGED",
         };
-        stopped(&world, run, "pre_plan", code).await;
+        stopped(&world, &run, "pre_plan", code).await;
     }
 }
 

@@ -3,7 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::flow::good_archive;
+use serde_json::json;
+
+use crate::flow::{good_archive, run_on};
 use crate::rig::{ELSEWHERE, HERE, Rig};
 
 /// Whether the gateway answers on this connection, or hangs up.
@@ -225,4 +227,29 @@ async fn a_flood_of_refusals_ends_with_the_job_full() {
     let trust = rig.operator("GET", "/v1/trust").send().await;
     let report = clawverify::verify(&bundle.body, &trust.body, &clawverify::Options::default());
     assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:?}");
+}
+
+/// Each unfinished run is read again and again: one job cannot have so many of them that there is
+/// no turn left for the others.
+#[tokio::test]
+async fn a_job_has_few_unfinished_runs() {
+    let few = |config: &mut clawgate::config::Config| config.limits.runs_per_job = 2;
+    let rig = Rig::start().await.restarted(few).await;
+    let token = rig.token(&rig.sandbox.job_id).await;
+    let first = rig.planned(&token).await;
+    rig.begun(&token).await;
+    let configured = rig.uploaded(&token, "ws-staging-app").await;
+    let body = run_on("ws-staging-app", Some(&configured));
+    let refused = rig.start_run(&token, &body).await;
+    assert_eq!(refused.refusal(), (403, "JOB_RUNS_FULL".to_owned()));
+    // Another job has room of its own.
+    rig.begun(&rig.token(&rig.job().await).await).await;
+    // A run that has ended makes room.
+    let discard = format!("/api/v2/runs/{}/actions/discard", first.run);
+    let discard = rig.nobody("POST", &discard).bearer(&token);
+    discard.json_api(&json!({})).send().await.ok();
+    while rig.app().gate.watches(&first.run) {
+        rig.app().gate.changed().await;
+    }
+    rig.start_run(&token, &body).await.ok();
 }

@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 use clawgate::app::now;
 use clawgate::clawscope;
 use clawgate::demo::sandbox::OPERATOR;
+use proof::record::Body;
 use proof::token::token_hash;
 use serde_json::json;
+use sim::{Fault, FaultAction};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -239,4 +241,45 @@ async fn one_request_makes_one_run() {
         .filter(|r| r.method == "POST" && r.path == "/api/v2/runs")
         .count();
     assert_eq!(posts, 1);
+}
+
+/// Requests for runs wait for each other, and what waits is not out of reach: none of them
+/// becomes a run once their token is revoked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_that_wait_for_their_turn_do_not_survive_the_revocation() {
+    let rig = Rig::start().await;
+    let token = rig.token(&rig.sandbox.job_id).await;
+    let configured = rig.uploaded(&token, "ws-staging-app").await;
+    let body = |n: usize| {
+        let mut body = run_on("ws-staging-app", Some(&configured));
+        body["data"]["attributes"]["message"] = json!(format!("wish {n}"));
+        body
+    };
+    let fault = Fault::once("POST", "/api/v2/runs", FaultAction::Hold);
+    let held = rig.sandbox.cloud.set_fault(fault).unwrap();
+    let intents = || async {
+        let records = rig.app().store.records(&rig.sandbox.job_id, 0, 1000).await;
+        let records = records.unwrap().into_iter();
+        let runs = records.filter(
+            |stored| matches!(&stored.record.body, Body::Intent(i) if i.operation == "create-run"),
+        );
+        runs.count()
+    };
+    let bodies: Vec<_> = (0..6).map(body).collect();
+    let calls = bodies.iter().map(|body| rig.start_run(&token, body));
+    let stop = async {
+        let mut commits = rig.app().store.commits();
+        while intents().await < 6 {
+            commits.changed().await.unwrap();
+        }
+        revoke(&rig, &token).await;
+        assert!(rig.sandbox.cloud.release(&held));
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), stop);
+    let refused = answers.iter().filter(|reply| reply.status == 401).count();
+    // The one that upstream had been asked for already was made.
+    assert_eq!(refused, 5);
+    let requests = rig.sandbox.cloud.requests();
+    let asked = |r: &&sim::Request| r.method == "POST" && r.path == "/api/v2/runs";
+    assert_eq!(requests.iter().filter(asked).count(), 1);
 }

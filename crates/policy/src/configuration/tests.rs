@@ -117,11 +117,40 @@ fn an_upload_of_the_cli_passes_and_is_packed_anew() {
         ]
     );
     // Another order, other times and owners, the same archive for upstream.
-    let again = inspect_upload(&upload.repacked_tar_gz, &Limits::default()).unwrap();
-    assert!(upload.left_out && !again.left_out);
+    let again = inspect_in_place(&upload.repacked_tar_gz, &Limits::default()).unwrap();
     assert_eq!((&again.files, again.sha256), (&upload.files, upload.sha256));
     assert_eq!(again.repacked_tar_gz, upload.repacked_tar_gz);
     assert_eq!(Hash::of(&upload.repacked_tar_gz), upload.sha256);
+}
+
+#[test]
+fn what_is_planned_as_it_came_holds_nothing_unjudged() {
+    use tar::EntryType::{Directory, Regular, XGlobalHeader};
+    let main = entry(Regular, "main.tf", b"output \"x\" {\n  value = 1\n}\n");
+    let comment = b"30 comment=0123456789abcdef01\n";
+    for (more, judged) in [
+        (entry(Regular, "a.txt", b"text"), true),
+        (entry(Directory, ".terraform/", b""), true),
+        (entry(Directory, ".terraform/modules/m/", b""), true),
+        (
+            entry(Regular, ".terraform/modules/modules.json", b"{}"),
+            false,
+        ),
+        (entry(Regular, ".terraform/modules/m/main.tf", b""), false),
+        (entry(Regular, ".terraform", b""), false),
+        (entry(Regular, "a.tftest.hcl", b""), false),
+        (entry(Regular, "tests/a.tftest.json", b"{}"), false),
+        (entry(Regular, "a.tofutest.hcl", b""), false),
+        (entry(Regular, "mocks/a.tfmock.hcl", b""), false),
+        (entry(XGlobalHeader, "pax_global_header", comment), false),
+    ] {
+        let packed = archive(&[main.clone(), more]);
+        let limits = Limits::default();
+        assert!(inspect_upload(&packed, &limits).is_ok(), "{packed:?}");
+        let found = inspect_in_place(&packed, &limits).map_err(|refused| refused.code);
+        let code = ReasonCode::ConfigurationVersionNotInspected;
+        assert_eq!(found.err(), (!judged).then_some(code), "{packed:?}");
+    }
 }
 
 #[test]

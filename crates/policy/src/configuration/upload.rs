@@ -14,26 +14,47 @@ use crate::reason::ReasonCode;
 const RATIO_FREE: usize = 1 << 20;
 
 /// Unpacks an upload as the Terraform CLI makes it (gzip, tar), checks it and packs it anew.
-/// The same files give the same bytes, whoever packed them.
+/// The same files give the same bytes, whoever packed them. Modules that `init` has fetched and
+/// tests are left out: what is planned must be our archive, not the one that came.
 ///
 /// # Errors
 /// `UPLOAD_…` for anything that is not an archive of plain files and folders within `limits`.
 pub fn inspect_upload(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, UploadRefusal> {
+    untar(gz, limits).map(inspected)
+}
+
+/// The same for an archive that is planned as it came, because upstream has it already: nothing
+/// in it may go unjudged.
+///
+/// # Errors
+/// Those of [`inspect_upload`]; `CONFIGURATION_VERSION_NOT_INSPECTED` where that leaves something
+/// out.
+pub fn inspect_in_place(gz: &[u8], limits: &Limits) -> Result<InspectedUpload, UploadRefusal> {
     let tree = untar(gz, limits)?;
+    match &tree.left_out {
+        None => Ok(inspected(tree)),
+        Some(path) => Err(UploadRefusal::at(
+            ReasonCode::ConfigurationVersionNotInspected,
+            path,
+            "nobody has judged this, and it would be planned with the rest: upload the \
+             configuration through the gateway, or leave it out",
+        )),
+    }
+}
+
+fn inspected(tree: Tree) -> InspectedUpload {
     let repacked_tar_gz = pack(&tree);
-    let left_out = tree.left_out;
     let files = tree
         .files
         .into_iter()
         .map(|(path, content)| UploadedFile { path, content })
         .collect();
     let sha256 = Hash::of(&repacked_tar_gz);
-    Ok(InspectedUpload {
+    InspectedUpload {
         files,
         repacked_tar_gz,
         sha256,
-        left_out,
-    })
+    }
 }
 
 /// The unpacked bytes as they are read, up to a bound.
@@ -104,7 +125,8 @@ impl Read for Unpacked<'_> {
 struct Tree {
     files: BTreeMap<String, Vec<u8>>,
     folders: BTreeSet<String>,
-    left_out: bool,
+    /// The first thing that stands in the archive and not here.
+    left_out: Option<String>,
 }
 
 /// Reads the archive while it is unpacked: what is held is the files themselves.
@@ -131,7 +153,8 @@ fn entries<R: Read>(archive: &mut tar::Archive<R>, limits: &Limits) -> Result<Tr
         let mut entry = entry.map_err(|_| broken())?;
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() {
-            tree.left_out = true;
+            tree.left_out
+                .get_or_insert_with(|| "a header for all entries".to_owned());
             continue;
         }
         let raw = entry.path_bytes().into_owned();
@@ -156,8 +179,10 @@ fn entries<R: Read>(archive: &mut tar::Archive<R>, limits: &Limits) -> Result<Tr
         // The archive's root, as some tools write it.
         let Some(path) = path else { continue };
         if is_dropped(&path) || (kind.is_file() && file::is_test(&path)) {
-            // Tests are run by nobody who plans.
-            tree.left_out |= kind.is_file() && is_dropped(&path);
+            // Tests are run by nobody who plans; but `init` fetches the modules that they name.
+            if kind.is_file() {
+                tree.left_out.get_or_insert(path);
+            }
             continue;
         }
         let twice = || UploadRefusal::at(ReasonCode::UploadDuplicate, &shown, "is there twice");

@@ -28,17 +28,25 @@ pub use sensitive::sensitive_values;
 const MASK: u8 = b'*';
 
 /// Masks every secret that is recognised; answers how many bytes that were.
+///
+/// Takes time and memory in proportion to the text, whatever the text is: an agent writes both
+/// the text and, by way of its configuration, the values that are looked for. Where looking for
+/// those would take longer, everything is masked.
 pub fn mask(text: &mut [u8], known: &Known) -> usize {
-    let mut spans = Vec::new();
-    known.find(text, &mut spans);
-    shape::find(text, &mut spans);
-    name::find(text, &mut spans);
-    random::find(text, &mut spans);
-    let mut masked = 0;
+    let read = Text::new(text);
+    let mut spans = Spans::default();
+    if known.find(&read, &mut spans).is_err() {
+        spans.add(0..text.len());
+    }
+    shape::find(&read, &mut spans);
+    name::find(&read, &mut spans);
+    random::find(&read, &mut spans);
     let spans: Vec<_> = spans
+        .0
         .into_iter()
-        .map(|span| whole_escapes(text, span))
+        .map(|span| whole_escapes(&read, span))
         .collect();
+    let mut masked = 0;
     for byte in spans.into_iter().flatten() {
         if !is_kept(text[byte]) {
             text[byte] = MASK;
@@ -75,30 +83,67 @@ fn is_kept(byte: u8) -> bool {
 
 /// Logs are often lines of JSON: a mask that begins or ends within an escape would make them
 /// something else, so it begins after the escape, and ends before it.
-fn whole_escapes(text: &[u8], span: Range<usize>) -> Range<usize> {
+fn whole_escapes(text: &Text<'_>, span: Range<usize>) -> Range<usize> {
     let Range { mut start, mut end } = span;
-    if is_escaped(text, start) {
-        start += if text[start] == b'u' { 5 } else { 1 };
+    if text.is_escaped(start) {
+        start += if text.bytes[start] == b'u' { 5 } else { 1 };
     }
-    if end > start && text[end - 1] == b'\\' && !is_escaped(text, end - 1) {
+    if end > start && text.bytes[end - 1] == b'\\' && !text.is_escaped(end - 1) {
         end -= 1;
     }
     start.min(end)..end
 }
 
-/// Whether an odd number of backslashes stands before a byte.
-fn is_escaped(text: &[u8], at: usize) -> bool {
-    let before = text[..at].iter().rev().take_while(|byte| **byte == b'\\');
-    before.count() % 2 == 1
+/// A text, and which of its bytes follow a backslash that escapes them.
+struct Text<'a> {
+    bytes: &'a [u8],
+    /// Empty where the text has no backslash.
+    escaped: Vec<bool>,
+}
+
+impl<'a> Text<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let mut escaped = Vec::new();
+        if memchr::memchr(b'\\', bytes).is_some() {
+            let mut next = false;
+            escaped.extend(bytes.iter().map(|byte| {
+                let this = next;
+                next = *byte == b'\\' && !this;
+                this
+            }));
+        }
+        Self { bytes, escaped }
+    }
+
+    /// Whether an odd number of backslashes stands before a byte.
+    fn is_escaped(&self, at: usize) -> bool {
+        self.escaped.get(at).copied().unwrap_or(false)
+    }
+
+    /// Whether a word could begin at `at`. An escape such as the `n` of `\n` is no part of a word.
+    fn begins_word(&self, at: usize) -> bool {
+        at == 0 || !is_word(self.bytes[at - 1]) || self.is_escaped(at - 1)
+    }
 }
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Whether a word could begin at `at`. An escape such as the `n` of `\n` is no part of a word.
-fn begins_word(text: &[u8], at: usize) -> bool {
-    at == 0 || !is_word(text[at - 1]) || is_escaped(text, at - 1)
+/// What is to be masked. Spans that come in order and overlap become one, so that they hold no
+/// more bytes together than a few times the text.
+#[derive(Default)]
+struct Spans(Vec<Range<usize>>);
+
+impl Spans {
+    fn add(&mut self, span: Range<usize>) {
+        match self.0.last_mut() {
+            Some(last) if (last.start..=last.end).contains(&span.start) => {
+                last.end = last.end.max(span.end);
+            }
+            _ => self.0.push(span),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -221,6 +221,7 @@ fn change(
     {
         return Err(Conflict::SubjectApproved(run.run_id).into());
     }
+    let was_final = run.gate.is_final();
     run.gate = gate;
     // Named one by one, so that a new member cannot be forgotten here.
     let RunUpdate {
@@ -253,7 +254,10 @@ fn change(
     run.status = status.unwrap_or(run.status);
     run.state_version_before = state_version_before.or(run.state_version_before);
     run.state_version_after = state_version_after.or(run.state_version_after);
-    run.gate_reason = gate_reason.or(run.gate_reason);
+    run.gate_reason = match was_final {
+        true => run.gate_reason,
+        false => gate_reason.or(run.gate_reason),
+    };
     run.approval_expires_at = approval_expires_at.or(run.approval_expires_at);
     run.updated_at = at.max(run.updated_at);
     save(connection, &run)?;

@@ -88,6 +88,13 @@ pub(crate) async fn a_final_gate_is_not_left(store: Arc<dyn Store>) {
         let mut row = run(&job, &id);
         row.gate = state;
         store.insert_run(row).await.unwrap();
+        let reason = |why: &str| RunUpdate {
+            gate_reason: Some(why.to_owned()),
+            ..RunUpdate::default()
+        };
+        let told = store.update_run(&id, at(8), reason("later")).await;
+        let told = told.unwrap().unwrap().gate_reason;
+        assert_eq!(told.is_none(), state.is_final(), "{state:?}");
         let go = |from: &'static [GateState]| {
             store.transition(&id, from, GateState::Errored, at(9), RunUpdate::default())
         };

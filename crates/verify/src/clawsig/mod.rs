@@ -263,28 +263,42 @@ fn check(file: &[u8], options: &Options, unsupported: &mut Option<Fault>) -> (Fi
     }
 }
 
-/// The public half of a bundle of ours, in one piece or in several; the strongest counts.
+/// The public half of a bundle of ours, in one piece or in several; the strongest counts. All
+/// pieces must be of one agent and one evidence: what one of them has earned is no other's.
 fn public_halves(
     json: &Json,
     options: &Options,
     unsupported: &mut Option<Fault>,
 ) -> Result<Tiers, Fault> {
-    let mut halves = Vec::new();
-    if let Some(half) = json.get("proof_bundle") {
-        halves.push(("/proof_bundle".to_owned(), half));
-    }
-    for (n, half) in entries(json, "proof_bundles").iter().enumerate() {
-        halves.push((format!("/proof_bundles/{n}"), half));
-    }
+    let malformed = |place: &str, detail: &str| Err(fault("MALFORMED_ENVELOPE", place, detail));
+    let pieces = match (json.get("proof_bundle"), json.get("proof_bundles")) {
+        (Some(half), None) => return bundle(half, "/proof_bundle", options, unsupported),
+        (Some(_), Some(_)) => return malformed("/proof_bundles", "one public half too many"),
+        (None, _) => entries(json, "proof_bundles"),
+    };
     let mut tiers: Option<Tiers> = None;
-    for (place, half) in halves {
-        let found = bundle(half, &place, options, unsupported)?;
+    for (n, piece) in pieces.iter().enumerate() {
+        let place = format!("/proof_bundles/{n}");
+        let found = bundle(piece, &place, options, unsupported)?;
+        if tie(piece).is_none() || tie(piece) != tie(&pieces[0]) {
+            return malformed(
+                &place,
+                "not of the agent and the evidence of the first piece",
+            );
+        }
         tiers = Some(tiers.map_or(found, |other| Tiers {
             trust: other.trust.max(found.trust),
             proof: other.proof.max(found.proof),
         }));
     }
     tiers.ok_or_else(|| fault("MALFORMED_ENVELOPE", "", "no public half"))
+}
+
+/// What holds the pieces of a public half together.
+fn tie(piece: &Json) -> Option<(&Json, &Json)> {
+    let agent = piece.at(&["payload", "agent_did"])?;
+    let evidence = ["payload", "metadata", "clawgate", "evidence_hash_b64u"];
+    Some((agent, piece.at(&evidence)?))
 }
 
 /// The checks, in the reference verifier's order: the first that fails gives the code.

@@ -8,7 +8,7 @@ use clawverify::clawsig::{FileKind, Options, ProofTier, TrustTier, Verdict, veri
 use clawverify::testing::{Keys, Story, bytes, seal};
 use serde_json::{Value, json};
 
-use super::vectors;
+use super::{bundle_with, gateway, vectors};
 
 fn manifest(folder: &str) -> Vec<Value> {
     serde_json::from_slice(&fs::read(format!("{folder}/manifest.json")).unwrap()).unwrap()
@@ -146,6 +146,54 @@ fn our_public_half_passes() {
         assert_eq!(report.kind, FileKind::ProofBundle);
         assert_eq!(report.proof_tier, Some(ProofTier::Gateway));
         assert_eq!(report.trust_tier, Some(TrustTier::Verified));
+    }
+}
+
+#[test]
+fn pieces_of_a_public_half_belong_together() {
+    let story = Story::with_model_calls(1000);
+    let file = serde_json::to_value(seal(story.evidence(), &story.keys)).unwrap();
+    let (_, options) = ours();
+    let report = verify(&bytes(&file), &options);
+    assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+    // Receipts that count, of somebody else.
+    let foreign = bundle_with(&[json!({})], json!({}));
+    let more = &gateway().did();
+    let options = Options {
+        receipt_signers: [&options.receipt_signers[..], std::slice::from_ref(more)].concat(),
+        ..options
+    };
+    assert_eq!(verify(&bytes(&foreign), &options).verdict, Verdict::Pass);
+    let tied = |hash: &str| {
+        let tie = json!({"clawgate": {"evidence_hash_b64u": hash}});
+        bundle_with(&[json!({})], json!({"metadata": tie}))
+    };
+    let evidence = "/proof_bundles/0/payload/metadata/clawgate/evidence_hash_b64u";
+    let evidence = file.pointer(evidence).and_then(Value::as_str).unwrap();
+    let pieces = |pieces: &[&Value]| json!({"bundle": file["bundle"], "proof_bundles": pieces});
+    let (first, second) = (&file["proof_bundles"][0], &file["proof_bundles"][1]);
+    for (file, verdict) in [
+        (pieces(&[first, second]), Verdict::Pass),
+        (pieces(&[first, &foreign]), Verdict::Fail),
+        (pieces(&[&foreign, &foreign]), Verdict::Fail),
+        (pieces(&[first, &tied(evidence)]), Verdict::Fail),
+        (pieces(&[&tied("A"), &tied("A")]), Verdict::Pass),
+        (pieces(&[&tied("A"), &tied("B")]), Verdict::Fail),
+        (pieces(&[]), Verdict::Fail),
+        (
+            json!({"bundle": file["bundle"], "proof_bundle": first, "proof_bundles": [second]}),
+            Verdict::Fail,
+        ),
+        (
+            json!({"bundle": file["bundle"], "proof_bundle": first, "proof_bundles": []}),
+            Verdict::Fail,
+        ),
+    ] {
+        let report = verify(&bytes(&file), &options);
+        assert_eq!(report.verdict, verdict, "{report:?}");
+        if verdict == Verdict::Fail {
+            assert_eq!(report.reason_code, "MALFORMED_ENVELOPE", "{report:?}");
+        }
     }
 }
 

@@ -102,7 +102,8 @@ fn limits(models: Option<&Models>) -> Option<ModelLimits> {
 /// contract will allow it. Does nothing under a contract without a budget.
 ///
 /// The reservation is what holds under concurrent calls; the counts before the decision explain
-/// it. A call that is refused later gives its reservation back by dropping it.
+/// it. A call that is refused later gives its reservation back by dropping it, and so does one
+/// whose client leaves while it is being made.
 ///
 /// # Errors
 /// `MODEL_BUDGET_CALLS`; `MODEL_BUDGET_TOKENS` and `MODEL_BUDGET_COST`, also when the request does
@@ -139,17 +140,28 @@ pub(super) async fn reserve(
         tokens: most.tokens,
         cost: most.priced.unwrap_or(0),
     };
-    match store.reserve_model(&job, limits, most, now).await {
-        Ok(Reservation::Granted { id }) => {
-            let store = Arc::clone(store);
-            call.reserved = Some(Reserved {
+    let store = Arc::clone(store);
+    // In a task of its own: what is in the store's queue happens, and somebody must learn of it.
+    let reserving = tokio::spawn(async move {
+        let reservation = store.reserve_model(&job, limits, most, now).await?;
+        let reserved = match reservation {
+            Reservation::Granted { id } => Some(Reserved {
                 store,
                 id,
                 most,
                 open: true,
-            });
-            Ok(())
-        }
+            }),
+            Reservation::Exhausted { .. } => None,
+        };
+        Ok((reservation, reserved))
+    });
+    let reserved = reserving.await.map_err(|_| ReasonCode::Internal)?;
+    let reservation = reserved.map(|(reservation, reserved)| {
+        call.reserved = reserved;
+        reservation
+    });
+    match reservation {
+        Ok(Reservation::Granted { .. }) => Ok(()),
         Ok(Reservation::Exhausted {
             what: Budget::Calls,
         }) => Err(ReasonCode::ModelBudgetCalls.into()),

@@ -1,6 +1,7 @@
 //! The facts of a call as they come in, and its end, which is handed in exactly once: when the
 //! answer is over, or when whoever held it lets go.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::ReasonCode;
@@ -17,7 +18,7 @@ use super::sse::{EventReader, Place};
 use super::tool_calls::DocumentCalls;
 use super::usage::{MAX_TOKENS, Reported, UsageReader};
 use super::words::{Counted, VOCABULARY, Words, is_exact_for};
-use super::{Facts, Finish, Target};
+use super::{Facts, Finish, Provider, Target};
 use crate::config::Price;
 use crate::vault::conversations::CallCopy;
 
@@ -33,8 +34,6 @@ struct Open {
     finish: Box<dyn Finish>,
     reserved: Option<Reserved>,
     claimed: Option<Claimed>,
-    /// Of the model, at the provider that was asked last.
-    price: Option<Price>,
     /// Counted until the outcome has been handed in.
     call: OpenCall,
     expects_tool_calls: bool,
@@ -43,7 +42,8 @@ struct Open {
     request_bytes: u64,
     started: Instant,
     first_byte: Option<Duration>,
-    sent: bool,
+    /// Who may have the request, and was asked last.
+    asked: Option<Asked>,
     status: Option<u16>,
     upstream_status: Option<u16>,
     hasher: Hasher,
@@ -58,6 +58,15 @@ struct Open {
     /// Whether counting the words counts everything that the model writes.
     exact: bool,
 }
+
+struct Asked {
+    provider: Arc<Provider>,
+    /// Of the model, there.
+    price: Option<Price>,
+}
+
+/// Who may have the request besides the provider that is being asked.
+pub(super) struct Earlier(Option<Asked>);
 
 enum Reader {
     Nothing,
@@ -77,7 +86,6 @@ impl Ending {
             finish,
             reserved,
             claimed: None,
-            price: None,
             call,
             expects_tool_calls: false,
             uses_tokens: target.uses_tokens(),
@@ -85,7 +93,7 @@ impl Ending {
             request_bytes,
             started: Instant::now(),
             first_byte: None,
-            sent: false,
+            asked: None,
             status: None,
             upstream_status: None,
             hasher: Hasher::new(),
@@ -136,27 +144,37 @@ impl Ending {
         }
     }
 
+    /// Whether nothing may be sent before the intent is durable.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let open = self.0.as_ref();
+        open.is_none_or(|open| open.finish.is_doubtful())
+    }
+
     /// Takes the end away, so that somebody else hands it in.
     pub(super) fn take(&mut self) -> Self {
         Self(self.0.take())
     }
 
     /// The request may have reached this provider, whose model has this price.
-    pub(super) fn sent(&mut self, provider: &str, price: Option<Price>) {
-        if let Some(open) = &mut self.0 {
-            open.finish.asks(provider);
-            open.price = price;
-            open.sent = true;
-            if let Some(copy) = &mut open.copy {
-                copy.sent();
-            }
+    pub(super) fn sent(&mut self, provider: &Arc<Provider>, price: Option<Price>) -> Earlier {
+        let Some(open) = &mut self.0 else {
+            return Earlier(None);
+        };
+        if let Some(copy) = &mut open.copy {
+            copy.sent();
         }
+        open.finish.asks(&provider.name);
+        let provider = Arc::clone(provider);
+        Earlier(open.asked.replace(Asked { provider, price }))
     }
 
-    /// It has not, after all: there was no connection.
-    pub(super) fn not_sent(&mut self) {
+    /// It has not, after all: there was no connection. Who was asked before still was.
+    pub(super) fn not_sent(&mut self, earlier: Earlier) {
         if let Some(open) = &mut self.0 {
-            open.sent = false;
+            if let Some(asked) = &earlier.0 {
+                open.finish.asks(&asked.provider.name);
+            }
+            open.asked = earlier.0;
         }
     }
 
@@ -316,10 +334,11 @@ impl Open {
             finish,
             reserved,
             claimed,
-            sent,
+            asked,
             call,
             ..
         } = *self;
+        let sent = asked.is_some();
         let receipt_id = finish.receipt_id().to_owned();
         let settling = async {
             if let Some(reserved) = reserved {
@@ -340,7 +359,9 @@ impl Open {
     /// Counts what was said, where something was answered and the provider has not told.
     async fn counted(&mut self) -> Option<Counted> {
         let words = self.words.take()?;
-        let answered = self.upstream_status.is_some_and(|s| (200..300).contains(&s));
+        let answered = self
+            .upstream_status
+            .is_some_and(|s| (200..300).contains(&s));
         let reported = self.reported();
         let told = reported.input.is_some() && (reported.output.is_some() || !self.generates);
         if !answered || told {
@@ -355,7 +376,7 @@ impl Open {
 
     /// What is recorded, and what the budget is charged.
     fn usage(&self, ended: Ended, counted: Option<Counted>) -> (Option<Usage>, Spent) {
-        if !self.uses_tokens || !self.sent {
+        if !self.uses_tokens || self.asked.is_none() {
             return (None, Spent::Nothing);
         }
         let mut reported = self.reported();
@@ -374,20 +395,16 @@ impl Open {
             reported.output.get_or_insert(0);
         }
         match reported.complete() {
-            Some(usage) if ended == Ended::Complete || self.drained => {
-                (Some(usage), Spent::Exactly(self.spend(usage)))
-            }
+            Some(usage) if self.is_whole(ended) => (Some(usage), Spent::Exactly(self.spend(usage))),
             _ => {
                 let usage = self.derived(reported, counted);
                 let exact = self.exact && counted.is_some_and(|counted| counted.whole);
-                let spent = match ended {
+                let spent = match self.is_whole(ended) {
                     // Whoever leaves out that usage be told may not gain by it: the request
                     // counts at least what was reserved for it, and the reservation for the
                     // answer is given back only when nothing can hide.
-                    Ended::Complete if exact => Spent::Exactly(self.spend(Usage {
-                        tokens_input: usage
-                            .tokens_input
-                            .max(estimated_tokens(self.request_bytes)),
+                    true if exact => Spent::Exactly(self.spend(Usage {
+                        tokens_input: usage.tokens_input.max(estimated_tokens(self.request_bytes)),
                         ..usage
                     })),
                     _ => Spent::AtLeast(self.spend(usage)),
@@ -397,13 +414,24 @@ impl Open {
         }
     }
 
+    /// Whether the provider has said all that it had to say. A stream that ends without its last
+    /// word (after an `error` event, say) has named the tokens so far at best.
+    fn is_whole(&self, ended: Ended) -> bool {
+        (ended == Ended::Complete || self.drained)
+            && match &self.reader {
+                Reader::Events(events) => events.has_ended(),
+                Reader::Nothing | Reader::Document(..) => true,
+            }
+    }
+
     fn spend(&self, usage: Usage) -> ModelSpend {
         let (input, output) = (usage.tokens_input, usage.tokens_output);
         ModelSpend {
             tokens: input.saturating_add(output),
             cost: self
-                .price
+                .asked
                 .as_ref()
+                .and_then(|asked| asked.price.as_ref())
                 .map_or(0, |price| cost(price, input, output)),
         }
     }

@@ -14,6 +14,7 @@ use policy::{ReasonCode, Refusal};
 use proof::record::Ended;
 
 use super::ending::Ending;
+use super::going_on::GoingOn;
 use super::headers::{RECEIPT, to_client};
 use super::refusal::{json_response, refusal_response};
 use super::relay::{Relay, Stop};
@@ -55,21 +56,19 @@ impl Providers {
         let dialect = call.target.dialect;
         let models = call.token.job.contract.contract.models.as_ref();
         let exactly = models.is_some_and(|models| models.count_exactly);
+        let going_on = exactly.then(|| self.going_on.clone());
         let exchange = Exchange {
             dialect,
             patience: self.patience,
-            exactly,
+            going_on: going_on.clone(),
             ending,
         };
         let client = self.client.clone();
         async move {
             let run = async move { exchange.run(&client, call).await };
-            let mut response = if exactly {
-                // In a task of its own, which goes on when the client leaves.
-                let refused = |_| refusal_response(dialect, &ReasonCode::Internal.into());
-                tokio::spawn(run).await.unwrap_or_else(refused)
-            } else {
-                run.await
+            let mut response = match going_on {
+                Some(going_on) => going_on.carry(run).await,
+                None => run.await,
             };
             if let Some(receipt) = receipt {
                 response.headers_mut().insert(RECEIPT, receipt);
@@ -109,8 +108,8 @@ impl Failure {
 struct Exchange {
     dialect: Dialect,
     patience: Duration,
-    /// Whether an answer is read to its end although its client has left.
-    exactly: bool,
+    /// Where an answer is read to its end although its client has left, if it is.
+    going_on: Option<GoingOn>,
     ending: Ending,
 }
 
@@ -216,7 +215,7 @@ impl Exchange {
                     stop,
                     provider,
                     self.patience,
-                    self.exactly,
+                    self.going_on,
                 );
                 Response::new(relay.boxed_unsync())
             }
@@ -231,7 +230,7 @@ impl Exchange {
     async fn ask(
         &mut self,
         client: &HttpClient,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         outgoing: &Outgoing,
         stop: &mut Stop,
     ) -> Result<Response<Incoming>, Failure> {
@@ -245,7 +244,21 @@ impl Exchange {
             .model
             .as_deref()
             .and_then(|model| provider.price(model));
-        self.ending.sent(name, price);
+        // What cannot be recorded is not sent. While the store fails, each intent is waited for:
+        // otherwise every call would hand over its body before it is known to be lost.
+        let recorded = match self.ending.is_doubtful() {
+            false => self.ending.recorded().now_or_never(),
+            true => tokio::select! {
+                biased;
+                code = &mut *stop => return Err(Failure::new(Ended::CutByPolicy, code)),
+                recorded = self.ending.recorded() => Some(recorded),
+            },
+        };
+        if recorded == Some(false) {
+            let code = ReasonCode::StoreUnavailable;
+            return Err(Failure::new(Ended::CutByPolicy, code));
+        }
+        let earlier = self.ending.sent(provider, price);
         // The intent is on its way to the disk while the provider thinks; nothing is answered
         // before it has arrived, and a call whose intent cannot be recorded is given up.
         let exchanged = async {
@@ -271,7 +284,7 @@ impl Exchange {
                 tracing::warn!(provider = name, cause, "a model provider cannot be reached");
                 let unreached = error.is_connect();
                 if unreached {
-                    self.ending.not_sent();
+                    self.ending.not_sent(earlier);
                 }
                 Err(Failure {
                     ended: Ended::UpstreamReset,

@@ -47,7 +47,8 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<Hash>, Refusal> {
     }
 }
 
-/// Takes the key for a call that names one.
+/// Takes the key for a call that names one. Dropped before it resolves, which is how a client
+/// leaves, it gives the key back as soon as it has it.
 ///
 /// # Errors
 /// `MODEL_CALL_REPEATED` when somebody has it, `STORE_UNAVAILABLE` when that is not known.
@@ -63,17 +64,28 @@ pub(super) async fn claim(
     let operation = call.target.operation.as_bytes();
     let body = call.request_hash;
     let request = Hash::of_parts([operation, b" ".as_slice(), body.as_bytes()]);
-    let detail = match store.claim_model_key(&job, key, request, now).await {
-        Ok(KeyClaim::New) => {
-            let store = Arc::clone(store);
-            call.claimed = Some(Claimed {
+    let store = Arc::clone(store);
+    // In a task of its own: what is in the store's queue happens, and somebody must learn of it.
+    let claiming = tokio::spawn(async move {
+        match store.claim_model_key(&job, key, request, now).await {
+            Ok(KeyClaim::New) => Ok(Claimed {
                 store,
                 job,
                 key,
                 open: true,
-            });
+            }),
+            other => Err(other),
+        }
+    });
+    let claim = match claiming.await.map_err(|_| ReasonCode::Internal)? {
+        Ok(claimed) => {
+            call.claimed = Some(claimed);
             return Ok(());
         }
+        Err(claim) => claim,
+    };
+    let detail = match claim {
+        Ok(KeyClaim::New) => return Err(ReasonCode::Internal.into()),
         Ok(KeyClaim::InFlight) => "the same call is being made".to_owned(),
         Ok(KeyClaim::Done { receipt_id }) => {
             format!("the same call was made; its receipt is {receipt_id}")

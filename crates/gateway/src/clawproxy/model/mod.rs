@@ -17,6 +17,7 @@
 //! | `pace` | bounds how many calls come in a minute and at once |
 //! | `exchange` | sends, and answers for a provider that fails |
 //! | `relay` | the answer's body on its way |
+//! | `going_on` | bounds the calls that go on when their client has left |
 //! | `ending` | facts for the outcome, handed in exactly once |
 //! | `sse`, `usage` | read events and token counts as they pass |
 //! | `words` | counts tokens when the provider does not say |
@@ -28,6 +29,7 @@ mod body;
 mod budget;
 mod ending;
 mod exchange;
+mod going_on;
 mod headers;
 mod idempotency;
 mod list;
@@ -155,6 +157,10 @@ trait Finish: Send + 'static {
     /// is answered.
     fn recorded(&mut self) -> BoxFuture<'_, bool>;
 
+    /// Whether the store has failed of late, so that nothing may be sent before the intent is
+    /// durable.
+    fn is_doubtful(&self) -> bool;
+
     /// This provider is asked now; the receipt names the last one.
     fn asks(&mut self, provider: &str);
 
@@ -177,13 +183,17 @@ impl Finish for Permitted {
 
     fn recorded(&mut self) -> BoxFuture<'_, bool> {
         Box::pin(async {
-            let recorded = self.permit.recorded().await;
+            let recorded = self.permit.recorded(&self.app).await;
             if let Err(error) = &recorded {
                 let job = self.permit.job_id();
                 tracing::error!(%error, %job, "a model call's intent was not recorded");
             }
             recorded.is_ok()
         })
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.app.recording.is_failing()
     }
 
     fn asks(&mut self, provider: &str) {
@@ -307,7 +317,7 @@ impl Providers {
         if has_body && judged.model.is_none() {
             return Err(ReasonCode::ModelMissing.into());
         }
-        let fallbacks = self.fallbacks(&provider, judged.model.as_deref(), models);
+        let fallbacks = self.fallbacks(&provider, &target, judged.model.as_deref(), models);
         let model = judged.model.as_deref().map(|asked| {
             let meant = provider.meant(asked);
             if has_body

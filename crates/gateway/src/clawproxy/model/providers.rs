@@ -16,6 +16,7 @@ use policy::{ReasonCode, Refusal};
 use super::super::body::Room;
 use super::Target;
 use super::exchange::Outgoing;
+use super::going_on::GoingOn;
 use super::open_calls::OpenCalls;
 use super::pace::Pace;
 use super::surface::is_path_segment;
@@ -44,6 +45,7 @@ pub struct Providers {
     /// How long an answer may take to begin, and to go on.
     pub(super) patience: Duration,
     pub(super) open: OpenCalls,
+    pub(super) going_on: GoingOn,
     pub(super) pace: Arc<Pace>,
     pub(super) counter: Arc<Counter>,
 }
@@ -106,6 +108,7 @@ impl Providers {
             room: Room::new(LARGEST_BODIES * body_limit),
             patience: Duration::from_secs(config.limits.upstream_timeout_seconds),
             open: OpenCalls::default(),
+            going_on: GoingOn::default(),
             pace: Arc::new(Pace::new(&config.limits)),
             counter: Arc::default(),
         })
@@ -177,10 +180,12 @@ impl Providers {
 
 impl Providers {
     /// Who else may be asked when a provider fails, in the operator's order: those that the
-    /// contract allows and that know the model by the same name, because they get the same bytes.
+    /// contract allows, that have an address for the call and that know the model by the same name,
+    /// because they get the same bytes.
     pub(super) fn fallbacks(
         &self,
         first: &Provider,
+        target: &Target,
         asked: Option<&str>,
         models: Option<&Models>,
     ) -> Vec<Arc<Provider>> {
@@ -191,6 +196,7 @@ impl Providers {
         let fits = |provider: &&Arc<Provider>| {
             models.is_none_or(|models| models.providers.contains(&provider.name))
                 && provider.meant(asked) == meant
+                && provider.address(target, Some(meant)).is_some()
         };
         let named = first.fallback.iter();
         named
@@ -310,6 +316,7 @@ mod tests {
             })
             .collect();
         Providers {
+            counter: Arc::default(),
             client: super::super::tests::client(),
             by_name,
             body_limit: 1024,
@@ -317,8 +324,13 @@ mod tests {
             room: Room::new(8 << 10),
             patience: Duration::from_secs(1),
             open: OpenCalls::default(),
+            going_on: GoingOn::default(),
             pace: Arc::default(),
         }
+    }
+
+    fn chat() -> Target {
+        Target::parse(&http::Method::POST, "/openai/v1/chat/completions").unwrap()
     }
 
     #[tokio::test]
@@ -359,7 +371,7 @@ mod tests {
     fn each_kind_of_provider_has_its_address_and_its_header() {
         use Dialect::{Anthropic, Openai};
         let key = || Some(Secret::new("sk-0123456789abcdef".into()));
-        let chat = Target::parse(&http::Method::POST, "/openai/v1/chat/completions").unwrap();
+        let chat = chat();
         let models = Target::parse(&http::Method::GET, "/openai/v1/models").unwrap();
         let azure = "https://x.example/openai/deployments/{model}";
         for (dialect, url, style, key, target, model, address, header) in [
@@ -467,15 +479,32 @@ mod tests {
                 ..Models::default()
             });
             let first = &providers.by_name["a"];
-            let found = providers.fallbacks(first, Some(asked), models.as_ref());
+            let found = providers.fallbacks(first, &chat(), Some(asked), models.as_ref());
             let names: Vec<_> = found.iter().map(|one| one.name.as_str()).collect();
             assert_eq!(names, expected, "{contract:?} {asked}");
         }
         assert!(
             providers
-                .fallbacks(&providers.by_name["a"], None, None)
+                .fallbacks(&providers.by_name["a"], &chat(), None, None)
                 .is_empty()
         );
+    }
+
+    #[tokio::test]
+    async fn who_has_no_address_for_a_call_is_no_fallback() {
+        let mut providers = providers(&[("a", Dialect::Openai)]);
+        let config = |url: &str| ModelProvider {
+            fallback: vec!["b".to_owned()],
+            ..ModelProvider::new(Dialect::Openai, url.to_owned(), None)
+        };
+        for (name, url) in [("a", "http://a/v1"), ("b", "http://b/{model}")] {
+            let provider = Arc::new(Provider::new(name, &config(url), None));
+            providers.by_name.insert(name.to_owned(), provider);
+        }
+        for (asked, has_one) in [("gpt-5", true), ("org/gpt-5", false), ("..", false)] {
+            let found = providers.fallbacks(&providers.by_name["a"], &chat(), Some(asked), None);
+            assert_eq!(!found.is_empty(), has_one, "{asked}");
+        }
     }
 
     #[tokio::test]

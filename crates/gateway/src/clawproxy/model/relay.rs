@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Provider;
 use super::ending::Ending;
+use super::going_on::GoingOn;
 use super::sse::Place;
 use crate::server::BoxError;
 
@@ -57,8 +58,8 @@ pub(super) struct Relay {
     remaining: Option<u64>,
     /// Where the stream stood when it ended.
     place_at_end: Place,
-    /// Whether to read on when the client leaves, because its tokens must be counted exactly.
-    exactly: bool,
+    /// Where to read on when the client leaves, if its tokens must be counted exactly.
+    going_on: Option<GoingOn>,
     state: State,
 }
 
@@ -76,7 +77,7 @@ impl Relay {
         stop: Stop,
         provider: Arc<Provider>,
         patience: Duration,
-        exactly: bool,
+        going_on: Option<GoingOn>,
     ) -> Self {
         let events = ending.place().is_some();
         let announced = hyper::body::Body::size_hint(&upstream).exact();
@@ -92,7 +93,7 @@ impl Relay {
             // A stream grows by its receipt.
             remaining: announced.filter(|_| !events),
             place_at_end: Place::BetweenEvents,
-            exactly,
+            going_on,
             state: State::Passing,
         }
     }
@@ -236,16 +237,18 @@ impl hyper::body::Body for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if !self.exactly {
-            return;
-        }
         if let Some(upstream) = self.upstream.take()
+            && let Some(going_on) = &self.going_on
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(place) = going_on.enter()
         {
             let ending = self.ending.take();
             let stop = std::mem::replace(&mut self.stop, Box::pin(std::future::pending()));
             let clock = Clock::new(self.clock.patience);
-            runtime.spawn(drain(upstream, ending, stop, clock));
+            runtime.spawn(async move {
+                drain(upstream, ending, stop, clock).await;
+                drop(place);
+            });
         }
     }
 }

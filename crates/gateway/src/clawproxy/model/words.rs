@@ -28,7 +28,7 @@ const MAX_KEPT: usize = 256 << 10;
 const SLICE: usize = 1 << 10;
 
 /// How long the end of a call waits for a count, loading the vocabulary included.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the vocabulary stays in memory after it was used last.
 const IDLE: Duration = Duration::from_secs(300);
@@ -166,7 +166,8 @@ impl Words {
             None => estimate,
         };
         let turns = transcript::answer(&self.answer);
-        only_text &= is_text(&turns);
+        // An answer in which nothing is found was not understood.
+        only_text &= is_text(&turns) && !turns.is_empty();
         let kept = tokens_of(&vocabulary, &turns);
         let beyond = match (self.cut, events) {
             (None, _) => 0,
@@ -191,7 +192,8 @@ impl Counter {
         Arc::clone(&self.memory).try_acquire_many_owned(bytes).ok()
     }
 
-    fn vocabulary(self: &Arc<Self>) -> Option<Arc<CoreBPE>> {
+    /// Loads the vocabulary, or says that it is there.
+    pub(super) fn vocabulary(self: &Arc<Self>) -> Option<Arc<CoreBPE>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let used = Instant::now();
         if let Some(loaded) = &mut *loaded {
@@ -211,7 +213,10 @@ impl Counter {
                     tokio::time::sleep_until(idle_at).await;
                     counter.upgrade()
                 } {
-                    let mut loaded = counter.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut loaded = counter
+                        .loaded
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
                     match &*loaded {
                         Some(there) if there.used + IDLE > Instant::now() => {
                             idle_at = there.used + IDLE;
@@ -231,7 +236,13 @@ impl Counter {
 /// Whether this vocabulary is the model's own and everything that the model writes is in its
 /// answer: no thoughts that are charged and not shown, no sound. By OpenAI's names.
 pub(super) fn is_exact_for(model: &str) -> bool {
-    const MODELS: [&str; 5] = ["gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano"];
+    const MODELS: [&str; 5] = [
+        "gpt-4o",
+        "gpt-4o-mini",
+        "gpt-4.1",
+        "gpt-4.1-mini",
+        "gpt-4.1-nano",
+    ];
     MODELS.iter().any(|name| {
         model.strip_prefix(name).is_some_and(|rest| {
             let dated = rest.len() == 11
@@ -245,7 +256,9 @@ pub(super) fn is_exact_for(model: &str) -> bool {
 /// Whether nothing else was said: no images, no files, nothing unread.
 fn is_text(turns: &[Turn]) -> bool {
     let other = |turn: &Turn| turn.said.iter().any(|said| matches!(said, Said::Other(_)));
-    !turns.iter().any(|turn| turn.role == "unread" || other(turn))
+    !turns
+        .iter()
+        .any(|turn| turn.role == "unread" || other(turn))
 }
 
 fn tokens_of(vocabulary: &CoreBPE, turns: &[Turn]) -> u64 {
@@ -292,8 +305,8 @@ mod tests {
         words
     }
 
-    #[tokio::test]
-    async fn texts_are_counted_and_not_the_json_around_them() {
+    #[test]
+    fn texts_are_counted_and_not_the_json_around_them() {
         let counter = Arc::new(Counter::default());
         let request = r#"{"messages":[{"role":"user","content":"hello world"}]}"#;
         let answer = r#"{"choices":[{"message":{"role":"assistant","content":"hello world"}}]}"#;
@@ -306,22 +319,22 @@ mod tests {
         };
         for (answer, events) in [(answer, None), (stream, Some(2))] {
             let words = words(&counter, request, answer, 7);
-            let counted = words.count(answer.len() as u64, events).await;
+            let counted = words.count_now(answer.len() as u64, events);
             assert_eq!(counted, Some(expected), "{answer}");
         }
         let tools = r#"{"messages":[],"tools":[{"type":"function"}]}"#;
-        let counted = words(&counter, tools, "", 1).count(0, None).await.unwrap();
+        let counted = words(&counter, tools, "", 1).count_now(0, None).unwrap();
         assert!(counted.input > 4 && counted.output == 0, "{counted:?}");
         assert_eq!(counter.memory.available_permits(), MEMORY);
     }
 
-    #[tokio::test]
-    async fn what_is_too_long_is_estimated_high_and_within_bounds() {
+    #[test]
+    fn what_is_too_long_is_estimated_high_and_within_bounds() {
         let counter = Arc::new(Counter::default());
         let long = "x".repeat(3 * MAX_KEPT);
         let kept = words(&counter, &long, &long, 1000);
         assert!(kept.answer.len() <= MAX_KEPT && kept.request.is_none());
-        let counted = kept.count(long.len() as u64, None).await.unwrap();
+        let counted = kept.count_now(long.len() as u64, None).unwrap();
         assert!(!counted.whole);
         assert_eq!(counted.input, estimated_tokens(long.len() as u64));
         assert!(counted.output >= (2 * MAX_KEPT / 3) as u64, "{counted:?}");
@@ -329,8 +342,19 @@ mod tests {
         stream.answer(b"data: {\"choices\":[]}\n\n", 1);
         stream.answer(&vec![b'x'; MAX_KEPT], 7);
         stream.answer(b"more", 9);
-        let counted = stream.count(1 << 20, Some(1007)).await.unwrap();
+        let counted = stream.count_now(1 << 20, Some(1007)).unwrap();
         assert_eq!((counted.output, counted.whole), (1000, false));
+        let image = r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#;
+        let text = r#"{"choices":[{"message":{"content":"a"}}]}"#;
+        for (request, answer, whole) in [
+            ("{}", text, true),
+            (image, text, false),
+            ("{}", "{}", false),
+        ] {
+            let words = words(&counter, request, answer, 100);
+            let counted = words.count_now(0, None).unwrap();
+            assert_eq!(counted.whole, whole, "{request} {answer}");
+        }
         // Others have taken all the room.
         let room = u32::try_from(MEMORY).unwrap();
         let room = counter.memory.try_acquire_many(room).unwrap();
@@ -343,7 +367,18 @@ mod tests {
     fn any_text_is_counted_in_time() {
         let counter = Arc::new(Counter::default());
         let vocabulary = counter.vocabulary().unwrap();
-        for text in ["a", " ", "\t ", "漢", "é\u{301}", "A", "🦀", "'s", "1", "\r\n"] {
+        for text in [
+            "a",
+            " ",
+            "\t ",
+            "漢",
+            "é\u{301}",
+            "A",
+            "🦀",
+            "'s",
+            "1",
+            "\r\n",
+        ] {
             let text = text.repeat(100 * SLICE / text.len());
             assert!(tokens(&vocabulary, &text) > 0);
         }
@@ -352,7 +387,10 @@ mod tests {
             vocabulary.encode_ordinary(&prose).len() as u64,
             tokens(&vocabulary, &prose),
         );
-        assert!(sliced >= whole && sliced - whole <= whole / 100, "{sliced} {whole}");
+        assert!(
+            sliced >= whole && sliced - whole <= whole / 100,
+            "{sliced} {whole}"
+        );
         assert_eq!(tokens(&vocabulary, ""), 0);
     }
 

@@ -82,7 +82,11 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     let text = match check_status(&answer) {
         Ok(()) => {
             let known = app.sensitive.of(&capability.workspace);
-            piece.cut(answer.body.to_vec(), &known)
+            let cut = move || piece.cut(answer.body.to_vec(), &known);
+            match tokio::task::spawn_blocking(cut).await {
+                Ok(text) => text,
+                Err(_) => return Done::refused(ReasonCode::Internal.into(), facts),
+            }
         }
         // A log that upstream has not begun yet is empty, not missing.
         Err(_) if answer.status == StatusCode::NOT_FOUND => Vec::new(),
@@ -156,9 +160,16 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
     if let Err(refusal) = check_status(&answer) {
         return Done::refused(refusal, facts);
     }
-    let mut text = answer.body.to_vec();
-    mask(&mut text, &app.sensitive.of(call.workspace()));
-    Done::answered(text_answer(text), facts)
+    let known = app.sensitive.of(call.workspace());
+    let masked = move || {
+        let mut text = answer.body.to_vec();
+        mask(&mut text, &known);
+        text
+    };
+    match tokio::task::spawn_blocking(masked).await {
+        Ok(text) => Done::answered(text_answer(text), facts),
+        Err(_) => Done::refused(ReasonCode::Internal.into(), facts),
+    }
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.

@@ -20,6 +20,7 @@ pub(crate) mod uploads;
 pub mod workspaces;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
@@ -29,7 +30,7 @@ use policy::{DecisionInput, ReasonCode, Refusal};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
 use store::{ObjectRow, RunRow};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::authenticate::Caller;
 use super::objects::Capability;
@@ -155,7 +156,7 @@ pub async fn forward(
             Call::CreateConfigurationVersion { .. } => uploads::open(app, caller, call).await,
             Call::CreateRun => runs::create(app, caller, call).await,
             Call::ApplyRun { .. } => runs::ask_for_apply(app, caller, call).await,
-            Call::DiscardRun { .. } | Call::CancelRun { .. } => runs::stop(app, call).await,
+            Call::DiscardRun { .. } | Call::CancelRun { .. } => runs::stop(app, caller, call).await,
             Call::ReadConfigurationVersion { .. } => uploads::read(app, caller, call).await,
             Call::PlanJsonRedacted { .. } => document(app, caller, call).await,
             Call::PolicyCheckOutput { .. } => logs::policy_output(app, call).await,
@@ -165,6 +166,25 @@ pub async fn forward(
         },
     };
     conclude(app, permit, done).await
+}
+
+/// Has upstream change something for an agent. Its turn may be a while in coming, so what was
+/// allowed is looked at once more when it is there: a call that waited is stopped by a revocation
+/// like any other.
+async fn change(
+    app: &App,
+    caller: &Caller,
+    duty: Duty,
+    target: &str,
+    body: Bytes,
+) -> Result<Answer, Done> {
+    let turn = app.upstream.turn(duty).await;
+    let turn = turn.map_err(|error| Done::broken(&error))?;
+    if let Some(reason) = caller.token.ended() {
+        return Err(Done::refused(reason.into(), Facts::answered(500, b"")));
+    }
+    let answer = app.upstream.write(turn, Method::POST, target, Some(body));
+    answer.await.map_err(|error| Done::broken(&error))
 }
 
 /// What came of a call.
@@ -245,6 +265,13 @@ async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     }
 }
 
+/// Plans that are read for agents at a time: each is held as bytes and as a tree, which is ten
+/// times as large.
+static DOCUMENTS: Semaphore = Semaphore::const_new(2);
+
+/// How long an agent waits until its plan can be read.
+const FOR_A_DOCUMENT: Duration = Duration::from_secs(10);
+
 /// The plan as the CLI renders it. Upstream has taken out what is marked as secret; what shows
 /// elsewhere in it all the same is masked.
 async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
@@ -253,6 +280,13 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     } = &call.work
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let Some(plan) = api.object() else {
+        return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let slot = tokio::time::timeout(FOR_A_DOCUMENT, DOCUMENTS.acquire()).await;
+    let Ok(Ok(slot)) = slot else {
+        return Done::broken(&UpstreamError::Busy);
     };
     let answer = match app
         .upstream
@@ -269,19 +303,26 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     if answer.status == StatusCode::NO_CONTENT {
         return Done::answered(local::no_content(), facts);
     }
-    let compiled = &caller.contract().compiled;
-    let redacted = answer::rewrite_bytes(
-        policy::terraform::Operation::PlanJsonRedacted,
-        &answer.body,
-        compiled,
-        &mut |_| None,
-    );
-    let (Ok(mut redacted), Some(plan)) = (redacted, api.object()) else {
+    // After it was read: then it has ended, and all of its values are to be had.
+    sensitive::collect(app, call.workspace(), plan.id).await;
+    let contract = Arc::clone(&caller.token.job.contract);
+    let known = app.sensitive.of(call.workspace());
+    // Parsing and masking take a while: not on the threads that serve connections.
+    let redacted = tokio::task::spawn_blocking(move || {
+        let mut redacted = answer::rewrite_bytes(
+            policy::terraform::Operation::PlanJsonRedacted,
+            &answer.body,
+            &contract.compiled,
+            &mut |_| None,
+        )
+        .ok()?;
+        let masked = answer::mask_redacted_plan(&mut redacted, &known);
+        Some((redacted.body.to_document_order(), masked))
+    });
+    let Ok(Some((redacted, masked))) = redacted.await else {
         return Done::refused(ReasonCode::UpstreamGarbage.into(), facts);
     };
-    sensitive::collect(app, call.workspace(), plan.id).await;
-    let known = app.sensitive.of(call.workspace());
-    let masked = answer::mask_redacted_plan(&mut redacted, &known);
+    drop(slot);
     if masked > 0 {
         tracing::info!(
             plan = plan.id,
@@ -289,7 +330,7 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
             "bytes of secrets were taken out of a plan"
         );
     }
-    let mut response = Response::new(whole(redacted.body.to_document_order()));
+    let mut response = Response::new(whole(redacted));
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Done::answered(response, facts)

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use policy::configuration::inspect_in_place;
 use policy::decide::ConfigurationFact;
 use policy::terraform::ids::ConfigurationVersionId;
 use policy::terraform::rewrite::RunRequest;
@@ -110,16 +111,9 @@ async fn judged(app: &App, caller: &Caller, id: &ConfigurationVersionId) -> Resu
         );
         Refusal::new(refusal.code, detail)
     };
-    let upload = uploads::inspect(app, slot, caller, archive)
-        .await
-        .map_err(about)?;
     // What is planned are upstream's bytes, not our archive of them.
-    if upload.left_out {
-        let detail = "it holds modules that nobody judged; upload it through the gateway";
-        let refusal = Refusal::new(ReasonCode::ConfigurationVersionNotInspected, detail);
-        return Err(about(refusal));
-    }
-    Ok(upload.sha256)
+    let inspected = uploads::inspect(app, slot, caller, archive, inspect_in_place);
+    Ok(inspected.await.map_err(about)?.sha256)
 }
 
 async fn download(app: &App, id: &ConfigurationVersionId) -> Result<Bytes, Refusal> {

@@ -1,6 +1,7 @@
 //! Runs: made once, never applied by the agent, stopped when asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Response, StatusCode, header};
 use policy::contract::OnMissingApproval;
@@ -8,11 +9,12 @@ use policy::decide::DecisionInput;
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
 use store::{GateState, RunRow, RunUpdate};
+use tokio::time::timeout;
 
 use super::super::authenticate::{Caller, unavailable};
 use super::super::record::Facts;
 use super::super::respond::JSON_API;
-use super::{Asks, Done, TerraformCall, Work, facts_of, local, rewritten, workspaces};
+use super::{Asks, Done, TerraformCall, Work, change, facts_of, local, rewritten, workspaces};
 use crate::app::App;
 use crate::approvals;
 use crate::server::whole;
@@ -23,6 +25,9 @@ use crate::upstream::{Answer, Duty, UpstreamError};
 /// the client calls the run by its id, because then the answer was not lost; the same request is
 /// then a new wish.
 const SAME_REQUEST_SECONDS: i64 = 600;
+
+/// How long a request waits for those that came before it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stands in the place of a run's id while it is not known whether upstream made it.
 const ASKED: &str = "asked";
@@ -42,8 +47,14 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
         return failed(ReasonCode::Internal.into());
     };
     let job = &caller.token.job;
-    // Two copies of one request wait for each other.
-    let _turn = job.creating_run.lock().await;
+    // Two copies of one request wait for each other, and no longer than for upstream.
+    let Ok(_turn) = timeout(PATIENCE, job.creating_run.lock()).await else {
+        return Done::broken(&UpstreamError::Busy);
+    };
+    // One that was waiting is stopped by a revocation like any other.
+    if let Some(reason) = caller.token.ended() {
+        return failed(reason.into());
+    }
     let since = app.now().plus_seconds(-SAME_REQUEST_SECONDS);
     let earlier = match app.store.run_for_request(&job.id, sent, since).await {
         Ok(earlier) => earlier,
@@ -72,17 +83,16 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
         Some(run_id) => read(app, run_id).await.map(Some),
     };
     let answer = match found {
-        Ok(Some(answer)) => Ok(answer),
+        Ok(Some(answer)) => answer,
         Ok(None) => {
-            let body = Some(call.body.clone());
-            app.upstream
-                .call(Duty::Planner, Method::POST, target, body)
-                .await
+            if !app.gate.has_room(&job.id, app.config.limits.runs_per_job) {
+                return failed(ReasonCode::JobRunsFull.into());
+            }
+            match change(app, caller, Duty::Planner, target, call.body.clone()).await {
+                Ok(answer) => answer,
+                Err(done) => return done,
+            }
         }
-        Err(error) => Err(error),
-    };
-    let answer = match answer {
-        Ok(answer) => answer,
         Err(error) => return Done::broken(&error),
     };
     let mut done = rewritten(app, caller, api, &call, &answer);
@@ -177,7 +187,7 @@ async fn keep(
             .await
     }
     .map_err(unavailable)?;
-    app.gate.watch(app, run_id);
+    app.gate.watch(app, &job.id, run_id);
     Ok(())
 }
 
@@ -314,18 +324,13 @@ async fn call_needs_approval(app: &App, run_id: &str) -> bool {
 }
 
 /// Discards or cancels a run of the job, with the executor's credential.
-pub(super) async fn stop(app: &Arc<App>, call: TerraformCall) -> Done {
+pub(super) async fn stop(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
     let Work::Api { target, .. } = &call.work else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    let body = Some(call.body.clone());
-    let answer = match app
-        .upstream
-        .call(Duty::Executor, Method::POST, target, body)
-        .await
-    {
+    let answer = match change(app, caller, Duty::Executor, target, call.body.clone()).await {
         Ok(answer) => answer,
-        Err(error) => return Done::broken(&error),
+        Err(done) => return done,
     };
     let mut facts = facts_of(&answer);
     facts.object_id = call.run.as_ref().map(|run| run.run_id.clone());

@@ -8,11 +8,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
-use policy::terraform::mask::{Known, sensitive_values};
-use proof::Numbers;
+use policy::terraform::mask::Known;
 
 use crate::app::App;
-use crate::upstream::{Duty, MAX_ANSWER_BYTES};
+use crate::approvals;
 
 /// Most workspaces whose values are remembered; all are forgotten then.
 const MAX_WORKSPACES: usize = 1000;
@@ -49,19 +48,8 @@ impl Sensitive {
         values.plans.contains(plan)
     }
 
-    /// Learns from a full plan. A plan that cannot be read teaches nothing: whoever needs it
-    /// refuses it.
-    pub fn learn(&self, workspace: &str, plan: &str, json: &[u8]) {
-        let Ok(json) = proof::json::parse(json, Numbers::Any) else {
-            return;
-        };
-        let found = sensitive_values(&json);
-        drop(json);
-        self.learn_values(workspace, plan, &found);
-    }
-
     /// Learns the values that a plan marks.
-    pub fn learn_values(&self, workspace: &str, plan: &str, found: &BTreeSet<String>) {
+    pub fn learn(&self, workspace: &str, plan: &str, found: &BTreeSet<String>) {
         let mut values = self.known.write().expect("no panic while it is held");
         if values.by_workspace.len() >= MAX_WORKSPACES
             && !values.by_workspace.contains_key(workspace)
@@ -92,25 +80,9 @@ impl Sensitive {
 /// Sees to it that the values of a plan that an agent is about to read are known. When the
 /// reader's credential does not show the full plan, upstream's own redaction stands alone.
 pub(super) async fn collect(app: &App, workspace: &str, plan: &str) {
-    if app.sensitive.has(plan) {
-        return;
-    }
-    let target = format!("/api/v2/plans/{plan}/json-output");
-    let read = app
-        .upstream
-        .fetch_document(Duty::Reader, &target, MAX_ANSWER_BYTES)
-        .await;
-    match read {
-        Ok(answer) if answer.status.is_success() => {
-            app.sensitive.learn(workspace, plan, &answer.body);
-        }
-        Ok(answer) => {
-            tracing::debug!(
-                plan,
-                status = answer.status.as_u16(),
-                "no full plan to learn from"
-            );
-        }
-        Err(error) => tracing::debug!(plan, %error, "no full plan to learn from"),
+    if !app.sensitive.has(plan)
+        && let Err(refusal) = approvals::read_full(app, workspace, plan).await
+    {
+        tracing::debug!(plan, %refusal, "no full plan to learn from");
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::super::authenticate::{Caller, unavailable};
 use super::super::objects::Purpose;
 use super::super::record::Facts;
-use super::{Asks, Done, TerraformCall, Work, facts_of, rewritten, workspaces};
+use super::{Asks, Done, TerraformCall, Work, change, facts_of, rewritten, workspaces};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
@@ -32,14 +32,9 @@ pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Don
     else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
     };
-    let body = Some(call.body.clone());
-    let answer = match app
-        .upstream
-        .call(Duty::Planner, Method::POST, target, body)
-        .await
-    {
+    let answer = match change(app, caller, Duty::Planner, target, call.body.clone()).await {
         Ok(answer) => answer,
-        Err(error) => return Done::broken(&error),
+        Err(done) => return done,
     };
     let done = rewritten(app, caller, api, &call, &answer);
     let Some(id) = done
@@ -95,7 +90,7 @@ pub(super) async fn receive(app: &Arc<App>, caller: &Caller, call: TerraformCall
         Err(refusal) => return Done::refused(refusal, facts()),
     };
     let inspected = match slot(app).await {
-        Ok(slot) => inspect(app, slot, caller, archive).await,
+        Ok(slot) => inspect(app, slot, caller, archive, configuration::inspect_upload).await,
         Err(refusal) => Err(refusal),
     };
     let (repacked, sha256) = match inspected {
@@ -225,17 +220,21 @@ pub(super) async fn slot(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
     slot.map_err(|_| ReasonCode::ShuttingDown.into())
 }
 
+/// How an archive is unpacked: as one that we pack anew, or as one that is planned as it is.
+pub(super) type Unpack = fn(&[u8], &Limits) -> Result<InspectedUpload, UploadRefusal>;
+
 /// Unpacks, judges and repacks, away from the threads that serve connections.
 pub(super) async fn inspect(
     app: &App,
     _slot: OwnedSemaphorePermit,
     caller: &Caller,
     archive: Bytes,
+    unpack: Unpack,
 ) -> Result<InspectedUpload, Refusal> {
     let readable = readable_states(app, &caller.contract().contract).await?;
     let job = Arc::clone(&caller.token.job);
     let inspected = tokio::task::spawn_blocking(move || {
-        let upload = configuration::inspect_upload(&archive, &Limits::default())
+        let upload = unpack(&archive, &Limits::default())
             .map_err(|refused| Refusal::new(refused.code, told(&refused)))?;
         let findings =
             configuration::judge_configuration(&job.contract.contract, &upload, &readable);

@@ -41,13 +41,14 @@ async fn c03_a_run_without_a_configuration_plans_one_that_was_inspected() {
         told.contains(&theirs) && told.contains("main.tf:2"),
         "{told}"
     );
-    // Somebody's holds modules that nobody judged.
-    let fetched = archive(&[
-        ("main.tf", "output \"x\" {\n  value = 1\n}\n"),
-        (".terraform/modules/m/main.tf", "# fetched"),
-    ]);
-    rig.uploaded_by_a_person("ws-staging-app", fetched).await;
-    refused(403, "CONFIGURATION_VERSION_NOT_INSPECTED").await;
+    // Somebody's holds modules that nobody judged, or tests, for which modules are fetched.
+    for unjudged in [".terraform/modules/m/main.tf", "tests/a.tftest.hcl"] {
+        let main = ("main.tf", "output \"x\" {\n  value = 1\n}\n");
+        let holds = archive(&[main, (unjudged, "# fetched")]);
+        rig.uploaded_by_a_person("ws-staging-app", holds).await;
+        let told = refused(403, "CONFIGURATION_VERSION_NOT_INSPECTED").await;
+        assert!(told.contains(unjudged), "{told}");
+    }
     // Somebody's is good: it is named in the run, and its digest is what approvers sign.
     let good = good_archive();
     let files = inspect_upload(&good, &Limits::default()).unwrap();

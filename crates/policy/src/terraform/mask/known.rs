@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::ops::Range;
 
 use proof::json::Json;
+
+use super::{Spans, Text};
 
 /// Shorter values would be found in ordinary words, and hide them.
 const MIN_LENGTH: usize = 6;
@@ -14,14 +15,24 @@ const PART: usize = 1024;
 const MAX_TEXTS: usize = 4096;
 /// Most bytes of all of them together.
 const MAX_BYTES: usize = 1 << 20;
-/// By so many of its first bytes a text is found.
-const HEAD: usize = 4;
+/// By so many of its first bytes a text is found: by the most that it has.
+const HEADS: [usize; 2] = [16, MIN_LENGTH];
+/// Most texts that are compared for each byte of what is masked, on average: one for each
+/// [`STEP`] bytes that a text is long. Logs with hundreds of values that begin alike take one or
+/// two.
+const MAX_COMPARED: usize = 32;
+/// Bytes that are compared at a time.
+const STEP: usize = 32;
+
+/// There is too much to compare.
+#[derive(Debug)]
+pub(super) struct TooMuch;
 
 /// The values that must not show. Kept in memory only; prints without them.
 #[derive(Clone, Default)]
 pub struct Known {
     texts: BTreeSet<Vec<u8>>,
-    by_head: HashMap<[u8; HEAD], Vec<Vec<u8>>>,
+    by_head: [HashMap<Vec<u8>, Vec<Vec<u8>>>; HEADS.len()],
     bytes: usize,
 }
 
@@ -80,28 +91,38 @@ impl Known {
         if self.texts.len() >= MAX_TEXTS || self.bytes + text.len() > MAX_BYTES {
             return false;
         }
-        let Some(head) = text.first_chunk::<HEAD>() else {
+        let heads = HEADS.iter().zip(&mut self.by_head);
+        let Some((head, by_head)) = heads.into_iter().find(|(head, _)| text.len() >= **head) else {
             return true;
         };
+        // The longest first: what begins alike and is shorter is hidden with it.
+        let alike = by_head.entry(text[..*head].to_vec()).or_default();
+        let place = alike.partition_point(|other| other.len() >= text.len());
+        alike.insert(place, text.to_vec());
         self.bytes += text.len();
-        self.by_head.entry(*head).or_default().push(text.to_vec());
         self.texts.insert(text.to_vec());
         true
     }
 
-    pub(super) fn find(&self, text: &[u8], spans: &mut Vec<Range<usize>>) {
+    pub(super) fn find(&self, text: &Text<'_>, spans: &mut Spans) -> Result<(), TooMuch> {
         if self.is_empty() {
-            return;
+            return Ok(());
         }
-        for (at, head) in text.windows(HEAD).enumerate() {
-            let candidates = <&[u8; HEAD]>::try_from(head)
-                .ok()
-                .and_then(|head| self.by_head.get(head));
-            for candidate in candidates.into_iter().flatten() {
-                if text[at..].starts_with(candidate) {
-                    spans.push(at..at + candidate.len());
+        let bytes = text.bytes;
+        let mut left = (bytes.len() + 4096).saturating_mul(MAX_COMPARED);
+        for at in 0..bytes.len() {
+            let heads = HEADS.iter().zip(&self.by_head);
+            let alike = heads.filter_map(|(head, by_head)| by_head.get(bytes.get(at..at + head)?));
+            for candidate in alike.flatten() {
+                left = left
+                    .checked_sub(1 + candidate.len() / STEP)
+                    .ok_or(TooMuch)?;
+                if bytes[at..].starts_with(candidate) {
+                    spans.add(at..at + candidate.len());
+                    break;
                 }
             }
         }
+        Ok(())
     }
 }

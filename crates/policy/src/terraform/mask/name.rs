@@ -1,9 +1,7 @@
 //! Values of attributes that are called like secrets: `password = "…"`, `"token":"…"`,
 //! `SECRET_KEY=…`.
 
-use std::ops::Range;
-
-use super::is_word;
+use super::{Spans, Text, is_word};
 
 /// How such a name ends, in lower case. What merely holds such a word, such as `secret_name` or
 /// `token_type`, is no secret.
@@ -34,12 +32,14 @@ const ENDINGS: &[&str] = &[
 /// Longest value that is hidden, in bytes.
 const MAX_VALUE: usize = 4096;
 
-pub(super) fn find(text: &[u8], spans: &mut Vec<Range<usize>>) {
-    for at in 0..text.len() {
-        // A name ends where something that assigns could stand.
-        if at > 0 && is_word(text[at - 1]) && !is_word(text[at]) && ends_like_a_secret(&text[..at])
-        {
-            value(text, at, spans);
+pub(super) fn find(text: &Text<'_>, spans: &mut Spans) {
+    let bytes = text.bytes;
+    let mut hidden_until = 0;
+    for at in 1..bytes.len() {
+        // A name ends where something that assigns could stand. Within a value there is none.
+        let is_end = is_word(bytes[at - 1]) && !is_word(bytes[at]);
+        if is_end && at >= hidden_until && ends_like_a_secret(&bytes[..at]) {
+            hidden_until = value(bytes, at, spans).unwrap_or(0);
         }
     }
 }
@@ -51,22 +51,19 @@ fn ends_like_a_secret(text: &[u8]) -> bool {
     })
 }
 
-/// What is assigned to the name that ends at `at`.
-fn value(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
+/// Hides what is assigned to the name that ends at `at`. Answers where a value without quotes
+/// ends; it may look like further names and values.
+fn value(text: &[u8], at: usize, spans: &mut Spans) -> Option<usize> {
     let mut place = at + quote(&text[at..]).map_or(0, <[u8]>::len);
     let quoted_name = place > at;
     let spaces = blanks(&text[place..]);
     place += spaces;
-    let Some(assigns @ (b'=' | b':')) = text.get(place).copied() else {
-        return;
-    };
+    let assigns = *text.get(place).filter(|byte| b"=:".contains(byte))?;
     place += 1;
     let after = blanks(&text[place..]);
     place += after;
     if let Some(opening) = quote(&text[place..]) {
-        let Some(end) = closed(text, place, opening, spans) else {
-            return;
-        };
+        let end = closed(text, place, opening, spans)?;
         // `"old" -> "new"`
         let arrow = end + blanks(&text[end..]);
         if text[arrow..].starts_with(b"->") {
@@ -75,26 +72,30 @@ fn value(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
                 closed(text, second, opening, spans);
             }
         }
-    } else if assigns == b'=' && spaces == 0 && after == 0 && !quoted_name {
-        let of_value = |byte: &u8| byte.is_ascii_graphic() && !b"\"'\\,;&()<>{}[]".contains(byte);
-        let length = text[place..]
-            .iter()
-            .take(MAX_VALUE)
-            .take_while(|b| of_value(b))
-            .count();
-        spans.push(place..place + length);
+        return None;
     }
+    if assigns != b'=' || spaces > 0 || after > 0 || quoted_name {
+        return None;
+    }
+    let of_value = |byte: &u8| byte.is_ascii_graphic() && !b"\"'\\,;&()<>{}[]".contains(byte);
+    let length = text[place..]
+        .iter()
+        .take(MAX_VALUE)
+        .take_while(|b| of_value(b))
+        .count();
+    spans.add(place..place + length);
+    Some(place + length)
 }
 
 /// Hides what stands between an opening quote at `at` and the closing one, and answers the place
 /// behind it. A text that is not closed is hidden as far as it is there.
-fn closed(text: &[u8], at: usize, opening: &[u8], spans: &mut Vec<Range<usize>>) -> Option<usize> {
+fn closed(text: &[u8], at: usize, opening: &[u8], spans: &mut Spans) -> Option<usize> {
     let start = at + opening.len();
     let most = text.len().min(start + MAX_VALUE);
     let mut place = start;
     while place < most {
         if text[place..].starts_with(opening) {
-            spans.push(start..place);
+            spans.add(start..place);
             return Some(place + opening.len());
         }
         match text[place] {
@@ -105,7 +106,7 @@ fn closed(text: &[u8], at: usize, opening: &[u8], spans: &mut Vec<Range<usize>>)
             _ => place += 1,
         }
     }
-    spans.push(start..place.min(most));
+    spans.add(start..place.min(most));
     None
 }
 

@@ -1,6 +1,6 @@
 //! Long texts that look random: keys without a shape of their own.
 
-use std::ops::Range;
+use super::{Spans, Text};
 
 /// Fewest neighbouring letters and digits of such a text. A random id of Terraform Cloud has 15.
 const MIN_PAIRS: usize = 22;
@@ -13,16 +13,17 @@ const MIN_MIXED_PERCENT: usize = 45;
 /// none of one kind.
 const MIN_OF_EACH: [usize; 3] = [3, 3, 1];
 
-pub(super) fn find(text: &[u8], spans: &mut Vec<Range<usize>>) {
+pub(super) fn find(text: &Text<'_>, spans: &mut Spans) {
+    let bytes = text.bytes;
     let mut at = 0;
-    while at < text.len() {
-        let rest = text[at..].iter().take(MAX_RUN);
+    while at < bytes.len() {
+        let rest = bytes[at..].iter().take(MAX_RUN);
         let length = rest.take_while(|byte| is_member(**byte)).count();
         if length > MIN_PAIRS {
             // The `n` of `\n` is no part of it.
-            let from = at + usize::from(super::is_escaped(text, at));
-            if looks_random(&text[from..at + length]) {
-                spans.push(from..at + length);
+            let from = at + usize::from(text.is_escaped(at));
+            if looks_random(&bytes[from..at + length]) {
+                spans.add(from..at + length);
             }
         }
         at += length.max(1);

@@ -1,8 +1,6 @@
 //! Keys that are known by how they look.
 
-use std::ops::Range;
-
-use super::{begins_word, is_escaped};
+use super::{Spans, Text};
 
 /// A key: a prefix, and what follows it.
 struct Shape {
@@ -14,7 +12,7 @@ struct Shape {
     max: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Alphabet {
     /// `A-Z0-9`
     Upper,
@@ -121,23 +119,30 @@ static FIRST: [bool; 256] = {
     first
 };
 
-pub(super) fn find(text: &[u8], spans: &mut Vec<Range<usize>>) {
-    for at in 0..text.len() {
-        match text[at] {
-            b'-' => private_key(text, at, spans),
-            b'.' => terraform_token(text, at, spans),
-            b':' => password_in_url(text, at, spans),
-            b'8' => azure_client_secret(text, at, spans),
-            b'e' if text[at..].starts_with(b"eyJ") && begins_word(text, at) => {
-                json_web_token(text, at, spans);
+pub(super) fn find(text: &Text<'_>, spans: &mut Spans) {
+    let bytes = text.bytes;
+    let mut runs = Runs::new(bytes);
+    let mut tokens_until = 0;
+    for at in 0..bytes.len() {
+        match bytes[at] {
+            b'-' => private_key(bytes, at, spans),
+            b'.' => terraform_token(&mut runs, at, spans),
+            b':' => password_in_url(bytes, at, spans),
+            b'8' => azure_client_secret(&mut runs, at, spans),
+            b'e' if at >= tokens_until
+                && bytes[at..].starts_with(b"eyJ")
+                && text.begins_word(at)
+                && !text.is_escaped(at) =>
+            {
+                tokens_until = json_web_token(&mut runs, at, spans);
             }
-            first if FIRST[usize::from(first)] && begins_word(text, at) => {
+            first if FIRST[usize::from(first)] && text.begins_word(at) => {
                 for shape in SHAPES {
-                    if text[at..].starts_with(shape.prefix.as_bytes()) {
+                    if bytes[at..].starts_with(shape.prefix.as_bytes()) {
                         let start = at + shape.prefix.len();
-                        let length = run(&text[start..], shape.follows);
+                        let length = runs.from(start, shape.follows);
                         if (shape.min..=shape.max).contains(&length) {
-                            spans.push(start..start + length);
+                            spans.add(start..start + length);
                         }
                     }
                 }
@@ -147,19 +152,41 @@ pub(super) fn find(text: &[u8], spans: &mut Vec<Range<usize>>) {
     }
 }
 
-fn run(text: &[u8], alphabet: Alphabet) -> usize {
-    text.iter().take_while(|byte| alphabet.has(**byte)).count()
+/// How far an alphabet reaches from a place. Each run is measured once, however many places in
+/// it are asked for.
+struct Runs<'a> {
+    bytes: &'a [u8],
+    /// The last run of each alphabet: its beginning, as far as it is known, and its end.
+    last: [(usize, usize); 5],
 }
 
-/// How many bytes of an alphabet stand before a place, up to `most`.
-fn run_before(text: &[u8], alphabet: Alphabet, most: usize) -> usize {
-    let before = text.iter().rev().take(most);
-    before.take_while(|byte| alphabet.has(**byte)).count()
+impl<'a> Runs<'a> {
+    const fn new(bytes: &'a [u8]) -> Self {
+        let last = [(0, 0); 5];
+        Self { bytes, last }
+    }
+
+    /// How many bytes of an alphabet stand from `start` on.
+    fn from(&mut self, start: usize, alphabet: Alphabet) -> usize {
+        let (from, end) = &mut self.last[alphabet as usize];
+        if !(*from..*end).contains(&start) {
+            let rest = self.bytes[start..].iter();
+            let length = rest.take_while(|byte| alphabet.has(**byte)).count();
+            (*from, *end) = (start, start + length);
+        }
+        *end - start
+    }
+
+    /// How many bytes of an alphabet stand before a place, up to `most`.
+    fn before(&self, at: usize, alphabet: Alphabet, most: usize) -> usize {
+        let before = self.bytes[..at].iter().rev().take(most);
+        before.take_while(|byte| alphabet.has(**byte)).count()
+    }
 }
 
-/// The block between the lines of a private key, up to its end or the end of the text that holds
-/// it. Line breaks, escaped ones too, stay.
-fn private_key(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
+/// The block between the lines of a private key, up to its end, the next key, or the end of the
+/// text that holds it. Line breaks, escaped ones too, stay.
+fn private_key(text: &[u8], at: usize, spans: &mut Spans) {
     const BEGIN: &[u8] = b"-----BEGIN ";
     const KEY: &[u8] = b"PRIVATE KEY";
     const DASHES: &[u8] = b"-----";
@@ -178,15 +205,16 @@ fn private_key(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
     }
     let start = at + BEGIN.len() + dashes + DASHES.len();
     let block = &text[start..text.len().min(start + MAX_BLOCK)];
-    let end = find(block, b"-----END").unwrap_or(block.len());
     let mut place = 0;
-    while place < end {
-        match block[place] {
+    while place < block.len() {
+        let rest = &block[place..];
+        match rest[0] {
             b'\\' => place += 2,
             b'"' => return,
+            b'-' if rest.starts_with(b"-----END") || rest.starts_with(BEGIN) => return,
             byte => {
                 if Alphabet::Any.has(byte) {
-                    spans.push(start + place..start + place + 1);
+                    spans.add(start + place..start + place + 1);
                 }
                 place += 1;
             }
@@ -195,21 +223,21 @@ fn private_key(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
 }
 
 /// `….atlasv1.…`, a token of Terraform Cloud.
-fn terraform_token(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
+fn terraform_token(runs: &mut Runs<'_>, at: usize, spans: &mut Spans) {
     const INFIX: &[u8] = b".atlasv1.";
-    if !text[at..].starts_with(INFIX) {
+    if !runs.bytes[at..].starts_with(INFIX) {
         return;
     }
-    let id = run_before(&text[..at], Letters, 64);
+    let id = runs.before(at, Letters, 64);
     let start = at + INFIX.len();
-    let length = run(&text[start..], Url);
+    let length = runs.from(start, Url);
     if id >= 4 && length >= 20 {
-        spans.push(at - id..start + length);
+        spans.add(at - id..start + length);
     }
 }
 
 /// `scheme://user:password@host`
-fn password_in_url(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
+fn password_in_url(text: &[u8], at: usize, spans: &mut Spans) {
     if !text[at..].starts_with(b"://") {
         return;
     }
@@ -226,28 +254,30 @@ fn password_in_url(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
     };
     if let Some(colon) = authority[..host].iter().position(|byte| *byte == b':') {
         let start = at + 3;
-        spans.push(start + colon + 1..start + host);
+        spans.add(start + colon + 1..start + host);
     }
 }
 
 /// Three characters, `8Q~`, and 31 to 34 more.
-fn azure_client_secret(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
-    if !text[at..].starts_with(b"8Q~") {
+fn azure_client_secret(runs: &mut Runs<'_>, at: usize, spans: &mut Spans) {
+    if !runs.bytes[at..].starts_with(b"8Q~") {
         return;
     }
-    let before = run_before(&text[..at], Any, 4);
-    let length = run(&text[at + 3..], Any);
+    let before = runs.before(at, Any, 4);
+    let length = runs.from(at + 3, Any);
     if before >= 3 && (31..=37).contains(&length) {
-        spans.push(at - 3..at + 3 + length);
+        spans.add(at - 3..at + 3 + length);
     }
 }
 
-/// Three parts between dots, of which the first begins like a JSON object.
-fn json_web_token(text: &[u8], at: usize, spans: &mut Vec<Range<usize>>) {
-    let length = run(&text[at..], Dotted);
-    let token = &text[at..at + length];
+/// Three parts between dots, of which the first begins like a JSON object. Answers where they
+/// end; what begins within them ends there as well, and has no more parts.
+fn json_web_token(runs: &mut Runs<'_>, at: usize, spans: &mut Spans) -> usize {
+    let end = at + runs.from(at, Dotted);
+    let token = &runs.bytes[at..end];
     let dots = token.iter().filter(|byte| **byte == b'.').count();
-    if dots >= 2 && length >= 30 && !is_escaped(text, at) {
-        spans.push(at..at + length);
+    if dots >= 2 && token.len() >= 30 {
+        spans.add(at..end);
     }
+    end
 }

@@ -375,3 +375,66 @@ proptest! {
         prop_assert!(parse(&out, Numbers::Any).is_ok(), "{} {}", String::from_utf8_lossy(&line), String::from_utf8_lossy(&out));
     }
 }
+
+/// Texts that are nothing but beginnings. Whoever looks from each of them to its end again does
+/// not come to the end of this test.
+#[test]
+fn hostile_texts_take_no_longer_than_others() {
+    const PATTERNS: [&str; 12] = [
+        "eyJ.",
+        "eyJ-",
+        "ya29.",
+        "8Q~",
+        "-----BEGIN PRIVATE KEY",
+        "-----BEGIN PRIVATE KEY-----",
+        "token=",
+        r#"token:\""#,
+        "://a:",
+        r"\",
+        "ghp_a ",
+        "Bearer ",
+    ];
+    for pattern in PATTERNS {
+        let text = pattern.repeat((1 << 20) / pattern.len());
+        let text = Text::new(text.as_bytes());
+        let mut spans = Spans::default();
+        shape::find(&text, &mut spans);
+        name::find(&text, &mut spans);
+        random::find(&text, &mut spans);
+        let bytes: usize = spans.0.iter().map(ExactSizeIterator::len).sum();
+        assert!(bytes <= 3 * text.bytes.len(), "{pattern}: {bytes} bytes");
+        // Neighbours are one span, however many bytes they have.
+        assert!(spans.0.len() <= text.bytes.len() / 4, "{pattern}");
+    }
+}
+
+#[test]
+fn where_known_values_take_too_long_everything_is_hidden() {
+    let mut known = Known::default();
+    for n in 0..1000 {
+        known.learn(&format!("{}{n:04}", "a".repeat(900)));
+    }
+    let text = "a".repeat(100_000);
+    let mut bytes = text.clone().into_bytes();
+    assert_eq!(mask(&mut bytes, &known), text.len());
+    // As many values that begin alike are no trouble in a log that names some of them.
+    let mut known = Known::default();
+    for n in 0..1000 {
+        known.learn(&format!("arn:aws:iam::{n:04}"));
+    }
+    let mut bytes = "role arn:aws:iam::0999 of arn:aws:iam::none\n"
+        .repeat(1000)
+        .into_bytes();
+    assert_eq!(mask(&mut bytes, &known), 17 * 1000);
+}
+
+#[test]
+fn of_known_values_that_overlap_all_are_hidden() {
+    let mut known = Known::default();
+    for value in ["abcdef", "abcdefghij", "fghijklmn", "efghij"] {
+        known.learn(value);
+    }
+    let mut bytes = b"x abcdefghijklmn y".to_vec();
+    mask(&mut bytes, &known);
+    assert_eq!(bytes, b"x ************** y");
+}

@@ -1,9 +1,11 @@
 //! Budgets against the real store: reserved before the call, settled after it.
 
+use futures_util::FutureExt as _;
 use policy::ReasonCode::{ModelBudgetCalls, ModelBudgetTokens};
 use proof::record::JobOpen;
 use store::{ContractVersion, ModelUsage, Store};
 
+use super::budget::estimated_tokens;
 use super::*;
 
 fn now() -> Timestamp {
@@ -94,7 +96,7 @@ async fn with_budget(url: &str, limits: &str) -> (Gateway, Arc<dyn Store>) {
 }
 
 async fn limited(setup: Setup, limits: &str) -> (Gateway, Arc<dyn Store>) {
-    let models = format!(r#"{{"providers":["openai"],"allowed":["gpt-5*"]{limits}}}"#);
+    let models = format!(r#"{{"providers":["openai"],"allowed":["gpt-5*","gpt-4o"]{limits}}}"#);
     let setup = Setup {
         models: Some(models.leak()),
         ..setup
@@ -184,13 +186,7 @@ async fn a_call_is_settled_by_what_it_used() {
         let call = ask(&gateway, &store, BOUNDED).await.unwrap();
         let used = store.model_usage(&gateway.token.job.id).await.unwrap();
         assert_eq!((used.calls, used.tokens, used.reserved), (1, 0, 100));
-        let (facts, _ended) = mpsc::unbounded_channel();
-        let finish = Box::new(Recorder {
-            provider: String::new(),
-            facts,
-            works: true,
-            hold: None,
-        });
+        let finish = Recorder::unheard();
         let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
             let fields = [("content-type", "application/json")];
             provider.recv().await.unwrap().answer(status, &fields, body);
@@ -198,6 +194,53 @@ async fn a_call_is_settled_by_what_it_used() {
         response.into_body().collect().await.unwrap();
         let used = settled(&store, &gateway.token).await;
         assert_eq!((used.calls, used.tokens), (1, tokens), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn words_are_counted_where_nothing_can_hide() {
+    let request = |model: &str, content: &str| {
+        let content = format!(r#"[{{"role":"user","content":{content}}}]"#);
+        let limit = r#""max_completion_tokens":80"#;
+        format!(r#"{{"model":"{model}",{limit},"stream":true,"messages":{content}}}"#)
+    };
+    let image = r#"[{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}]"#;
+    let said = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello world\"}}]}\n\n";
+    let end = "data: [DONE]\n\n";
+    for (model, content, end, exact) in [
+        ("gpt-4o", "\"hi\"", end, true),
+        // What it thinks is charged, and not in the answer.
+        ("gpt-5", "\"hi\"", end, false),
+        ("gpt-4o", image, end, false),
+        // The rest may have been lost on its way.
+        ("gpt-4o", "\"hi\"", "", false),
+    ] {
+        let (url, mut provider) = provider().await;
+        let (gateway, store) = with_budget(&url, r#","max_tokens":1000"#).await;
+        gateway.providers.counter.vocabulary().unwrap();
+        let body = request(model, content);
+        let call = ask(&gateway, &store, &body).await.unwrap();
+        let (facts, mut ended) = mpsc::unbounded_channel();
+        let finish = Box::new(Recorder::new(facts, mpsc::unbounded_channel().0));
+        let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
+            let fields = [("content-type", "text/event-stream")];
+            let answer = format!("{said}{end}");
+            provider.recv().await.unwrap().answer(200, &fields, answer);
+        });
+        response.into_body().collect().await.unwrap();
+        let facts = ended.recv().await.unwrap();
+        let usage = facts.usage.unwrap();
+        let by = if content == image {
+            "o200k_base+length"
+        } else {
+            "o200k_base"
+        };
+        assert_eq!(facts.counted_by, Some(by));
+        // The text, and what goes around it.
+        assert_eq!((usage.tokens_output, usage.derived), (10, true), "{body}");
+        let reserved = estimated_tokens(body.len() as u64);
+        let used = settled(&store, &gateway.token).await.tokens;
+        assert_eq!(used, reserved + if exact { 10 } else { 80 }, "{body} {end}");
     }
 }
 
@@ -255,13 +298,7 @@ async fn money_runs_out_and_is_never_overspent() {
     calls.retain(Result::is_ok);
     let call = calls.pop().unwrap().unwrap();
     drop(calls);
-    let (facts, _ended) = mpsc::unbounded_channel();
-    let finish = Box::new(Recorder {
-        provider: String::new(),
-        facts,
-        works: true,
-        hold: None,
-    });
+    let finish = Recorder::unheard();
     let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
         let usage = r#"{"usage":{"prompt_tokens":30,"completion_tokens":7}}"#;
         let fields = [("content-type", "application/json")];
@@ -286,13 +323,7 @@ async fn a_call_that_is_not_made_costs_no_tokens() {
         "given up before it was made"
     );
     let call = ask(&gateway, &store, BOUNDED).await.unwrap();
-    let (facts, _ended) = mpsc::unbounded_channel();
-    let finish = Box::new(Recorder {
-        provider: String::new(),
-        facts,
-        works: true,
-        hold: None,
-    });
+    let finish = Recorder::unheard();
     assert_eq!(gateway.providers.forward(call, finish).await.status(), 503);
     assert_eq!(
         settled(&store, &gateway.token).await.tokens,
@@ -344,13 +375,7 @@ async fn a_repeated_call_is_not_made_twice() {
         "another request",
     );
     keyed(&gateway, &store, "other", BOUNDED).await.unwrap();
-    let (facts, _ended) = mpsc::unbounded_channel();
-    let finish = Box::new(Recorder {
-        provider: String::new(),
-        facts,
-        works: true,
-        hold: None,
-    });
+    let finish = Recorder::unheard();
     let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
         let fields = [("content-type", "application/json")];
         provider.recv().await.unwrap().answer(500, &fields, "{}");
@@ -365,6 +390,77 @@ async fn a_repeated_call_is_not_made_twice() {
 }
 
 #[tokio::test]
+async fn a_call_that_somebody_may_have_keeps_its_key_when_a_fallback_is_not_there() {
+    let nobody = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/v1", listener.local_addr().unwrap())
+    };
+    for first_has_it in [true, false] {
+        let (url, mut provider) = provider().await;
+        let first = if first_has_it { &url } else { &nobody };
+        let setup = Setup {
+            providers: vec![
+                ("openai", Dialect::Openai, first.clone()),
+                ("other", Dialect::Openai, nobody.clone()),
+            ],
+            configure: |models| {
+                let first = models.get_mut("openai").unwrap();
+                first.fallback.push("other".to_owned());
+            },
+            ..Setup::new(&url)
+        };
+        let gateway = setup.start().await;
+        let store = store(&gateway.token).await;
+        let call = keyed(&gateway, &store, "k", UNBOUNDED).await.unwrap();
+        let making = gateway.providers.forward(call, Recorder::unheard());
+        let mut commits = store.commits();
+        let (answer, ()) = tokio::join!(making, async {
+            if first_has_it {
+                let fields = [("content-type", "application/json")];
+                provider.recv().await.unwrap().answer(504, &fields, "{}");
+            }
+        });
+        assert_eq!(answer.status(), 503);
+        gateway.providers.idle().await;
+        let again = async || keyed(&gateway, &store, "k", UNBOUNDED).await;
+        if first_has_it {
+            let said = again().await.unwrap_err();
+            assert!(said.contains(RECEIPT_ID), "{said}");
+        } else {
+            while again().await.is_err() {
+                commits.changed().await.unwrap();
+            }
+        }
+    }
+}
+
+/// The store does what is in its queue, also for a client that has left meanwhile.
+#[tokio::test]
+async fn a_client_that_leaves_while_it_is_reserved_for_takes_nothing_along() {
+    let (url, _provider) = provider().await;
+    let (gateway, store) = with_budget(&url, r#","max_calls":9,"max_tokens":1000"#).await;
+    let mut commits = store.commits();
+    let asking = Box::pin(keyed(&gateway, &store, "k", BOUNDED));
+    assert!(
+        asking.now_or_never().is_none(),
+        "the store has not answered"
+    );
+    commits.changed().await.unwrap();
+    while keyed(&gateway, &store, "k", BOUNDED).await.is_err() {
+        commits.changed().await.unwrap();
+    }
+    let mut asking = Box::pin(ask(&gateway, &store, BOUNDED));
+    let mut commits = store.commits();
+    tokio::select! {
+        biased;
+        _ = commits.changed() => {}
+        _ = &mut asking => {}
+    }
+    drop(asking);
+    assert_eq!(settled(&store, &gateway.token).await.tokens, 0);
+}
+
+#[tokio::test]
 async fn a_call_that_was_not_sent_gives_its_key_back() {
     let closed = {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -372,13 +468,7 @@ async fn a_call_that_was_not_sent_gives_its_key_back() {
     };
     let (gateway, store) = with_budget(&closed, "").await;
     let call = keyed(&gateway, &store, "k", BOUNDED).await.unwrap();
-    let (facts, _ended) = mpsc::unbounded_channel();
-    let finish = Box::new(Recorder {
-        provider: String::new(),
-        facts,
-        works: true,
-        hold: None,
-    });
+    let finish = Recorder::unheard();
     let mut commits = store.commits();
     assert_eq!(gateway.providers.forward(call, finish).await.status(), 503);
     while keyed(&gateway, &store, "k", BOUNDED).await.is_err() {

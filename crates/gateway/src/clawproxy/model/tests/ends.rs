@@ -120,12 +120,7 @@ async fn a_call_that_is_never_polled_is_recorded() {
         .providers
         .resolve(&gateway.token, &parts, body, &mut String::new())
         .await;
-    let finish = Recorder {
-        provider: String::new(),
-        facts: sender,
-        works: true,
-        hold: None,
-    };
+    let finish = Recorder::new(sender, mpsc::unbounded_channel().0);
     drop(gateway.providers.forward(call.unwrap(), Box::new(finish)));
     assert_eq!(facts.recv().await.unwrap().ended, Ended::ClientGone);
     gateway.providers.idle().await;
@@ -221,6 +216,34 @@ async fn a_provider_that_cannot_be_reached_or_is_slow_is_answered_for() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_recorded_does_not_reach_the_provider() {
+    for (intent, status) in [
+        (IntentIs::RefusedAtOnce, 503),
+        (IntentIs::LostLater, 503),
+        (IntentIs::DurableAfterAll, 200),
+    ] {
+        let (url, mut provider) = provider().await;
+        let setup = Setup {
+            intent,
+            ..Setup::new(&url)
+        };
+        let mut gateway = setup.start().await;
+        let asking = gateway.post(CHAT, STREAM);
+        let answer = tokio::select! {
+            answer = asking => answer,
+            received = provider.recv() => {
+                assert_eq!(status, 200, "{intent:?}");
+                received.unwrap().answer(200, &[("content-type", "text/event-stream")], REST);
+                continue;
+            }
+        };
+        assert_eq!(answer.status, status, "{intent:?}");
+        assert_eq!(gateway.asked(), [""; 0], "{intent:?}");
+        assert!(provider.try_recv().is_err(), "{intent:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_shows_its_key_is_cut() {
     let (mut gateway, mut answer, pieces) = begun(|setup| setup).await;
     pieces
@@ -274,6 +297,46 @@ async fn so_it_is_when_the_client_leaves_before_the_answer() {
     assert_eq!(facts.ended, Ended::ClientGone);
     assert_eq!(facts.usage.unwrap().tokens_output, 9);
     assert_eq!(facts.response_hash, Hash::of(REST.as_bytes()));
+}
+
+#[tokio::test]
+async fn so_many_are_read_for_nobody_and_no_more() {
+    let exact = |setup| Setup {
+        models: Some(EXACTLY),
+        ..setup
+    };
+    let (mut gateway, answer, pieces) = begun(exact).await;
+    let others = all_places(&gateway);
+    assert_eq!(others.len(), going_on::MOST);
+    drop(answer);
+    pieces.closed().await;
+    let facts = gateway.ended().await;
+    assert_eq!(facts.ended, Ended::ClientGone);
+    assert!(facts.usage.unwrap().derived);
+    // Nor does one that has no answer yet.
+    let (url, mut provider) = provider().await;
+    let mut gateway = exact(Setup::new(&url)).start().await;
+    let others = all_places(&gateway);
+    let mut received = tokio::select! {
+        _ = gateway.post(CHAT, STREAM) => panic!("nothing was answered"),
+        received = provider.recv() => received.unwrap(),
+    };
+    received.answer.closed().await;
+    assert_eq!(gateway.ended().await.ended, Ended::ClientGone);
+    // A call that goes on gives its place back.
+    drop(others);
+    let received = tokio::select! {
+        _ = gateway.post(CHAT, STREAM) => panic!("nothing was answered"),
+        received = provider.recv() => received.unwrap(),
+    };
+    received.answer(200, &[("content-type", "text/event-stream")], REST);
+    assert_eq!(gateway.ended().await.usage.unwrap().tokens_output, 9);
+    gateway.providers.idle().await;
+    assert_eq!(all_places(&gateway).len(), going_on::MOST);
+}
+
+fn all_places(gateway: &Gateway) -> Vec<going_on::Place> {
+    std::iter::from_fn(|| gateway.providers.going_on.enter()).collect()
 }
 
 #[tokio::test]

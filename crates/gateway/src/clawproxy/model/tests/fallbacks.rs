@@ -114,6 +114,22 @@ async fn the_last_one_that_was_asked_has_the_last_word() {
     assert_eq!(gateway.ended().await.upstream_status, Some(502));
 }
 
+/// The first one has the request, whatever came of it: the evidence names it, and the call is not
+/// taken for one that was not made.
+#[tokio::test]
+async fn a_fallback_that_cannot_be_reached_does_not_undo_what_was_asked_before() {
+    let (first_url, mut first) = provider().await;
+    let mut gateway = two(&first_url, &nobody().await, None).await;
+    let (answer, ()) = tokio::join!(gateway.post(CHAT, SENT), async {
+        let received = first.recv().await.unwrap();
+        received.answer(504, &[("content-type", "application/json")], "{}");
+    });
+    assert_eq!(answer.status, 503);
+    let facts = gateway.ended().await;
+    assert_eq!(facts.code, Some(ReasonCode::UpstreamUnavailable));
+    assert_eq!(gateway.asked(), ["openai", "other", "openai"]);
+}
+
 #[tokio::test]
 async fn the_contract_judges_what_a_name_means() {
     let (url, mut provider) = provider().await;

@@ -159,8 +159,44 @@ struct Recorder {
     works: bool,
     /// When given, recording waits for it.
     hold: Option<watch::Receiver<bool>>,
+    intent: IntentIs,
+    /// Is told who was asked.
+    asked: mpsc::UnboundedSender<String>,
     /// Who was asked last.
     provider: String,
+}
+
+/// What becomes of the intent of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IntentIs {
+    Durable,
+    /// The store's queue does not even take it.
+    RefusedAtOnce,
+    /// It is taken, and lost, as those before it were.
+    LostLater,
+    /// The same, but it arrives: the store has room again.
+    DurableAfterAll,
+}
+
+impl Recorder {
+    fn new(facts: mpsc::UnboundedSender<Facts>, asked: mpsc::UnboundedSender<String>) -> Self {
+        Self {
+            facts,
+            works: true,
+            hold: None,
+            intent: IntentIs::Durable,
+            asked,
+            provider: String::new(),
+        }
+    }
+
+    /// One of which nothing is wanted but that it works.
+    fn unheard() -> Box<Self> {
+        Box::new(Self::new(
+            mpsc::unbounded_channel().0,
+            mpsc::unbounded_channel().0,
+        ))
+    }
 }
 
 impl Finish for Recorder {
@@ -169,11 +205,21 @@ impl Finish for Recorder {
     }
 
     fn recorded(&mut self) -> BoxFuture<'_, bool> {
-        Box::pin(std::future::ready(true))
+        Box::pin(async {
+            if self.is_doubtful() {
+                tokio::task::yield_now().await;
+            }
+            matches!(self.intent, IntentIs::Durable | IntentIs::DurableAfterAll)
+        })
+    }
+
+    fn is_doubtful(&self) -> bool {
+        matches!(self.intent, IntentIs::LostLater | IntentIs::DurableAfterAll)
     }
 
     fn asks(&mut self, provider: &str) {
         self.provider = provider.to_owned();
+        let _ = self.asked.send(provider.to_owned());
     }
 
     fn finish(mut self: Box<Self>, facts: Facts) -> BoxFuture<'static, Option<Envelope>> {
@@ -203,6 +249,7 @@ struct Gateway {
     live: Live,
     token: Arc<LiveToken>,
     facts: mpsc::UnboundedReceiver<Facts>,
+    asked: mpsc::UnboundedReceiver<String>,
     client: HttpClient,
     _stop: watch::Sender<bool>,
 }
@@ -217,6 +264,7 @@ struct Setup {
     limits: Limits,
     store_works: bool,
     hold: Option<watch::Receiver<bool>>,
+    intent: IntentIs,
     /// What else is configured about the providers.
     configure: fn(&mut BTreeMap<String, ModelProvider>),
 }
@@ -233,6 +281,7 @@ impl Setup {
             limits: Limits::default(),
             store_works: true,
             hold: None,
+            intent: IntentIs::Durable,
             configure: |_| {},
         }
     }
@@ -252,6 +301,7 @@ impl Setup {
         let live = Live::default();
         let token = token(&live, self.models);
         let (sender, facts) = mpsc::unbounded_channel();
+        let (tell_asked, asked) = mpsc::unbounded_channel();
         let bound = Bound::bind(&config.agent_listener).await.unwrap();
         let url = bound.url.clone();
         let (stop, stopped) = watch::channel(false);
@@ -259,10 +309,10 @@ impl Setup {
             let (providers, token) = (Arc::clone(&providers), Arc::clone(&token));
             move |request: Request<Incoming>, _| {
                 let finish = Recorder {
-                    facts: sender.clone(),
                     works: self.store_works,
                     hold: self.hold.clone(),
-                    provider: String::new(),
+                    intent: self.intent,
+                    ..Recorder::new(sender.clone(), tell_asked.clone())
                 };
                 serve(Arc::clone(&providers), Arc::clone(&token), request, finish)
             }
@@ -274,6 +324,7 @@ impl Setup {
             live,
             token,
             facts,
+            asked,
             client: client(),
             _stop: stop,
         }
@@ -428,6 +479,11 @@ impl Gateway {
     /// The facts of the next call that has ended.
     async fn ended(&mut self) -> Facts {
         self.facts.recv().await.unwrap()
+    }
+
+    /// Whom the evidence has named so far as asked, in this order.
+    fn asked(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.asked.try_recv().ok()).collect()
     }
 }
 

@@ -146,6 +146,32 @@ async fn a_stream_that_says_nothing_of_tokens_is_estimated_and_says_so() {
     assert!(usage.derived && usage.tokens_input > 0 && usage.tokens_output > 0);
 }
 
+/// What the first event says of the tokens is not what the answer cost.
+#[tokio::test]
+async fn a_stream_that_ends_without_its_last_word_is_not_counted_exactly() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":\
+                 {\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":\
+                 {\"type\":\"overloaded_error\"}}\n\n";
+    let last = "event: message_delta\ndata: {\"type\":\"message_delta\",\
+                \"usage\":{\"output_tokens\":7}}\n\n\
+                event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    for (rest, derived) in [(error, true), ("", true), (last, false)] {
+        let (url, mut provider) = provider().await;
+        let mut gateway = Setup::new(&url).start().await;
+        let body = r#"{"model":"claude","max_tokens":99,"stream":true}"#;
+        let (answer, ()) = tokio::join!(gateway.post("/anthropic/v1/messages", body), async {
+            let fields = [("content-type", "text/event-stream")];
+            let received = provider.recv().await.unwrap();
+            received.answer(200, &fields, [start, rest].concat());
+        });
+        answer.whole().await.unwrap();
+        let facts = gateway.ended().await;
+        assert_eq!(facts.ended, Ended::Complete);
+        assert_eq!(facts.usage.unwrap().derived, derived, "{rest}");
+    }
+}
+
 #[tokio::test]
 async fn an_event_without_its_end_gets_none_from_us() {
     for (stream, before, after) in [
