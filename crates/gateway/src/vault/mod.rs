@@ -19,14 +19,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use age::x25519::Recipient;
+use proof::Hash;
 use proof::hash::Hasher;
-use proof::{Hash, Timestamp};
 use tempfile::NamedTempFile;
 
 use crate::config;
-use notes::{Note, Notes, What};
+use files::{Kind, SealedFile, for_each_file};
+use notes::{Note, Notes};
 
 pub mod conversations;
+mod files;
 pub mod notes;
 pub mod opened;
 
@@ -204,6 +206,17 @@ impl Vault {
         })
     }
 
+    /// The same, unless it was done lately.
+    pub(super) fn sweep_when_due(&self) -> io::Result<()> {
+        let mut used = self.used();
+        let now = SystemTime::now();
+        let since = now.duration_since(used.swept);
+        if since.is_ok_and(|since| since > SWEEP) {
+            self.sweep_at(&mut used, now)?;
+        }
+        Ok(())
+    }
+
     /// What is not kept.
     pub fn notes(&self) -> &Notes {
         &self.notes
@@ -225,16 +238,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Full`], [`VaultError::Write`].
     pub fn begin(&self, whose: &str) -> Result<Sealing<'_>, VaultError> {
-        {
-            let mut used = self.used();
-            let now = SystemTime::now();
-            if now
-                .duration_since(used.swept)
-                .is_ok_and(|since| since > SWEEP)
-            {
-                self.sweep_at(&mut used, now).map_err(VaultError::Write)?;
-            }
-        }
+        self.sweep_when_due().map_err(VaultError::Write)?;
         let part = tempfile::Builder::new()
             .prefix(&format!(".{whose}."))
             .suffix(&format!(".{PART}"))
@@ -337,65 +341,6 @@ impl Vault {
         }
         Ok(())
     }
-}
-
-/// A file of a vault's folder. Ordered by age, the oldest first.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct SealedFile {
-    modified: SystemTime,
-    path: PathBuf,
-    bytes: u64,
-    kind: Kind,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Sealed(Option<Hash>),
-    Part,
-}
-
-impl SealedFile {
-    fn note(&self, at: Timestamp, why: &str) -> Option<Note> {
-        match self.kind {
-            Kind::Sealed(digest) => Some(Note {
-                sha256_b64u: Some(digest?),
-                ..Note::new(at, What::Removed, why)
-            }),
-            Kind::Part => None,
-        }
-    }
-}
-
-/// Looks at each sealed file and each that was never finished.
-fn for_each_file(
-    folder: &Path,
-    mut seen: impl FnMut(SealedFile) -> io::Result<()>,
-) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        let kind = match path.extension().and_then(|end| end.to_str()) {
-            Some(SEALED) => Kind::Sealed(opened::digest_of(&path)),
-            Some(PART) => Kind::Part,
-            _ => continue,
-        };
-        let metadata = match entry.metadata() {
-            Ok(metadata) if metadata.is_file() => metadata,
-            Ok(_) => continue,
-            // Finished or removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let modified = metadata.modified()?;
-        let bytes = metadata.len();
-        seen(SealedFile {
-            modified,
-            path,
-            bytes,
-            kind,
-        })?;
-    }
-    Ok(())
 }
 
 /// Content on its way into the vault. Dropped before [`Sealing::finish`], it leaves nothing.

@@ -2,8 +2,10 @@
 
 use age::x25519::Identity;
 use policy::configuration::UploadedFile;
+use proof::Timestamp;
 use tempfile::TempDir;
 
+use super::notes::What;
 use super::opened::{self, OpenError};
 use super::*;
 

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the vocabulary stays in memory after it was used last.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Tokens that a message or a tool call takes beside its text. OpenAI documents 3 and 1 for a
+/// Tokens that a request, a message or a tool call takes beside its text. OpenAI documents 3 and 1 for a
 /// message with a name; a call has a little more.
 const AROUND: u64 = 8;
 
@@ -161,7 +161,7 @@ impl Words {
                     serde_json::Value::Null => 0,
                     tools => tokens(&vocabulary, &tools.to_string()),
                 });
-                tokens_of(&vocabulary, &turns) + tools.unwrap_or(0)
+                AROUND + tokens_of(&vocabulary, &turns) + tools.unwrap_or(0)
             }
             None => estimate,
         };
@@ -313,7 +313,7 @@ mod tests {
         let stream = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\n\
             data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" world\"}}]}\n\n";
         let expected = Counted {
-            input: 2 + AROUND,
+            input: 2 + 2 * AROUND,
             output: 2 + AROUND,
             whole: true,
         };
@@ -324,7 +324,10 @@ mod tests {
         }
         let tools = r#"{"messages":[],"tools":[{"type":"function"}]}"#;
         let counted = words(&counter, tools, "", 1).count_now(0, None).unwrap();
-        assert!(counted.input > 4 && counted.output == 0, "{counted:?}");
+        assert!(
+            counted.input > AROUND + 4 && counted.output == 0,
+            "{counted:?}"
+        );
         assert_eq!(counter.memory.available_permits(), MEMORY);
     }
 
@@ -355,6 +358,7 @@ mod tests {
             let counted = words.count_now(0, None).unwrap();
             assert_eq!(counted.whole, whole, "{request} {answer}");
         }
+        drop((kept, stream));
         // Others have taken all the room.
         let room = u32::try_from(MEMORY).unwrap();
         let room = counter.memory.try_acquire_many(room).unwrap();
