@@ -1,5 +1,6 @@
 //! Builds a gateway from its configuration, takes up what the last one left, and serves.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,8 @@ pub struct Running {
     pub agent_url: String,
     /// How people write it.
     pub operator_url: String,
+    /// Where the operator listener listens.
+    pub operator_address: SocketAddr,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
 }
@@ -90,6 +93,7 @@ pub async fn start_with(
         .await
         .context("cannot fetch watching.notification_key")?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
+    let operator_address = people.address()?;
     let app = Arc::new(App {
         keys,
         store,
@@ -109,6 +113,7 @@ pub async fn start_with(
         gate: Gate::default(),
         watching,
         run_tasks,
+        sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
         draining: AtomicBool::new(false),
@@ -126,6 +131,7 @@ pub async fn start_with(
         app,
         agent_url,
         operator_url,
+        operator_address,
         stop,
         listeners,
     })

@@ -37,6 +37,7 @@ mod model_keys;
 mod objects;
 mod observations;
 mod operators;
+mod passkeys;
 mod receipts;
 mod runs;
 mod sqlite;
@@ -59,6 +60,9 @@ pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
 };
 pub use operators::{OperatorAction, OperatorRow, Operators};
+pub use passkeys::{
+    Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
+};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
 pub use sqlite::{
@@ -83,6 +87,7 @@ pub trait Store:
     + Receipts
     + Bundles
     + Operators
+    + Passkeys
     + Budgets
     + ModelKeys
     + Commits
@@ -104,6 +109,7 @@ impl<T> Store for T where
         + Receipts
         + Bundles
         + Operators
+        + Passkeys
         + Budgets
         + ModelKeys
         + Commits

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod approvals;
+mod approvers;
 mod bundle;
 mod client;
 mod contract_file;
@@ -84,6 +85,8 @@ enum Command {
     #[command(subcommand)]
     Approvals(approvals::Approvals),
     #[command(subcommand)]
+    Approvers(approvers::Approvers),
+    #[command(subcommand)]
     Bundle(bundle::Bundle),
     #[command(subcommand)]
     Evidence(evidence::Evidence),
@@ -147,6 +150,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Job(job) => job.run().await?,
         Command::Token(token) => token.run().await?,
         Command::Approvals(approvals) => approvals.run().await?,
+        Command::Approvers(approvers) => approvers.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,

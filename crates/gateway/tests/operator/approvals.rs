@@ -67,7 +67,7 @@ fn judge(world: &World, subject: &Subject, decision: Decision, key: &SigningKey)
     let statement = subject.clone().judge(Judgement {
         decision,
         approver: APPROVER.into(),
-        approver_did: key.did(),
+        approver_did: key.did().into(),
         issued_at: now,
         expires_at: now.plus_seconds(300),
         nonce: clawgate::keys::random_text(),

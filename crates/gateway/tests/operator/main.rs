@@ -10,6 +10,7 @@ mod access;
 mod approvals;
 mod closing;
 mod contracts;
+mod passkeys;
 mod rollback;
 mod tokens;
 mod world;

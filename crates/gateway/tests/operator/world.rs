@@ -25,6 +25,7 @@ pub(crate) struct World {
     http: HttpClient,
     folder: TempDir,
     more: &'static str,
+    public_url: Option<&'static str>,
 }
 
 /// An answer of the operator listener.
@@ -58,11 +59,20 @@ impl World {
 
     /// With more lines at the head of the configuration.
     pub(crate) async fn with(more: &'static str) -> Self {
+        Self::made(more, None).await
+    }
+
+    /// With an operator listener that people know by this address.
+    pub(crate) async fn at(public_url: &'static str) -> Self {
+        Self::made("", Some(public_url)).await
+    }
+
+    async fn made(more: &'static str, public_url: Option<&'static str>) -> Self {
         let cloud = TerraformCloud::start(TerraformCloudConfig::acme(Engine::Recorded));
         let cloud = cloud.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (author, approver) = (random_key(), random_key());
-        let config = config(&folder, &cloud, &author, &approver, more);
+        let config = config(&folder, &cloud, &author, &approver, more, public_url);
         Keys::create(&config.keys_dir()).unwrap();
         let http = http_client(&config).unwrap();
         let gateway = start(config).await.unwrap();
@@ -74,6 +84,7 @@ impl World {
             http,
             folder,
             more,
+            public_url,
         }
     }
 
@@ -85,6 +96,7 @@ impl World {
             &self.author,
             &self.approver,
             self.more,
+            self.public_url,
         );
         self.gateway.stop().await;
         between(&config).await;
@@ -126,7 +138,7 @@ impl World {
         let method: Method = method.parse().unwrap();
         Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.gateway.operator_url))
+            .uri(format!("http://{}{path}", self.gateway.operator_address))
     }
 
     /// An agent asks about its own job.
@@ -223,12 +235,15 @@ fn config(
     author: &SigningKey,
     approver: &SigningKey,
     more: &str,
+    public_url: Option<&str>,
 ) -> Config {
     let file = |name: &str| {
         let path = folder.path().join(format!("{name}.token"));
         std::fs::write(&path, cloud.token(name)).unwrap();
         format!("{{ file = \"{}\" }}", path.display())
     };
+    let public_url = public_url.map(|url| format!(", public_url = \"{url}\""));
+    let public_url = public_url.unwrap_or_default();
     let archivist = cloud.archivist_url();
     let archivist = archivist.trim_start_matches("http://");
     let text = format!(
@@ -236,7 +251,7 @@ fn config(
         gateway_id = "gateway.example"
         data_dir = "{data}"
         agent_listener = {{ address = "127.0.0.1:0" }}
-        operator_listener = {{ address = "127.0.0.1:0" }}
+        operator_listener = {{ address = "127.0.0.1:0"{public_url} }}
         authors = [{{ name = "Ada", did = "{author}" }}]
         approvers = [{{ email = "{APPROVER}", did = "{approver}" }}]
         {more}

@@ -20,6 +20,7 @@ mod model_keys;
 mod objects;
 mod observations;
 mod operators;
+mod passkeys;
 mod readers;
 mod receipts;
 mod runs;

@@ -16,6 +16,7 @@ use crate::config::Config;
 mod credentials;
 mod local;
 mod objects;
+mod passkeys;
 mod run_tasks;
 mod watching;
 mod width;
@@ -219,6 +220,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     local::keys(&config, &mut report);
     local::vault(&config, &mut report);
     let store = local::store(&config, &mut report).await;
+    passkeys::work(&config, store.as_deref(), &mut report).await;
     watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;
     local::engine(&mut report);
     let secrets = credentials::fetch(&config, &mut report).await;
