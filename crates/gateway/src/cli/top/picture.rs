@@ -153,7 +153,7 @@ pub(super) fn spend(job: &Value) -> String {
     }
     let (used, of) = (term::text(budget, "used"), term::text(budget, "of"));
     match budget["reserved"].as_str() {
-        Some(reserved) if reserved.trim_matches(['0', '.']) != "" => {
+        Some(reserved) if !reserved.trim_matches(['0', '.']).is_empty() => {
             format!("{used} (+{}) of {of} USD", term::plain(reserved))
         }
         _ => format!("{used} of {of} USD"),
