@@ -180,8 +180,9 @@ impl Conversations {
         if !self.shared.is_failing.load(Ordering::Acquire) {
             return Ok(());
         }
+        let memory = self.memory(0).ok_or(GivenUp::Behind)?;
         let (answer, answered) = oneshot::channel();
-        self.send(0, Work::Probe(answer));
+        self.send(0, Work::Probe(answer, memory));
         match tokio::time::timeout(PROBE, answered).await {
             Ok(Ok(true)) => Ok(()),
             _ => {

@@ -43,7 +43,7 @@ pub(super) enum Work {
     End(u64, Name, Result<Hash, GivenUp>),
     Note(Box<Note>, OwnedSemaphorePermit),
     /// Whether content can be written.
-    Probe(oneshot::Sender<bool>),
+    Probe(oneshot::Sender<bool>, OwnedSemaphorePermit),
     Stop(oneshot::Sender<()>),
 }
 
@@ -146,15 +146,17 @@ impl Shared {
                     self.vault.notes().write(&[*note]);
                     drop(memory);
                 }
-                Work::Probe(answer) => {
+                Work::Probe(answer, memory) => {
                     let probed = self.vault.begin("probe").map_err(|error| failed(&error));
                     let works = probed.and_then(|mut probe| {
                         // More than a chunk, so that something is written. It never gets a name.
                         let written = probe.write_all(&vec![0; GATHERED + 1]);
                         written.map_err(|error| failed(&vault::write_error(error)))
                     });
-                    let _ = answer.send(works.is_ok());
+                    drop(memory);
+                    let worked = works.is_ok();
                     self.outcome(works);
+                    let _ = answer.send(worked);
                 }
                 Work::Stop(done) => {
                     let _ = done.send(());

@@ -65,7 +65,8 @@ impl Kit {
         let mut works = true;
         for sealer in 0..SEALERS {
             let (answer, answered) = oneshot::channel();
-            self.keeper.send(sealer, Work::Probe(answer));
+            let memory = self.keeper.memory(0).unwrap();
+            self.keeper.send(sealer, Work::Probe(answer, memory));
             works &= answered.await.unwrap();
         }
         works
