@@ -264,6 +264,8 @@ pub struct Facts {
     pub code: Option<ReasonCode>,
     /// Tokens, for a model call.
     pub usage: Option<Usage>,
+    /// By which means they were counted here, when the provider did not say.
+    pub counted_by: Option<&'static str>,
     /// Tools that the model asked for.
     pub tool_calls: Vec<ToolCall>,
     /// Ids that the answer taught us.
@@ -283,6 +285,7 @@ impl Facts {
             object_id: None,
             code: None,
             usage: None,
+            counted_by: None,
             tool_calls: Vec::new(),
             learned: Vec::new(),
         }
@@ -386,6 +389,9 @@ impl Permit {
                 );
                 ours.set("issuer", app.keys.receipt.did().as_str());
                 ours.set("tokens_derived", usage.derived);
+                if let Some(means) = facts.counted_by {
+                    ours.set("tokens_counted_by", means);
+                }
                 let mut metadata = Json::object();
                 metadata.set("clawgate", ours);
                 let receipt = GatewayReceipt {

@@ -10,6 +10,7 @@
 mod apply;
 mod approvals;
 mod client;
+mod conversations;
 mod cost;
 mod doctor;
 mod evidence;
@@ -31,6 +32,7 @@ mod rollback;
 mod task_calls;
 mod tasks;
 mod terraform;
+mod top;
 mod upstream;
 mod vault;
 mod watching;
