@@ -22,6 +22,7 @@ pub mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
+mod top;
 mod watching;
 
 use std::sync::Arc;
@@ -82,6 +83,7 @@ pub fn routes() -> Vec<Route> {
         ),
         post("/v1/jobs", Needs(Issuer), jobs::open),
         get("/v1/jobs", Operator, jobs::list),
+        get("/v1/top", Operator, top::show),
         get("/v1/jobs/{id}", Operator, jobs::show),
         get("/v1/jobs/{id}/records", Operator, jobs::records),
         get("/v1/jobs/{id}/runs", Operator, jobs::runs),
@@ -128,6 +130,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/watch", Operator, watching::workspaces),
         get("/v1/watch/{id}", Operator, watching::workspace),
         post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
+        get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]

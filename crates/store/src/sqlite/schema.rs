@@ -37,16 +37,20 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0006_passkeys.sql"),
     ),
     (
-        "0007_sessions",
-        include_str!("../../migrations/sqlite/0007_sessions.sql"),
+        "0007_fewer_pages",
+        include_str!("../../migrations/sqlite/0007_fewer_pages.sql"),
     ),
     (
-        "0008_plan_objects",
-        include_str!("../../migrations/sqlite/0008_plan_objects.sql"),
+        "0008_sessions",
+        include_str!("../../migrations/sqlite/0008_sessions.sql"),
     ),
     (
-        "0009_job_filters",
-        include_str!("../../migrations/sqlite/0009_job_filters.sql"),
+        "0009_plan_objects",
+        include_str!("../../migrations/sqlite/0009_plan_objects.sql"),
+    ),
+    (
+        "0010_job_filters",
+        include_str!("../../migrations/sqlite/0010_job_filters.sql"),
     ),
 ];
 
