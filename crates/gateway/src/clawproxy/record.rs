@@ -15,13 +15,13 @@ use proof::record::{
     Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, ToolCall,
     Usage,
 };
-use proof::{Did, Envelope, EnvelopeType, Hash, Json};
+use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
 
 use super::authenticate::{Caller, unavailable};
 use super::{Asked, weight};
 use crate::app::App;
-use crate::keys::{random_bytes, random_uuid};
+use crate::keys::{random_bytes, timed_uuid};
 use crate::live::Underway;
 
 /// Whether the store takes records, as far as the last of them told.
@@ -152,7 +152,8 @@ pub async fn intent(
     let (intent, permit) = decided(principal, planned, decision)?;
     let bytes = weight::of_intent(&intent);
     let body = Body::Intent(Box::new(intent));
-    let pending = app.store.append(&permit.principal.job_id, app.now(), body);
+    let now = app.now();
+    let pending = app.store.append(&permit.principal.job_id, now, body);
     let stage = if mutates {
         let appended = pending.await;
         app.recording.note(&appended);
@@ -160,7 +161,7 @@ pub async fn intent(
     } else {
         Stage::Queued(pending)
     };
-    Ok(permit.with(app, stage, bytes))
+    Ok(permit.with(app, stage, now, bytes))
 }
 
 /// Moves the gate of `run` from `rechecking` to `applying` and records the intent of its apply,
@@ -179,10 +180,11 @@ pub async fn intent_to_apply(
     let (intent, permit) = decided(principal, planned, decision)?;
     let run_id = intent.run_id.clone().ok_or(ReasonCode::Internal)?;
     let bytes = weight::of_intent(&intent);
-    let begun = app.store.begin_apply(&run_id, app.now(), update, intent);
+    let now = app.now();
+    let begun = app.store.begin_apply(&run_id, now, update, intent);
     let appended = begun.await.map_err(not_recorded)?;
     let durable = |appended| Stage::Durable(Box::new(appended));
-    Ok(appended.map(|appended| permit.with(app, durable(appended), bytes)))
+    Ok(appended.map(|appended| permit.with(app, durable(appended), now, bytes)))
 }
 
 /// The intent of a call that was not denied, and its permit but for the intent's place.
@@ -224,8 +226,8 @@ struct Unrecorded {
 }
 
 impl Unrecorded {
-    /// The permit of an intent that takes so many bytes.
-    fn with(self, app: &App, intent: Stage, bytes: u64) -> Permit {
+    /// The permit of an intent of that time, which takes so many bytes.
+    fn with(self, app: &App, intent: Stage, now: Timestamp, bytes: u64) -> Permit {
         let job = app.live.job(&self.principal.job_id);
         let underway = job.map(|job| job.begin_call(bytes, weight::most_of_outcome(self.lane)));
         Permit {
@@ -235,7 +237,7 @@ impl Unrecorded {
             operation: self.operation,
             intent,
             request_hash: self.request_hash,
-            receipt_id: format!("rcpt_{}", random_uuid()),
+            receipt_id: format!("rcpt_{}", timed_uuid(now)),
             started: Instant::now(),
         }
     }
@@ -262,6 +264,8 @@ pub struct Facts {
     pub code: Option<ReasonCode>,
     /// Tokens, for a model call.
     pub usage: Option<Usage>,
+    /// By which means they were counted here, when the provider did not say.
+    pub counted_by: Option<&'static str>,
     /// Tools that the model asked for.
     pub tool_calls: Vec<ToolCall>,
     /// Ids that the answer taught us.
@@ -281,6 +285,7 @@ impl Facts {
             object_id: None,
             code: None,
             usage: None,
+            counted_by: None,
             tool_calls: Vec::new(),
             learned: Vec::new(),
         }
@@ -384,6 +389,9 @@ impl Permit {
                 );
                 ours.set("issuer", app.keys.receipt.did().as_str());
                 ours.set("tokens_derived", usage.derived);
+                if let Some(means) = facts.counted_by {
+                    ours.set("tokens_counted_by", means);
+                }
                 let mut metadata = Json::object();
                 metadata.set("clawgate", ours);
                 let receipt = GatewayReceipt {

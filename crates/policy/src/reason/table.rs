@@ -222,9 +222,9 @@ reason_codes! {
     UploadLink "UPLOAD_LINK" 422 Policy "Upload holds a link" "Replace links by the files they point at.";
     UploadSpecialFile "UPLOAD_SPECIAL_FILE" 422 Policy "Upload holds a special file" "Upload regular files and folders only.";
     UploadDuplicate "UPLOAD_DUPLICATE" 422 Policy "Upload holds a path twice" "Pack each file once.";
-    // By the operator's rule that uploads are kept. Not 503: clients would ask again for minutes,
+    // By the operator's rule that uploads, or conversations, are kept. Not 503: clients would ask again for minutes,
     // and only the operator can help.
-    VaultUnavailable "VAULT_UNAVAILABLE" 422 Policy "The upload cannot be kept" "Tell the operator: uploads are to be kept, and the vault is full or cannot be written. Nothing went upstream.";
+    VaultUnavailable "VAULT_UNAVAILABLE" 422 Policy "The content cannot be kept" "Tell the operator: what is sent is to be kept for auditors, and the vault is full or cannot be written. Nothing went upstream.";
 
     // Uploads as configuration.
     ConfigurationEmpty "CONFIGURATION_EMPTY" 422 Policy "Upload holds no configuration" "Upload at least one .tf file.";

@@ -114,6 +114,9 @@ pub(crate) async fn a_receipt_is_the_one_that_the_outcome_names(store: Arc<dyn S
     );
     let one = store.receipt(&job, "rcpt_2").await.unwrap();
     assert_eq!(one, Some(kept[1].clone()));
+    let found = store.find_receipt("rcpt_2").await.unwrap().unwrap();
+    assert_eq!((found.0, Some(found.1)), (job.clone(), one.clone()));
+    assert_eq!(store.find_receipt("rcpt_5").await.unwrap(), None);
     assert_eq!(store.receipt(&job, "rcpt_5").await.unwrap(), None);
     assert_eq!(store.receipt(&job_id(9), "rcpt_2").await.unwrap(), None);
 }
