@@ -206,6 +206,9 @@ pub struct Limits {
     /// Records of one job's calls and refusals. A job that has reached it takes no more calls: its
     /// evidence must stay small enough to be sealed and verified.
     pub records_per_job: u64,
+    /// What the evidence of one job's calls and refusals may take in its bundle, in bytes; the same
+    /// for the same reason. Verifiers read bundles of [`proof::bundle::MAX_BYTES`].
+    pub evidence_bytes_per_job: u64,
     /// Runs of one job that have not ended; the gate follows each of them.
     pub runs_per_job: u32,
     /// Model calls of one job.
@@ -248,6 +251,8 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
+            // Room is left for the contract, tokens, runs and approvals.
+            evidence_bytes_per_job: (proof::bundle::MAX_BYTES - (4 << 20)) as u64,
             runs_per_job: 20,
             model_calls_per_job: CallLimits::default(),
             model_calls_per_holder: CallLimits::default(),

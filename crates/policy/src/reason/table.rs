@@ -74,7 +74,7 @@ reason_codes! {
     JobUnknown "JOB_UNKNOWN" 404 Policy "No such job" "List the jobs and use one of their ids.";
     JobClosed "JOB_CLOSED" 409 Policy "Job is closed" "Open a new job.";
     JobRunsFull "JOB_RUNS_FULL" 403 Policy "The job has as many unfinished runs as a job may have" "Wait until its runs have ended, or discard those that nobody needs.";
-    JobFull "JOB_FULL" 403 Policy "The job has as many records as a job may have" "Ask the operator to close the job and to open a new one.";
+    JobFull "JOB_FULL" 403 Policy "The job has as much evidence as a job may have" "Ask the operator to close the job and to open a new one.";
     JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";

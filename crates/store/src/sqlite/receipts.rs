@@ -1,4 +1,4 @@
-//! Receipts in SQLite; [`super::log`] writes them.
+//! Receipts in SQLite; [`super::ends`] writes them.
 
 use async_trait::async_trait;
 use proof::Envelope;
@@ -53,7 +53,7 @@ impl Receipts for Sqlite {
             let rows = column::all(
                 connection,
                 "SELECT kind, envelope FROM receipts JOIN jobs USING (job)
-                 WHERE job_id = ?1 ORDER BY seq",
+                 WHERE job_id = ?1 ORDER BY outcome",
                 [job_id.as_str()],
                 |row| Ok((row.text("kind")?, row.envelope("envelope")?)),
             )?;

@@ -36,6 +36,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0006_passkeys",
         include_str!("../../migrations/sqlite/0006_passkeys.sql"),
     ),
+    (
+        "0007_fewer_pages",
+        include_str!("../../migrations/sqlite/0007_fewer_pages.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -1,15 +1,19 @@
 //! The facts of a call as they come in, and its end, which is handed in exactly once: when the
 //! answer is over, or when whoever held it lets go.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use policy::ReasonCode;
 use proof::Envelope;
 use proof::hash::Hasher;
 use proof::record::{Ended, Usage};
 use store::ModelSpend;
-use tokio::task::JoinHandle;
 
 use super::budget::{Reserved, Spent, cost, estimated_tokens};
 use super::idempotency::Claimed;
@@ -255,20 +259,38 @@ impl Ending {
         }
     }
 
-    /// Hands the end in. The task goes on when its handle is dropped: a client that leaves now
-    /// does not take the receipt along.
-    pub(super) fn end(
-        &mut self,
-        ended: Ended,
-        code: Option<ReasonCode>,
-    ) -> JoinHandle<Option<Envelope>> {
+    /// Hands the end in, and resolves to the receipt; to `None` when there will be none.
+    pub(super) fn end(&mut self, ended: Ended, code: Option<ReasonCode>) -> HandingIn {
         let open = self.0.take();
-        tokio::spawn(async move {
-            match open {
-                Some(open) => open.hand_in(ended, code).await,
-                None => None,
-            }
-        })
+        HandingIn(open.map(|open| open.hand_in(ended, code).boxed()))
+    }
+}
+
+/// The end of a call on its way to the store. Dropped before it is there, it goes on in a task of
+/// its own: a client that leaves now does not take the receipt along.
+pub(super) struct HandingIn(Option<BoxFuture<'static, Option<Envelope>>>);
+
+impl Future for HandingIn {
+    type Output = Option<Envelope>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Envelope>> {
+        let Some(handing_in) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let envelope = ready!(handing_in.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(envelope)
+    }
+}
+
+impl Drop for HandingIn {
+    fn drop(&mut self) {
+        // Without a runtime, as where an `Ending` is dropped.
+        if let Some(handing_in) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(handing_in);
+        }
     }
 }
 
