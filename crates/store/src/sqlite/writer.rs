@@ -53,7 +53,10 @@ const TOUCHES_EVERY: Duration = Duration::from_secs(1);
 /// What waits in the queue.
 enum Operation {
     /// A record, the most frequent of all.
-    Record(NewRecord, oneshot::Sender<Result<Appended, StoreError>>),
+    Record(
+        Box<NewRecord>,
+        oneshot::Sender<Result<Appended, StoreError>>,
+    ),
     /// Anything else.
     Other(Other),
 }
@@ -162,7 +165,7 @@ impl Writer {
     /// Puts a record into the queue now; the answer comes after its commit.
     pub(super) fn submit_record(&self, new: NewRecord) -> Pending {
         let (sender, receiver) = oneshot::channel();
-        match self.enqueue(Operation::Record(new, sender)) {
+        match self.enqueue(Operation::Record(Box::new(new), sender)) {
             Ok(()) => Pending::queued(receiver),
             Err(error) => Pending::refused(error),
         }
@@ -313,7 +316,10 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-type RecordInQueue = (NewRecord, oneshot::Sender<Result<Appended, StoreError>>);
+type RecordInQueue = (
+    Box<NewRecord>,
+    oneshot::Sender<Result<Appended, StoreError>>,
+);
 
 /// Appends records in one savepoint, which a failure of the engine undoes.
 fn append_together(
@@ -331,7 +337,7 @@ fn append_together(
         let mut failed = None;
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
-            Ok(open) => open.check(new).and_then(|checked| {
+            Ok(open) => open.check(*new).and_then(|checked| {
                 open.write(checked)
                     .inspect_err(|error| failed = Some(error.clone()))
             }),
