@@ -16,6 +16,7 @@ pub mod objects;
 pub mod record;
 mod respond;
 pub mod terraform;
+pub mod weight;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -103,7 +104,6 @@ async fn enforce(
     let planned = target.planned(hygiene::trace_id(&parts.headers));
     let permit = record::intent(app, principal, planned, decision).await; // durable before any effect
     let permit = permit.inspect_err(|_| asked.learn_input(&target))?;
-    caller.token.job.count_records(2);
     Ok(match target {
         Target::Terraform(call) => {
             on_behalf_of(job, terraform::forward(app, &caller, permit, *call)).await

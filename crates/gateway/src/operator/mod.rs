@@ -18,6 +18,7 @@ mod run_tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
+mod top;
 mod watching;
 
 use std::sync::Arc;
@@ -75,6 +76,7 @@ pub fn routes() -> Vec<Route> {
         ),
         post("/v1/jobs", Needs(Issuer), jobs::open),
         get("/v1/jobs", Operator, jobs::list),
+        get("/v1/top", Operator, top::show),
         get("/v1/jobs/{id}", Operator, jobs::show),
         get("/v1/jobs/{id}/records", Operator, jobs::records),
         get("/v1/jobs/{id}/runs", Operator, jobs::runs),
@@ -121,6 +123,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/watch", Operator, watching::workspaces),
         get("/v1/watch/{id}", Operator, watching::workspace),
         post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
+        get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]

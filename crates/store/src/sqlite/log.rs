@@ -77,6 +77,21 @@ impl Log for Sqlite {
         .await
     }
 
+    async fn record_bytes(&self, job_id: &JobId) -> Result<u64, StoreError> {
+        let job_id = job_id.clone();
+        self.read(move |connection| {
+            let bytes = column::one(
+                connection,
+                "SELECT coalesce(sum(length(record)), 0) AS bytes
+                 FROM records JOIN jobs USING (job) WHERE job_id = ?1",
+                [job_id.as_str()],
+                |row| row.uint("bytes"),
+            )?;
+            Ok(bytes.unwrap_or_default())
+        })
+        .await
+    }
+
     async fn open_intents(&self) -> Result<Vec<OpenIntent>, StoreError> {
         self.read(|connection| {
             // Closing a job answers all of its intents, so only open ones have any.

@@ -192,6 +192,7 @@ did = "{approver}"
 # One job makes more calls here than any job should.
 [limits]
 records_per_job = 1000000000
+evidence_bytes_per_job = 1000000000000
 "#
     )
 }

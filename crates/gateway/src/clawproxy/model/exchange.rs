@@ -18,6 +18,7 @@ use super::going_on::GoingOn;
 use super::headers::{RECEIPT, to_client};
 use super::refusal::{json_response, refusal_response};
 use super::relay::{Beginning, Relay, Stop};
+use super::words::Words;
 use super::{Finish, ModelCall, Provider, Providers, Target, list};
 use crate::config::Dialect;
 use crate::server::{Body, whole};
@@ -44,6 +45,13 @@ impl Providers {
         }
         if call.offers_tools {
             ending.expect_tool_calls();
+        }
+        if call.target.dialect == Dialect::Openai && call.target.uses_tokens() {
+            let words = Words::new(&self.counter, &call.body);
+            ending.counts(words, call.model.as_deref().unwrap_or_default());
+        }
+        if let Some(copy) = call.copy.take() {
+            ending.keeps(copy);
         }
         let dialect = call.target.dialect;
         let models = call.token.job.contract.contract.models.as_ref();
