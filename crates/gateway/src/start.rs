@@ -113,6 +113,7 @@ pub async fn start_with(
         gate: Gate::default(),
         watching,
         run_tasks,
+        sign_ins: Default::default(),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),

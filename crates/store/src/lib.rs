@@ -40,6 +40,7 @@ mod operators;
 mod passkeys;
 mod receipts;
 mod runs;
+mod sessions;
 mod sqlite;
 mod task_calls;
 mod tokens;
@@ -52,7 +53,9 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
+pub use jobs::{
+    Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
+};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
 pub use objects::{ObjectRow, Objects};
@@ -65,6 +68,7 @@ pub use passkeys::{
 };
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
+pub use sessions::{SessionRow, Sessions};
 pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,
@@ -87,6 +91,7 @@ pub trait Store:
     + Receipts
     + Bundles
     + Operators
+    + Sessions
     + Passkeys
     + Budgets
     + ModelKeys
@@ -109,6 +114,7 @@ impl<T> Store for T where
         + Receipts
         + Bundles
         + Operators
+        + Sessions
         + Passkeys
         + Budgets
         + ModelKeys

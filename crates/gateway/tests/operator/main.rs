@@ -12,5 +12,6 @@ mod closing;
 mod contracts;
 mod passkeys;
 mod rollback;
+mod sessions;
 mod tokens;
 mod world;

@@ -40,6 +40,18 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0007_fewer_pages",
         include_str!("../../migrations/sqlite/0007_fewer_pages.sql"),
     ),
+    (
+        "0008_sessions",
+        include_str!("../../migrations/sqlite/0008_sessions.sql"),
+    ),
+    (
+        "0009_plan_objects",
+        include_str!("../../migrations/sqlite/0009_plan_objects.sql"),
+    ),
+    (
+        "0010_job_filters",
+        include_str!("../../migrations/sqlite/0010_job_filters.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
