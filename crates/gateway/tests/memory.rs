@@ -48,8 +48,8 @@ async fn answers_without_end_pass_in_bounded_memory() {
     let rig = rig.await;
     let head = |kind: &str| say(format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\n"));
     let tools = json!([{"type": "function", "function": {"name": "plan"}}]);
-    // The usage comes first: what a provider has told is not counted, and the vocabulary for
-    // counting, whose size is known, stays out of this.
+    // Usage is asked for and comes first: what a provider tells is not counted, and the vocabulary
+    // for counting, whose size is known, stays out of this.
     const USAGE: &str = r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}"#;
     for (what, steps) in [
         (
@@ -86,7 +86,10 @@ async fn answers_without_end_pass_in_bounded_memory() {
         ),
     ] {
         provider.does(steps);
-        let body = json!({"model": "m", "stream": true, "messages": [], "tools": tools});
+        let body = json!({
+            "model": "m", "stream": true, "stream_options": {"include_usage": true},
+            "messages": [], "tools": tools,
+        });
         let call = rig.agent("POST", "/openai/v1/chat/completions").json(&body);
         let mut stream = rig.connect(HERE).await;
         stream.write_all(&call.bytes()).await.unwrap();
