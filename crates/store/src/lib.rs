@@ -34,6 +34,7 @@ mod error;
 mod jobs;
 mod log;
 mod model_keys;
+mod notices;
 mod objects;
 mod observations;
 mod operators;
@@ -54,6 +55,9 @@ pub use error::{Cause, Conflict, StoreError};
 pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
+pub use notices::{
+    DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told,
+};
 pub use objects::{ObjectRow, Objects};
 pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
@@ -87,6 +91,7 @@ pub trait Store:
     + ModelKeys
     + Commits
     + TaskCalls
+    + Notices
     + Send
     + Sync
 {
@@ -108,6 +113,7 @@ impl<T> Store for T where
         + ModelKeys
         + Commits
         + TaskCalls
+        + Notices
         + Send
         + Sync
 {

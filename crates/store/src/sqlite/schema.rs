@@ -32,6 +32,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0005_model_keys",
         include_str!("../../migrations/sqlite/0005_model_keys.sql"),
     ),
+    (
+        "0006_notices",
+        include_str!("../../migrations/sqlite/0006_notices.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
