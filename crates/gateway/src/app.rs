@@ -18,6 +18,7 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::notices::Notices;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
@@ -57,6 +58,8 @@ pub struct App {
     pub gate: Gate,
     /// Sees what happens to governed workspaces outside the gateway.
     pub watching: Watching,
+    /// Tells people of plans that wait.
+    pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
     /// How agents write our address, without a slash at the end.

@@ -34,6 +34,7 @@ pub mod demo;
 pub mod jobs;
 pub mod keys;
 pub mod live;
+pub mod notices;
 pub mod operator;
 pub mod rollback;
 pub mod run_tasks;

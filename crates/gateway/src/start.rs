@@ -16,6 +16,7 @@ use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::notices::{self, Notices};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
@@ -43,6 +44,7 @@ pub struct Running {
     pub operator_url: String,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    tellers: Vec<JoinHandle<()>>,
 }
 
 /// Starts a gateway; it serves when this returns.
@@ -81,7 +83,7 @@ pub async fn start_with(
     let upstream = Upstream::connect(&config, client.clone())
         .await
         .context("cannot fetch a Terraform Cloud credential")?;
-    let models = Providers::connect(&config, client)
+    let models = Providers::connect(&config, client.clone())
         .await
         .context("cannot fetch a model provider's key")?;
     let run_tasks = RunTasks::connect(&config)
@@ -90,6 +92,7 @@ pub async fn start_with(
     let watching = Watching::connect(&config)
         .await
         .context("cannot fetch watching.notification_key")?;
+    let notices = Notices::connect(&config, client).await?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let app = Arc::new(App {
         keys,
@@ -107,6 +110,7 @@ pub async fn start_with(
         sensitive: Default::default(),
         gate: Gate::default(),
         watching,
+        notices,
         run_tasks,
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
@@ -116,6 +120,7 @@ pub async fn start_with(
     });
     settle(&app).await?;
     let (stop, stopping) = watch::channel(false);
+    let tellers = notices::start(&app, &stopping);
     let listeners = vec![
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
@@ -127,6 +132,7 @@ pub async fn start_with(
         operator_url,
         stop,
         listeners,
+        tellers,
     })
 }
 
@@ -217,10 +223,11 @@ impl Running {
                 run_tasks.stop(drain).await;
             }
         };
-        let (calls, (), ()) = tokio::join!(
+        let (calls, (), (), ()) = tokio::join!(
             tokio::time::timeout(drain, self.app.models.idle()),
             self.app.gate.stop(drain),
             run_tasks,
+            notices::stop(self.tellers, drain),
         );
         if calls.is_err() {
             tracing::warn!("model calls were still running; they end as unknown");

@@ -55,9 +55,7 @@ pub use error::{Cause, Conflict, StoreError};
 pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
-pub use notices::{
-    DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told,
-};
+pub use notices::{DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told};
 pub use objects::{ObjectRow, Objects};
 pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,

@@ -15,6 +15,7 @@ mod apply;
 mod gate;
 mod inspect;
 mod ours;
+pub mod question;
 
 use std::sync::Arc;
 

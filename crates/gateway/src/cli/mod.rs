@@ -26,6 +26,7 @@ mod failure;
 pub mod init;
 mod job;
 mod key;
+mod notices;
 pub mod operator;
 mod policy;
 mod rollback;
@@ -82,6 +83,8 @@ enum Command {
     Token(token::Token),
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    #[command(subcommand)]
+    Notices(notices::Notices),
     #[command(subcommand)]
     Bundle(bundle::Bundle),
     #[command(subcommand)]
@@ -146,6 +149,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Job(job) => job.run().await?,
         Command::Token(token) => token.run().await?,
         Command::Approvals(approvals) => approvals.run().await?,
+        Command::Notices(notices) => notices.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Evidence(evidence) => evidence.run()?,
         Command::Trust(trust) => trust.run().await?,
@@ -229,6 +233,10 @@ mod tests {
             "clawgate token revoke - --reason lost",
             "clawgate approvals approve run-1 --key k --yes",
             "clawgate approvals deny run-1 --key k --reason no",
+            "clawgate notices list --json",
+            "clawgate notices test",
+            "clawgate notices test ops --json",
+            "clawgate notices key webhook.key",
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate evidence list --json",
@@ -255,6 +263,8 @@ mod tests {
             "clawgate evidence open x --key a.txt",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
             "clawgate approvals approve run-1",
+            "clawgate notices",
+            "clawgate notices key",
             "clawgate token issue",
             "clawgate token issue --elevated --run run-1",
             "clawgate token issue job_1 --run run-1",

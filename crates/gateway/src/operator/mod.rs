@@ -11,6 +11,7 @@ mod evidence;
 mod extract;
 mod health;
 mod jobs;
+mod notices;
 mod problem;
 mod rollback;
 mod run_tasks;
@@ -53,7 +54,7 @@ pub struct Route {
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
     use Access::{Needs, Operator, Public, Signed};
-    use Role::{Approver, Author, Issuer};
+    use Role::{Admin, Approver, Author, Issuer};
     vec![
         get("/healthz", Public, health::alive),
         get("/readyz", Public, health::ready),
@@ -104,6 +105,8 @@ pub fn routes() -> Vec<Route> {
         get("/v1/watch", Operator, watching::workspaces),
         get("/v1/watch/{id}", Operator, watching::workspace),
         post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
+        get("/v1/notices", Operator, notices::list),
+        post("/v1/notices/{name}/test", Needs(Admin), notices::test),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]

@@ -10,6 +10,8 @@ mod access;
 mod approvals;
 mod closing;
 mod contracts;
+mod notices;
+mod receiver;
 mod rollback;
 mod tokens;
 mod world;

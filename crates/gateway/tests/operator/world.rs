@@ -25,6 +25,7 @@ pub(crate) struct World {
     http: HttpClient,
     folder: TempDir,
     more: &'static str,
+    authority: Option<&'static str>,
 }
 
 /// An answer of the operator listener.
@@ -58,11 +59,20 @@ impl World {
 
     /// With more lines at the head of the configuration.
     pub(crate) async fn with(more: &'static str) -> Self {
+        Self::begin(more, None).await
+    }
+
+    /// With a file of one more certificate authority to believe.
+    pub(crate) async fn with_authority(more: &'static str, authority: &'static str) -> Self {
+        Self::begin(more, Some(authority)).await
+    }
+
+    async fn begin(more: &'static str, authority: Option<&'static str>) -> Self {
         let cloud = TerraformCloud::start(TerraformCloudConfig::acme(Engine::Recorded));
         let cloud = cloud.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (author, approver) = (random_key(), random_key());
-        let config = config(&folder, &cloud, &author, &approver, more);
+        let config = config(&folder, &cloud, &author, &approver, more, authority);
         Keys::create(&config.keys_dir()).unwrap();
         let http = http_client(&config).unwrap();
         let gateway = start(config).await.unwrap();
@@ -74,6 +84,7 @@ impl World {
             http,
             folder,
             more,
+            authority,
         }
     }
 
@@ -85,6 +96,7 @@ impl World {
             &self.author,
             &self.approver,
             self.more,
+            self.authority,
         );
         self.gateway.stop().await;
         between(&config).await;
@@ -223,6 +235,7 @@ fn config(
     author: &SigningKey,
     approver: &SigningKey,
     more: &str,
+    authority: Option<&str>,
 ) -> Config {
     let file = |name: &str| {
         let path = folder.path().join(format!("{name}.token"));
@@ -248,7 +261,9 @@ fn config(
         planner = {planner}
         executor = {executor}
         reader = {reader}
+        {ca_file}
         "#,
+        ca_file = authority.map_or_else(String::new, |file| format!("ca_file = \"{file}\"")),
         data = folder.path().display(),
         author = author.did(),
         approver = approver.did(),

@@ -127,7 +127,10 @@ pub(crate) async fn what_failed_is_told_again_when_it_is_due(store: Arc<dyn Stor
     let [row] = &store.notices("ops", 10).await.unwrap()[..] else {
         panic!("one row")
     };
-    assert_eq!((row.attempts, row.first_at, row.last_at), (2, at(10), at(50)));
+    assert_eq!(
+        (row.attempts, row.first_at, row.last_at),
+        (2, at(10), at(50))
+    );
     assert_eq!(row.state, NoticeState::Waiting { next_at: at(90) });
     assert_eq!(row.error.as_deref(), Some("connection refused"));
     // A retry is due however long ago the run changed.

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use super::client::id;
 use super::term::{self, BAD, GOOD, OFF};
 use super::{Failure, OperatorApi, Remote};
+use crate::approvals::question::in_words;
 use crate::{app, keys};
 
 mod around;
 mod shown;
 
-use shown::{Shown, in_words};
+use shown::Shown;
 
 /// Lists, shows and decides about plans that wait for approval.
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::Failure;
 use super::super::term::{self, BAD, BOLD, DIM, OFF, WARN};
 use super::around;
+use crate::approvals::question::in_words;
 use crate::keys;
 
 /// Most changed objects that are printed; the digest covers all of them.
@@ -296,27 +297,6 @@ fn rank(action: &str) -> u8 {
         "create" => 4,
         "import" => 5,
         _ => 6,
-    }
-}
-
-/// The counts in words, destructive ones first.
-pub(super) fn in_words(changes: &Changes) -> String {
-    let parts: Vec<String> = [
-        (changes.delete, "to destroy"),
-        (changes.replace, "to replace"),
-        (changes.forget, "to forget"),
-        (changes.update, "to change"),
-        (changes.create, "to create"),
-        (changes.import, "to import"),
-    ]
-    .iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
-    .collect();
-    if parts.is_empty() {
-        "no changes".to_owned()
-    } else {
-        parts.join(", ")
     }
 }
 
