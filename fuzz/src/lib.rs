@@ -8,6 +8,7 @@
 mod answer;
 mod body;
 mod configuration;
+mod passkey;
 mod plan;
 mod route;
 mod upload;
@@ -20,6 +21,7 @@ use policy::contract::Contract;
 pub use answer::answer;
 pub use body::body;
 pub use configuration::configuration;
+pub use passkey::passkey;
 pub use plan::plan;
 pub use route::route;
 pub use upload::upload;
@@ -32,6 +34,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("upload", upload),
     ("configuration", configuration),
     ("plan", plan),
+    ("passkey", passkey),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

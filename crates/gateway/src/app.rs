@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
 use crate::notices::Notices;
+use crate::passkeys::challenge::SignInChallenges;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
@@ -62,6 +63,8 @@ pub struct App {
     pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
+    /// Challenges of sign-ins by passkey.
+    pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.
     pub agent_url: String,
     /// How people write it.

@@ -155,11 +155,7 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
             if versions.is_empty() {
                 return Err(ReasonCode::ContractUnknown.into());
             }
-            let latest = versions
-                .iter()
-                .rev()
-                .find(|version| version.withdrawn.is_none());
-            latest
+            clawcontrols::in_force(versions)
                 .ok_or(ReasonCode::ContractWithdrawn)?
                 .contract
                 .policy_hash

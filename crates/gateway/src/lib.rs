@@ -16,6 +16,7 @@
 //! | [`bundles`] | seals a job's evidence |
 //! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
 //! | [`operator`] | the operator API |
+//! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
 
@@ -36,6 +37,7 @@ pub mod keys;
 pub mod live;
 pub mod notices;
 pub mod operator;
+pub mod passkeys;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

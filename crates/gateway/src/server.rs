@@ -65,6 +65,14 @@ impl Bound {
         Ok(Self { listener, tls, url })
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     /// Accepts until `stop` says so, then lets running calls finish for the drain time.
     pub async fn serve<H, F>(self, limits: &Limits, mut stop: watch::Receiver<bool>, handler: H)
     where

@@ -1,5 +1,6 @@
 //! Builds a gateway from its configuration, takes up what the last one left, and serves.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,8 @@ pub struct Running {
     pub agent_url: String,
     /// How people write it.
     pub operator_url: String,
+    /// Where the operator listener listens.
+    pub operator_address: SocketAddr,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     tellers: Vec<JoinHandle<()>>,
@@ -94,6 +97,7 @@ pub async fn start_with(
         .context("cannot fetch watching.notification_key")?;
     let notices = Notices::connect(&config, client).await?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
+    let operator_address = people.address()?;
     let app = Arc::new(App {
         keys,
         store,
@@ -112,6 +116,7 @@ pub async fn start_with(
         watching,
         notices,
         run_tasks,
+        sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
         draining: AtomicBool::new(false),
@@ -130,6 +135,7 @@ pub async fn start_with(
         app,
         agent_url,
         operator_url,
+        operator_address,
         stop,
         listeners,
         tellers,

@@ -181,6 +181,7 @@ mod tests {
             "JOB_UNKNOWN",
             "CONTRACT_UNKNOWN",
             "APPROVAL_UNKNOWN",
+            "INVITATION_UNKNOWN",
             "BUNDLE_UNKNOWN",
             "RECEIPT_UNKNOWN",
             "PAGE_UNKNOWN",

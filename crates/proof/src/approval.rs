@@ -1,11 +1,15 @@
 //! The approval statement: what an approver signs is what the approver saw.
 
+mod signed;
+
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
-use crate::keys::Did;
+use crate::passkey::ApproverDid;
 use crate::record::JobId;
 use crate::time::Timestamp;
+
+pub use signed::{ApproverSignature, SignedStatement, StatementError, VerifiedStatement, to_sign};
 
 /// The statement's kind and version.
 pub const STATEMENT: &str = "clawgate.approval-statement/1";
@@ -74,7 +78,7 @@ pub struct Subject {
     pub cost: Option<String>,
 }
 
-/// The signed statement (envelope type `approval_statement`).
+/// The statement that is signed (envelope type `approval_statement`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
@@ -85,7 +89,7 @@ pub struct Statement {
     /// The approver's e-mail address, as the contract names it.
     pub approver: String,
     /// The approver's key; must be the envelope's signer.
-    pub approver_did: Did,
+    pub approver_did: ApproverDid,
     /// The organization's name.
     pub organization: String,
     /// The workspace.
@@ -147,7 +151,7 @@ pub struct Judgement {
     /// The approver's e-mail address.
     pub approver: String,
     /// The approver's key.
-    pub approver_did: Did,
+    pub approver_did: ApproverDid,
     /// Now.
     pub issued_at: Timestamp,
     /// Not later than the gateway offers.

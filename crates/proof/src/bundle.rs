@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::approval::SignedStatement;
 use crate::envelope::{Envelope, EnvelopeError, EnvelopeType};
 use crate::hash::Hash;
 use crate::json::{Json, JsonError, Without};
@@ -44,7 +45,7 @@ pub struct Bundle {
     /// Runs and receipts of Terraform calls.
     pub terraform: Terraform,
     /// Every signed approval or denial.
-    pub approvals: Vec<Envelope>,
+    pub approvals: Vec<SignedStatement>,
     /// Every record, in order.
     pub records: Vec<Record>,
     /// Where the records stand in the log.
@@ -273,7 +274,7 @@ pub struct Evidence {
     /// Receipts of model calls.
     pub gateway_receipts: Vec<Envelope>,
     /// Signed approvals and denials.
-    pub approvals: Vec<Envelope>,
+    pub approvals: Vec<SignedStatement>,
     /// Every record, in order, from job-open to job-close.
     pub records: Vec<Record>,
     /// Their places in the log.

@@ -21,6 +21,9 @@ pub enum KeyError {
     /// Not of the form `did:key:z…` with an Ed25519 key in canonical spelling.
     #[error("`{0}` is not the did:key of an Ed25519 key")]
     NotADid(String),
+    /// Not of the form `did:key:z…` with an Ed25519 or P-256 key in canonical spelling.
+    #[error("`{0}` is not the did:key of an Ed25519 or P-256 key")]
+    NotAnApprover(String),
     /// Not a point of the curve, or one of small order, for which signatures prove nothing.
     #[error("not a usable Ed25519 public key")]
     Unusable,

@@ -7,7 +7,8 @@
 //! answers as the gateway did.
 //!
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
-//! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents;
+//! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
+//! what an authenticator signs;
 //! [`merkle`], [`checkpoint`] and [`bundle`] tie them together; [`trust`] is what a verifier
 //! is given from outside.
 
@@ -23,6 +24,7 @@ pub mod jcs;
 pub mod json;
 pub mod keys;
 pub mod merkle;
+pub mod passkey;
 pub mod receipt;
 pub mod record;
 pub mod time;
@@ -33,4 +35,5 @@ pub use envelope::{Envelope, EnvelopeError, EnvelopeType, Signed};
 pub use hash::Hash;
 pub use json::{Json, JsonError, Numbers};
 pub use keys::{Did, PublicKey, SigningKey};
+pub use passkey::ApproverDid;
 pub use time::Timestamp;

@@ -313,7 +313,7 @@ pub struct ApprovalRecord {
     /// The approver's e-mail address.
     pub approver: String,
     /// The approver's key.
-    pub approver_did: Did,
+    pub approver_did: crate::passkey::ApproverDid,
     /// Hash of the signed statement.
     pub statement_hash_b64u: Hash,
     /// Digest of the plan that was judged.
@@ -330,6 +330,8 @@ pub enum ApprovalVia {
     Key,
     /// The same, carried by an elevated token that was then used.
     Token,
+    /// A statement signed by the approver's passkey.
+    Passkey,
 }
 
 /// The end of a token's life before its time.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::keys::Did;
+use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
 
 /// The document's kind and version.
@@ -18,8 +19,11 @@ pub struct TrustRoot {
     pub gateway: Vec<GatewayKey>,
     /// Who may sign contracts.
     pub authors: Vec<Author>,
-    /// Who may sign approvals.
+    /// Who may sign approvals with a key file.
     pub approvers: Vec<Approver>,
+    /// Who may sign approvals with a passkey, and where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passkeys: Vec<Passkey>,
     /// The log.
     pub log: Log,
 }
@@ -76,6 +80,30 @@ pub struct Approver {
     pub did: Did,
 }
 
+/// A passkey of an approver.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passkey {
+    /// The e-mail address by which contracts name the approver.
+    pub email: String,
+    /// The passkey's public key.
+    pub did: ApproverDid,
+    /// Where it may be used.
+    pub site: Site,
+    /// When it was enrolled.
+    pub not_before: Timestamp,
+    /// From when on it does not count any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Passkey {
+    /// Whether it counted at that moment.
+    pub fn counts(&self, at: Timestamp) -> bool {
+        self.not_before <= at && self.revoked_at.is_none_or(|end| at < end)
+    }
+}
+
 /// The log of records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,11 +131,16 @@ impl TrustRoot {
         self.authors.iter().find(|author| author.did == *did)
     }
 
-    /// Whether the key is enrolled for the approver with this address.
-    pub fn approver(&self, email: &str, did: &Did) -> bool {
+    /// Whether the key file's key is enrolled for the approver with this address.
+    pub fn approver(&self, email: &str, did: &ApproverDid) -> bool {
         self.approvers
             .iter()
-            .any(|approver| approver.email == email && approver.did == *did)
+            .any(|approver| approver.email == email && *did == approver.did)
+    }
+
+    /// The passkey with this public key.
+    pub fn passkey(&self, did: &ApproverDid) -> Option<&Passkey> {
+        self.passkeys.iter().find(|passkey| passkey.did == *did)
     }
 }
 
@@ -134,6 +167,7 @@ mod tests {
                 email: "a@example.com".into(),
                 did: did.clone(),
             }],
+            passkeys: vec![],
             log: Log {
                 origin: "x".into(),
                 key: did.clone(),
@@ -143,8 +177,10 @@ mod tests {
         assert!(!trust.gateway_key(&did, Role::Receipt, at(9)));
         assert!(!trust.gateway_key(&did, Role::Receipt, at(15)));
         assert!(!trust.gateway_key(&did, Role::Token, at(12)));
-        assert!(trust.approver("a@example.com", &did));
-        assert!(!trust.approver("b@example.com", &did));
+        let approver = did.clone().into();
+        assert!(trust.approver("a@example.com", &approver));
+        assert!(!trust.approver("b@example.com", &approver));
+        assert_eq!(trust.passkey(&approver), None, "a key file is no passkey");
         assert!(trust.author(&did).is_none());
     }
 }

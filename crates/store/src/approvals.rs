@@ -1,9 +1,9 @@
 //! Approvers' statements, and how they move the gate.
 
 use async_trait::async_trait;
-use proof::approval::{Decision, Statement};
+use proof::Timestamp;
+use proof::approval::{Decision, SignedStatement, Statement};
 use proof::record::{ApprovalVia, JobId};
-use proof::{Envelope, Timestamp};
 
 use crate::{GateState, RunRow, StoreError};
 
@@ -11,11 +11,13 @@ use crate::{GateState, RunRow, StoreError};
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewStatement {
     /// As it was signed.
-    pub envelope: Envelope,
+    pub envelope: SignedStatement,
     /// What it says; must be the envelope's payload.
     pub statement: Statement,
     /// How it reached us.
     pub via: ApprovalVia,
+    /// The authenticator's counter, when a passkey signed.
+    pub sign_count: Option<u32>,
     /// Now.
     pub at: Timestamp,
     /// How many distinct approvers the contract asks for.
@@ -42,6 +44,10 @@ pub enum StatementOutcome {
     SubjectChanged,
     /// The statement or the question has lapsed. Nothing is kept.
     Lapsed,
+    /// The passkey that signed is not the approver's, or was removed. Nothing is kept.
+    PasskeyGone,
+    /// The passkey's counter is not above the latest: its key may exist twice. Nothing is kept.
+    CounterBack,
 }
 
 /// A statement that was kept.
@@ -52,7 +58,7 @@ pub struct StatementRow {
     /// The job.
     pub job_id: JobId,
     /// As it was signed.
-    pub envelope: Envelope,
+    pub envelope: SignedStatement,
     /// The approver's e-mail address.
     pub approver: String,
     /// Yes or no.
@@ -79,6 +85,10 @@ pub trait Approvals {
     /// while the job is open, since an auditor wants to see it, and changes nothing
     /// ([`StatementOutcome::NotAwaiting`]); there can be at most one of each kind from each
     /// approver.
+    ///
+    /// A statement that a passkey signed needs the approver's passkey in force, and its counter
+    /// goes up in the same transaction: after a removal was answered, nothing that the passkey
+    /// signed is taken.
     ///
     /// # Errors
     /// [`Conflict`](crate::Conflict): `NoSuchRun`, `StatementMismatch`.

@@ -38,6 +38,7 @@ mod notices;
 mod objects;
 mod observations;
 mod operators;
+mod passkeys;
 mod receipts;
 mod runs;
 mod sqlite;
@@ -61,6 +62,9 @@ pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
 };
 pub use operators::{OperatorAction, OperatorRow, Operators};
+pub use passkeys::{
+    Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
+};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
 pub use sqlite::{
@@ -85,6 +89,7 @@ pub trait Store:
     + Receipts
     + Bundles
     + Operators
+    + Passkeys
     + Budgets
     + ModelKeys
     + Commits
@@ -107,6 +112,7 @@ impl<T> Store for T where
         + Receipts
         + Bundles
         + Operators
+        + Passkeys
         + Budgets
         + ModelKeys
         + Commits

@@ -1,9 +1,10 @@
 //! Scoped tokens: by hash only, never their text.
 
 use async_trait::async_trait;
+use proof::approval::SignedStatement;
 use proof::record::JobId;
 use proof::token::Claims;
-use proof::{Envelope, Hash, Timestamp};
+use proof::{Hash, Timestamp};
 
 use crate::{Appended, StoreError};
 
@@ -32,7 +33,7 @@ pub struct ElevatedApproval {
     /// The approver's e-mail address.
     pub approver: String,
     /// The approver's signed statement.
-    pub envelope: Envelope,
+    pub envelope: SignedStatement,
 }
 
 /// When, by whom and why a token was revoked.

@@ -54,7 +54,7 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
     let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
         Ok(root) => {
             let (keys, authors) = (root.gateway.len(), root.authors.len());
-            let approvers = root.approvers.len();
+            let approvers = root.approvers.len() + root.passkeys.len();
             findings.note(format!(
                 "{keys} gateway keys, {authors} authors, {approvers} approvers"
             ));

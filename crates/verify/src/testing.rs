@@ -9,16 +9,20 @@
     reason = "a fixture that cannot be made is a mistake in the test"
 )]
 
-use proof::approval::{Changes, Decision, Judgement, Statement, Subject};
+use proof::approval::{
+    ApproverSignature, Changes, Decision, Judgement, SignedStatement, Statement, Subject, to_sign,
+};
 use proof::bundle::{Bundle, Evidence, Inclusion, Job, LogProof, Run, Sealers, Token};
 use proof::checkpoint::Checkpoint;
+use proof::passkey::Site;
+use proof::passkey::testing::SoftAuthenticator;
 use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted};
 use proof::record::{
     ApprovalRecord, ApprovalVia, Body, Caller, Ended, EventChain, Intent, JobClose, JobOpen, Lane,
     Outcome, ReceiptRef, Record, Refusal, Usage,
 };
 use proof::token::{Claims, Scope};
-use proof::trust::{Approver, Author, GatewayKey, Log, Role, TRUST_ROOT, TrustRoot};
+use proof::trust::{Approver, Author, GatewayKey, Log, Passkey, Role, TRUST_ROOT, TrustRoot};
 use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp, merkle};
 
 /// The approver whom the contract names.
@@ -40,6 +44,8 @@ pub struct Keys {
     pub author: SigningKey,
     /// Signs approvals.
     pub approver: SigningKey,
+    /// The same approver's passkey.
+    pub passkey: SoftAuthenticator,
     /// Signs receipts.
     pub receipt: SigningKey,
     /// Signs the end of jobs.
@@ -57,6 +63,7 @@ impl Keys {
         Self {
             author: root.derive("author"),
             approver: root.derive("approver"),
+            passkey: SoftAuthenticator::new(seed, &site()),
             receipt: root.derive("receipt"),
             close: root.derive("close"),
             log: root.derive("log"),
@@ -88,11 +95,26 @@ impl Keys {
                 email: APPROVER.to_owned(),
                 did: self.approver.did(),
             }],
+            passkeys: vec![Passkey {
+                email: APPROVER.to_owned(),
+                did: self.passkey.did(),
+                site: site(),
+                not_before: start().plus_seconds(-86_400),
+                revoked_at: None,
+            }],
             log: Log {
                 origin: ORIGIN.to_owned(),
                 key: self.log.did(),
             },
         }
+    }
+}
+
+/// Where passkeys are used.
+pub fn site() -> Site {
+    Site {
+        rp_id: "gateway.example".to_owned(),
+        origins: vec!["https://gateway.example".to_owned()],
     }
 }
 
@@ -123,7 +145,7 @@ pub struct Story {
     /// The runs.
     pub runs: Vec<Run>,
     /// The signed statements.
-    pub approvals: Vec<Envelope>,
+    pub approvals: Vec<SignedStatement>,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -215,7 +237,7 @@ impl Story {
         subject.judge(Judgement {
             decision,
             approver: APPROVER.to_owned(),
-            approver_did: self.keys.approver.did(),
+            approver_did: self.keys.approver.did().into(),
             issued_at,
             expires_at: issued_at.plus_seconds(1800),
             nonce: nonce.to_owned(),
@@ -232,6 +254,26 @@ impl Story {
             statement.issued_at,
         )
         .expect("a statement can be signed");
+        self.record(statement, envelope.try_into().expect("a statement"))
+    }
+
+    /// The same by a passkey, whose approver the statement must name.
+    pub fn approve_by_passkey(
+        &mut self,
+        statement: &Statement,
+        passkey: &mut SoftAuthenticator,
+    ) -> Body {
+        let (_, challenge) = to_sign(statement).expect("a statement can be signed");
+        let assertion = passkey.sign(challenge.as_bytes());
+        let signed = SignedStatement::by_passkey(statement, assertion);
+        self.record(statement, signed.expect("a statement can be signed"))
+    }
+
+    fn record(&mut self, statement: &Statement, envelope: SignedStatement) -> Body {
+        let via = match envelope.signature {
+            ApproverSignature::Key(_) => ApprovalVia::Key,
+            ApproverSignature::Passkey(_) => ApprovalVia::Passkey,
+        };
         let body = Body::Approval(ApprovalRecord {
             run_id: statement.run_id.clone(),
             decision: statement.decision,
@@ -239,7 +281,7 @@ impl Story {
             approver_did: statement.approver_did.clone(),
             statement_hash_b64u: envelope.payload_hash_b64u,
             plan_sha256_b64u: statement.plan_sha256_b64u,
-            via: ApprovalVia::Key,
+            via,
         });
         self.approvals.push(envelope);
         body

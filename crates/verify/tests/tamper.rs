@@ -13,7 +13,10 @@ struct Sealed {
 }
 
 fn sealed() -> Sealed {
-    let story = Story::apply();
+    seal_up(&Story::apply())
+}
+
+fn seal_up(story: &Story) -> Sealed {
     let trust: TrustRoot = story.keys.trust_root();
     Sealed {
         bundle: serde_json::to_value(seal(story.evidence(), &story.keys)).unwrap(),
@@ -141,12 +144,26 @@ fn all<T: Sync>(items: &[T], case: impl Fn(&T) -> Option<String> + Sync) -> Vec<
 #[test]
 fn each_member_counts() {
     let sealed = sealed();
-    let whole = serde_json::to_vec(&sealed.bundle).unwrap();
-    assert_eq!(sealed.report(&whole).verdict, Verdict::Valid);
     let mut found = Vec::new();
     places(&sealed.bundle, &mut Vec::new(), &mut found);
     assert!(found.len() > 500, "{} places", found.len());
-    let survived = all(&found, |path| {
+    assert_each_counts(&sealed, &found);
+}
+
+#[test]
+fn each_member_of_an_approval_by_passkey_counts() {
+    let sealed = seal_up(&Story::apply_by_passkey());
+    let mut found = Vec::new();
+    let approvals = &sealed.bundle["approvals"];
+    places(approvals, &mut vec!["approvals".to_owned()], &mut found);
+    assert!(found.len() > 30, "{} places", found.len());
+    assert_each_counts(&sealed, &found);
+}
+
+fn assert_each_counts(sealed: &Sealed, found: &[Vec<String>]) {
+    let whole = serde_json::to_vec(&sealed.bundle).unwrap();
+    assert_eq!(sealed.report(&whole).verdict, Verdict::Valid);
+    let survived = all(found, |path| {
         let mut bundle = sealed.bundle.clone();
         let original = at(&mut bundle, path).clone();
         changes(&original).into_iter().find_map(|changed| {

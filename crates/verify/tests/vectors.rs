@@ -107,6 +107,27 @@ fn apply() -> Case {
     )
 }
 
+fn passkey() -> Case {
+    Case::good(
+        "passkey",
+        "the same, approved with a passkey",
+        &Story::apply_by_passkey(),
+    )
+}
+
+/// The gateway itself seals an approval that was signed on another site.
+fn retold_by_passkey() -> Case {
+    let mut told = Story::apply_by_passkey();
+    let place = told.position(|body| matches!(body, Body::Approval(_)));
+    let statement = told.approvals.remove(0).payload.to_typed().unwrap();
+    let mut elsewhere = told.keys.passkey.clone();
+    "https://gatevay.example".clone_into(&mut elsewhere.origin);
+    told.steps[place].body = told.approve_by_passkey(&statement, &mut elsewhere);
+    let about = "an approval by passkey that was signed on another site";
+    let name = "passkey-site_fail";
+    Case::good(name, about, &told).broken(name, about, Code::PasskeyWrongSite)
+}
+
 fn model_calls() -> Case {
     Case::good(
         "model-calls",
@@ -126,6 +147,23 @@ fn cases() -> Vec<Case> {
     vec![
         apply(),
         model_calls(),
+        passkey(),
+        passkey()
+            .broken(
+                "passkey-origin_fail",
+                "an approval by passkey, as if signed on another site",
+                Code::EvidenceMismatch,
+            )
+            .edit(|bundle| {
+                let approval = &mut bundle["approvals"][0];
+                let text = approval["client_data_json_b64u"].as_str().unwrap();
+                let client = proof::hash::decode_b64u(text).unwrap();
+                let client = String::from_utf8(client).unwrap();
+                let client = client.replace("https://gateway", "https://gatevay");
+                let client = proof::hash::encode_b64u(client.as_bytes());
+                approval["client_data_json_b64u"] = client.into();
+            }),
+        retold_by_passkey(),
         apply_at(
             "at-a-moment",
             "judged as of a moment after the job",

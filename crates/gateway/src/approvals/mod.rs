@@ -21,14 +21,15 @@ use std::sync::Arc;
 
 use policy::contract::Email;
 use policy::{ReasonCode, Refusal};
-use proof::approval::{Decision, STATEMENT, Statement};
+use proof::EnvelopeError;
+use proof::approval::{Decision, STATEMENT, SignedStatement, StatementError, VerifiedStatement};
 use proof::record::ApprovalVia;
-use proof::{Envelope, EnvelopeError, EnvelopeType, Signed};
 use store::{GateState, NewStatement, RunRow, RunUpdate, StatementOutcome, StoreError};
 
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::live::LiveToken;
+use crate::passkeys;
 
 pub use apply::confirmed;
 pub use gate::Gate;
@@ -37,6 +38,12 @@ pub use ours::read_run;
 
 /// How far an approver's clock may be ahead of ours, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 60;
+
+/// Longest reason of an approver, in bytes.
+pub const MAX_REASON_BYTES: usize = 1000;
+
+/// Longest nonce, in bytes; ours have 43.
+const MAX_NONCE_BYTES: usize = 128;
 
 /// What a statement did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +66,7 @@ pub enum Submitted {
 pub async fn submit(
     app: &App,
     run_id: &str,
-    envelope: Envelope,
+    envelope: SignedStatement,
     via: ApprovalVia,
 ) -> Result<Submitted, Refusal> {
     let run = app.store.run(run_id).await.map_err(unavailable)?;
@@ -71,11 +78,12 @@ pub async fn submit(
         .map_err(unavailable)?
         .ok_or(ReasonCode::ContractUnknown)?;
     let apply = &contract.contract.permissions.apply;
-    let statement = check(app, &run, &envelope, &apply.approvers)?;
+    let verified = check(app, &run, &envelope, &apply.approvers).await?;
     let min_approvals = apply.min_approvals;
     let statement = NewStatement {
         envelope,
-        statement,
+        sign_count: verified.sign_count(),
+        statement: verified.into_statement(),
         via,
         at: app.now(),
         min_approvals,
@@ -102,33 +110,27 @@ pub async fn submit(
         StatementOutcome::Duplicate => Err(ReasonCode::ApprovalAlreadyGiven.into()),
         StatementOutcome::SubjectChanged => Err(ReasonCode::ApprovalRunChanged.into()),
         StatementOutcome::Lapsed => Err(ReasonCode::ApprovalExpired.into()),
+        StatementOutcome::PasskeyGone => Err(ReasonCode::PasskeyUnknown.into()),
+        StatementOutcome::CounterBack => Err(ReasonCode::PasskeyCounter.into()),
     }
 }
 
 /// Signature, person, subject and time of a statement.
-pub fn check(
+///
+/// # Errors
+/// An `APPROVAL_…` or `PASSKEY_…` code, `PASSKEYS_UNAVAILABLE`, `STORE_UNAVAILABLE`.
+pub async fn check(
     app: &App,
     run: &RunRow,
-    envelope: &Envelope,
+    envelope: &SignedStatement,
     approvers: &[Email],
-) -> Result<Statement, Refusal> {
-    let signed: Signed<Statement> =
-        envelope
-            .verify(EnvelopeType::ApprovalStatement)
-            .map_err(|error| {
-                let code = match error {
-                    EnvelopeError::SignatureInvalid(_) | EnvelopeError::HashMismatch => {
-                        ReasonCode::ApprovalSignature
-                    }
-                    _ => ReasonCode::ApprovalMalformed,
-                };
-                Refusal::new(code, error.to_string())
-            })?;
-    let statement = signed.payload;
+) -> Result<VerifiedStatement, Refusal> {
+    let (signed, enrolled_for) = verify(app, envelope).await?;
+    let statement = signed.statement();
     if statement.statement != STATEMENT || statement.run_id != run.run_id {
         return Err(ReasonCode::ApprovalMalformed.into());
     }
-    if statement.approver_did != signed.signer {
+    if statement.approver_did != *signed.signer() {
         return Err(ReasonCode::ApprovalSignature.into());
     }
     // The envelope's own time is not signed; a verifier compares it, so a bundle that holds
@@ -140,10 +142,7 @@ pub fn check(
     let named = approvers
         .iter()
         .any(|email| email.as_str() == statement.approver);
-    let enrolled = app.config.approvers.iter().any(|approver| {
-        approver.email == statement.approver && approver.did == statement.approver_did
-    });
-    if !(named && enrolled) {
+    if !(named && enrolled_for.contains(&statement.approver)) {
         return Err(ReasonCode::ApprovalNotAnApprover.into());
     }
     let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalClosed)?;
@@ -164,6 +163,10 @@ pub fn check(
         let detail = "the statement's times do not fit: check the clock";
         return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
     }
+    if statement.nonce.len() > MAX_NONCE_BYTES {
+        let detail = "a nonce has up to 128 bytes";
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
+    }
     let reason = statement
         .reason
         .as_deref()
@@ -175,7 +178,42 @@ pub fn check(
             "a denial needs a reason",
         ));
     }
-    Ok(statement)
+    if reason.len() > MAX_REASON_BYTES {
+        let detail = "a reason has up to 1000 bytes";
+        return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
+    }
+    Ok(signed)
+}
+
+/// Hash and signature of a statement, and the addresses that its key is enrolled for: in the
+/// configuration that of a key file, in the store that of a passkey.
+async fn verify(
+    app: &App,
+    envelope: &SignedStatement,
+) -> Result<(VerifiedStatement, Vec<String>), Refusal> {
+    if envelope.is_by_passkey() {
+        let row = app.store.passkey_by_did(&envelope.signer_did).await;
+        let row = passkeys::in_force(app, row.map_err(unavailable)?)?;
+        let signed = envelope.verify(Some(&row.site())).map_err(unverified)?;
+        return Ok((signed, vec![row.email]));
+    }
+    let signed = envelope.verify(None).map_err(unverified)?;
+    let approvers = app.config.approvers.iter();
+    let enrolled = approvers.filter(|approver| *signed.signer() == approver.did);
+    let enrolled = enrolled.map(|approver| approver.email.clone()).collect();
+    Ok((signed, enrolled))
+}
+
+fn unverified(error: StatementError) -> Refusal {
+    let code = match error {
+        StatementError::Passkey(error) => return passkeys::refused(error),
+        StatementError::PasskeyUnknown(_) => ReasonCode::PasskeyUnknown,
+        StatementError::Envelope(
+            EnvelopeError::SignatureInvalid(_) | EnvelopeError::HashMismatch,
+        ) => ReasonCode::ApprovalSignature,
+        StatementError::Envelope(_) => ReasonCode::ApprovalMalformed,
+    };
+    Refusal::new(code, error.to_string())
 }
 
 /// An agent wants a run applied: the gate will ask as soon as the plan is there.

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
-use proof::trust::{Approver, Author, GatewayKey, Log, TRUST_ROOT, TrustRoot};
+use proof::trust::{Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot};
 use proof::{Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobState, Store, StoreError};
+use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
 
 pub use announce::announce;
 
@@ -221,8 +221,9 @@ pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
     config.bundles_dir().join(format!("{job_id}.json"))
 }
 
-/// The trust root: what a verifier is given, outside every bundle.
-pub fn trust_root(config: &Config, keys: &Keys) -> TrustRoot {
+/// The trust root: what a verifier is given, outside every bundle. Passkeys that were removed are in
+/// it, too, with the end of their time: what they signed before must stay verifiable.
+pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> TrustRoot {
     let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE);
     let gateway = keys.roles().map(|(role, did)| GatewayKey {
         did,
@@ -246,6 +247,16 @@ pub fn trust_root(config: &Config, keys: &Keys) -> TrustRoot {
             .map(|approver| Approver {
                 email: approver.email.clone(),
                 did: approver.did.clone(),
+            })
+            .collect(),
+        passkeys: passkeys
+            .iter()
+            .map(|row| Passkey {
+                email: row.email.clone(),
+                did: row.passkey.did.clone(),
+                site: row.site(),
+                not_before: row.enrolled_at,
+                revoked_at: row.removed_at,
             })
             .collect(),
         log: Log {

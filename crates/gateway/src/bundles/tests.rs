@@ -129,7 +129,7 @@ async fn checkpoints_are_signed_once_for_each_size() {
 #[test]
 fn the_trust_root_names_every_key_for_its_role() {
     let fixture = Fixture::new();
-    let trust = trust_root(&fixture.config, &fixture.keys);
+    let trust = trust_root(&fixture.config, &fixture.keys, &[]);
     let roles = [
         (Role::Receipt, fixture.keys.receipt.did()),
         (Role::Token, fixture.keys.token.did()),

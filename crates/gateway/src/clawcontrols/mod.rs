@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use policy::contract::{Issue, PublicationRules, Severity};
 use policy::{CompiledContract, Contract, ContractErrors, ReasonCode};
 use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, Timestamp};
-use store::{ContractVersion, Store, StoreError, Withdrawal};
+use store::{ContractRow, ContractVersion, Store, StoreError, Withdrawal};
 
 use crate::app::App;
 use crate::config::Config;
@@ -168,6 +168,30 @@ pub async fn withdraw(
     // The store first: a lookup that runs beside this one reads it again after keeping it.
     live.withdraw_contract(policy_hash);
     Ok(withdrawal)
+}
+
+/// Of all versions of a name, oldest first, the one that is in force: the newest that was not
+/// withdrawn.
+pub fn in_force(versions: Vec<ContractRow>) -> Option<ContractRow> {
+    let mut newest_first = versions.into_iter().rev();
+    newest_first.find(|version| version.withdrawn.is_none())
+}
+
+/// The version in force of each name that has one.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn contracts_in_force(store: &dyn Store) -> Result<Vec<ContractRow>, StoreError> {
+    let mut found = Vec::new();
+    for name in store.contracts().await? {
+        // The newest stands for itself, and the others need not be read.
+        let versions = match name.latest.withdrawn {
+            None => vec![name.latest],
+            Some(_) => store.versions(&name.latest.contract.name).await?,
+        };
+        found.extend(in_force(versions));
+    }
+    Ok(found)
 }
 
 /// The contract with this hash, ready to decide. `None` when it was never published.

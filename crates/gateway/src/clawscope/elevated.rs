@@ -6,7 +6,7 @@
 
 use policy::{ReasonCode, Refusal};
 use proof::Envelope;
-use proof::approval::Decision;
+use proof::approval::{Decision, SignedStatement};
 use proof::token::Scope;
 use store::{ElevatedApproval, GateState};
 
@@ -57,7 +57,10 @@ pub async fn issue_elevated(
         return Err(Refusal::new(ReasonCode::ApprovalClosed, detail).into());
     }
     let approvers = &contract.contract.permissions.apply.approvers;
-    let statement = approvals::check(app, &run, &request.envelope, approvers)?;
+    let envelope = SignedStatement::try_from(request.envelope)
+        .map_err(|error| Refusal::new(ReasonCode::ApprovalMalformed, error.to_string()))?;
+    let verified = approvals::check(app, &run, &envelope, approvers).await?;
+    let statement = verified.into_statement();
     if statement.decision != Decision::Approve {
         let detail = "a token can carry an approval only; hand a denial in as it is";
         return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail).into());
@@ -74,7 +77,7 @@ pub async fn issue_elevated(
         elevated: Some(ElevatedApproval {
             run_id: run.run_id,
             approver: statement.approver,
-            envelope: request.envelope,
+            envelope,
         }),
     };
     mint(issuer, operator, &job, grant, now).await

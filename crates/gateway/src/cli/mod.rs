@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod approvals;
+mod approvers;
 mod bundle;
 mod client;
 mod contract_file;
@@ -86,6 +87,8 @@ enum Command {
     #[command(subcommand)]
     Notices(notices::Notices),
     #[command(subcommand)]
+    Approvers(approvers::Approvers),
+    #[command(subcommand)]
     Bundle(bundle::Bundle),
     #[command(subcommand)]
     Evidence(evidence::Evidence),
@@ -150,6 +153,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Token(token) => token.run().await?,
         Command::Approvals(approvals) => approvals.run().await?,
         Command::Notices(notices) => notices.run().await?,
+        Command::Approvers(approvers) => approvers.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Evidence(evidence) => evidence.run()?,
         Command::Trust(trust) => trust.run().await?,

@@ -202,7 +202,10 @@ fn channels_of_every_kind_load() {
     let config = with_channel(MAIL, "", "").unwrap();
     assert_eq!(config.notices["mail"].events().len(), 2);
     let slack = "[notices.chat]\nkind = \"slack\"\nurl = { env = \"URL\" }";
-    assert_eq!(with_channel(slack, "", "").unwrap().notices["chat"].kind(), "slack");
+    assert_eq!(
+        with_channel(slack, "", "").unwrap().notices["chat"].kind(),
+        "slack"
+    );
     let local = ("https://hooks.example.com", "http://127.0.0.1:9000");
     assert!(with_channel(WEBHOOK, local.0, local.1).is_ok());
 }
@@ -223,13 +226,23 @@ fn channels_that_cannot_be_right_are_refused() {
         (MAIL, "smtps://", "", "smtps://host:465"),
         (MAIL, "smtps://", "http://", "smtps://host:465"),
         (MAIL, "smtps://", "smtps://ada:secret@", "smtps://host:465"),
-        (MAIL, "smtp.example.com", "smtp.example.com/x", "smtps://host:465"),
+        (
+            MAIL,
+            "smtp.example.com",
+            "smtp.example.com/x",
+            "smtps://host:465",
+        ),
         (MAIL, "<clawgate@example.com>", "", "from"),
         (MAIL, "Clawgate <", "Clawgate\\r\\nBcc: x <", "from"),
         (MAIL, "\"ops@example.com\"", "", "to must name"),
         (MAIL, "ops@example.com", "ops", "to `ops`"),
         (MAIL, "user = \"clawgate\"", "", "user and password"),
-        (MAIL, "password = { env = \"PASSWORD\" }", "", "user and password"),
+        (
+            MAIL,
+            "password = { env = \"PASSWORD\" }",
+            "",
+            "user and password",
+        ),
     ] {
         let error = with_channel(channel, from, to).unwrap_err().to_string();
         assert!(error.contains(says), "{to}: {error}");
@@ -251,7 +264,12 @@ fn mail_goes_over_tls_but_to_this_machine() {
         ("smtp://127.0.0.1:25", "127.0.0.1", 25, SmtpTls::Local),
         ("smtp://[::1]:25", "::1", 25, SmtpTls::Local),
         ("smtps://localhost", "localhost", 465, SmtpTls::Whole),
-        ("smtp://localhost.example", "localhost.example", 587, SmtpTls::Upgraded),
+        (
+            "smtp://localhost.example",
+            "localhost.example",
+            587,
+            SmtpTls::Upgraded,
+        ),
     ] {
         let server = SmtpServer::parse(text).unwrap();
         assert_eq!((&*server.host, server.port, server.tls), (host, port, tls));

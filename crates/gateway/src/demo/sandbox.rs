@@ -164,7 +164,8 @@ impl Sandbox {
         let file = |name: &str| self.folder.join(name);
         fs::write(file("wpc.json"), &self.contract)?;
         let app = &self.gateway.app;
-        let trust = bundles::trust_root(&app.config, &app.keys);
+        // Nobody has enrolled a passkey yet.
+        let trust = bundles::trust_root(&app.config, &app.keys, &[]);
         fs::write(file("trust.json"), serde_json::to_vec_pretty(&trust)?)?;
         let agent = &self.gateway.agent_url;
         fs::write(file("terraform.rc"), sim::example_cli_config(agent))?;

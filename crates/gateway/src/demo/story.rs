@@ -133,10 +133,10 @@ async fn tell(
 
     apply(stage, &operator, sandbox, &terraform).await?;
     let bundle = seal(stage, &operator, sandbox).await?;
-    let trust = serde_json::to_vec_pretty(&bundles::trust_root(
-        &sandbox.gateway.app.config,
-        &sandbox.gateway.app.keys,
-    ))?;
+    let app = &sandbox.gateway.app;
+    let passkeys = app.store.passkeys().await?;
+    let trust = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let trust = serde_json::to_vec_pretty(&trust)?;
     check(stage, &bundle, &trust);
     tamper(stage, &bundle, &trust);
     if let Some(out) = out {
@@ -349,7 +349,7 @@ fn sign(subject: Subject, person: &Person, question: &Value) -> anyhow::Result<E
     let statement = subject.judge(Judgement {
         decision: Decision::Approve,
         approver: person.email.clone(),
-        approver_did: person.key.did(),
+        approver_did: person.key.did().into(),
         issued_at,
         expires_at: expires_at.parse()?,
         nonce: random_text(),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use policy::ReasonCode;
 use policy::terraform::ids::RunId;
 use proof::Envelope;
+use proof::approval::SignedStatement;
 use proof::record::ApprovalVia;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -102,17 +103,28 @@ pub(super) async fn submit(
         at: app.now(),
     };
     let submitted = audited(&*app.store, action, async {
-        approvals::submit(&app, run_id, body.envelope, ApprovalVia::Key)
+        let signed = SignedStatement::try_from(body.envelope)
+            .map_err(|error| Problem::new(ReasonCode::ApprovalMalformed, error.to_string()))?;
+        approvals::submit(&app, run_id, signed, ApprovalVia::Key)
             .await
             .map_err(Problem::from)
     })
     .await?;
+    self::submitted(&app, run_id, submitted).await
+}
+
+/// The run after a statement was taken, with what is still missing.
+pub(super) async fn submitted(
+    app: &App,
+    run_id: &str,
+    submitted: Submitted,
+) -> Result<Json<Value>, Problem> {
     let run = app
         .store
         .run(run_id)
         .await?
         .ok_or(ReasonCode::ApprovalUnknown)?;
-    let mut view = view(&app, &run).await?;
+    let mut view = view(app, &run).await?;
     if let Submitted::Counted { approvals, missing } = submitted {
         view["given"] = json!(approvals);
         view["missing"] = json!(missing);

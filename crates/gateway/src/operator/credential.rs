@@ -89,6 +89,8 @@ pub enum Access {
     Public,
     /// No credential, but a signature over the body, which the handler's extractor checks.
     Signed,
+    /// No credential, but a one-time link in the path, which the handler looks up.
+    Link,
     /// Any operator.
     Operator,
     /// An operator with this role, or an administrator.
@@ -108,7 +110,7 @@ impl Operator {
     /// Whether a route is open to this operator. Without any role nothing is.
     pub fn may(&self, access: Access) -> bool {
         match access {
-            Access::Public | Access::Signed => true,
+            Access::Public | Access::Signed | Access::Link => true,
             Access::Operator => !self.roles.is_empty(),
             Access::Needs(role) => self
                 .roles

@@ -71,8 +71,10 @@ pub(super) async fn bundle(
 }
 
 /// What a verifier is given besides the bundle.
-pub(super) async fn trust(State(app): State<Arc<App>>) -> Json<TrustRoot> {
-    Json(bundles::trust_root(&app.config, &app.keys))
+pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<TrustRoot>, Problem> {
+    let passkeys = app.store.passkeys().await?;
+    let root = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    Ok(Json(root))
 }
 
 /// The log as it is now: a signed note.

@@ -12,6 +12,7 @@ mod extract;
 mod health;
 mod jobs;
 mod notices;
+mod passkeys;
 mod problem;
 mod rollback;
 mod run_tasks;
@@ -53,7 +54,7 @@ pub struct Route {
 
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
-    use Access::{Needs, Operator, Public, Signed};
+    use Access::{Link, Needs, Operator, Public, Signed};
     use Role::{Admin, Approver, Author, Issuer};
     vec![
         get("/healthz", Public, health::alive),
@@ -92,6 +93,22 @@ pub fn routes() -> Vec<Route> {
         get("/v1/approvals", Operator, approvals::list),
         get("/v1/approvals/{run_id}", Operator, approvals::show),
         post("/v1/approvals/{run_id}", Needs(Approver), approvals::submit),
+        post(
+            "/v1/approvals/{run_id}/question",
+            Needs(Approver),
+            passkeys::question,
+        ),
+        post(
+            "/v1/approvals/{run_id}/passkey",
+            Needs(Approver),
+            passkeys::answer,
+        ),
+        get("/v1/approvers", Operator, passkeys::list),
+        post("/v1/approvers/invite", Needs(Admin), passkeys::invite),
+        post("/v1/approvers/remove", Needs(Admin), passkeys::remove),
+        get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
+        post("/passkeys/enrol/{link}", Link, passkeys::enrol),
+        get("/passkey.js", Public, passkeys::script),
         post("/v1/rollback/run/{run_id}", Needs(Issuer), rollback::run),
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
@@ -163,7 +180,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if !matches!(access, Access::Public | Access::Signed) {
+    if !matches!(access, Access::Public | Access::Signed | Access::Link) {
         let operator = credential::authenticate(&*app.store, request.headers()).await?;
         if !operator.may(access) {
             let path = request.uri().path();

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use policy::terraform::ids::WorkspaceId;
 use policy::{ReasonCode, Refusal};
 use proof::record::JobId;
-use store::ContractRow;
 
 use crate::app::App;
 use crate::clawcontrols;
@@ -58,10 +57,8 @@ pub(super) async fn of_workspace(
     workspace: &WorkspaceId,
 ) -> Result<Vec<Governing>, Refusal> {
     let mut governing = Vec::new();
-    for name in app.store.contracts().await.map_err(unavailable)? {
-        let Some(row) = in_force(app, name.latest).await? else {
-            continue;
-        };
+    let rows = clawcontrols::contracts_in_force(&*app.store).await;
+    for row in rows.map_err(unavailable)? {
         let contract = clawcontrols::contract(app, &row.contract.policy_hash)
             .await
             .map_err(unavailable)?
@@ -79,13 +76,4 @@ pub(super) async fn of_workspace(
         return Err(Refusal::new(ReasonCode::RunTaskUngoverned, detail));
     }
     Ok(governing)
-}
-
-async fn in_force(app: &App, latest: ContractRow) -> Result<Option<ContractRow>, Refusal> {
-    if latest.withdrawn.is_none() {
-        return Ok(Some(latest));
-    }
-    let versions = app.store.versions(&latest.contract.name).await;
-    let mut versions = versions.map_err(unavailable)?.into_iter().rev();
-    Ok(versions.find(|row| row.withdrawn.is_none()))
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use policy::Contract;
-use proof::approval::{Decision, Statement};
+use proof::approval::Decision;
 use proof::record::{ApprovalVia, JobId};
-use proof::{EnvelopeType, Json, Timestamp};
+use proof::{Json, Timestamp};
 use store::{
-    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobPhase, JobRow, JobState, RunRow,
-    StatementRow, Store, StoreError, TaskCallRow, TokenRow,
+    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobPhase, JobRow, JobState,
+    PasskeyRow, RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
 use super::story::{BARS, Bar, Story, StoryBounds, bar_tone};
@@ -154,6 +154,7 @@ pub(super) async fn job(
     let outside = outside::during(store, &workspaces, row.opened_at, end).await?;
     let contract = store.contract(&row.policy_hash).await?;
     let statements = store.statements_of_job(job_id).await?;
+    let passkeys = store.passkeys().await?;
     let page = JobPage {
         style: STYLE,
         gateway_id: config.gateway_id.clone(),
@@ -169,7 +170,10 @@ pub(super) async fn job(
         models: story.models,
         refusals: story.refusals,
         refusals_more: story.refusals_more,
-        approvals: statements.into_iter().filter_map(approval).collect(),
+        approvals: statements
+            .into_iter()
+            .filter_map(|row| approval(row, &passkeys))
+            .collect(),
         tokens: store.tokens(job_id).await?.into_iter().map(token).collect(),
         bundle: store.bundle(job_id).await?.map(bundle),
         job: job_view(row, until, &runs),
@@ -332,12 +336,13 @@ fn contract_view(row: ContractRow, config: &Config) -> ContractView {
 
 /// A statement that the store kept verified once; it is verified again here, since the page
 /// must not show what was not signed.
-fn approval(row: StatementRow) -> Option<ApprovalView> {
-    let signed = row
-        .envelope
-        .verify::<Statement>(EnvelopeType::ApprovalStatement)
-        .ok()?;
-    let statement = signed.payload;
+fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> {
+    let site = passkeys
+        .iter()
+        .find(|passkey| passkey.passkey.did == row.envelope.signer_did);
+    let site = site.map(PasskeyRow::site);
+    let signed = row.envelope.verify(site.as_ref()).ok()?;
+    let (did, statement) = (signed.signer().clone(), signed.into_statement());
     Some(ApprovalView {
         approver: statement.approver,
         approves: statement.decision == Decision::Approve,
@@ -347,9 +352,10 @@ fn approval(row: StatementRow) -> Option<ApprovalView> {
         via: match row.via {
             ApprovalVia::Key => "signed with the approver's key",
             ApprovalVia::Token => "signed with the approver's key, carried by an elevated token",
+            ApprovalVia::Passkey => "signed with the approver's passkey",
         },
-        did_short: short_did(&signed.signer),
-        did: signed.signer.to_string(),
+        did_short: short_did(&did),
+        did: did.to_string(),
         run_id: statement.run_id,
         workspace: format!("{} / {}", statement.organization, statement.workspace_id),
         plan_digest: statement.plan_sha256_b64u.to_string(),

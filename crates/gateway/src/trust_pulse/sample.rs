@@ -335,7 +335,7 @@ impl Told<'_> {
         let statement = subject.judge(Judgement {
             decision,
             approver: "infra-lead@example.com".into(),
-            approver_did: approver.did(),
+            approver_did: approver.did().into(),
             issued_at: at,
             expires_at: at.plus_seconds(3600),
             nonce: crate::keys::random_text(),
@@ -344,7 +344,8 @@ impl Told<'_> {
         let envelope =
             Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &approver, at).unwrap();
         let statement = NewStatement {
-            envelope,
+            envelope: envelope.try_into().unwrap(),
+            sign_count: None,
             statement,
             via: ApprovalVia::Key,
             at,

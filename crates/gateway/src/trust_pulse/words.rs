@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use proof::Timestamp;
 use proof::approval::Changes;
-use proof::{Did, Timestamp};
 
 use crate::cli::term::is_hostile;
 
@@ -81,8 +81,9 @@ impl fmt::Display for Moment {
 }
 
 /// A key's name, shortened for the eye; the whole stands in the title.
-pub fn short_did(did: &Did) -> String {
-    let text = did.as_str().trim_start_matches("did:key:");
+pub fn short_did(did: &impl std::fmt::Display) -> String {
+    let text = did.to_string();
+    let text = text.trim_start_matches("did:key:");
     match (text.get(..8), text.get(text.len().saturating_sub(6)..)) {
         (Some(head), Some(tail)) => format!("{head}…{tail}"),
         _ => text.to_owned(),

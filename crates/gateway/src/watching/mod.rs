@@ -28,6 +28,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::clawcontrols;
 use crate::clawproxy::body::Room;
 use crate::config::Config;
 use crate::secret::{Secret, SecretError};
@@ -154,19 +155,17 @@ pub async fn note_rollback(
     app.store.observe(vec![own]).await.map(drop)
 }
 
-/// The contracts that agents work under now, or can: the latest version of each name unless it
-/// is withdrawn, and those of open jobs.
+/// The contracts that agents work under now, or can: the version in force of each name, and those
+/// of open jobs.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub async fn contracts_in_use(store: &dyn Store) -> Result<Vec<Contract>, StoreError> {
-    let mut hashes = BTreeSet::new();
-    let latest = store.contracts().await?.into_iter().map(|name| name.latest);
-    hashes.extend(
-        latest
-            .filter(|row| row.withdrawn.is_none())
-            .map(|row| row.contract.policy_hash),
-    );
+    let in_force = clawcontrols::contracts_in_force(store).await?;
+    let mut hashes: BTreeSet<_> = in_force
+        .into_iter()
+        .map(|row| row.contract.policy_hash)
+        .collect();
     let open = JobFilter {
         phase: Some(JobPhase::Open),
         before: None,
@@ -268,4 +267,50 @@ async fn read(app: &App, duty: Duty, target: &str) -> Result<Option<Json>, Refus
 fn time(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp::from_millis(time.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proof::{Envelope, EnvelopeType, SigningKey};
+    use store::ContractVersion;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_version_that_stands_names_what_is_watched() {
+        let store = store::open_sqlite_in_memory().unwrap();
+        let author = SigningKey::from_seed(&[1; 32]);
+        let at = Timestamp::from_millis;
+        let mut hashes = Vec::new();
+        for (n, workspace) in [(1, "ws-first"), (2, "ws-second"), (3, "ws-third")] {
+            let text = policy::EXAMPLE_CONTRACT.replace("ws-staging-db", workspace);
+            let contract = Contract::parse(text.as_bytes()).unwrap();
+            let kind = EnvelopeType::WorkPolicyContract;
+            let envelope = Envelope::sign(kind, contract.json(), &author, at(n));
+            hashes.push(contract.hash());
+            let version = ContractVersion {
+                policy_hash: contract.hash(),
+                name: contract.name.clone(),
+                envelope: envelope.unwrap(),
+                author_did: author.did(),
+                published_at: at(n),
+                published_by: "ada".into(),
+            };
+            store.publish(version).await.unwrap();
+        }
+        for (withdrawn, watched) in [
+            (None, Some("ws-third")),
+            (Some(2), Some("ws-second")),
+            (Some(0), Some("ws-second")),
+            (Some(1), None),
+        ] {
+            if let Some(n) = withdrawn {
+                store.withdraw(&hashes[n], "ada", at(9)).await.unwrap();
+            }
+            let ids = governed(&*store).await.unwrap();
+            let expected = watched.map(|id| BTreeSet::from([id, "ws-staging-app"]));
+            let ids: BTreeSet<_> = ids.iter().map(String::as_str).collect();
+            assert_eq!(ids, expected.unwrap_or_default(), "{withdrawn:?}");
+        }
+    }
 }

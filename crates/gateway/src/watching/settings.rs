@@ -11,8 +11,11 @@ use super::read;
 use crate::app::App;
 use crate::upstream::Duty;
 
-/// Most entries of a list; upstream's largest page.
+/// Most entries of a page; upstream's largest.
 const PAGE: usize = 100;
+
+/// Most pages of a list; what is beyond is counted.
+const MAX_PAGES: usize = 10;
 
 /// Longest text that is kept of what people wrote, in characters.
 const MAX_TEXT: usize = 80;
@@ -126,15 +129,45 @@ pub async fn of_workspace(app: &App, id: &str) -> Result<Option<Json>, Refusal> 
     };
     let mut lists = Vec::new();
     for (name, target, entry) in lists_of(&path) {
-        let list = read(app, Duty::Reader, &target).await?;
-        lists.push((name, list.map(|list| entries(&list, entry))));
+        lists.push((name, list(app, &target, entry).await?));
     }
     Ok(Some(assemble(&workspace, lists)))
 }
 
-type Entry = fn(&Json) -> Option<String>;
+/// Reads which workspaces may read the state of the one at `path`; `None` when that cannot be seen.
+///
+/// # Errors
+/// An `UPSTREAM_…` code.
+pub(super) async fn consumers(app: &App, path: &str) -> Result<Option<Json>, Refusal> {
+    let (_, target, entry) = consumers_of(path);
+    list(app, &target, entry).await
+}
 
-fn lists_of(path: &str) -> [(&'static str, String, Entry); 4] {
+/// Reads a list page by page.
+async fn list(app: &App, target: &str, entry: Entry) -> Result<Option<Json>, Refusal> {
+    let mut pages = Vec::new();
+    let mut next = target.to_owned();
+    while let Some(page) = read(app, Duty::Reader, &next).await? {
+        let number = page.at(&["meta", "pagination", "next-page"]);
+        let number = number.and_then(Json::as_integer);
+        pages.push(page);
+        match number.filter(|_| pages.len() < MAX_PAGES) {
+            Some(number) => next = format!("{target}&page%5Bnumber%5D={number}"),
+            None => return Ok(Some(entries(&pages, entry))),
+        }
+    }
+    Ok(None)
+}
+
+type Entry = fn(&Json) -> Option<String>;
+type List = (&'static str, String, Entry);
+
+fn consumers_of(path: &str) -> List {
+    let target = format!("{path}/relationships/remote-state-consumers?page%5Bsize%5D={PAGE}");
+    (CONSUMERS, target, |consumer| text_at(consumer, &["id"]))
+}
+
+fn lists_of(path: &str) -> [List; 4] {
     let triggers = |kind: &str| {
         format!(
             "{path}/run-triggers?filter%5Brun-trigger%5D%5Btype%5D={kind}&page%5Bsize%5D={PAGE}"
@@ -147,11 +180,7 @@ fn lists_of(path: &str) -> [(&'static str, String, Entry); 4] {
         (TRIGGERS, triggers("outbound"), |trigger| {
             other_workspace(trigger, "workspace")
         }),
-        (
-            CONSUMERS,
-            format!("{path}/relationships/remote-state-consumers?page%5Bsize%5D={PAGE}"),
-            |consumer| text_at(consumer, &["id"]),
-        ),
+        consumers_of(path),
         (
             NOTIFICATIONS,
             format!("{path}/notification-configurations?page%5Bsize%5D={PAGE}"),
@@ -189,18 +218,22 @@ fn text_at(json: &Json, path: &[&str]) -> Option<String> {
     Some(text.chars().take(MAX_TEXT).collect())
 }
 
-/// The entries of a page, sorted; what is beyond the page is counted.
-fn entries(list: &Json, entry: Entry) -> Json {
-    let data = list
-        .get("data")
-        .and_then(Json::as_array)
-        .unwrap_or_default();
+/// The entries of pages, sorted; what is beyond them is counted.
+fn entries(pages: &[Json], entry: Entry) -> Json {
+    let data = |page: &Json| {
+        page.get("data")
+            .and_then(Json::as_array)
+            .map(<[Json]>::to_vec)
+    };
+    let data: Vec<Json> = pages.iter().filter_map(data).flatten().collect();
     let mut texts: Vec<String> = data.iter().filter_map(entry).collect();
     texts.sort_unstable();
-    let total = list
-        .at(&["meta", "pagination", "total-count"])
-        .and_then(Json::as_integer)
-        .and_then(|total| usize::try_from(total).ok())
+    let total = pages
+        .iter()
+        .filter_map(|page| page.at(&["meta", "pagination", "total-count"]))
+        .filter_map(Json::as_integer)
+        .filter_map(|total| usize::try_from(total).ok())
+        .max()
         .unwrap_or(data.len());
     if total > data.len() {
         texts.push(format!("and {} more", total - data.len()));
@@ -364,15 +397,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_a_page_is_counted() {
-        let page = Json::from(json!({
-            "data": [{"id": "ws-2"}, {"id": "ws-1"}],
-            "meta": {"pagination": {"total-count": 5}},
-        }));
-        let Json::Array(found) = entries(&page, |entry| text_at(entry, &["id"])) else {
-            panic!("a list");
+    fn what_is_beyond_the_pages_is_counted() {
+        let page = |ids: [&str; 2]| {
+            let data: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
+            Json::from(json!({"data": data, "meta": {"pagination": {"total-count": 5}}}))
         };
-        let texts: Vec<_> = found.iter().filter_map(Json::as_str).collect();
-        assert_eq!(texts, ["ws-1", "ws-2", "and 3 more"]);
+        let (first, second) = (page(["ws-2", "ws-1"]), page(["ws-0", "ws-3"]));
+        for (pages, expected) in [
+            (vec![first.clone()], &["ws-1", "ws-2", "and 3 more"][..]),
+            (
+                vec![first, second],
+                &["ws-0", "ws-1", "ws-2", "ws-3", "and 1 more"],
+            ),
+        ] {
+            let Json::Array(found) = entries(&pages, |entry| text_at(entry, &["id"])) else {
+                panic!("a list");
+            };
+            let texts: Vec<_> = found.iter().filter_map(Json::as_str).collect();
+            assert_eq!(texts, expected);
+        }
     }
 }

@@ -68,7 +68,7 @@ async fn only_the_right_statement_by_the_right_person_counts() {
             sign(
                 &altered(&|s| {
                     s.approver = "stranger@example.com".into();
-                    s.approver_did = stranger.did();
+                    s.approver_did = stranger.did().into();
                 }),
                 &stranger,
             ),
@@ -76,13 +76,16 @@ async fn only_the_right_statement_by_the_right_person_counts() {
         ),
         (
             "an approver's name with a stranger's key",
-            sign(&altered(&|s| s.approver_did = stranger.did()), &stranger),
+            sign(
+                &altered(&|s| s.approver_did = stranger.did().into()),
+                &stranger,
+            ),
             "APPROVAL_NOT_AN_APPROVER",
         ),
         (
             "one approver's name with the other's key",
             sign(
-                &altered(&|s| s.approver_did = world.approvers[1].key.did()),
+                &altered(&|s| s.approver_did = world.approvers[1].key.did().into()),
                 &world.approvers[1].key,
             ),
             "APPROVAL_NOT_AN_APPROVER",

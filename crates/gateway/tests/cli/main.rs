@@ -17,6 +17,7 @@ mod faults;
 mod forbidden;
 mod gate;
 mod kill;
+mod passkeys;
 mod plan;
 mod plan_only;
 mod python;

@@ -17,6 +17,9 @@ use crate::world::{APP, Setup, World};
 /// A workspace that the contract does not name.
 const FOREIGN: &str = "ws-production-app";
 
+/// Another workspace of the contract.
+const BETWEEN: &str = "ws-staging-db";
+
 const PATH: &str = "/v1/notifications";
 
 impl World {
@@ -347,9 +350,14 @@ async fn polling_looks_at_governed_workspaces_and_can_be_switched_off() {
 
 /// Lets an apply in the governed workspace start a run elsewhere.
 async fn trigger(world: &World, downstream: &str) {
+    trigger_by(world, APP, downstream).await;
+}
+
+/// Lets an apply in `source` start a run in `downstream`.
+async fn trigger_by(world: &World, source: &str, downstream: &str) {
     let path = format!("/api/v2/workspaces/{downstream}/run-triggers");
     let source = json!({"data": {"relationships": {
-        "sourceable": {"data": {"id": APP, "type": "workspaces"}},
+        "sourceable": {"data": {"id": source, "type": "workspaces"}},
     }}});
     world.upstream("owner").post(&path, &source).await.ok();
 }
@@ -370,6 +378,75 @@ async fn b14_an_apply_that_would_apply_elsewhere_by_itself_is_refused() {
     assert!(reason.contains(FOREIGN), "{reason}");
     world.cloud.wait_until_ended(run).await.unwrap();
     world.valid_evidence().await;
+}
+
+/// The workspace in between is in the contract and applies by itself, which is its author's will;
+/// what it starts in turn is not.
+#[tokio::test]
+async fn b14_nor_may_an_apply_do_so_by_way_of_another() {
+    let by_itself = |settings: &mut sim::Settings| settings.auto_apply_run_trigger = true;
+    for (between_applies, goes_on) in [(true, false), (false, true)] {
+        let world = Setup::new().start().await;
+        trigger(&world, BETWEEN).await;
+        trigger_by(&world, BETWEEN, FOREIGN).await;
+        // In a circle, too.
+        trigger_by(&world, BETWEEN, APP).await;
+        world.cloud.change_settings(FOREIGN, by_itself).unwrap();
+        if between_applies {
+            world.cloud.change_settings(BETWEEN, by_itself).unwrap();
+        }
+        let agent = world.agent();
+        let upload = agent.upload().await;
+        let made = agent.run(&upload, &json!({"auto-apply": true})).await.ok();
+        let run = made["data"]["id"].as_str().unwrap();
+        if goes_on {
+            world.run_at(run, GateState::AwaitingApproval).await;
+            continue;
+        }
+        let refused = world.run_at(run, GateState::Discarded).await;
+        let reason = refused.gate_reason.unwrap();
+        assert!(reason.starts_with("DOWNSTREAM_AUTO_APPLIES"), "{reason}");
+        let way = format!("{FOREIGN} (production-app) by way of {BETWEEN}");
+        assert!(reason.contains(&way), "{reason}");
+        world.cloud.wait_until_ended(run).await.unwrap();
+        world.valid_evidence().await;
+    }
+}
+
+/// Readers that do not fit a page are named like the others, and one of them changed voids the
+/// approval.
+#[tokio::test]
+async fn the_approver_is_shown_all_who_read_the_state() {
+    let mut setup = Setup::new();
+    let reader = |n: u32| format!("ws-reader-{n:03}");
+    for n in 0..=120 {
+        let mut seed = setup.cloud.workspaces[1].clone();
+        seed.id = reader(n);
+        seed.name = format!("reader-{n:03}");
+        setup.cloud.workspaces.push(seed);
+    }
+    let world = setup.start().await;
+    let owner = world.upstream("owner");
+    let path = format!("/api/v2/workspaces/{APP}/relationships/remote-state-consumers");
+    let consumers = |ids: Vec<String>| {
+        let data = ids.into_iter();
+        let data = data.map(|id| json!({"id": id, "type": "workspaces"}));
+        json!({"data": data.collect::<Vec<_>>()})
+    };
+    owner
+        .post(&path, &consumers((0..120).map(reader).collect()))
+        .await;
+    let run = world.agent().held_run().await;
+    let question = world.operator().get(&format!("/v1/approvals/{run}")).await;
+    let readers = &question.ok()["summary"]["reach"]["state_read_by"]["workspaces"];
+    let expected: Vec<String> = (0..120).map(reader).collect();
+    assert_eq!(*readers, json!(expected));
+    let yes = world.yes(&run, 0).await;
+    owner.post(&path, &consumers(vec![reader(120)])).await;
+    world.submit(&run, &yes).await.ok();
+    let voided = world.run_at(&run, GateState::Superseded).await;
+    let reason = voided.gate_reason.unwrap();
+    assert!(reason.starts_with("APPROVAL_RUN_CHANGED"), "{reason}");
 }
 
 #[tokio::test]

@@ -196,7 +196,9 @@ impl World {
 
     /// An operator with every role.
     pub(crate) fn operator(&self) -> Caller {
-        Caller::new(&self.gateway().operator_url, Some(&self.operator_token))
+        // Where it listens: its public address may be a name that nothing here knows.
+        let url = format!("http://{}", self.gateway().operator_address);
+        Caller::new(&url, Some(&self.operator_token))
     }
 
     /// Terraform Cloud as somebody there sees it, past the gateway.
@@ -330,7 +332,7 @@ impl World {
         subject.judge(Judgement {
             decision,
             approver: person.email.clone(),
-            approver_did: person.key.did(),
+            approver_did: person.key.did().into(),
             issued_at: now(),
             expires_at: question["expires_at"].as_str().unwrap().parse().unwrap(),
             nonce: random_text(),

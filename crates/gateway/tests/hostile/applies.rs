@@ -45,7 +45,7 @@ impl Rig {
         let statement = subject.clone().judge(Judgement {
             decision: Decision::Approve,
             approver: person.email.clone(),
-            approver_did: person.key.did(),
+            approver_did: person.key.did().into(),
             issued_at: now,
             expires_at: now.plus_seconds(300),
             nonce: clawgate::keys::random_text(),

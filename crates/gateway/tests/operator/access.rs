@@ -50,6 +50,18 @@ async fn every_route_asks_for_the_right_credential() {
             assert_eq!(attempt(None).await.0, 200, "{path}");
             continue;
         }
+        if route.access == Access::Link {
+            // No credential opens it: the path holds the secret, and this one holds none.
+            for credential in [None, Some(scoped.as_str()), Some(stranger.as_str())] {
+                let status = attempt(credential).await.0;
+                assert!(
+                    [409, 415].contains(&status),
+                    "{} {path}: {status}",
+                    route.method
+                );
+            }
+            continue;
+        }
         if route.access == Access::Signed {
             // No credential opens it: it wants a signature, and here has no key.
             let disabled = match route.path {

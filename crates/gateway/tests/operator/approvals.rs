@@ -72,7 +72,7 @@ pub(crate) fn judge(
     let statement = subject.clone().judge(Judgement {
         decision,
         approver: APPROVER.into(),
-        approver_did: key.did(),
+        approver_did: key.did().into(),
         issued_at: now,
         expires_at: now.plus_seconds(300),
         nonce: clawgate::keys::random_text(),

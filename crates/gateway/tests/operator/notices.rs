@@ -361,7 +361,7 @@ async fn a_mail_server_is_believed_only_with_a_certificate_and_told_the_right_pa
         )
     };
     let channels = channel("mail", PASSWORD) + &channel("wrong", "not-the-password");
-    let trusting = World::with_authority(channels.clone().leak(), certificate.leak()).await;
+    let trusting = World::believing(channels.clone().leak(), certificate.leak()).await;
     let admin = trusting.admin().await;
     let try_it = async |admin: &Caller<'_>, name: &str| {
         admin

@@ -24,7 +24,17 @@ pub(crate) struct World {
     pub(crate) approver: SigningKey,
     http: HttpClient,
     folder: TempDir,
+    differs: Differs,
+}
+
+/// How a world differs from the plain one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Differs {
+    /// More lines at the head of the configuration.
     more: &'static str,
+    /// How people know the operator listener.
+    public_url: Option<&'static str>,
+    /// One more certificate authority to believe, a file.
     authority: Option<&'static str>,
 }
 
@@ -59,20 +69,40 @@ impl World {
 
     /// With more lines at the head of the configuration.
     pub(crate) async fn with(more: &'static str) -> Self {
-        Self::begin(more, None).await
+        Self::made(Differs {
+            more,
+            ..Differs::default()
+        })
+        .await
+    }
+
+    /// With an operator listener that people know by this address.
+    pub(crate) async fn at(public_url: &'static str) -> Self {
+        let public_url = Some(public_url);
+        Self::made(Differs {
+            public_url,
+            ..Differs::default()
+        })
+        .await
     }
 
     /// With a file of one more certificate authority to believe.
-    pub(crate) async fn with_authority(more: &'static str, authority: &'static str) -> Self {
-        Self::begin(more, Some(authority)).await
+    pub(crate) async fn believing(more: &'static str, authority: &'static str) -> Self {
+        let authority = Some(authority);
+        Self::made(Differs {
+            more,
+            authority,
+            ..Differs::default()
+        })
+        .await
     }
 
-    async fn begin(more: &'static str, authority: Option<&'static str>) -> Self {
+    async fn made(differs: Differs) -> Self {
         let cloud = TerraformCloud::start(TerraformCloudConfig::acme(Engine::Recorded));
         let cloud = cloud.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (author, approver) = (random_key(), random_key());
-        let config = config(&folder, &cloud, &author, &approver, more, authority);
+        let config = config(&folder, &cloud, &author, &approver, differs);
         Keys::create(&config.keys_dir()).unwrap();
         let http = http_client(&config).unwrap();
         let gateway = start(config).await.unwrap();
@@ -83,8 +113,7 @@ impl World {
             approver,
             http,
             folder,
-            more,
-            authority,
+            differs,
         }
     }
 
@@ -95,8 +124,7 @@ impl World {
             &self.cloud,
             &self.author,
             &self.approver,
-            self.more,
-            self.authority,
+            self.differs,
         );
         self.gateway.stop().await;
         between(&config).await;
@@ -138,7 +166,7 @@ impl World {
         let method: Method = method.parse().unwrap();
         Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.gateway.operator_url))
+            .uri(format!("http://{}{path}", self.gateway.operator_address))
     }
 
     /// An agent asks about its own job.
@@ -234,14 +262,20 @@ fn config(
     cloud: &TerraformCloud,
     author: &SigningKey,
     approver: &SigningKey,
-    more: &str,
-    authority: Option<&str>,
+    differs: Differs,
 ) -> Config {
+    let Differs {
+        more,
+        public_url,
+        authority,
+    } = differs;
     let file = |name: &str| {
         let path = folder.path().join(format!("{name}.token"));
         std::fs::write(&path, cloud.token(name)).unwrap();
         format!("{{ file = \"{}\" }}", path.display())
     };
+    let public_url = public_url.map(|url| format!(", public_url = \"{url}\""));
+    let public_url = public_url.unwrap_or_default();
     let archivist = cloud.archivist_url();
     let archivist = archivist.trim_start_matches("http://");
     let text = format!(
@@ -249,7 +283,7 @@ fn config(
         gateway_id = "gateway.example"
         data_dir = "{data}"
         agent_listener = {{ address = "127.0.0.1:0" }}
-        operator_listener = {{ address = "127.0.0.1:0" }}
+        operator_listener = {{ address = "127.0.0.1:0"{public_url} }}
         authors = [{{ name = "Ada", did = "{author}" }}]
         approvers = [{{ email = "{APPROVER}", did = "{approver}" }}]
         {more}

@@ -175,6 +175,17 @@ reason_codes! {
     ApprovalAlreadyGiven "APPROVAL_ALREADY_GIVEN" 409 Policy "This approver has signed already" "Another approver must sign.";
     ApprovalAlreadyUsed "APPROVAL_ALREADY_USED" 409 Policy "Approval was used already" "Plan again; an approval serves one apply.";
     ApprovalSignature "APPROVAL_SIGNATURE" 422 Policy "Approval signature is wrong" "Sign with the approver's enrolled key.";
+    PasskeysUnavailable "PASSKEYS_UNAVAILABLE" 409 Policy "Passkeys do not work at this address" "Let operator_listener.public_url be an https:// address with a name, or http://localhost with its port, and restart.";
+    InvitationUnknown "INVITATION_UNKNOWN" 404 Policy "This invitation is worth nothing" "It was used, has expired or was withdrawn; ask the operator for another.";
+    PasskeyUnknown "PASSKEY_UNKNOWN" 403 Policy "No such passkey is enrolled" "Use an enrolled passkey, or ask the operator for an invitation.";
+    PasskeyKnown "PASSKEY_KNOWN" 409 Policy "This passkey was enrolled before" "Make a new one; a passkey belongs to one person, once.";
+    PasskeyLimit "PASSKEY_LIMIT" 409 Policy "This person has too many passkeys" "Ask the operator to remove one first.";
+    PasskeyMalformed "PASSKEY_MALFORMED" 422 Policy "Not a passkey's answer" "Open the page again and use the passkey there; another kind of authenticator may be needed.";
+    PasskeySignature "PASSKEY_SIGNATURE" 422 Policy "The passkey's signature is wrong" "Use the passkey that the page asks for; this signature is by another key, or over something else.";
+    PasskeyWrongChallenge "PASSKEY_WRONG_CHALLENGE" 409 Policy "The passkey answered another question" "Open the page again and sign what it shows.";
+    PasskeyWrongSite "PASSKEY_WRONG_SITE" 403 Policy "The passkey was used on another site" "Open the gateway's own address; if that is what you did, ask the operator for a new invitation.";
+    PasskeyNotVerified "PASSKEY_NOT_VERIFIED" 403 Policy "The authenticator did not verify the person" "Use an authenticator that asks for a PIN, a fingerprint or the like.";
+    PasskeyCounter "PASSKEY_COUNTER" 403 Policy "The passkey's counter went back" "Its key may exist twice: have the passkey removed and enrol another.";
     ApprovalRunChanged "APPROVAL_RUN_CHANGED" 409 Policy "The run changed since its plan was approved" "Look at the run; plan again if needed.";
 
     // Run tasks: Terraform Cloud asks before a plan, after it, before an apply and after it.

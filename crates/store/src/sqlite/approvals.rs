@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use proof::approval::{Decision, Subject};
 use proof::record::{ApprovalRecord, ApprovalVia, Body, JobId};
-use proof::{EnvelopeType, Hash, jcs};
+use proof::{Hash, jcs};
 use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, jobs, log, runs};
+use super::{Sqlite, jobs, log, passkeys, runs};
 use crate::{
-    Approvals, Conflict, GateState, NewStatement, RunRow, RunUpdate, StatementOutcome,
+    Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunRow, RunUpdate, StatementOutcome,
     StatementRow, StoreError,
 };
 
@@ -70,7 +70,9 @@ impl Approvals for Sqlite {
 fn check_envelope(new: &NewStatement) -> Result<(), StoreError> {
     let canonical = jcs::to_bytes(&new.statement).map_err(|_| Conflict::StatementMismatch)?;
     let envelope = &new.envelope;
-    if envelope.envelope_type == EnvelopeType::ApprovalStatement
+    let by_passkey = envelope.is_by_passkey();
+    if by_passkey == (new.via == ApprovalVia::Passkey)
+        && by_passkey == new.sign_count.is_some()
         && envelope.payload_hash_b64u == Hash::of(&canonical)
         && Hash::of(&envelope.payload.to_jcs()) == envelope.payload_hash_b64u
         && envelope.signer_did == new.statement.approver_did
@@ -92,6 +94,9 @@ fn record_statement(
     let subject_hash = hash_of(&subject)?;
     if was_said(connection, &new, &subject_hash)? {
         return Ok(StatementOutcome::Duplicate);
+    }
+    if let Some(refused) = count_passkey(connection, &new)? {
+        return Ok(refused);
     }
     let gate = run.gate;
     if matches!(
@@ -152,6 +157,28 @@ fn record_statement(
     }
 }
 
+/// Notes the use of the passkey that signed; what comes back is why it does not count. The counter
+/// goes up whatever becomes of the statement: the authenticator has counted, too.
+fn count_passkey(
+    connection: &Connection,
+    new: &NewStatement,
+) -> Result<Option<StatementOutcome>, StoreError> {
+    let Some(sign_count) = new.sign_count else {
+        return Ok(None);
+    };
+    let row = passkeys::by_did(connection, &new.statement.approver_did)?;
+    let Some(row) = row.filter(|row| row.email == new.statement.approver) else {
+        return Ok(Some(StatementOutcome::PasskeyGone));
+    };
+    Ok(
+        match passkeys::count(connection, &row, sign_count, new.at)? {
+            PasskeyUse::Counted => None,
+            PasskeyUse::Gone => Some(StatementOutcome::PasskeyGone),
+            PasskeyUse::CounterBack => Some(StatementOutcome::CounterBack),
+        },
+    )
+}
+
 /// Whether the nonce was used, or this approver said the same about the same before. An approver
 /// is known by address and by key: neither a second address nor a second key makes another one.
 fn was_said(
@@ -200,6 +227,9 @@ fn keep(
         via: new.via,
     });
     let appended = log::append(connection, &run.job_id, new.at, record)?;
+    if new.sign_count.is_some() {
+        passkeys::used_at(connection, &statement.approver_did, appended.at)?;
+    }
     column::change(
         connection,
         "INSERT INTO statements (run_id, job, nonce, subject_hash, approver, approver_did,
@@ -255,6 +285,7 @@ fn via_name(via: ApprovalVia) -> &'static str {
     match via {
         ApprovalVia::Key => "key",
         ApprovalVia::Token => "token",
+        ApprovalVia::Passkey => "passkey",
     }
 }
 
@@ -262,7 +293,7 @@ fn statement_row(row: &Row<'_>) -> Result<StatementRow, StoreError> {
     Ok(StatementRow {
         run_id: row.text("run_id")?,
         job_id: row.parsed("job_id")?,
-        envelope: row.envelope("envelope")?,
+        envelope: row.statement("envelope")?,
         approver: row.text("approver")?,
         decision: match row.text("decision")?.as_str() {
             "approve" => Decision::Approve,
@@ -272,6 +303,7 @@ fn statement_row(row: &Row<'_>) -> Result<StatementRow, StoreError> {
         via: match row.text("via")?.as_str() {
             "key" => ApprovalVia::Key,
             "token" => ApprovalVia::Token,
+            "passkey" => ApprovalVia::Passkey,
             _ => return Err(column::damaged("via")),
         },
         at: row.time("at")?,

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use proof::approval::SignedStatement;
 use proof::{Envelope, Hash, Timestamp};
 use rusqlite::{Connection, ErrorCode, Params, Row};
 use serde::Serialize;
@@ -63,8 +64,8 @@ pub(super) fn json_opt(value: &Option<impl Serialize>) -> Result<Option<String>,
     value.as_ref().map(json).transpose()
 }
 
-/// An envelope as JSON bytes.
-pub(super) fn envelope(value: &Envelope) -> Result<Vec<u8>, StoreError> {
+/// A signed document as JSON bytes.
+pub(super) fn envelope(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     json(value).map(String::into_bytes)
 }
 
@@ -104,6 +105,11 @@ pub(super) trait Columns {
     /// An envelope.
     fn envelope(&self, name: &str) -> Result<Envelope, StoreError> {
         Envelope::parse(&self.blob(name)?).map_err(|_| damaged(name))
+    }
+
+    /// An approver's signed statement.
+    fn statement(&self, name: &str) -> Result<SignedStatement, StoreError> {
+        proof::json::from_slice(&self.blob(name)?).map_err(|_| damaged(name))
     }
 }
 

@@ -21,6 +21,7 @@ mod notices;
 mod objects;
 mod observations;
 mod operators;
+mod passkeys;
 mod readers;
 mod receipts;
 mod runs;

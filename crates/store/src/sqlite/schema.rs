@@ -33,8 +33,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0005_model_keys.sql"),
     ),
     (
-        "0006_notices",
-        include_str!("../../migrations/sqlite/0006_notices.sql"),
+        "0006_passkeys",
+        include_str!("../../migrations/sqlite/0006_passkeys.sql"),
+    ),
+    (
+        "0007_notices",
+        include_str!("../../migrations/sqlite/0007_notices.sql"),
     ),
 ];
 

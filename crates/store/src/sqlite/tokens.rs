@@ -279,7 +279,7 @@ fn token_row(row: &Row<'_>) -> Result<TokenRow, StoreError> {
         Some(run_id) => Some(ElevatedApproval {
             run_id,
             approver: row.text("elevated_approver")?,
-            envelope: row.envelope("elevated_envelope")?,
+            envelope: row.statement("elevated_envelope")?,
         }),
     };
     let revoked = match row.time_opt("revoked_at")? {

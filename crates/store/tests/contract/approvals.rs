@@ -23,7 +23,8 @@ async fn gate(store: &Arc<dyn Store>) -> GateState {
 /// Signs a statement again after it was changed.
 fn signed(mut new: NewStatement, signer: u8) -> NewStatement {
     let kind = EnvelopeType::ApprovalStatement;
-    new.envelope = Envelope::sign(kind, &new.statement, &key(signer), at(20)).unwrap();
+    let envelope = Envelope::sign(kind, &new.statement, &key(signer), at(20)).unwrap();
+    new.envelope = envelope.try_into().unwrap();
     new
 }
 
@@ -88,7 +89,7 @@ pub(crate) async fn several_approvers_are_distinct_people(store: Arc<dyn Store>)
     });
     assert_eq!(with_other_address.await, StatementOutcome::Duplicate);
     let with_other_key = say(1, "n4", &|new| {
-        new.statement.approver_did = key(150).did();
+        new.statement.approver_did = key(150).did().into();
         *new = signed(new.clone(), 150);
     });
     assert_eq!(with_other_key.await, StatementOutcome::Duplicate);
@@ -224,10 +225,10 @@ pub(crate) async fn the_statement_is_the_signed_one(store: Arc<dyn Store>) {
     let mut other_payload = good.clone();
     other_payload.envelope.payload = other_decision.envelope.payload.clone();
     other_payload.envelope.payload.set("decision", "deny");
-    let mut other_type = good.clone();
-    other_type.envelope.envelope_type = EnvelopeType::ToolReceipt;
+    let mut other_way = good.clone();
+    other_way.via = ApprovalVia::Passkey;
     let other_signer = signed(good.clone(), 102);
-    for wrong in [other_decision, other_payload, other_type, other_signer] {
+    for wrong in [other_decision, other_payload, other_way, other_signer] {
         assert_conflict!(
             store.record_statement(wrong).await,
             Conflict::StatementMismatch

@@ -270,7 +270,7 @@ pub(crate) fn says(n: u8, decision: Decision, subject: Subject, nonce: &str) -> 
     let statement = subject.judge(Judgement {
         decision,
         approver: format!("approver-{n}@example.com"),
-        approver_did: signer.did(),
+        approver_did: signer.did().into(),
         issued_at: at(20),
         expires_at: at(600_000),
         nonce: nonce.into(),
@@ -278,9 +278,12 @@ pub(crate) fn says(n: u8, decision: Decision, subject: Subject, nonce: &str) -> 
     });
     NewStatement {
         envelope: Envelope::sign(EnvelopeType::ApprovalStatement, &statement, &signer, at(20))
+            .unwrap()
+            .try_into()
             .unwrap(),
         statement,
         via: ApprovalVia::Key,
+        sign_count: None,
         at: at(30),
         min_approvals: 1,
     }

@@ -12,6 +12,7 @@ mod jobs;
 mod log;
 mod notices;
 mod observations;
+mod passkeys;
 mod races;
 mod runs;
 mod task_calls;
@@ -113,6 +114,13 @@ suite! {
         what_changed_voids_what_was_said,
         the_statement_is_the_signed_one,
         a_closed_job_takes_no_approval;
+    passkeys:
+        a_link_enrols_once,
+        a_credential_is_enrolled_for_one_person_once,
+        a_person_has_a_bounded_number_of_passkeys,
+        a_counter_only_rises,
+        a_statement_counts_with_its_passkey_only,
+        key_and_passkey_of_one_person_are_one_voice;
     task_calls:
         a_task_call_is_kept_once,
         what_upstream_was_told_about_a_call_stays,

@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use proof::approval::{Decision, STATEMENT, Statement};
+use proof::approval::{
+    Decision, STATEMENT, SignedStatement, Statement, StatementError, VerifiedStatement,
+};
 use proof::bundle::Run;
+use proof::passkey::PasskeyError;
 use proof::record::{ApprovalRecord, ApprovalVia, Body, Lane, Outcome, Record};
 use proof::token::Scope;
-use proof::{Envelope, EnvelopeType, Hash, Signed};
+use proof::{ApproverDid, Hash};
 
 use crate::checks::contract::Contract;
 use crate::checks::envelope_code;
@@ -42,7 +45,9 @@ pub(crate) fn check<'a>(
 ) -> Option<Vec<Judged<'a>>> {
     let envelopes = &document.bundle.approvals;
     let signed = threads::map(envelopes, |_, envelope| {
-        envelope.verify::<Statement>(EnvelopeType::ApprovalStatement)
+        // Where a passkey may be used is the trust root's to say, never the bundle's.
+        let passkey = believed.root.passkey(&envelope.signer_did);
+        envelope.verify(passkey.map(|passkey| &passkey.site))
     });
     let mut unused = records_by_statement(document, findings);
     let scopes = tokens.values().flat_map(|token| &token.claims.scope);
@@ -53,43 +58,56 @@ pub(crate) fn check<'a>(
         })
         .collect();
     let mut nonces = HashSet::new();
+    let mut counters = Vec::new();
     let mut judged = Vec::with_capacity(envelopes.len());
     for (n, (envelope, signed)) in envelopes.iter().zip(signed).enumerate() {
         let place = format!("/approvals/{n}");
         let signed = match signed {
             Ok(signed) => signed,
             Err(error) => {
-                findings.fail(envelope_code(&error), place, error.to_string());
+                findings.fail(statement_code(&error), place, error.to_string());
                 continue;
             }
         };
         check_signer(envelope, &signed, contract, believed, &place, findings);
-        check_subject(document, contract, &signed.payload, &place, findings);
-        if !nonces.insert(signed.payload.nonce.clone()) {
+        check_subject(document, contract, signed.statement(), &place, findings);
+        if !nonces.insert(signed.statement().nonce.clone()) {
             findings.fail(
                 Code::ApprovalReused,
                 format!("{place}/payload/nonce"),
                 "used before",
             );
         }
-        let Some((record, entry)) = unused.remove(&signed.payload_hash) else {
+        let Some((record, entry)) = unused.remove(&signed.payload_hash()) else {
             let detail = "no approval record names this statement";
             findings.fail(Code::ApprovalUnrecorded, place, detail);
             continue;
         };
-        check_record(record, entry, &signed.payload, contract, findings);
+        check_record(record, entry, signed.statement(), contract, findings);
+        check_passkey_then(record, &signed, believed, &place, findings);
+        let as_recorded = match entry.via {
+            ApprovalVia::Key => !envelope.is_by_passkey(),
+            ApprovalVia::Token => {
+                !envelope.is_by_passkey() && elevated.contains(entry.run_id.as_str())
+            }
+            ApprovalVia::Passkey => envelope.is_by_passkey(),
+        };
         findings.require(
-            entry.via == ApprovalVia::Key || elevated.contains(entry.run_id.as_str()),
+            as_recorded,
             Code::ApprovalMismatch,
             &place,
-            "said to be carried by an elevated token, but the job has none for the run",
+            "given in another way than its record says, or by an elevated token that the job has not",
         );
+        if let Some(count) = signed.sign_count() {
+            counters.push((record.seq, signed.signer().clone(), count));
+        }
         judged.push(Judged {
-            statement: signed.payload,
+            statement: signed.into_statement(),
             seq: record.seq,
             record: entry,
         });
     }
+    check_counters(counters, findings);
     let mut unused: Vec<u64> = unused.values().map(|(record, _)| record.seq).collect();
     unused.sort_unstable();
     for seq in unused {
@@ -124,27 +142,37 @@ fn records_by_statement<'a>(
 }
 
 fn check_signer(
-    envelope: &Envelope,
-    signed: &Signed<Statement>,
+    envelope: &SignedStatement,
+    signed: &VerifiedStatement,
     contract: &Contract,
     believed: &Believed<'_>,
     place: &str,
     findings: &mut Findings,
 ) {
-    let statement = &signed.payload;
+    let statement = signed.statement();
     findings.require(
         statement.statement == STATEMENT
-            && signed.signer == statement.approver_did
+            && *signed.signer() == statement.approver_did
             && envelope.issued_at == statement.issued_at,
         Code::EnvelopeMismatch,
         place,
         "kind, signer or time are not those of the signed statement",
     );
-    if !believed.root.approver(&statement.approver, &signed.signer) {
+    let enrolled = if envelope.is_by_passkey() {
+        let passkey = believed.root.passkey(signed.signer());
+        passkey.is_some_and(|passkey| passkey.email == statement.approver)
+    } else {
+        believed.root.approver(&statement.approver, signed.signer())
+    };
+    if !enrolled {
         findings.fail(
             Code::ApproverUnknown,
             format!("{place}/signer_did"),
-            format!("{} is not the key of {}", signed.signer, statement.approver),
+            format!(
+                "{} is not the key of {}",
+                signed.signer(),
+                statement.approver
+            ),
         );
     }
     if !contract.allows_approver(&statement.approver) {
@@ -153,6 +181,68 @@ fn check_signer(
             format!("{place}/payload/approver"),
             format!("{} is no approver of the contract", statement.approver),
         );
+    }
+}
+
+/// The passkey counted when its statement was recorded, which is the time that the log vouches
+/// for.
+fn check_passkey_then(
+    record: &Record,
+    signed: &VerifiedStatement,
+    believed: &Believed<'_>,
+    place: &str,
+    findings: &mut Findings,
+) {
+    if signed.sign_count().is_none() {
+        return;
+    }
+    if let Some(passkey) = believed.root.passkey(signed.signer())
+        && !passkey.counts(record.at)
+    {
+        findings.fail(
+            Code::KeyNotValidThen,
+            format!("{place}/signer_did"),
+            format!(
+                "{} is a passkey, but did not count at {}",
+                passkey.did, record.at
+            ),
+        );
+    }
+}
+
+/// The counters of one passkey rise from record to record; one that has none says 0 always.
+fn check_counters(mut counters: Vec<(u64, ApproverDid, u32)>, findings: &mut Findings) {
+    counters.sort_unstable_by_key(|(seq, ..)| *seq);
+    let mut highest: HashMap<ApproverDid, u32> = HashMap::new();
+    for (seq, signer, count) in counters {
+        if let Some(before) = highest.insert(signer, count)
+            && (before, count) != (0, 0)
+            && count <= before
+        {
+            findings.fail(
+                Code::PasskeyCounter,
+                format!("/records/{}", seq.saturating_sub(1)),
+                format!("the passkey's counter was {before} before and is {count}"),
+            );
+        }
+    }
+}
+
+/// The code for a statement that does not verify.
+fn statement_code(error: &StatementError) -> Code {
+    match error {
+        StatementError::Envelope(error) => envelope_code(error),
+        StatementError::PasskeyUnknown(_) => Code::ApproverUnknown,
+        StatementError::Passkey(error) => match error {
+            PasskeyError::SignatureInvalid => Code::SignatureInvalid,
+            PasskeyError::WrongChallenge => Code::PasskeyWrongChallenge,
+            PasskeyError::WrongOrigin(_) | PasskeyError::WrongRpId => Code::PasskeyWrongSite,
+            PasskeyError::NotVerified => Code::PasskeyNotVerified,
+            PasskeyError::AuthenticatorData(_)
+            | PasskeyError::ClientData(_)
+            | PasskeyError::Key(_)
+            | PasskeyError::WrongCeremony(_) => Code::PasskeyMalformed,
+        },
     }
 }
 

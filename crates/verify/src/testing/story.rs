@@ -18,6 +18,18 @@ impl Story {
         Self::with_model_calls(1)
     }
 
+    /// The same, approved with a passkey.
+    pub fn apply_by_passkey() -> Self {
+        let mut story = Self::apply();
+        let place = story.position(|body| matches!(body, Body::Approval(_)));
+        let signed = story.approvals.remove(0);
+        let mut statement: Statement = signed.payload.to_typed().expect("a statement");
+        let mut passkey = story.keys.passkey.clone();
+        statement.approver_did = passkey.did();
+        story.steps[place].body = story.approve_by_passkey(&statement, &mut passkey);
+        story
+    }
+
     /// The same, with so many model calls before the run is made.
     pub fn with_model_calls(model_calls: usize) -> Self {
         let mut story = Self {

@@ -1,11 +1,13 @@
 //! Lies about contracts, approvals, applies and runs.
 
+mod passkeys;
+
 use clawverify::Code;
 use clawverify::testing::{APPROVER, Step, Story, start};
-use proof::Hash;
-use proof::approval::{Decision, Statement};
+use proof::approval::{Decision, SignedStatement, Statement};
 use proof::record::{ApprovalVia, Body, Lane};
 use proof::trust::Approver;
+use proof::{Envelope, Hash};
 
 use super::{Forgery, foreign, forgery, resign, set};
 
@@ -43,10 +45,21 @@ fn apply_rule(story: &mut Story, name: &str, value: serde_json::Value) {
 }
 
 pub(super) fn all() -> Vec<Forgery> {
-    [contracts(), statements(), applies(), runs()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        contracts(),
+        statements(),
+        passkeys::all(),
+        applies(),
+        runs(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A statement by a key file in its envelope, to be signed again.
+fn as_envelope(signed: &SignedStatement) -> Envelope {
+    Envelope::parse(&serde_json::to_vec(signed).unwrap()).unwrap()
 }
 
 fn contracts() -> Vec<Forgery> {
@@ -67,7 +80,7 @@ fn statements() -> Vec<Forgery> {
         forgery("another approver's key", Code::ApproverUnknown).story(|s| {
             s.keys.approver = foreign().approver;
             let did = s.keys.approver.did();
-            approved_otherwise(s, |statement| statement.approver_did = did.clone());
+            approved_otherwise(s, |statement| statement.approver_did = did.clone().into());
         }),
         forgery("signed by another than it says", Code::EnvelopeMismatch).story(|s| {
             s.keys.approver = foreign().approver;
@@ -274,9 +287,11 @@ fn runs() -> Vec<Forgery> {
         )
         .evidence(|e| e.approvals[0].issued_at = start()),
         forgery("an approval with a member more", Code::FileShape).evidence(|e| {
-            resign(&mut e.approvals[0], &super::keys().approver, |payload| {
+            let mut envelope = as_envelope(&e.approvals[0]);
+            resign(&mut envelope, &super::keys().approver, |payload| {
                 set(payload, &["unknown"], "x");
             });
+            e.approvals[0] = envelope.try_into().unwrap();
         }),
     ]
 }

@@ -17,8 +17,12 @@ pub(super) fn lines(approval: &Value) -> Vec<String> {
             Value::Bool(true) => (BAD, "which applies by itself"),
             _ => (BAD, "of which it is not known whether it applies by itself"),
         };
+        let way = match &other["by_way_of"] {
+            Value::String(_) => format!(" by way of {}", term::text(&other, "by_way_of")),
+            _ => String::new(),
+        };
         lines.push(format!(
-            "{style}an apply starts a run in {} ({}){OFF}, {then}",
+            "{style}an apply starts a run in {} ({}){OFF}{way}, {then}",
             term::text(&other, "workspace_id"),
             term::text(&other, "name"),
         ));

@@ -235,7 +235,7 @@ impl Shown {
         let statement = self.subject.clone().judge(Judgement {
             decision,
             approver,
-            approver_did: key.did(),
+            approver_did: key.did().into(),
             issued_at: now,
             expires_at: self.expires_at,
             nonce: keys::random_text(),

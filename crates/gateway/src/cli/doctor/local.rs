@@ -80,20 +80,13 @@ fn listener_files(name: &str, listener: &Listener, report: &mut Report) {
     }
 }
 
-/// Without authors nothing can be published, without approvers nothing applied.
+/// Without authors nothing can be published.
 pub(super) fn people(config: &Config, report: &mut Report) {
     if config.authors.is_empty() {
         report.warn(
             "people",
             "nobody may publish contracts",
             "`clawgate key new author.key`, and its did:key under [[authors]]",
-        );
-    }
-    if config.approvers.is_empty() {
-        report.warn(
-            "people",
-            "nobody may approve applies",
-            "`clawgate key new approver.key`, and its did:key under [[approvers]]",
         );
     }
     let both = config.approvers.iter().filter(|approver| {

@@ -17,6 +17,7 @@ mod credentials;
 mod local;
 mod notices;
 mod objects;
+mod passkeys;
 mod run_tasks;
 mod watching;
 mod width;
@@ -219,6 +220,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     local::people(&config, &mut report);
     local::keys(&config, &mut report);
     let store = local::store(&config, &mut report).await;
+    passkeys::work(&config, store.as_deref(), &mut report).await;
     watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;
     notices::channels(
         &config,
