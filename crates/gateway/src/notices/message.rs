@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use policy::ReasonCode;
 use proof::approval::{Changes, Decision, Statement};
-use proof::{EnvelopeType, Timestamp};
+use proof::Timestamp;
 use serde_json::{Value, json};
 use store::{GateState, JobRow, RunRow, StatementRow, StoreError};
 
@@ -244,9 +244,10 @@ impl Known<'_> {
         }
         let denial = self.statements.iter();
         let mut denial = denial.filter(|row| row.counted && row.decision == Decision::Deny);
-        let envelope = &denial.next()?.envelope;
-        let signed = envelope.verify::<Statement>(EnvelopeType::ApprovalStatement);
-        signed.ok()?.payload.reason.as_deref().map(harmless)
+        // It was verified before it was kept.
+        let payload = &denial.next()?.envelope.payload;
+        let statement: Statement = payload.to_typed().ok()?;
+        statement.reason.as_deref().map(harmless)
     }
 
     /// Which rules were broken. What the gate wrote beside the codes may quote the plan, and stays

@@ -37,7 +37,6 @@ class Keep:
             "content_type": mail.get_content_type(),
             "text": mail.get_content(),
             "raw": envelope.content.decode("ascii"),
-            "tls": session.ssl is not None,
         })
         return "250 kept"
 

@@ -2,7 +2,7 @@
 
 use proof::approval::{Judgement, Subject};
 use proof::record::ApprovalVia;
-use proof::{Envelope, Hash, Json, SigningKey};
+use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey};
 use store::{JobCounters, JobState};
 
 use super::*;
@@ -86,17 +86,18 @@ fn statement(run: &RunRow, decision: Decision, reason: &str, counted: bool) -> S
     let statement = subject.judge(Judgement {
         decision,
         approver: "lead@example.com".into(),
-        approver_did: key.did(),
+        approver_did: key.did().into(),
         issued_at: at(3),
         expires_at: at(60),
         nonce: "n".into(),
         reason: Some(reason.into()),
     });
     let kind = EnvelopeType::ApprovalStatement;
+    let envelope = Envelope::sign(kind, &statement, &key, at(3)).unwrap();
     StatementRow {
         run_id: run.run_id.clone(),
         job_id: run.job_id.clone(),
-        envelope: Envelope::sign(kind, &statement, &key, at(3)).unwrap(),
+        envelope: envelope.try_into().unwrap(),
         approver: "lead@example.com".into(),
         decision,
         via: ApprovalVia::Key,
