@@ -10,6 +10,7 @@ mod body;
 mod configuration;
 mod passkey;
 mod plan;
+mod reading;
 mod route;
 mod upload;
 
@@ -23,6 +24,7 @@ pub use body::body;
 pub use configuration::configuration;
 pub use passkey::passkey;
 pub use plan::plan;
+pub use reading::{events, tools, usage};
 pub use route::route;
 pub use upload::upload;
 
@@ -34,6 +36,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("upload", upload),
     ("configuration", configuration),
     ("plan", plan),
+    ("events", events),
+    ("usage", usage),
+    ("tools", tools),
     ("passkey", passkey),
 ];
 

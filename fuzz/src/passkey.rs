@@ -113,3 +113,22 @@ fn name(data: &[u8]) {
         assert_eq!(did.key(), did.key());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_taken() {
+        for seed in [
+            include_bytes!("../corpus/passkey/registration").as_slice(),
+            include_bytes!("../corpus/passkey/registration-ed25519"),
+            include_bytes!("../corpus/passkey/registration-extensions"),
+        ] {
+            assert!(enrolled(&seed[1..], CLIENT).is_some());
+        }
+        let statement = include_bytes!("../corpus/passkey/statement");
+        let read = proof::json::from_slice::<SignedStatement>(&statement[1..]);
+        assert!(read.is_ok_and(|signed| signed.is_by_passkey()));
+    }
+}

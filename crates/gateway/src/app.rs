@@ -8,6 +8,7 @@ use proof::Timestamp;
 use store::Store;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::activity::Activity;
 use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
@@ -23,6 +24,7 @@ use crate::passkeys::challenge::SignInChallenges;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
+use crate::vault::conversations::Conversations;
 use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
@@ -49,8 +51,12 @@ pub struct App {
     pub uploads: Room,
     /// Bounds how many uploads are unpacked at a time.
     pub upload_slots: Arc<Semaphore>,
+    /// What jobs are doing, for those who watch.
+    pub activity: Activity,
     /// Keeps what was uploaded, when the operator wants that.
     pub vault: Option<Arc<Vault>>,
+    /// Keeps what is said to models and by them, when the operator wants that.
+    pub conversations: Option<Arc<Conversations>>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.

@@ -14,12 +14,14 @@ use crate::secret::SecretSource;
 
 mod models;
 mod notices;
+mod vault;
 
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
     mailbox, safe_url,
 };
+pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,38 +61,12 @@ pub struct Config {
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
-    /// Keeps inspected uploads, sealed to the auditors' keys; without it none is kept.
+    /// Keeps content, sealed to the auditors' keys; without it none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<Vault>,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
-}
-
-/// Where inspected uploads are kept, and for whom.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Vault {
-    /// The auditors' age keys (`age1…`), each of which opens everything that is sealed from then
-    /// on.
-    pub recipients: Vec<String>,
-    /// The vault's folder; `vault` in the data folder unless it is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub folder: Option<PathBuf>,
-    /// Days after which a sealed upload is removed.
-    #[serde(default = "year")]
-    pub retention_days: u32,
-    /// Most bytes that the vault may take; an upload that has no room is refused.
-    #[serde(default = "ten_gibibytes")]
-    pub max_bytes: u64,
-}
-
-const fn year() -> u32 {
-    365
-}
-
-const fn ten_gibibytes() -> u64 {
-    10 << 30
 }
 
 /// What happens to governed workspaces outside the gateway.
@@ -238,6 +214,9 @@ pub struct Limits {
     /// Records of one job's calls and refusals. A job that has reached it takes no more calls: its
     /// evidence must stay small enough to be sealed and verified.
     pub records_per_job: u64,
+    /// What the evidence of one job's calls and refusals may take in its bundle, in bytes; the same
+    /// for the same reason. Verifiers read bundles of [`proof::bundle::MAX_BYTES`].
+    pub evidence_bytes_per_job: u64,
     /// Runs of one job that have not ended; the gate follows each of them.
     pub runs_per_job: u32,
     /// Model calls of one job.
@@ -280,6 +259,8 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
+            // Room is left for the contract, tokens, runs and approvals.
+            evidence_bytes_per_job: (proof::bundle::MAX_BYTES - (4 << 20)) as u64,
             runs_per_job: 20,
             model_calls_per_job: CallLimits::default(),
             model_calls_per_holder: CallLimits::default(),
@@ -452,7 +433,7 @@ impl Config {
         self.data_dir.join("keys")
     }
 
-    /// The folder of the sealed uploads.
+    /// The folder of what is sealed for auditors.
     pub fn vault_dir(&self) -> PathBuf {
         let given = self.vault.as_ref().and_then(|vault| vault.folder.clone());
         given.unwrap_or_else(|| self.data_dir.join("vault"))
@@ -468,30 +449,6 @@ impl Config {
 fn is_local(host: &str) -> bool {
     let ip = host.trim_matches(['[', ']']).parse();
     host == "localhost" || ip.is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
-
-/// Most keys that uploads are sealed to: each costs a little with every upload.
-const MAX_RECIPIENTS: usize = 64;
-
-impl Vault {
-    fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |message: String| Err(ConfigError::Value(message));
-        if !(1..=MAX_RECIPIENTS).contains(&self.recipients.len()) {
-            let message = "vault.recipients must name 1 to 64 keys: whatever is sealed to nobody";
-            return refuse(format!("{message} cannot be opened"));
-        }
-        if let Err(error) = crate::vault::recipients(&self.recipients) {
-            return refuse(format!("vault.recipients: {error}"));
-        }
-        if self.retention_days == 0 || self.max_bytes == 0 {
-            return refuse(
-                "vault.retention_days and vault.max_bytes must be more than 0; leave [vault] out \
-                 to keep nothing"
-                    .to_owned(),
-            );
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@
 //! | [`run_tasks`] | answers when Terraform Cloud asks whether a run may go on |
 //! | [`watching`] | what happens to governed workspaces outside the gateway |
 //! | [`jobs`] | opens and closes jobs |
+//! | [`activity`] | what jobs are doing, summed up for those who watch |
 //! | [`bundles`] | seals a job's evidence |
-//! | [`vault`] | keeps inspected uploads, sealed to the auditors' keys |
+//! | [`vault`] | keeps uploads and conversations, sealed to the auditors' keys |
+//! | [`transcript`] | puts conversations together from the bodies of model calls |
 //! | [`operator`] | the operator API |
 //! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
 //! | [`trust_pulse`] | read-only pages for reviewers |
@@ -22,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod app;
 pub mod approvals;
 pub mod bundles;
@@ -44,6 +47,7 @@ pub mod secret;
 pub mod server;
 pub mod signature;
 pub mod start;
+pub mod transcript;
 pub mod trust_pulse;
 pub mod upstream;
 pub mod vault;

@@ -15,6 +15,9 @@ use proof::token::Claims;
 use proof::{Did, Hash};
 use tokio::sync::watch;
 
+use crate::clawproxy::weight;
+use crate::config::Limits;
+
 /// Most tokens that are kept; the oldest knowledge is dropped and read again when needed.
 const MAX_TOKENS: usize = 50_000;
 
@@ -51,6 +54,8 @@ pub struct LiveJob {
     named_runs: Mutex<HashSet<String>>,
     /// How many records it has, at least.
     records: AtomicU64,
+    /// What they take in its bundle, in bytes, with what calls under way may add at most.
+    bytes: AtomicU64,
     /// Set once when it ends; streams watch it.
     ended: watch::Sender<Option<ReasonCode>>,
 }
@@ -88,18 +93,32 @@ impl LiveJob {
             creating_run: tokio::sync::Mutex::new(()),
             named_runs: Mutex::default(),
             records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             ended,
         }
     }
 
-    /// How many records it has, at least: records of calls count when the calls begin.
-    pub fn records(&self) -> u64 {
-        self.records.load(Ordering::Relaxed)
+    /// Whether it has as many records as a job may have, or as many bytes of evidence: records of
+    /// calls count when the calls begin.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.records.load(Ordering::Relaxed) >= limits.records_per_job
+            || self.bytes.load(Ordering::Relaxed) >= limits.evidence_bytes_per_job
     }
 
-    /// Counts records that are about to be written.
-    pub fn count_records(&self, more: u64) {
-        self.records.fetch_add(more, Ordering::Relaxed);
+    /// Counts records that are about to be written, and the bytes of all of them.
+    pub fn count(&self, records: u64, bytes: u64) {
+        let bytes = bytes.saturating_add(records.saturating_mul(weight::BESIDES));
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a call that begins: its intent, and the largest outcome that it can have.
+    pub fn begin_call(self: Arc<Self>, intent: u64, most_of_outcome: u64) -> Underway {
+        self.count(2, intent + most_of_outcome);
+        Underway {
+            job: self,
+            outcome: most_of_outcome,
+        }
     }
 
     /// Remembers that the agent called a run by its id: it got the answer that told it.
@@ -169,6 +188,26 @@ impl LiveToken {
             reason = job.wait_for(Option::is_some) => reason.map(|reason| *reason),
         };
         reason.ok().flatten().unwrap_or(ReasonCode::TokenRevoked)
+    }
+}
+
+/// A call under way, counted with the largest outcome that it can have until it has ended.
+#[derive(Debug)]
+pub struct Underway {
+    job: Arc<LiveJob>,
+    outcome: u64,
+}
+
+impl Underway {
+    /// The call has ended, with an outcome of so many bytes.
+    pub fn end(self, outcome: u64) {
+        self.job.bytes.fetch_add(outcome, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.job.bytes.fetch_sub(self.outcome, Ordering::Relaxed);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::jobs::{self, ClosedJob, JobError, RunningApply};
-use crate::keys::{random_bytes, random_uuid};
+use crate::keys::{random_bytes, timed_uuid};
 use crate::operator::audit::{Action, audited};
 use crate::upstream::{Answer, Duty, UpstreamError};
 use crate::watching;
@@ -313,7 +313,7 @@ fn outcome(
     );
     let receipt = ToolReceipt {
         receipt_version: "2".to_owned(),
-        receipt_id: format!("rcpt_{}", random_uuid()),
+        receipt_id: format!("rcpt_{}", timed_uuid(now)),
         tool_name: format!("terraform_cloud.{ROLLBACK_STATE}"),
         tool_version: "clawgate/1".to_owned(),
         args_hash_b64u: receipt::salted(&args_salt, &request_hash),

@@ -59,7 +59,7 @@ impl Bound {
         let tls = config.tls.as_ref().map(acceptor).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = match &config.public_url {
-            Some(url) => url.trim_end_matches('/').to_owned(),
+            Some(url) => with_port(url.trim_end_matches('/'), address.port()),
             None => format!("{scheme}://{address}"),
         };
         Ok(Self { listener, tls, url })
@@ -160,6 +160,20 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dy
     }
 }
 
+/// An address whose port 0 stands for the port that was taken.
+fn with_port(url: &str, taken: u16) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            match authority.strip_suffix(":0") {
+                Some(host) => format!("{scheme}://{host}:{taken}{path}"),
+                None => url.to_owned(),
+            }
+        }
+        None => url.to_owned(),
+    }
+}
+
 fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -244,6 +258,20 @@ pub async fn stop_signal() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn port_0_of_a_public_address_is_the_one_that_was_taken() {
+        for (url, told) in [
+            ("http://localhost:0", "http://localhost:4711"),
+            ("https://a.example.com:0/x", "https://a.example.com:4711/x"),
+            ("https://a.example.com", "https://a.example.com"),
+            ("https://a.example.com:10", "https://a.example.com:10"),
+            ("https://a.example.com/:0", "https://a.example.com/:0"),
+        ] {
+            assert_eq!(with_port(url, 4711), told);
+        }
+    }
+
     use rustls::pki_types::ServerName;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

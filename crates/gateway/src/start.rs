@@ -21,7 +21,8 @@ use crate::notices::{self, Notices};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
-use crate::vault::Vault;
+use crate::vault::conversations::Conversations;
+use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
 use crate::{bundles, operator};
 
@@ -78,10 +79,8 @@ pub async fn start_with(
     let store_file = config.store_file();
     let store = open_store(&store_file)
         .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
-    let vault = match &config.vault {
-        Some(vault) => Some(Arc::new(Vault::open(vault, &config.vault_dir())?)),
-        None => None,
-    };
+    let vault = open_vault(&config)?;
+    let conversations = Conversations::open(&config)?;
     let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
@@ -109,7 +108,9 @@ pub async fn start_with(
         bodies: Room::new(BODY_BYTES),
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
+        activity: Default::default(),
         vault,
+        conversations,
         workspaces: Default::default(),
         sensitive: Default::default(),
         gate: Gate::default(),
@@ -140,6 +141,17 @@ pub async fn start_with(
         listeners,
         tellers,
     })
+}
+
+/// Where inspected uploads are kept, when they are.
+fn open_vault(config: &Config) -> Result<Option<Arc<Vault>>, VaultError> {
+    let Some(kept) = config.vault.as_ref().filter(|vault| vault.uploads) else {
+        return Ok(None);
+    };
+    let folder = config.vault_dir();
+    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?;
+    vault.sweep()?;
+    Ok(Some(Arc::new(vault)))
 }
 
 /// Settles what a crash interrupted. A call whose end nobody saw ends as `unknown`; runs are
@@ -237,6 +249,9 @@ impl Running {
         );
         if calls.is_err() {
             tracing::warn!("model calls were still running; they end as unknown");
+        }
+        if let Some(conversations) = &self.app.conversations {
+            conversations.stop(drain).await;
         }
     }
 }

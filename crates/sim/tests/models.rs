@@ -196,6 +196,13 @@ async fn models_and_embeddings_are_there() {
     let api = client(&provider);
     let list = api.get("/v1/models").await.json();
     assert_eq!(list["object"], "list");
+    let one = api.get("/v1/models/gpt-standin").await.json();
+    assert_eq!(
+        (&one["object"], &one["id"]),
+        (&json!("model"), &json!("gpt-standin"))
+    );
+    let none = api.get("/v1/models/gpt-unknown").await.status;
+    assert_eq!(none, StatusCode::NOT_FOUND);
     let list = client(&provider)
         .with_header("anthropic-version", "2023-06-01")
         .get("/v1/models")

@@ -147,6 +147,9 @@ pub trait Log {
     /// How many leaves the log has.
     async fn log_size(&self) -> Result<u64, StoreError>;
 
+    /// Bytes of all records of a job in canonical form; 0 when there is no such job.
+    async fn record_bytes(&self, job_id: &JobId) -> Result<u64, StoreError>;
+
     /// Root of the tree over the first `size` leaves; `None` when there are fewer.
     async fn log_root(&self, size: u64) -> Result<Option<Hash>, StoreError>;
 

@@ -25,6 +25,10 @@ pub trait Receipts {
         receipt_id: &str,
     ) -> Result<Option<Envelope>, StoreError>;
 
+    /// A receipt by its id alone, with the job that it belongs to; ids are not given twice.
+    async fn find_receipt(&self, receipt_id: &str)
+    -> Result<Option<(JobId, Envelope)>, StoreError>;
+
     /// Every receipt of a job.
     async fn receipts(&self, job_id: &JobId) -> Result<ReceiptsOfJob, StoreError>;
 }

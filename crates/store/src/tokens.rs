@@ -124,8 +124,9 @@ pub trait Tokens {
         at: Timestamp,
     ) -> Result<Option<Bound>, StoreError>;
 
-    /// Notes a use. Costs no write of its own: the time is merged with later ones and goes out
-    /// with the next batch, so a crash may lose it. Never fails, and never keeps a call waiting.
+    /// Notes a use, which is seen from now on. Costs no write of its own: the time is merged with
+    /// later ones and goes out with a batch of the next second, so a crash may lose it. Never
+    /// fails, and never keeps a call waiting.
     fn touch(&self, token_hash: &Hash, at: Timestamp);
 
     /// Counts a use by somebody else than the holder. The refusal record tells the story; this

@@ -23,9 +23,7 @@ mod opened;
 
 pub(crate) use opened::{Half, Receipt};
 
-/// Largest bundle that is read, in bytes: some 30,000 calls. Read, it takes several times as much
-/// memory.
-pub const MAX_BUNDLE_BYTES: usize = 128 * 1024 * 1024;
+pub use proof::bundle::MAX_BYTES as MAX_BUNDLE_BYTES;
 
 /// Most elements in each list of a bundle.
 pub const MAX_ENTRIES: usize = 200_000;

@@ -51,7 +51,7 @@ const CHORES: &[(&str, &str)] = &[
     ),
     (
         "bench",
-        "measures: decide, sign, verify, and the governed call beside a plain hop",
+        "measures: decide, sign, verify, and the governed call beside nginx and LiteLLM; --soak, --json",
     ),
 ];
 

@@ -24,6 +24,9 @@ use crate::watching::reach;
 /// A run's status from the moment upstream accepted our apply; upstream's own word for it.
 const ACCEPTED: &str = "confirmed";
 
+/// Why an apply that was cancelled has failed.
+const STOPPED: &str = "it was stopped while it was applied; what it had done by then is done";
+
 /// Records that are read at a time.
 const PAGE: u32 = 1000;
 
@@ -302,17 +305,21 @@ pub(super) async fn follow(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal>
         ..RunUpdate::default()
     };
     match end_of(&status) {
-        Some(GateState::Applied) => {
+        Some(end) => {
             let after = current_state_version(app, &run.workspace_id).await?;
-            // Another run may have gone on from there; then its state version is not ours.
+            // Another run may have gone on from there; then its state version is not ours. An
+            // apply that failed or was stopped can have left one, too.
             let ours = after.filter(|(_, by)| by.as_deref() == Some(&run.run_id));
+            // Discarded is what nothing was done about.
+            let stopped = end == GateState::Discarded;
             let update = RunUpdate {
                 state_version_after: ours.map(|(id, _)| id),
+                gate_reason: stopped.then(|| STOPPED.to_owned()),
                 ..seen
             };
-            move_to(app, &run, &from, GateState::Applied, update).await
+            let end = if stopped { GateState::Errored } else { end };
+            move_to(app, &run, &from, end, update).await
         }
-        Some(end) => move_to(app, &run, &from, end, seen).await,
         None => {
             let confirmable = json
                 .at(&["data", "attributes", "actions", "is-confirmable"])

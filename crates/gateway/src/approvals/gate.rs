@@ -23,6 +23,13 @@ use crate::clawproxy::terraform::runs::{related, status};
 const BUSY: Duration = Duration::from_millis(700);
 const IDLE: Duration = Duration::from_secs(5);
 
+/// Statuses in which upstream waits for somebody who overrides a policy or a run task.
+const PEOPLE_DECIDE: [&str; 3] = [
+    "policy_override",
+    "pre_plan_awaiting_decision",
+    "post_plan_awaiting_decision",
+];
+
 /// Jobs that are read at a time.
 const PAGE: u32 = 200;
 
@@ -272,7 +279,8 @@ async fn planned(app: &App, run: RunRow) -> Result<Next, Refusal> {
         .update_run(&run.run_id, app.now(), seen)
         .await
         .map_err(unavailable)?;
-    Ok(Next::Wait(if waits { IDLE } else { BUSY }))
+    let idle = waits || PEOPLE_DECIDE.contains(&status.as_str());
+    Ok(Next::Wait(if idle { IDLE } else { BUSY }))
 }
 
 /// The plan breaks the contract: nobody is asked, the plan is thrown away.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use policy::contract::Action;
 use policy::cost::CostFacts;
 use policy::plan::ResourceChange;
@@ -165,21 +166,47 @@ pub struct SeenPlan {
 pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
     let json = ours::read_run(app, run_id).await?;
     let plan_id = related(&json, "plan").ok_or(ReasonCode::UpstreamGarbage)?;
+    let read = match stream_plan(app, &plan_id).await? {
+        Ok(read) => read,
+        Err(status) => {
+            let detail = format!("the plan's JSON was answered with {}", status.as_u16());
+            return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
+        }
+    };
     let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
-    let facts = read_full(app, &workspace, &plan_id).await?;
-    let facts = facts.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    if let Some(sensitive) = &read.sensitive {
+        app.sensitive.learn(&workspace, &plan_id, sensitive);
+    }
+    let facts = read
+        .facts
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     Ok(SeenPlan { plan_id, facts })
 }
 
-/// Reads a plan's full JSON and remembers the values that it marks as sensitive.
+/// The values that a plan marks as sensitive; `None` when upstream shows no plan to the reader,
+/// or shows one that cannot be read.
 ///
 /// # Errors
-/// An `UPSTREAM_…` code when it is not to be had. The inner error is a plan that cannot be judged.
-pub async fn read_full(
-    app: &App,
-    workspace: &str,
-    plan_id: &str,
-) -> Result<Result<PlanFacts, PlanError>, Refusal> {
+/// An `UPSTREAM_…` code when asking again may help.
+pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<BTreeSet<String>>, Refusal> {
+    match stream_plan(app, plan_id).await? {
+        Ok(read) => Ok(read.sensitive),
+        Err(status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Err(ReasonCode::UpstreamUnavailable.into())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// What was found in a plan.
+struct ReadPlan {
+    facts: Result<PlanFacts, PlanError>,
+    /// A plan that cannot be read teaches none.
+    sensitive: Option<BTreeSet<String>>,
+}
+
+/// Reads the full JSON of a plan while it arrives, or says with what else it was answered.
+async fn stream_plan(app: &App, plan_id: &str) -> Result<Result<ReadPlan, StatusCode>, Refusal> {
     let target = format!("/api/v2/plans/{plan_id}/json-output");
     let slot = READING.acquire().await;
     let _slot = slot.map_err(|_| ReasonCode::ShuttingDown)?;
@@ -191,29 +218,27 @@ pub async fn read_full(
         .stream_document(Duty::Reader, &target, &pieces)
         .await;
     drop(pieces);
-    let (facts, secrets) = reading.await.map_err(|_| ReasonCode::Internal)?;
+    let read = reading.await.map_err(|_| ReasonCode::Internal)?;
     // What broke off is no plan, whatever could be read of it.
     let (status, size) = streamed.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    if !status.is_success() || size == 0 {
-        let detail = format!("the plan's JSON was answered with {}", status.as_u16());
-        return Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail));
-    }
-    app.sensitive.learn(workspace, plan_id, &secrets);
-    Ok(facts)
+    let complete = status.is_success() && size > 0;
+    Ok(if complete { Ok(read) } else { Err(status) })
 }
 
-/// What a plan would do, and the values that it marks as sensitive. A plan that cannot be read
-/// teaches none.
-fn read_pieces(
-    mut arriving: mpsc::Receiver<Bytes>,
-) -> (Result<PlanFacts, PlanError>, BTreeSet<String>) {
+fn read_pieces(mut arriving: mpsc::Receiver<Bytes>) -> ReadPlan {
     let mut reader = PlanReader::default();
     while let Some(piece) = arriving.blocking_recv() {
         if let Err(error) = reader.push(&piece) {
-            return (Err(error), BTreeSet::new());
+            return ReadPlan {
+                facts: Err(error),
+                sensitive: None,
+            };
         }
     }
-    (reader.inspect(), reader.sensitive().unwrap_or_default())
+    ReadPlan {
+        facts: reader.inspect(),
+        sensitive: reader.sensitive().ok(),
+    }
 }
 
 /// The run's cost estimate, when the contract asks about cost.

@@ -33,8 +33,8 @@ use crate::passkeys;
 
 pub use apply::confirmed;
 pub use gate::Gate;
-pub use inspect::{SeenPlan, read_full, read_plan};
-pub use ours::read_run;
+pub use inspect::{SeenPlan, read_plan, read_sensitive};
+pub use ours::{read as read_document, read_run};
 
 /// How far an approver's clock may be ahead of ours, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 60;

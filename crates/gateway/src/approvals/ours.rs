@@ -16,6 +16,7 @@ use super::gate::end_of;
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::record::{self, Facts, Permit, Planned, Principal};
+use crate::clawproxy::terraform::runs::status;
 use crate::live::LiveContract;
 use crate::upstream::{Answer, Duty, Turn};
 
@@ -33,7 +34,10 @@ pub async fn read_run(app: &App, run_id: &str) -> Result<Json, Refusal> {
 }
 
 /// Reads a JSON document with the reader's credential.
-pub(super) async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
+///
+/// # Errors
+/// An `UPSTREAM_…` code.
+pub async fn read(app: &App, target: &str) -> Result<Json, Refusal> {
     read_with(app, Duty::Reader, target).await
 }
 
@@ -180,8 +184,9 @@ pub(super) async fn execute(
 /// Discards a run upstream, unless it has ended there already.
 pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refusal> {
     let json = read_run(app, &run.run_id).await?;
-    if is_final(&crate::clawproxy::terraform::runs::status(&json)) {
-        return Ok(());
+    let found = status(&json);
+    if is_final(&found) {
+        return saw(app, run, found).await;
     }
     let switch = |name: &str| {
         json.at(&["data", "attributes", "actions", name])
@@ -208,17 +213,8 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
     let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
     let answer = execute(app, turn, permit, run, &target, body).await?;
     if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
-        let json = read_run(app, &run.run_id).await?;
-        let status = Some(crate::clawproxy::terraform::runs::status(&json));
-        let update = RunUpdate {
-            status,
-            ..RunUpdate::default()
-        };
-        app.store
-            .update_run(&run.run_id, app.now(), update)
-            .await
-            .map_err(unavailable)?;
-        return Ok(());
+        let found = status(&read_run(app, &run.run_id).await?);
+        return saw(app, run, found).await;
     }
     let code = match is_refusal(answer.status) {
         true => ReasonCode::UpstreamRefused,
@@ -226,6 +222,19 @@ pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refu
     };
     let detail = format!("upstream answered {}", answer.status.as_u16());
     Err(Refusal::new(code, detail))
+}
+
+/// Remembers how a run stands upstream.
+async fn saw(app: &App, run: &RunRow, status: String) -> Result<(), Refusal> {
+    if status == run.status {
+        return Ok(());
+    }
+    let update = RunUpdate {
+        status: Some(status),
+        ..RunUpdate::default()
+    };
+    let updated = app.store.update_run(&run.run_id, app.now(), update).await;
+    updated.map(drop).map_err(unavailable)
 }
 
 /// Discards a run that the gate has ended. When upstream does not let our credential do that,

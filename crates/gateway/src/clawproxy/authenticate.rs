@@ -79,7 +79,7 @@ pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if token.claims.expires_at() <= app.now() {
         return Err(ReasonCode::TokenExpired.into());
     }
-    if token.job.records() >= app.config.limits.records_per_job {
+    if token.job.is_full(&app.config.limits) {
         return Err(ReasonCode::JobFull.into());
     }
     Ok(())
@@ -175,7 +175,8 @@ async fn open_job(app: &App, id: &JobId) -> Result<Arc<LiveJob>, Refusal> {
         .map_err(unavailable)?
         .ok_or(ReasonCode::TokenPolicyMismatch)?;
     let job = LiveJob::open(row.job_id, row.agent_did, row.name, contract);
-    job.count_records(row.counters.records);
+    let bytes = app.store.record_bytes(&job.id).await;
+    job.count(row.counters.records, bytes.map_err(unavailable)?);
     let job = app.live.keep_job(job);
     // Closed in between: the store says so, and what is known here was forgotten too early.
     let row = app.store.job(id).await.map_err(unavailable)?;

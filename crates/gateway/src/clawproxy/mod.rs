@@ -16,6 +16,7 @@ pub mod objects;
 pub mod record;
 mod respond;
 pub mod terraform;
+pub mod weight;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -92,15 +93,17 @@ async fn enforce(
     let target = on_behalf_of(job, resolve(app, &caller, parts, body, asked)).await?; // what
     // The body may have come in slowly: who was let in before a revocation is not let through
     // after it.
-    authenticate::check_now(app, &caller.token)?;
+    let still = authenticate::check_now(app, &caller.token);
     let Some(target) = target else {
+        still?;
         return job_view::answer(app, &caller, parts).await;
     };
+    still.inspect_err(|_| asked.learn_input(&target))?;
     let decision = decide(&caller.contract().compiled, target.input()); // may it?
     let principal = Principal::from(&caller);
     let planned = target.planned(hygiene::trace_id(&parts.headers));
-    let permit = record::intent(app, principal, planned, decision).await?; // durable before any effect
-    caller.token.job.count_records(2);
+    let permit = record::intent(app, principal, planned, decision).await; // durable before any effect
+    let permit = permit.inspect_err(|_| asked.learn_input(&target))?;
     Ok(match target {
         Target::Terraform(call) => {
             on_behalf_of(job, terraform::forward(app, &caller, permit, *call)).await
@@ -165,7 +168,7 @@ pub struct Asked {
     pub target_hash: Hash,
     /// The run that it concerns.
     pub run_id: Option<String>,
-    /// What the decision is made from, as soon as that is known.
+    /// What the decision was made from, of a call that it refuses.
     pub input: Option<Json>,
     /// Whose token it is, as soon as that is known.
     pub caller: Option<Caller>,
@@ -195,6 +198,12 @@ impl Asked {
             caller: None,
             peer: peer.to_canonical(),
         }
+    }
+}
+
+impl Asked {
+    fn learn_input(&mut self, target: &Target) {
+        self.input = Json::from_value(target.input()).ok();
     }
 }
 
@@ -274,6 +283,5 @@ async fn resolve(
         Surface::Job => return Ok(None),
         Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),
     };
-    asked.input = Json::from_value(target.input()).ok();
     Ok(Some(target))
 }

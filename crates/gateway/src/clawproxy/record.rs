@@ -15,13 +15,14 @@ use proof::record::{
     Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, ToolCall,
     Usage,
 };
-use proof::{Did, Envelope, EnvelopeType, Hash, Json};
+use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
 
-use super::Asked;
 use super::authenticate::{Caller, unavailable};
+use super::{Asked, weight};
 use crate::app::App;
-use crate::keys::{random_bytes, random_uuid};
+use crate::keys::{random_bytes, timed_uuid};
+use crate::live::Underway;
 
 /// Whether the store takes records, as far as the last of them told.
 #[derive(Debug, Default)]
@@ -120,6 +121,8 @@ pub struct Permit {
     request_hash: Hash,
     receipt_id: String,
     started: Instant,
+    /// Counts in the job's evidence.
+    underway: Option<Underway>,
 }
 
 #[derive(Debug)]
@@ -147,15 +150,18 @@ pub async fn intent(
 ) -> Result<Permit, Refusal> {
     let mutates = planned.mutates;
     let (intent, permit) = decided(principal, planned, decision)?;
+    let bytes = weight::of_intent(&intent);
     let body = Body::Intent(Box::new(intent));
-    let pending = app.store.append(&permit.principal.job_id, app.now(), body);
-    Ok(permit.with(if mutates {
+    let now = app.now();
+    let pending = app.store.append(&permit.principal.job_id, now, body);
+    let stage = if mutates {
         let appended = pending.await;
         app.recording.note(&appended);
         Stage::Durable(Box::new(appended.map_err(not_recorded)?))
     } else {
         Stage::Queued(pending)
-    }))
+    };
+    Ok(permit.with(app, stage, now, bytes))
 }
 
 /// Moves the gate of `run` from `rechecking` to `applying` and records the intent of its apply,
@@ -173,9 +179,12 @@ pub async fn intent_to_apply(
 ) -> Result<Option<Permit>, Refusal> {
     let (intent, permit) = decided(principal, planned, decision)?;
     let run_id = intent.run_id.clone().ok_or(ReasonCode::Internal)?;
-    let begun = app.store.begin_apply(&run_id, app.now(), update, intent);
+    let bytes = weight::of_intent(&intent);
+    let now = app.now();
+    let begun = app.store.begin_apply(&run_id, now, update, intent);
     let appended = begun.await.map_err(not_recorded)?;
-    Ok(appended.map(|appended| permit.with(Stage::Durable(Box::new(appended)))))
+    let durable = |appended| Stage::Durable(Box::new(appended));
+    Ok(appended.map(|appended| permit.with(app, durable(appended), now, bytes)))
 }
 
 /// The intent of a call that was not denied, and its permit but for the intent's place.
@@ -217,14 +226,18 @@ struct Unrecorded {
 }
 
 impl Unrecorded {
-    fn with(self, intent: Stage) -> Permit {
+    /// The permit of an intent of that time, which takes so many bytes.
+    fn with(self, app: &App, intent: Stage, now: Timestamp, bytes: u64) -> Permit {
+        let job = app.live.job(&self.principal.job_id);
+        let underway = job.map(|job| job.begin_call(bytes, weight::most_of_outcome(self.lane)));
         Permit {
+            underway,
             principal: self.principal,
             lane: self.lane,
             operation: self.operation,
             intent,
             request_hash: self.request_hash,
-            receipt_id: format!("rcpt_{}", random_uuid()),
+            receipt_id: format!("rcpt_{}", timed_uuid(now)),
             started: Instant::now(),
         }
     }
@@ -251,6 +264,8 @@ pub struct Facts {
     pub code: Option<ReasonCode>,
     /// Tokens, for a model call.
     pub usage: Option<Usage>,
+    /// By which means they were counted here, when the provider did not say.
+    pub counted_by: Option<&'static str>,
     /// Tools that the model asked for.
     pub tool_calls: Vec<ToolCall>,
     /// Ids that the answer taught us.
@@ -270,6 +285,7 @@ impl Facts {
             object_id: None,
             code: None,
             usage: None,
+            counted_by: None,
             tool_calls: Vec::new(),
             learned: Vec::new(),
         }
@@ -373,6 +389,9 @@ impl Permit {
                 );
                 ours.set("issuer", app.keys.receipt.did().as_str());
                 ours.set("tokens_derived", usage.derived);
+                if let Some(means) = facts.counted_by {
+                    ours.set("tokens_counted_by", means);
+                }
                 let mut metadata = Json::object();
                 metadata.set("clawgate", ours);
                 let receipt = GatewayReceipt {
@@ -447,6 +466,9 @@ impl Permit {
                 payload_hash_b64u: envelope.payload_hash_b64u,
             }),
         };
+        if let Some(underway) = self.underway {
+            underway.end(weight::of_outcome(&outcome));
+        }
         let job_id = &self.principal.job_id;
         let appended = app
             .store
@@ -503,8 +525,7 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         tracing::info!(code = %refusal.code, job = %caller.token.job.id, "refused again");
         return;
     }
-    caller.token.job.count_records(1);
-    let body = Body::Refusal(Box::new(proof::record::Refusal {
+    let refused = proof::record::Refusal {
         // Who really called: a thief's attempt must not look like the owner's.
         caller: RecordedCaller {
             holder: asked.peer.to_string(),
@@ -518,8 +539,9 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         run_id: asked.run_id.clone(),
         input: asked.input.clone(),
         policy_hash_b64u: caller.contract().hash,
-    }));
+    };
     let job_id = &caller.token.job.id;
+    let body = counted(app, job_id, refused);
     tracing::info!(code = %refusal.code, asked = asked.name, job = %job_id, "refused");
     let appended = app.store.append(job_id, app.now(), body).await;
     app.recording.note(&appended);
@@ -527,6 +549,14 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         // Still refused: what cannot be recorded is not done.
         tracing::warn!(%error, job = %job_id, "a refusal could not be recorded");
     }
+}
+
+/// A refusal on its way to the records of a job, counted in the job's evidence.
+pub fn counted(app: &App, job_id: &JobId, refusal: proof::record::Refusal) -> Body {
+    if let Some(job) = app.live.job(job_id) {
+        job.count(1, weight::of_refusal(&refusal));
+    }
+    Body::Refusal(Box::new(refusal))
 }
 
 /// A store that does not take the intent, in the words of the caller's side.

@@ -278,7 +278,7 @@ async fn keep(store: &dyn Store, live: &Live, row: TokenRow) -> Result<(), Store
     };
     let records = job.counters.records;
     let job = LiveJob::open(job.job_id, job.agent_did, job.name, contract);
-    job.count_records(records);
+    job.count(records, store.record_bytes(&job.id).await?);
     let job = live.keep_job(job);
     let token = LiveToken::new(token.token_hash, token.claims, job, row.holder);
     live.keep_token(token);

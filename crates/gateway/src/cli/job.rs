@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::job_id;
 use super::term::{self, BOLD, OFF};
-use super::{Failure, Remote};
+use super::{Failure, Remote, top};
 
 /// Opens, shows and closes jobs.
 #[derive(Debug, Subcommand)]
@@ -56,6 +56,26 @@ Its tokens are refused from then on. Closing twice gives the same bundle.")]
         #[command(flatten)]
         remote: Remote,
     },
+    /// Shows what jobs are doing as it happens: calls in flight, tokens, spend, refusals
+    #[command(after_help = "\
+Examples:
+  clawgate jobs top
+  clawgate job top job_0198…
+  clawgate job top --once
+  clawgate job top --json | jq -c '.jobs[] | [.name, .in_flight, .refused]'
+
+On a terminal the picture is drawn anew when something changes, until Ctrl-C. Elsewhere each
+change is a line; with --json, a line of JSON. One job's lines end with the job.")]
+    Top {
+        /// Only this job, open or not; all open ones without it
+        #[arg(value_parser = job_id)]
+        job: Option<JobId>,
+        /// Show it once and end
+        #[arg(long)]
+        once: bool,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Lists jobs, newest first
     #[command(after_help = "Example:\n  clawgate job list --state open")]
     List {
@@ -95,6 +115,7 @@ impl Job {
                 reason,
                 remote,
             } => close(&job, &reason, &remote).await,
+            Self::Top { job, once, remote } => top::run(job.as_ref(), once, &remote).await,
             Self::List {
                 state,
                 limit,

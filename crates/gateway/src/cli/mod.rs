@@ -38,6 +38,7 @@ mod serve;
 mod tasks;
 pub mod term;
 mod token;
+mod top;
 mod trust;
 mod watch;
 
@@ -78,7 +79,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::Policy),
     Routes(routes::Routes),
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "jobs")]
     Job(job::Job),
     #[command(subcommand)]
     Token(token::Token),
@@ -155,7 +156,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Notices(notices) => notices.run().await?,
         Command::Approvers(approvers) => approvers.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
-        Command::Evidence(evidence) => evidence.run()?,
+        Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,
         Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
@@ -232,6 +233,8 @@ mod tests {
             "clawgate routes --class read-state --json",
             "clawgate job open fix-staging --contract terraform-cloud-staging-only",
             "clawgate job close job_1 --reason done",
+            "clawgate jobs top",
+            "clawgate job top job_1 --once --json",
             "clawgate token issue job_1 --ttl 600",
             "clawgate token issue --elevated --run run-1 --approver a@example.com --key k",
             "clawgate token revoke - --reason lost",
@@ -246,6 +249,8 @@ mod tests {
             "clawgate evidence list --json",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a.txt --out -",
             "clawgate evidence open -7DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a --vault v",
+            "clawgate evidence open rcpt_0198c1f2 --key a.txt --bundle b.json --vault v",
+            "clawgate evidence open rcpt_0198c1f2 --key a.txt --raw answer",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
@@ -266,6 +271,8 @@ mod tests {
             "clawgate approvals deny run-1 --key k",
             "clawgate evidence open x --key a.txt",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+            "clawgate evidence open rcpt_../x --key a.txt",
+            "clawgate evidence open rcpt_1 --key a.txt --raw answer --json",
             "clawgate approvals approve run-1",
             "clawgate notices",
             "clawgate notices key",

@@ -138,6 +138,10 @@ fn a_vault_needs_keys_and_room() {
     let config = with(&elsewhere).unwrap();
     assert_eq!(config.vault_dir().file_name().unwrap(), "kept");
     assert!(config.vault_dir().is_absolute());
+    assert!(config.vault.unwrap().conversations.is_none());
+    let talks = format!("recipients = [\"{key}\"]\nuploads = false\n[vault.conversations]");
+    let kept = with(&talks).unwrap().vault.unwrap().conversations.unwrap();
+    assert_eq!((kept.required, kept.retention_days), (false, 90));
     for (vault, says) in [
         ("", "recipients"),
         ("recipients = []", "1 to 64"),
@@ -153,6 +157,18 @@ fn a_vault_needs_keys_and_room() {
         (
             &format!("recipients = [\"{key}\"]\nretention = 1"),
             "retention",
+        ),
+        (
+            &format!("recipients = [\"{key}\"]\nuploads = false"),
+            "neither",
+        ),
+        (
+            &format!("recipients = [\"{key}\"]\n[vault.conversations]\nmax_bytes = 0"),
+            "vault.conversations.max_bytes",
+        ),
+        (
+            &format!("recipients = [\"{key}\"]\n[vault.conversations]\nkeep = true"),
+            "keep",
         ),
     ] {
         let error = with(vault).unwrap_err().to_string();

@@ -6,8 +6,8 @@
 use std::fmt::Display;
 
 use policy::ReasonCode;
-use proof::approval::{Changes, Decision, Statement};
 use proof::Timestamp;
+use proof::approval::{Changes, Decision, Statement};
 use serde_json::{Value, json};
 use store::{GateState, JobRow, RunRow, StatementRow, StoreError};
 

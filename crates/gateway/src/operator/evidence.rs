@@ -11,6 +11,7 @@ use http::{HeaderValue, header};
 use policy::ReasonCode;
 use proof::record::JobId;
 use proof::trust::TrustRoot;
+use serde_json::{Value, json};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
@@ -68,6 +69,16 @@ pub(super) async fn bundle(
         Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(chunk), file)))
     });
     Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// One receipt, of whatever job.
+pub(super) async fn receipt(
+    State(app): State<Arc<App>>,
+    Id(receipt_id): Id<String>,
+) -> Result<Json<Value>, Problem> {
+    let found = app.store.find_receipt(&receipt_id).await?;
+    let (job_id, envelope) = found.ok_or(ReasonCode::ReceiptUnknown)?;
+    Ok(Json(json!({ "job_id": job_id, "receipt": envelope })))
 }
 
 /// What a verifier is given besides the bundle.

@@ -19,6 +19,7 @@ mod run_tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
+mod top;
 mod watching;
 
 use std::sync::Arc;
@@ -76,6 +77,7 @@ pub fn routes() -> Vec<Route> {
         ),
         post("/v1/jobs", Needs(Issuer), jobs::open),
         get("/v1/jobs", Operator, jobs::list),
+        get("/v1/top", Operator, top::show),
         get("/v1/jobs/{id}", Operator, jobs::show),
         get("/v1/jobs/{id}/records", Operator, jobs::records),
         get("/v1/jobs/{id}/runs", Operator, jobs::runs),
@@ -124,6 +126,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
         get("/v1/notices", Operator, notices::list),
         post("/v1/notices/{name}/test", Needs(Admin), notices::test),
+        get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
     ]

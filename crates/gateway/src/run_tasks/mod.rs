@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use policy::{ReasonCode, Refusal};
-use proof::record::{Body, Caller, Lane};
+use proof::record::{Caller, Lane};
 use proof::{Hash, Timestamp};
 use store::{Conflict, RunUpdate, StoreError, TaskCall, TaskJudgement, TaskStage};
 use tokio::sync::Semaphore;
@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::body::Room;
+use crate::clawproxy::record;
 use crate::config::Config;
 use crate::operator::audit::{Action, audited};
 use crate::secret::{Secret, SecretError};
@@ -277,7 +278,7 @@ async fn refuse(app: &App, call: &Call, verdict: &Verdict) -> Result<(), StoreEr
         .iter()
         .map(|finding| format!("{}: {}", finding.code, finding.detail))
         .collect();
-    let body = Body::Refusal(Box::new(proof::record::Refusal {
+    let refused = proof::record::Refusal {
         caller: Caller {
             token_hash: "gateway".to_owned(),
             agent_did: job.agent_did,
@@ -291,7 +292,8 @@ async fn refuse(app: &App, call: &Call, verdict: &Verdict) -> Result<(), StoreEr
         run_id: Some(run.run_id.clone()),
         input: None,
         policy_hash_b64u: job.policy_hash,
-    }));
+    };
+    let body = record::counted(app, &run.job_id, refused);
     match app.store.append(&run.job_id, app.now(), body).await {
         Ok(_) => {}
         Err(StoreError::Conflict(Conflict::JobClosed(_))) => return Ok(()),

@@ -2,12 +2,15 @@
 //! compared with what was applied.
 //!
 //! Each piece is an age file, sealed to the auditors' keys; the gateway has none of them and
-//! cannot open what it sealed. Its name is the SHA-256 of the content, by which approvals and
-//! bundles name it already. What is kept today are inspected uploads; any other stream can be
-//! kept the same way, since [`Sealing`] learns the digest while the content goes by.
+//! cannot open what it sealed. Its name is the SHA-256 of the content, by which approvals,
+//! receipts and bundles name it already. Inspected uploads are sealed before they leave and are
+//! refused when that fails; what is said to models and by them is sealed beside the call
+//! ([`conversations`]), in a folder of its own. What is no longer kept, or never was, leaves a
+//! line in [`notes`].
 //!
-//! Sealing is here, opening in [`opened`]: they share the name and nothing else.
+//! Sealing is here, opening in [`opened`]: they share names and nothing else.
 
+use std::collections::BinaryHeap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -21,14 +24,25 @@ use proof::hash::Hasher;
 use tempfile::NamedTempFile;
 
 use crate::config;
+use files::{Kind, SealedFile, for_each_file};
+use notes::{Note, Notes};
 
+pub mod conversations;
+mod files;
+pub mod notes;
 pub mod opened;
+
+/// The folder of conversations, within the vault's.
+pub const CONVERSATIONS: &str = "conversations";
 
 /// How often old files are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
 
 /// What a crash left half written is removed at this age; nothing takes so long to seal.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// Most files that are removed together; each is held in memory meanwhile.
+const REMOVED_AT_ONCE: usize = 1024;
 
 /// End of the name of a sealed file.
 const SEALED: &str = "age";
@@ -60,6 +74,53 @@ pub enum VaultError {
     /// The content could not be sealed or written.
     #[error("cannot keep the content")]
     Write(#[source] io::Error),
+    /// The content is not what it should be.
+    #[error("the content changed on its way: its digest is {0}")]
+    Changed(Hash),
+}
+
+/// What a vault may hold, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Older content is removed.
+    pub retention: Duration,
+    /// Bytes of all sealed files together.
+    pub max_bytes: u64,
+    /// What happens to content for which there is no room.
+    pub when_full: WhenFull,
+}
+
+/// What happens when a vault is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// New content is not kept.
+    Refuse,
+    /// The oldest content is removed for it.
+    RemoveOldest,
+}
+
+impl Bounds {
+    /// Those of inspected uploads: what is not kept does not go up.
+    pub fn of_uploads(config: &config::Vault) -> Self {
+        Self {
+            retention: days(config.retention_days),
+            max_bytes: config.max_bytes,
+            when_full: WhenFull::Refuse,
+        }
+    }
+
+    /// Those of conversations.
+    pub fn of_conversations(config: &config::Conversations) -> Self {
+        Self {
+            retention: days(config.retention_days),
+            max_bytes: config.max_bytes,
+            when_full: WhenFull::RemoveOldest,
+        }
+    }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 3600)
 }
 
 /// Where content is kept. Writing blocks: not for threads that serve calls.
@@ -67,8 +128,8 @@ pub enum VaultError {
 pub struct Vault {
     recipients: Vec<Recipient>,
     folder: PathBuf,
-    retention: Duration,
-    max_bytes: u64,
+    bounds: Bounds,
+    notes: Notes,
     used: Mutex<Used>,
 }
 
@@ -109,29 +170,56 @@ pub fn file_name(digest: &Hash) -> String {
 
 impl Vault {
     /// Opens the vault's folder, and makes it when it is not there: only its owner can enter.
+    /// What it holds is not counted before [`Vault::sweep`].
     ///
     /// # Errors
     /// [`VaultError::Recipient`], [`VaultError::Folder`].
-    pub fn open(config: &config::Vault, folder: &Path) -> Result<Self, VaultError> {
-        let vault = Self {
-            recipients: recipients(&config.recipients)?,
+    pub fn open(texts: &[String], folder: &Path, bounds: Bounds) -> Result<Self, VaultError> {
+        let opened = fs::create_dir_all(folder)
+            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)));
+        opened.map_err(|source| VaultError::Folder {
+            path: folder.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            recipients: recipients(texts)?,
             folder: folder.to_owned(),
-            retention: Duration::from_secs(u64::from(config.retention_days) * 24 * 3600),
-            max_bytes: config.max_bytes,
+            bounds,
+            notes: Notes::of(folder),
             used: Mutex::new(Used {
                 sealed: 0,
                 being_written: 0,
                 swept: SystemTime::now(),
             }),
-        };
-        let opened = fs::create_dir_all(folder)
-            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
-            .and_then(|()| vault.sweep(&mut vault.used(), SystemTime::now()));
-        opened.map_err(|source| VaultError::Folder {
-            path: folder.to_owned(),
+        })
+    }
+
+    /// Removes what is older than it has to be kept, and counts the rest.
+    ///
+    /// # Errors
+    /// [`VaultError::Folder`].
+    pub fn sweep(&self) -> Result<(), VaultError> {
+        let swept = self.sweep_at(&mut self.used(), SystemTime::now());
+        swept.map_err(|source| VaultError::Folder {
+            path: self.folder.clone(),
             source,
-        })?;
-        Ok(vault)
+        })
+    }
+
+    /// The same, unless it was done lately.
+    pub(super) fn sweep_when_due(&self) -> io::Result<()> {
+        let mut used = self.used();
+        let now = SystemTime::now();
+        let since = now.duration_since(used.swept);
+        if since.is_ok_and(|since| since > SWEEP) {
+            self.sweep_at(&mut used, now)?;
+        }
+        Ok(())
+    }
+
+    /// What is not kept.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Keeps everything that a reader gives.
@@ -139,28 +227,20 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Full`], [`VaultError::Write`]; nothing is left behind then.
     pub fn seal(&self, mut content: impl Read) -> Result<Kept, VaultError> {
-        let mut sealing = self.begin()?;
+        let mut sealing = self.begin("")?;
         io::copy(&mut content, &mut sealing).map_err(write_error)?;
         sealing.finish()
     }
 
-    /// Begins to keep content that comes piece by piece.
+    /// Begins to keep content that comes piece by piece. Until it is whole its file has a name
+    /// of its own, in which `whose` stands.
     ///
     /// # Errors
     /// [`VaultError::Full`], [`VaultError::Write`].
-    pub fn begin(&self) -> Result<Sealing<'_>, VaultError> {
-        {
-            let mut used = self.used();
-            let now = SystemTime::now();
-            if now
-                .duration_since(used.swept)
-                .is_ok_and(|since| since > SWEEP)
-            {
-                self.sweep(&mut used, now).map_err(VaultError::Write)?;
-            }
-        }
+    pub fn begin(&self, whose: &str) -> Result<Sealing<'_>, VaultError> {
+        self.sweep_when_due().map_err(VaultError::Write)?;
         let part = tempfile::Builder::new()
-            .prefix(".")
+            .prefix(&format!(".{whose}."))
             .suffix(&format!(".{PART}"))
             .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(&self.folder)
@@ -190,33 +270,75 @@ impl Vault {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what is older than it has to be kept, and counts the rest.
-    fn sweep(&self, used: &mut Used, now: SystemTime) -> io::Result<()> {
+    fn sweep_at(&self, used: &mut Used, now: SystemTime) -> io::Result<()> {
         let mut sealed = 0;
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let path = entry.path();
-            let (keep_for, counts) = match path.extension().and_then(|e| e.to_str()) {
-                Some(SEALED) => (self.retention, true),
-                Some(PART) => (ABANDONED, false),
-                _ => continue,
+        let mut gone = Vec::new();
+        for_each_file(&self.folder, |file| {
+            let age = now.duration_since(file.modified).unwrap_or_default();
+            let old = match file.kind {
+                Kind::Sealed(_) => age > self.bounds.retention,
+                Kind::Part => age > ABANDONED,
             };
-            let metadata = match entry.metadata() {
-                Ok(metadata) if metadata.is_file() => metadata,
-                Ok(_) => continue,
-                // Finished or removed meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
-            if age > keep_for {
-                fs::remove_file(&path)?;
-            } else if counts {
-                sealed += metadata.len();
+            if old {
+                gone.push(file);
+                if gone.len() == REMOVED_AT_ONCE {
+                    self.remove(std::mem::take(&mut gone), "older than the retention")?;
+                }
+            } else if matches!(file.kind, Kind::Sealed(_)) {
+                sealed += file.bytes;
             }
-        }
+            Ok(())
+        })?;
+        self.remove(gone, "older than the retention")?;
         used.sealed = sealed;
         used.swept = now;
+        Ok(())
+    }
+
+    /// Removes the oldest files until `more` bytes fit, and a little more, so that the folder is
+    /// not read for each piece of new content.
+    fn make_room(&self, used: &mut Used, more: u64) -> io::Result<()> {
+        let most = self.bounds.max_bytes;
+        let goal = (most - most / 20).saturating_sub(more.saturating_add(used.being_written));
+        while used.sealed > goal {
+            let mut oldest = BinaryHeap::new();
+            for_each_file(&self.folder, |file| {
+                if matches!(file.kind, Kind::Sealed(_)) {
+                    oldest.push(file);
+                    if oldest.len() > REMOVED_AT_ONCE {
+                        oldest.pop();
+                    }
+                }
+                Ok(())
+            })?;
+            let mut gone = Vec::new();
+            for file in oldest.into_sorted_vec() {
+                if used.sealed > goal {
+                    used.sealed = used.sealed.saturating_sub(file.bytes);
+                    gone.push(file);
+                }
+            }
+            if gone.is_empty() {
+                // The count was wrong; nothing is there.
+                used.sealed = 0;
+            }
+            self.remove(gone, "the oldest when there was no room")?;
+        }
+        Ok(())
+    }
+
+    /// Removes files. What is removed is noted first: a crash in between leaves a note too many,
+    /// which nobody reads while the file is there.
+    fn remove(&self, files: Vec<SealedFile>, why: &str) -> io::Result<()> {
+        let at = crate::app::now();
+        let notes: Vec<Note> = files.iter().filter_map(|file| file.note(at, why)).collect();
+        self.notes.write(&notes);
+        for file in files {
+            match fs::remove_file(&file.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         Ok(())
     }
 }
@@ -255,6 +377,18 @@ impl Sealing<'_> {
         counted.keep(&kept.digest).map_err(VaultError::Write)?;
         Ok(kept)
     }
+
+    /// The same for content whose digest stands in a receipt already.
+    ///
+    /// # Errors
+    /// Also [`VaultError::Changed`] when the content is another.
+    pub fn finish_as(self, digest: &Hash) -> Result<Kept, VaultError> {
+        let found = self.hasher.clone().finish();
+        if found != *digest {
+            return Err(VaultError::Changed(found));
+        }
+        self.finish()
+    }
 }
 
 /// The file that is being written, within what the vault may take.
@@ -289,9 +423,16 @@ impl Write for Counted<'_> {
         let more = bytes.len() as u64;
         {
             let mut used = self.vault.used();
-            let all = used.sealed.saturating_add(used.being_written);
-            if all.saturating_add(more) > self.vault.max_bytes {
-                return Err(io::Error::other(Full(self.vault.max_bytes)));
+            let bounds = &self.vault.bounds;
+            let fits = |used: &Used| {
+                let all = used.sealed.saturating_add(used.being_written);
+                all.saturating_add(more) <= bounds.max_bytes
+            };
+            if !fits(&used) && bounds.when_full == WhenFull::RemoveOldest {
+                self.vault.make_room(&mut used, more)?;
+            }
+            if !fits(&used) {
+                return Err(io::Error::other(Full(bounds.max_bytes)));
             }
             used.being_written += more;
             self.bytes += more;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{SEALED, file_name};
 
 /// Largest content that is opened, in bytes; a gateway keeps nothing that large.
-const MAX_CONTENT_BYTES: u64 = 512 << 20;
+pub(super) const MAX_CONTENT_BYTES: u64 = 512 << 20;
 
 /// Largest key file, in bytes; a key is a line.
 const MAX_KEY_BYTES: u64 = 64 << 10;
@@ -96,9 +96,7 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>, OpenError> {
     for file in fs::read_dir(folder).map_err(io_error(folder))? {
         let file = file.map_err(io_error(folder))?;
         let path = file.path();
-        let stem = path.file_stem().and_then(|stem| stem.to_str());
-        let sealed = path.extension().is_some_and(|end| end == SEALED);
-        let Some(digest) = stem.filter(|_| sealed).and_then(parse_hex) else {
+        let Some(digest) = digest_of(&path) else {
             continue;
         };
         let metadata = file.metadata().map_err(io_error(&path))?;
@@ -113,6 +111,13 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>, OpenError> {
     }
     entries.sort_by_key(|entry| (entry.sealed_at, entry.digest));
     Ok(entries)
+}
+
+/// The digest of the content that a sealed file keeps, by its name.
+pub(super) fn digest_of(path: &Path) -> Option<Hash> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let sealed = path.extension().is_some_and(|end| end == SEALED);
+    stem.filter(|_| sealed).and_then(parse_hex)
 }
 
 /// Reads a digest as bundles write it (base64url) or as file names do (hexadecimal).

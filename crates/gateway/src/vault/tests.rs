@@ -2,8 +2,10 @@
 
 use age::x25519::Identity;
 use policy::configuration::UploadedFile;
+use proof::Timestamp;
 use tempfile::TempDir;
 
+use super::notes::What;
 use super::opened::{self, OpenError};
 use super::*;
 
@@ -21,6 +23,8 @@ impl Kit {
             config: config::Vault {
                 recipients: vec![auditor.to_public().to_string()],
                 folder: None,
+                uploads: true,
+                conversations: None,
                 retention_days: 1,
                 max_bytes: 1 << 20,
             },
@@ -33,7 +37,10 @@ impl Kit {
     }
 
     fn vault(&self) -> Vault {
-        Vault::open(&self.config, &self.path()).unwrap()
+        let bounds = Bounds::of_uploads(&self.config);
+        let vault = Vault::open(&self.config.recipients, &self.path(), bounds).unwrap();
+        vault.sweep().unwrap();
+        vault
     }
 
     fn opened(&self, digest: &Hash) -> Result<Vec<u8>, OpenError> {
@@ -185,7 +192,7 @@ fn a_full_vault_takes_nothing_and_leaves_nothing() {
         assert_eq!(vault.bytes(), kit.sizes());
     }
     // What is being written counts, so that many at a time find no more room than one.
-    let mut sealing = vault.begin().unwrap();
+    let mut sealing = vault.begin("x").unwrap();
     sealing.write_all(&content(65_537)).unwrap_err();
     assert_eq!(kit.names().len(), 2);
     assert_eq!(vault.bytes(), kit.sizes());
@@ -226,7 +233,11 @@ fn a_folder_that_is_gone_is_an_error() {
     fs::remove_dir_all(kit.path()).unwrap();
     assert!(matches!(vault.seal(&b"x"[..]), Err(VaultError::Write(_))));
     fs::write(kit.path(), b"a file in its place").unwrap();
-    let opened = Vault::open(&kit.config, &kit.path());
+    let opened = Vault::open(
+        &kit.config.recipients,
+        &kit.path(),
+        Bounds::of_uploads(&kit.config),
+    );
     assert!(matches!(opened, Err(VaultError::Folder { .. })));
 }
 
@@ -252,10 +263,17 @@ fn what_is_old_is_removed_and_what_is_not_ours_stays() {
     let mut left = vec![
         ".running.part".to_owned(),
         file_name(&new.digest),
+        "notes.jsonl".to_owned(),
         "notes.txt".to_owned(),
     ];
     left.sort();
     assert_eq!(kit.names(), left);
+    let notes = notes::read(&kit.path()).unwrap();
+    assert_eq!(notes.len(), 1, "what never was content is not missed");
+    assert_eq!(
+        (notes[0].what, notes[0].sha256_b64u),
+        (What::Removed, Some(old.digest))
+    );
     let there = fs::metadata(kit.path().join(file_name(&new.digest)))
         .unwrap()
         .len();
@@ -326,4 +344,79 @@ fn unpacking_stays_in_its_own_new_folder() {
         opened::files(b"no archive"),
         Err(OpenError::NotAnUpload(_))
     ));
+}
+
+#[test]
+fn the_oldest_make_room_and_leave_a_note() {
+    let kit = Kit::new();
+    let bounds = Bounds {
+        retention: days(1),
+        max_bytes: 10_000,
+        when_full: WhenFull::RemoveOldest,
+    };
+    let vault = Vault::open(&kit.config.recipients, &kit.path(), bounds).unwrap();
+    let keep = |number: usize| {
+        let kept = vault.seal(&content(2000 + number)[number..]).unwrap();
+        // Files of one moment would be told apart by their names.
+        let age = Duration::from_secs(1000 - number as u64);
+        let path = kit.path().join(file_name(&kept.digest));
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        kept.digest
+    };
+    let digests: Vec<Hash> = (0..9).map(keep).collect();
+    let there: Vec<bool> = digests.iter().map(|d| kit.opened(d).is_ok()).collect();
+    assert_eq!(
+        there,
+        [false, false, false, false, false, true, true, true, true]
+    );
+    assert!(vault.bytes() <= 10_000);
+    let notes = notes::read(&kit.path()).unwrap();
+    let noted: Vec<_> = notes.iter().filter_map(|note| note.sha256_b64u).collect();
+    assert_eq!(noted, digests[..5]);
+    // What can never fit is not kept, whatever was removed for it.
+    let full = vault.seal(content(20_000).as_slice());
+    assert!(matches!(full, Err(VaultError::Full { max_bytes: 10_000 })));
+    assert_eq!(vault.bytes(), 0);
+}
+
+#[test]
+fn notes_stay_bounded_and_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = notes::Notes::of(folder.path());
+    let at = Timestamp::from_millis(0);
+    let note = |why: &str| Note::new(at, What::GivenUp, why);
+    notes.write(&[]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let long = "x".repeat(3000);
+    for _ in 0..30 {
+        notes.write(&vec![note(&long); 100]);
+    }
+    notes.write(&[note("last")]);
+    let sizes = fs::read_dir(folder.path()).unwrap();
+    let sizes: u64 = sizes
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(sizes < 10 << 20, "{sizes}");
+    let file = folder.path().join("notes.jsonl");
+    let mut text = fs::read(&file).unwrap();
+    text.extend_from_slice(b"{\"at\":\n");
+    fs::write(&file, text).unwrap();
+    notes.write(&[note("after")]);
+    let read = notes::read(folder.path()).unwrap();
+    let last: Vec<&str> = read
+        .iter()
+        .rev()
+        .take(2)
+        .map(|note| note.why.as_str())
+        .collect();
+    assert_eq!(last, ["after", "last"]);
+    // What cannot be noted is counted, and told once there is room again.
+    let gone = folder.path().join("gone");
+    let notes = notes::Notes::of(&gone);
+    notes.write(&[note("a"), note("b")]);
+    fs::create_dir(&gone).unwrap();
+    notes.write(&[note("c")]);
+    let read = notes::read(&gone).unwrap();
+    assert_eq!((read[0].why.as_str(), read[1].count), ("c", Some(2)));
 }

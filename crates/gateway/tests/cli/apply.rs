@@ -6,7 +6,7 @@ use store::GateState;
 
 use crate::evidence::{begun, judgements, refusals};
 use crate::terraform::words;
-use crate::world::{Setup, terraform};
+use crate::world::{APP, Setup, terraform};
 
 #[tokio::test]
 async fn auto_approve_is_held_approved_and_applied() {
@@ -199,4 +199,45 @@ async fn a_revoked_token_ends_the_waiting_cli() {
     let bundle = world.valid_evidence().await;
     assert!(refusals(&bundle).iter().any(|code| code == "TOKEN_REVOKED"));
     assert_eq!(world.instances(), 1);
+}
+
+/// Destroying and refreshing change state as any apply does.
+#[tokio::test]
+async fn b07_b08_what_the_contract_allows_is_held_like_any_apply() {
+    let Some(engine) = terraform() else { return };
+    let allowed = json!({"destroy": true, "refresh_only": true});
+    let world = Setup::new()
+        .contract("/permissions/run", allowed)
+        .engine(engine)
+        .start()
+        .await;
+    let cli = world.cli().await;
+    // There is something to refresh: an output that the state does not have yet.
+    let more = "output \"more\" {\n  value = \"new\"\n}\n";
+    cli.write("more.tf", more);
+    for (arguments, said) in [
+        (
+            &["apply", "-refresh-only", "-auto-approve"][..],
+            "Apply complete!",
+        ),
+        (&["destroy", "-auto-approve"], "3 destroyed"),
+    ] {
+        let before = world.cloud.state(APP);
+        let applied = world.asked("POST", "/actions/apply").len();
+        let (ended, run) = tokio::join!(cli.run(arguments), async {
+            let run = world.any_run_at(GateState::AwaitingApproval).await.run_id;
+            world.cli_waits_for_the_apply().await;
+            assert_eq!(world.asked("POST", "/actions/apply").len(), applied);
+            assert_eq!(world.cloud.state(APP), before, "{arguments:?}");
+            world.approve(&run).await;
+            run
+        });
+        let output = ended.ok();
+        assert!(output.contains(said), "{arguments:?}: {output}");
+        world.run_at(&run, GateState::Applied).await;
+        assert_ne!(world.cloud.state(APP), before, "{arguments:?}");
+    }
+    assert_eq!(world.cloud.state(APP).unwrap()["resources"], json!([]));
+    let bundle = world.valid_evidence().await;
+    assert_eq!((begun(&bundle, "apply-run"), judgements(&bundle)), (2, 2));
 }

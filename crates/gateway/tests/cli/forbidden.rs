@@ -329,3 +329,36 @@ async fn what_is_left_of_the_cli_is_refused_or_needs_nobody() {
     assert!(ran.is_empty(), "{ran:#?}");
     world.valid_evidence().await;
 }
+
+/// There the CLI plans and applies on the agent's machine, with a lock and the state, and no run
+/// that a gate could hold.
+#[tokio::test]
+async fn b15_the_cli_does_nothing_in_a_workspace_that_executes_locally() {
+    if terraform().is_none() {
+        return;
+    }
+    let world = Setup::new().start().await;
+    let local = |settings: &mut sim::Settings| settings.execution_mode = sim::ExecutionMode::Local;
+    world.cloud.change_settings(APP, local).unwrap();
+    let cli = world.cli().await;
+    for arguments in [
+        &["plan", "-var=database_password=mine"][..],
+        &["apply", "-auto-approve", "-var=database_password=mine"],
+    ] {
+        let output = words(&cli.run(arguments).await.failed());
+        assert!(output.contains("(LOCK_DENIED)"), "{arguments:?}: {output}");
+    }
+    // Without a lock the CLI plans against no state at all, and can write none.
+    let unlocked = [
+        "apply",
+        "-auto-approve",
+        "-lock=false",
+        "-var=database_password=mine",
+    ];
+    let output = words(&cli.run(&unlocked).await.failed());
+    assert!(output.contains("(STATE_WRITE_DENIED)"), "{output}");
+    assert_eq!(effects(&world), [""; 0]);
+    let agent_reads_state = |request: &sim::Request| request.path.contains("state");
+    assert!(!world.cloud.requests().iter().any(agent_reads_state));
+    world.valid_evidence().await;
+}

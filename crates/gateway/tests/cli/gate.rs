@@ -17,7 +17,7 @@ async fn not_applied(world: &World, run: &str) {
 }
 
 #[tokio::test]
-async fn a_plan_that_is_not_the_approved_one_is_not_applied() {
+async fn b11_a_plan_that_is_not_the_approved_one_is_not_applied() {
     let world = Setup::new().start().await;
     let run = world.agent().held_run().await;
     // The approver was shown another plan than upstream has now.
@@ -283,4 +283,27 @@ async fn a_job_that_is_stopped_during_the_last_look_applies_nothing() {
         world.run_at(&run, GateState::Discarded).await;
         not_applied(&world, &run).await;
     }
+}
+
+#[tokio::test]
+async fn a_run_that_its_agent_cancels_during_the_last_look_is_not_applied() {
+    let world = Setup::new().start().await;
+    let path = "/api/v2/workspaces/ws-staging-app/current-state-version";
+    let (run, held) = held_at_the_last_look(&world, "GET", path).await;
+    world.run_at(&run, GateState::Rechecking).await;
+    let cancel = format!("/api/v2/runs/{run}/actions/cancel");
+    let agent = world.agent();
+    let answer = agent.send(&cancel, &json!({})).await;
+    assert_eq!(answer.status, http::StatusCode::ACCEPTED);
+    world.cloud.release(&held);
+    let ended = world.run_at(&run, GateState::Discarded).await;
+    assert_eq!(
+        ended.gate_reason.as_deref(),
+        Some("cancel-run by the agent")
+    );
+    not_applied(&world, &run).await;
+    // There is nothing left to cancel.
+    let again = agent.send(&cancel, &json!({})).await;
+    assert_eq!(again.status, http::StatusCode::CONFLICT, "{}", again.text());
+    world.valid_evidence().await;
 }

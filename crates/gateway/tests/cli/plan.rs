@@ -42,7 +42,7 @@ async fn a_plan_is_made_freely_and_proven() {
 }
 
 #[tokio::test]
-async fn a_saved_plan_is_shown_held_and_applied() {
+async fn b05_a_saved_plan_is_shown_held_and_applied() {
     if terraform().is_none() {
         return;
     }

@@ -172,7 +172,7 @@ async fn a_run_of_a_stolen_token_that_applies_by_itself_is_stopped() {
 }
 
 #[tokio::test]
-async fn what_did_not_come_through_the_gateway_is_inspected_before_it_is_planned() {
+async fn b22_what_did_not_come_through_the_gateway_is_inspected_before_it_is_planned() {
     let shell = "resource \"terraform_data\" \"shell\" {\n  \
                  provisioner \"local-exec\" {\n    command = \"env\"\n  }\n}\n";
     let world = Setup::new().run_tasks().start().await;

@@ -23,6 +23,8 @@ fn keeping(auditor: &Identity, max_bytes: u64) -> Setup {
         config.vault = Some(Vault {
             recipients,
             folder: None,
+            uploads: true,
+            conversations: None,
             retention_days: 1,
             max_bytes,
         });

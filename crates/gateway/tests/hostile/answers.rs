@@ -275,7 +275,7 @@ async fn failures_say_nothing_of_upstream() {
 
 /// Signed addresses are used on allowed hosts only, and a foreign one is not even named.
 #[tokio::test]
-async fn foreign_addresses_are_neither_used_nor_shown() {
+async fn c08_foreign_addresses_are_neither_used_nor_shown() {
     let (rig, poisoner) = poisoned_rig().await;
     let own = rig.planned(&rig.sandbox.cst).await;
     let forbidden = forbidden(&rig);

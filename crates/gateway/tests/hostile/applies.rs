@@ -275,7 +275,7 @@ async fn an_elevated_token_counts_once() {
 
 /// Under a contract without applies nothing that could be applied is even made.
 #[tokio::test]
-async fn a_plan_only_contract_makes_plans_only() {
+async fn b04_a_plan_only_contract_makes_plans_only() {
     let text = policy::EXAMPLE_CONTRACT.replace("\"allowed\": true", "\"allowed\": false");
     let rig = Rig::under(&text).await;
     let own = &rig.sandbox.cst;

@@ -229,6 +229,57 @@ async fn a_flood_of_refusals_ends_with_the_job_full() {
     assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:?}");
 }
 
+/// The evidence of a job has a size, too, whatever its records are full of: an agent that makes
+/// them long must not make the bundle one that nobody reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_full_before_its_bundle_is_too_large() {
+    const MOST: u64 = 300_000;
+    let models = r#""models": { "providers": ["openai"], "allowed": ["gpt-standin"],
+                    "tools": { "allow": ["t*"] } }, "cst_constraints""#;
+    let contract = policy::EXAMPLE_CONTRACT.replace(r#""cst_constraints""#, models);
+    let few = |config: &mut clawgate::config::Config| config.limits.evidence_bytes_per_job = MOST;
+    let tools = |first: &str, count: usize| -> Vec<serde_json::Value> {
+        let name = |n| format!("{first}{n:03}{}", "\"".repeat(60));
+        let tool = |n| json!({"type": "function", "function": {"name": name(n)}});
+        (0..count).map(tool).collect()
+    };
+    for (tools, at_most) in [
+        // Refused, with the names on record; admitted, with the names on record; and nothing long.
+        (tools("no", 200), 40),
+        (tools("t", 200), 40),
+        (tools("t", 1), 150),
+    ] {
+        let rig = Rig::under(&contract).await.restarted(few).await;
+        let job = rig.sandbox.job_id.clone();
+        let body = json!({"model": "gpt-standin", "messages": [], "tools": tools});
+        let call = rig.agent("POST", "/openai/v1/chat/completions").json(&body);
+        let mut asked = 0;
+        while !call.send().await.text().contains("JOB_FULL") {
+            asked += 1;
+            assert!(asked < at_most, "the job does not fill");
+        }
+        // After a restart what stands in the store counts, which is a little less than was said.
+        let fewer = |config: &mut clawgate::config::Config| {
+            config.limits.evidence_bytes_per_job = MOST * 2 / 3;
+        };
+        let rig = rig.restarted(fewer).await;
+        let reply = rig.agent("GET", "/api/v2/ping").send().await;
+        assert_eq!(reply.refusal(), (403, "JOB_FULL".to_owned()));
+        rig.operator("POST", &format!("/v1/jobs/{job}/close"))
+            .json(&json!({"reason": "full"}))
+            .send()
+            .await
+            .ok();
+        let bundle = rig.operator("GET", &format!("/v1/jobs/{job}/bundle"));
+        let bundle = bundle.send().await.body.len() as u64;
+        // In a log of a few records the proofs are short.
+        assert!(
+            (MOST / 3..MOST + 20_000).contains(&bundle),
+            "{asked} {bundle}"
+        );
+    }
+}
+
 /// Each unfinished run is read again and again: one job cannot have so many of them that there is
 /// no turn left for the others.
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod answers;
 mod applies;
 mod archives;
+mod bad_input;
 mod bodies;
 mod bounds;
 mod catalogue;
@@ -22,5 +23,6 @@ mod races;
 mod rig;
 mod routes;
 mod scopes;
+mod scripted;
 mod uploads;
 mod wire;

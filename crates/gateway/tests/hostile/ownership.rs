@@ -178,7 +178,7 @@ async fn try_all(rig: &Rig, token: &str, things: &Planned, owner: Owner) {
 }
 
 #[tokio::test]
-async fn nothing_of_others_is_reached() {
+async fn b10_b12_c07_nothing_of_others_is_reached() {
     let rig = Rig::start().await;
     let other = rig.job().await;
     let others_token = rig.token(&other).await;
@@ -256,7 +256,7 @@ async fn try_known(rig: &Rig, things: &Planned) {
 }
 
 #[tokio::test]
-async fn a_configuration_serves_its_job_and_its_workspace_only() {
+async fn c02_a_configuration_serves_its_job_and_its_workspace_only() {
     let rig = Rig::start().await;
     let app_configuration = rig.uploaded(&rig.sandbox.cst, "ws-staging-app").await;
     let (unsent, path) = rig.open(&rig.sandbox.cst, "ws-staging-app").await;

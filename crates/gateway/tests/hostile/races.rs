@@ -61,7 +61,7 @@ async fn revoke(rig: &Rig, token: &str) {
 
 /// Calls that were let in before a revocation and whose bodies come after it.
 #[tokio::test]
-async fn a_call_in_flight_does_not_survive_the_revocation() {
+async fn b25_a_call_in_flight_does_not_survive_the_revocation() {
     let rig = Rig::start().await;
     let token = rig.token(&rig.sandbox.job_id).await;
     let configured = rig.uploaded(&token, "ws-staging-app").await;

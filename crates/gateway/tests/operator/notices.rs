@@ -310,7 +310,7 @@ async fn a_run_is_one_thread_of_mail() {
     assert_eq!(asked["headers"]["subject"], subject_line);
     assert_eq!(asked["headers"]["auto-submitted"], "auto-generated");
     let text = asked["text"].as_str().unwrap();
-    assert!(text.starts_with("Approval wanted\n"), "{text}");
+    assert_eq!(text.lines().next(), Some("Approval wanted"), "{text}");
     let link = format!("{}/approvals/run-1", world.gateway.operator_url);
     assert!(text.contains(&link), "{text}");
     deny(&world, &admin, &subject).await;

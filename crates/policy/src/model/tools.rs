@@ -9,6 +9,8 @@ use crate::reason::{ReasonCode, Refusal};
 pub const MAX_TOOLS: usize = 512;
 /// Longest name of a tool, in bytes; the APIs take 64 and 128.
 const MAX_NAME: usize = 128;
+/// Most bytes of all names of one request's tools together: they stand in the evidence.
+const MAX_NAMES: usize = 16 << 10;
 
 /// Members that hold lists of tools: both APIs' own, the older form of OpenAI's, servers that
 /// Anthropic asks for tools, and plugins of routers.
@@ -92,6 +94,13 @@ fn push(name: &str, names: &mut Vec<String>) -> Result<(), Refusal> {
             format!("the request offers more than {MAX_TOOLS} tools"),
         ));
     }
+    let together = names.iter().map(String::len).sum::<usize>();
+    if together + name.len() > MAX_NAMES {
+        return Err(Refusal::new(
+            ReasonCode::BodyTooLarge,
+            format!("the names of the request's tools have more than {MAX_NAMES} bytes together"),
+        ));
+    }
     names.push(name.to_owned());
     Ok(())
 }
@@ -149,6 +158,15 @@ mod tests {
             r#"{{"tools":[{}{{"name":"a"}}]}}"#,
             r#"{"name":"a"},"#.repeat(MAX_TOOLS)
         );
+        let long = format!(r#"{{"name":"{}"}},"#, "n".repeat(MAX_NAME));
+        let within = format!(
+            r#"{{"tools":[{}{{"name":"{}"}}]}}"#,
+            long.repeat(MAX_NAMES / MAX_NAME - 1),
+            "n".repeat(MAX_NAME)
+        );
+        assert_eq!(offered(&within).unwrap().len(), MAX_NAMES / MAX_NAME);
+        let beyond = within.replace("]}", r#",{"name":"a"}]}"#);
+        assert_eq!(offered(&beyond), Err(BodyTooLarge));
         for (body, code) in [
             (r#"{"Tools":[{"name":"a"}]}"#, BodyUnknownMember),
             (r#"{"tools":[],"TOOLS":[{"name":"a"}]}"#, BodyUnknownMember),

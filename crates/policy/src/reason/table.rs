@@ -74,7 +74,7 @@ reason_codes! {
     JobUnknown "JOB_UNKNOWN" 404 Policy "No such job" "List the jobs and use one of their ids.";
     JobClosed "JOB_CLOSED" 409 Policy "Job is closed" "Open a new job.";
     JobRunsFull "JOB_RUNS_FULL" 403 Policy "The job has as many unfinished runs as a job may have" "Wait until its runs have ended, or discard those that nobody needs.";
-    JobFull "JOB_FULL" 403 Policy "The job has as many records as a job may have" "Ask the operator to close the job and to open a new one.";
+    JobFull "JOB_FULL" 403 Policy "The job has as much evidence as a job may have" "Ask the operator to close the job and to open a new one.";
     JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
@@ -223,9 +223,9 @@ reason_codes! {
     UploadLink "UPLOAD_LINK" 422 Policy "Upload holds a link" "Replace links by the files they point at.";
     UploadSpecialFile "UPLOAD_SPECIAL_FILE" 422 Policy "Upload holds a special file" "Upload regular files and folders only.";
     UploadDuplicate "UPLOAD_DUPLICATE" 422 Policy "Upload holds a path twice" "Pack each file once.";
-    // By the operator's rule that uploads are kept. Not 503: clients would ask again for minutes,
+    // By the operator's rule that uploads, or conversations, are kept. Not 503: clients would ask again for minutes,
     // and only the operator can help.
-    VaultUnavailable "VAULT_UNAVAILABLE" 422 Policy "The upload cannot be kept" "Tell the operator: uploads are to be kept, and the vault is full or cannot be written. Nothing went upstream.";
+    VaultUnavailable "VAULT_UNAVAILABLE" 422 Policy "The content cannot be kept" "Tell the operator: what is sent is to be kept for auditors, and the vault is full or cannot be written. Nothing went upstream.";
 
     // Uploads as configuration.
     ConfigurationEmpty "CONFIGURATION_EMPTY" 422 Policy "Upload holds no configuration" "Upload at least one .tf file.";

@@ -21,7 +21,7 @@ use std::ops::Range;
 use proof::json::Json;
 
 pub use known::Known;
-pub use piece::{CONTEXT, Piece};
+pub use piece::{CONTEXT, Piece, Place};
 pub use sensitive::sensitive_values;
 
 /// What stands in the place of each byte.

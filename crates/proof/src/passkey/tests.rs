@@ -355,6 +355,15 @@ fn names_of_keys_have_one_spelling() {
     ] {
         assert!(bad.parse::<ApproverDid>().is_err(), "{bad:.80}");
     }
+    // The same point in other forms of SEC 1.
+    let example = example.trim_start_matches("did:key:z");
+    let point = bs58::decode(example).into_vec().unwrap();
+    for tag in [0x00, 0x04, 0x05, 0x06] {
+        let mut other = point.clone();
+        other[2] = tag;
+        let other = format!("did:key:z{}", bs58::encode(other).into_string());
+        assert!(other.parse::<ApproverDid>().is_err(), "{tag}");
+    }
     let ed25519 = crate::SigningKey::from_seed(&[1; 32]).did();
     assert_eq!(ApproverDid::from(ed25519.clone()), ed25519);
     assert!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request as HttpRequest, State};
+use axum::extract::{Path, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -140,6 +140,7 @@ fn router(provider: Arc<Provider>) -> Router {
         .route("/v1/responses", post(openai::responses))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(models))
+        .route("/v1/models/{id}", get(model))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .fallback(unknown)
@@ -239,15 +240,32 @@ async fn unknown(request: HttpRequest) -> Response {
     protocol.error(StatusCode::NOT_FOUND, kind, "There is no such path.")
 }
 
-async fn models(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Response {
-    let entry = |model: &String| match Protocol::of("", &headers) {
+/// A model as lists and its own address have it.
+fn entry(model: &str, headers: &HeaderMap) -> Value {
+    match Protocol::of("", headers) {
         Protocol::OpenAi => {
             json!({"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "stand-in"})
         }
         Protocol::Anthropic => json!({"type": "model", "id": model, "display_name": model,
             "created_at": "2026-01-01T00:00:00Z"}),
-    };
-    let data: Vec<Value> = provider.models.iter().map(entry).collect();
+    }
+}
+
+async fn model(
+    State(provider): State<Arc<Provider>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if provider.any_model || provider.models.contains(&id) {
+        return json_answer(StatusCode::OK, &entry(&id, &headers));
+    }
+    let (kind, message) = ("not_found_error", "There is no such model.");
+    Protocol::of("", &headers).error(StatusCode::NOT_FOUND, kind, message)
+}
+
+async fn models(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Response {
+    let models = provider.models.iter();
+    let data: Vec<Value> = models.map(|model| entry(model, &headers)).collect();
     let list = match Protocol::of("", &headers) {
         Protocol::OpenAi => json!({"object": "list", "data": data}),
         Protocol::Anthropic => json!({"data": data, "has_more": false,

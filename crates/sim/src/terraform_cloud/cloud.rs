@@ -77,6 +77,7 @@ impl Cloud {
                 tags: Vec::new(),
                 consumers: Default::default(),
                 tasks: Vec::new(),
+                policy: None,
                 secret: seed.secret,
             };
             world.workspaces.insert(seed.id.clone(), workspace);

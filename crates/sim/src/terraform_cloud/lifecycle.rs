@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::cloud::Cloud;
 use super::jsonapi::ApiError;
 use super::notifications;
+use super::policies;
 use super::state_version::{StateVersion, with_serial};
 use super::tasks::{self, Settled, StageName, TaskStatus};
 use super::triggers;
@@ -168,7 +169,7 @@ fn not_allowed(run: &Run, action: &str) -> ApiError {
     ApiError::conflict("transition not allowed", detail)
 }
 
-fn workspace_of(world: &World, id: &str) -> String {
+pub(super) fn workspace_of(world: &World, id: &str) -> String {
     world
         .runs
         .get(id)
@@ -190,7 +191,7 @@ fn record(run: &mut Run, status: RunStatus) {
     run.events.push((ids::id("re"), status, now));
 }
 
-fn move_to(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
+pub(super) fn move_to(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
     let Some(run) = world.runs.get_mut(id) else {
         return;
     };
@@ -203,7 +204,7 @@ fn move_to(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
 }
 
 /// Ends a run: stops its work, ends its logs, frees its workspace and removes its folder.
-fn end(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
+pub(super) fn end(cloud: &Arc<Cloud>, world: &mut World, id: &str, status: RunStatus) {
     let Some(run) = world.runs.get_mut(id) else {
         return;
     };
@@ -422,7 +423,7 @@ fn planned_well(cloud: &Arc<Cloud>, world: &mut World, id: &str, planned: Planne
     }
 }
 
-/// Prices a plan that no run task objects to, and goes on as its creator wished.
+/// Prices a plan that no run task objects to, and has it checked.
 fn plan_stands(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
     let Some(run) = world.runs.get(id) else {
         return;
@@ -436,6 +437,11 @@ fn plan_stands(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
         }
         move_to(cloud, world, id, RunStatus::CostEstimated);
     }
+    policies::check(cloud, world, id);
+}
+
+/// Goes on with a plan that nothing objects to, as its creator wished.
+pub(super) fn go_on(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
     let Some(run) = world.runs.get(id) else {
         return;
     };

@@ -39,6 +39,7 @@ pub use config::{
     VcsRepo, WorkspaceSeed,
 };
 pub(crate) use guard::bearer;
+use policies::Policy;
 pub use policies::PolicyOutcome;
 pub use world::RunStatus;
 
@@ -265,6 +266,18 @@ impl TerraformCloud {
         Ok(())
     }
 
+    /// Puts another redacted plan in the place of a run's: one that was redacted badly.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn replace_redacted_plan(&self, run_id: &str, json: Value) -> Result<(), UnknownObject> {
+        let mut world = self.cloud.world();
+        let run = world.runs.get_mut(run_id);
+        let run = run.ok_or_else(|| UnknownObject(run_id.to_owned()))?;
+        run.redacted_json = Some(json.to_string().into());
+        Ok(())
+    }
+
     /// The full plan of a run, parsed; `None` when there is none.
     pub fn plan(&self, run_id: &str) -> Option<Value> {
         let world = self.cloud.world();
@@ -307,6 +320,26 @@ impl TerraformCloud {
     ) -> Result<String, UnknownObject> {
         policies::add(&mut self.cloud.world(), run_id, outcome, output)
             .ok_or_else(|| UnknownObject(run_id.to_owned()))
+    }
+
+    /// Gives a workspace a policy: every plan from now on is checked by it, and comes to this.
+    ///
+    /// # Errors
+    /// When there is no such workspace.
+    pub fn set_policy(
+        &self,
+        workspace_id: &str,
+        outcome: PolicyOutcome,
+        output: &str,
+    ) -> Result<(), UnknownObject> {
+        let mut world = self.cloud.world();
+        let workspace = world.workspaces.get_mut(workspace_id);
+        let workspace = workspace.ok_or_else(|| UnknownObject(workspace_id.to_owned()))?;
+        workspace.policy = Some(Policy {
+            outcome,
+            output: output.to_owned(),
+        });
+        Ok(())
     }
 
     /// Puts another text in the place of a plan's log: what a configuration made it print.

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::cloud::Cloud;
 use super::guard::Caller;
 use super::jsonapi::{Answer, ApiError, one, page};
+use super::lifecycle;
 use super::organizations::{Parameters, query};
-use super::world::{Run, World};
+use super::world::{Run, RunStatus, World};
 use crate::ids;
 
 /// What a policy check came to.
@@ -22,6 +23,8 @@ pub enum PolicyOutcome {
     Passed,
     /// One failed that may be overridden.
     SoftFailed,
+    /// One failed that nobody may override.
+    HardFailed,
     /// Somebody overrode it.
     Overridden,
 }
@@ -31,9 +34,17 @@ impl PolicyOutcome {
         match self {
             Self::Passed => "passed",
             Self::SoftFailed => "soft_failed",
+            Self::HardFailed => "hard_failed",
             Self::Overridden => "overridden",
         }
     }
+}
+
+/// The policy of a workspace: what each check of it comes to, and prints.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    pub(crate) outcome: PolicyOutcome,
+    pub(crate) output: String,
 }
 
 /// A policy check of a run.
@@ -62,8 +73,42 @@ pub(crate) fn add(
     Some(id)
 }
 
+/// Lets the workspace's policy look at a plan, when it has one.
+pub(crate) fn check(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
+    let workspace = world.workspaces.get(&lifecycle::workspace_of(world, id));
+    let Some(policy) = workspace.and_then(|workspace| workspace.policy.clone()) else {
+        return lifecycle::go_on(cloud, world, id);
+    };
+    lifecycle::move_to(cloud, world, id, RunStatus::PolicyChecking);
+    add(world, id, policy.outcome, &policy.output);
+    let plan_only = world.runs.get(id).is_some_and(|run| run.wishes.plan_only);
+    match policy.outcome {
+        PolicyOutcome::Passed | PolicyOutcome::Overridden => {
+            lifecycle::move_to(cloud, world, id, RunStatus::PolicyChecked);
+            lifecycle::go_on(cloud, world, id);
+        }
+        PolicyOutcome::SoftFailed if plan_only => {
+            lifecycle::end(cloud, world, id, RunStatus::PolicySoftFailed);
+        }
+        PolicyOutcome::SoftFailed => {
+            lifecycle::move_to(cloud, world, id, RunStatus::PolicyOverride)
+        }
+        PolicyOutcome::HardFailed => lifecycle::end(cloud, world, id, RunStatus::Errored),
+    }
+}
+
+/// Somebody has overridden the policy that a run waits at.
+fn overridden(cloud: &Arc<Cloud>, world: &mut World, id: &str) {
+    let waits = |run: &Run| run.status == RunStatus::PolicyOverride;
+    if world.runs.get(id).is_some_and(waits) {
+        lifecycle::move_to(cloud, world, id, RunStatus::PolicyChecked);
+        lifecycle::go_on(cloud, world, id);
+    }
+}
+
 fn view(caller: &Caller, run: &Run, check: &PolicyCheck) -> Value {
     let failed = u8::from(check.outcome != PolicyOutcome::Passed);
+    let hard = u8::from(check.outcome == PolicyOutcome::HardFailed);
     let overridable = check.outcome == PolicyOutcome::SoftFailed;
     json!({
         "id": check.id,
@@ -72,8 +117,8 @@ fn view(caller: &Caller, run: &Run, check: &PolicyCheck) -> Value {
             "actions": {"is-overridable": overridable},
             "permissions": {"can-override": caller.rights().apply},
             "result": {
-                "passed": 1 - failed, "soft-failed": failed, "total-failed": failed,
-                "hard-failed": 0, "advisory-failed": 0, "duration-ms": 1,
+                "passed": 1 - failed, "soft-failed": failed - hard, "total-failed": failed,
+                "hard-failed": hard, "advisory-failed": 0, "duration-ms": 1,
                 "result": failed == 0, "sentinel": {"schema-version": 1},
             },
             "scope": "organization",
@@ -137,7 +182,15 @@ pub(crate) async fn overrule(
         .get_mut(&run_id)
         .ok_or_else(ApiError::not_found)?;
     let check = run.policy_checks.iter_mut().find(|check| check.id == id);
-    check.ok_or_else(ApiError::not_found)?.outcome = PolicyOutcome::Overridden;
+    let check = check.ok_or_else(ApiError::not_found)?;
+    if check.outcome != PolicyOutcome::SoftFailed {
+        return Err(ApiError::conflict(
+            "transition not allowed",
+            "only a policy that failed softly can be overridden",
+        ));
+    }
+    check.outcome = PolicyOutcome::Overridden;
+    overridden(&cloud, &mut world, &run_id);
     let run = &world.runs[&run_id];
     let (_, check) = find(&world, &id)?;
     Ok(one(view(&caller, run, check)))

@@ -75,6 +75,11 @@ impl View<'_> {
         let settings = &workspace.settings;
         let rights = self.rights;
         let free = workspace.lock == Lock::Free;
+        // The run at work; the latest may wait for it.
+        let current_run = match &workspace.lock {
+            Lock::Run(id) => Some(id.as_str()),
+            _ => workspace.current_run.as_deref(),
+        };
         let (locked_by, reason) = match &workspace.lock {
             Lock::Free => (Value::Null, String::new()),
             Lock::User { credential, reason } => (
@@ -163,7 +168,7 @@ impl View<'_> {
             "relationships": {
                 "organization": link("organizations", organization),
                 "project": link("projects", PROJECT),
-                "current-run": maybe_link("runs", workspace.current_run.as_deref()),
+                "current-run": maybe_link("runs", current_run),
                 "latest-run": maybe_link("runs", workspace.current_run.as_deref()),
                 "current-state-version":
                     maybe_link("state-versions", workspace.current_state.as_deref()),

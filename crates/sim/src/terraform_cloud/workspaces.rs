@@ -166,6 +166,7 @@ pub(crate) async fn create(
         tags: Vec::new(),
         consumers: Default::default(),
         tasks: Vec::new(),
+        policy: None,
         secret: None,
     };
     let resource = View {

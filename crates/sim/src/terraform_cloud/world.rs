@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::config::{PriceTable, Settings};
 use super::notifications::Notification;
-use super::policies::PolicyCheck;
+use super::policies::{Policy, PolicyCheck};
 use super::state_version::StateVersion;
 use super::tasks::{RunTask, StageName, StageToken, TaskStage, WorkspaceTask};
 use super::triggers::RunTrigger;
@@ -116,6 +116,8 @@ pub(crate) struct Workspace {
     pub(crate) consumers: std::collections::BTreeSet<String>,
     /// Run tasks that are attached to it.
     pub(crate) tasks: Vec<WorkspaceTask>,
+    /// What every plan is checked by.
+    pub(crate) policy: Option<Policy>,
     pub(crate) secret: Option<String>,
 }
 
@@ -210,7 +212,7 @@ impl Run {
                 self.cost.is_none() && self.task_stage(StageName::PostPlan).is_none()
             }
             RunStatus::PostPlanCompleted => self.cost.is_none(),
-            RunStatus::CostEstimated => true,
+            RunStatus::CostEstimated | RunStatus::PolicyChecked => true,
             _ => false,
         }
     }
@@ -218,7 +220,10 @@ impl Run {
     pub(crate) fn is_discardable(&self) -> bool {
         self.is_confirmable()
             || (!self.wishes.plan_only
-                && matches!(self.status, RunStatus::Pending | RunStatus::PostPlanRunning))
+                && matches!(
+                    self.status,
+                    RunStatus::Pending | RunStatus::PostPlanRunning | RunStatus::PolicyOverride
+                ))
     }
 
     /// The stage at which run tasks are asked, when the run has one of that name.
@@ -235,6 +240,7 @@ impl Run {
                 | RunStatus::Planning
                 | RunStatus::PostPlanRunning
                 | RunStatus::CostEstimating
+                | RunStatus::PolicyChecking
                 | RunStatus::PreApplyRunning
                 | RunStatus::ApplyQueued
                 | RunStatus::Applying
@@ -290,6 +296,14 @@ pub enum RunStatus {
     CostEstimating,
     /// The plan has a price.
     CostEstimated,
+    /// Policies look at the plan.
+    PolicyChecking,
+    /// One failed, and waits for somebody who overrides it.
+    PolicyOverride,
+    /// They passed, or were overridden.
+    PolicyChecked,
+    /// Ended: one failed, and only a plan was wanted.
+    PolicySoftFailed,
     /// Somebody, or auto-apply, has confirmed it.
     Confirmed,
     /// Run tasks are asked before the apply.
@@ -334,6 +348,10 @@ impl RunStatus {
             Self::PostPlanCompleted => "post_plan_completed",
             Self::CostEstimating => "cost_estimating",
             Self::CostEstimated => "cost_estimated",
+            Self::PolicyChecking => "policy_checking",
+            Self::PolicyOverride => "policy_override",
+            Self::PolicyChecked => "policy_checked",
+            Self::PolicySoftFailed => "policy_soft_failed",
             Self::Confirmed => "confirmed",
             Self::PreApplyRunning => "pre_apply_running",
             Self::PreApplyCompleted => "pre_apply_completed",
@@ -357,6 +375,7 @@ impl RunStatus {
             self,
             Self::Applied
                 | Self::PlannedAndFinished
+                | Self::PolicySoftFailed
                 | Self::Discarded
                 | Self::Errored
                 | Self::Canceled

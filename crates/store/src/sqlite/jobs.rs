@@ -6,7 +6,7 @@ use proof::{Hash, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, contracts, log};
+use super::{Sqlite, contracts, ends, log};
 use crate::{
     Appended, Closing, Conflict, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState,
     Jobs, StoreError,
@@ -109,7 +109,7 @@ fn close_job(
     if let Some(closing) = job.state.closing() {
         return Ok(JobClosing::Before(closing.clone()));
     }
-    let cut = log::open_intents_of(connection, job_id)?;
+    let cut = ends::open_intents_of(connection, job_id)?;
     for intent_seq in &cut {
         log::append_outcome(connection, job_id, at, cut_off(*intent_seq), None, &[])?;
     }

@@ -13,6 +13,7 @@ mod budgets;
 mod bundles;
 mod column;
 mod contracts;
+mod ends;
 mod jobs;
 mod log;
 mod merkle;
@@ -55,6 +56,10 @@ const PREPARED: usize = 160;
 
 /// What stays of the write-ahead log after a burst, in bytes.
 const LOG_BYTES: i64 = 64 << 20;
+
+/// Pages of the write-ahead log that are folded into the file together. A page that is written
+/// again in the meantime, as the end of each table is with every commit, is folded once.
+const LOG_PAGES: i64 = 4000;
 
 /// Opens the store in the file `path`, makes it when it is not there, and brings its schema up
 /// to date.
@@ -123,6 +128,7 @@ fn open(
         )));
     }
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
     if let Some(bytes) = max_bytes {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = column::integer(bytes)? / page;

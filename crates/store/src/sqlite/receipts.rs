@@ -1,4 +1,4 @@
-//! Receipts in SQLite; [`super::log`] writes them.
+//! Receipts in SQLite; [`super::ends`] writes them.
 
 use async_trait::async_trait;
 use proof::Envelope;
@@ -29,13 +29,31 @@ impl Receipts for Sqlite {
         .await
     }
 
+    async fn find_receipt(
+        &self,
+        receipt_id: &str,
+    ) -> Result<Option<(JobId, Envelope)>, StoreError> {
+        let receipt_id = receipt_id.to_owned();
+        self.read(move |connection| {
+            column::one(
+                connection,
+                // By way of the jobs, because the index of receipts begins with the job.
+                "SELECT job_id, envelope FROM jobs CROSS JOIN receipts ON receipts.job = jobs.job
+                 WHERE receipt_id = ?1 ORDER BY jobs.job DESC LIMIT 1",
+                params![receipt_id],
+                |row| Ok((row.parsed("job_id")?, row.envelope("envelope")?)),
+            )
+        })
+        .await
+    }
+
     async fn receipts(&self, job_id: &JobId) -> Result<ReceiptsOfJob, StoreError> {
         let job_id = job_id.clone();
         self.read(move |connection| {
             let rows = column::all(
                 connection,
                 "SELECT kind, envelope FROM receipts JOIN jobs USING (job)
-                 WHERE job_id = ?1 ORDER BY seq",
+                 WHERE job_id = ?1 ORDER BY outcome",
                 [job_id.as_str()],
                 |row| Ok((row.text("kind")?, row.envelope("envelope")?)),
             )?;

@@ -37,8 +37,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0006_passkeys.sql"),
     ),
     (
-        "0007_notices",
-        include_str!("../../migrations/sqlite/0007_notices.sql"),
+        "0007_fewer_pages",
+        include_str!("../../migrations/sqlite/0007_fewer_pages.sql"),
+    ),
+    (
+        "0008_notices",
+        include_str!("../../migrations/sqlite/0008_notices.sql"),
     ),
 ];
 

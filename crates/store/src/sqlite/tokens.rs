@@ -31,13 +31,15 @@ impl Tokens for Sqlite {
 
     async fn token(&self, token_hash: &Hash) -> Result<Option<TokenRow>, StoreError> {
         let hash = *token_hash;
-        self.read(move |connection| by_hash(connection, &hash))
-            .await
+        let row = self
+            .read(move |connection| by_hash(connection, &hash))
+            .await?;
+        Ok(row.map(|row| self.touches.upon(row)))
     }
 
     async fn tokens(&self, job_id: &JobId) -> Result<Vec<TokenRow>, StoreError> {
         let job_id = job_id.clone();
-        self.read(move |connection| {
+        let rows = self.read(move |connection| {
             column::all(
                 connection,
                 "SELECT tokens.*, job_id FROM tokens JOIN jobs USING (job)
@@ -45,8 +47,9 @@ impl Tokens for Sqlite {
                 [job_id.as_str()],
                 token_row,
             )
-        })
-        .await
+        });
+        let rows = rows.await?.into_iter();
+        Ok(rows.map(|row| self.touches.upon(row)).collect())
     }
 
     async fn bind_holder(
@@ -155,6 +158,17 @@ impl Touches {
             let last = uses.entry(*token_hash).or_insert(at);
             *last = at.max(*last);
         }
+    }
+
+    /// The row with the last use that is not written yet.
+    fn upon(&self, mut row: TokenRow) -> TokenRow {
+        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if row.first_used_at.is_some() {
+            row.last_used_at = row
+                .last_used_at
+                .max(uses.get(&row.token.token_hash).copied());
+        }
+        row
     }
 
     /// Writes them; in the writer's transaction, before the batch that brings them.

@@ -4,8 +4,14 @@
 //! Operations wait in a bounded queue. The writer takes all that are there, at most [`BATCH`],
 //! runs each in a savepoint of one transaction, commits once and answers them all. While it waits
 //! for the disk the next batch gathers, so that the cost of a sync is shared by as many as are
-//! waiting for it, and a lone write pays one sync. An operation sees what the ones before it in
-//! the batch did; one that fails is undone to its savepoint and takes no other with it.
+//! waiting for it, and a lone write pays one sync. After a batch of [`CROWD`] it waits
+//! [`GATHERING`] before it takes the next: those that were answered come back at once, and
+//! otherwise the first of them would pay for a commit of its own.
+//!
+//! An operation sees what the ones before it in the batch did; one that fails is undone to its
+//! savepoint and takes no other with it. Records that stand next to each other in the queue share
+//! a savepoint: what speaks against one is found before it writes anything, so only a failure of
+//! the engine itself undoes them together.
 //!
 //! # Crash
 //! An answer is given after the commit. A crash before it leaves nothing of the batch; a crash
@@ -19,12 +25,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::ends::{Ends, NewRecord};
 use super::tokens::Touches;
-use crate::StoreError;
+use crate::{Appended, Pending, StoreError};
 
 /// Operations that may wait; at 5 ms for a full batch of [`BATCH`] this is a wait of 80 ms.
 const QUEUE: usize = 4096;
@@ -32,8 +40,26 @@ const QUEUE: usize = 4096;
 /// Operations of one transaction at most, so that the first of them does not wait for ever.
 const BATCH: usize = 256;
 
-/// An operation in the queue. It is given the connection, or the reason why there is none.
-type Operation = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
+/// A batch of so many means that there are more where it came from.
+const CROWD: usize = 4;
+
+/// How long the writer lets the next batch gather then: less than a sync takes.
+const GATHERING: Duration = Duration::from_micros(100);
+
+/// Uses of tokens are written with other writes than records at once, with records this often: of
+/// a crash's last moment it may be forgotten that a token was used, never what it was used for.
+const TOUCHES_EVERY: Duration = Duration::from_secs(1);
+
+/// What waits in the queue.
+enum Operation {
+    /// A record, the most frequent of all.
+    Record(NewRecord, oneshot::Sender<Result<Appended, StoreError>>),
+    /// Anything else.
+    Other(Other),
+}
+
+/// An operation that is given the connection, or the reason why there is none.
+type Other = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
 
 /// An operation that has run and waits for the commit.
 struct Ran {
@@ -41,6 +67,21 @@ struct Ran {
     keep: bool,
     /// Answers the caller with its result, or with the failure of the commit.
     answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+}
+
+impl Ran {
+    fn new<T: Send + 'static>(
+        result: Result<T, StoreError>,
+        sender: oneshot::Sender<Result<T, StoreError>>,
+    ) -> Self {
+        Self {
+            keep: result.is_ok(),
+            answer: Box::new(move |committed| {
+                // A caller that has gone does not take its write back.
+                let _ = sender.send(committed.and(result));
+            }),
+        }
+    }
 }
 
 /// Which side of a commit.
@@ -88,6 +129,7 @@ impl Writer {
             failed: Arc::clone(&failed),
             connection,
             touches,
+            touched: Instant::now(),
             observer,
             told,
         };
@@ -117,25 +159,32 @@ impl Writer {
         self.failed.store(false, Ordering::Release);
     }
 
+    /// Puts a record into the queue now; the answer comes after its commit.
+    pub(super) fn submit_record(&self, new: NewRecord) -> Pending {
+        let (sender, receiver) = oneshot::channel();
+        match self.enqueue(Operation::Record(new, sender)) {
+            Ok(()) => Pending::queued(receiver),
+            Err(error) => Pending::refused(error),
+        }
+    }
+
     /// Puts an operation into the queue now; the answer comes after its commit.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        let operation: Operation = Box::new(move |connection| {
+        let operation: Other = Box::new(move |connection| {
             let result = connection.and_then(work);
-            Ran {
-                keep: result.is_ok(),
-                answer: Box::new(move |committed| {
-                    // A caller that has gone does not take its write back.
-                    let _ = sender.send(committed.and(result));
-                }),
-            }
+            Ran::new(result, sender)
         });
+        self.enqueue(Operation::Other(operation)).map(|()| receiver)
+    }
+
+    fn enqueue(&self, operation: Operation) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().expect("taken only when dropped");
         match queue.try_send(operation) {
-            Ok(()) => Ok(receiver),
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(StoreError::Busy),
             Err(TrySendError::Disconnected(_)) => Err(StoreError::unavailable(Closed)),
         }
@@ -157,17 +206,24 @@ impl Drop for Writer {
 struct Batches {
     connection: Connection,
     touches: Arc<Touches>,
+    /// When they were written last.
+    touched: Instant,
     observer: Option<CommitObserver>,
     told: watch::Sender<u64>,
     failed: Arc<AtomicBool>,
 }
 
 impl Batches {
-    fn run(self, operations: &Receiver<Operation>) {
+    fn run(mut self, operations: &Receiver<Operation>) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut crowded = false;
         while let Ok(first) = operations.recv() {
+            if crowded {
+                std::thread::sleep(GATHERING);
+            }
             batch.push(first);
             batch.extend(operations.try_iter().take(BATCH - 1));
+            crowded = batch.len() >= CROWD;
             self.commit_together(&mut batch);
         }
         // The last uses of tokens, which no operation followed.
@@ -175,22 +231,40 @@ impl Batches {
     }
 
     /// Runs a batch in one transaction and answers all of it.
-    fn commit_together(&self, batch: &mut Vec<Operation>) {
+    fn commit_together(&mut self, batch: &mut Vec<Operation>) {
         let connection = &self.connection;
         let mut state = begin(connection);
-        if state.is_ok()
-            && let Err(error) = in_savepoint(connection, || self.touches.write(connection))
-        {
-            tracing::warn!(%error, "the last uses of some tokens were not written");
+        let records_only = batch
+            .iter()
+            .all(|operation| matches!(operation, Operation::Record(..)));
+        let touch = !records_only || batch.is_empty() || self.touched.elapsed() >= TOUCHES_EVERY;
+        if touch && state.is_ok() {
+            self.touched = Instant::now();
+            if let Err(error) = in_savepoint(connection, || self.touches.write(connection)) {
+                tracing::warn!(%error, "the last uses of some tokens were not written");
+            }
         }
         let mut ran = Vec::with_capacity(batch.len());
-        for operation in batch.drain(..) {
+        let mut operations = batch.drain(..).peekable();
+        while let Some(operation) = operations.next() {
             state = state.and_then(|()| still_open(connection));
-            ran.push(match &state {
-                Ok(()) => run_one(connection, operation, &mut state),
-                Err(error) => operation(Err(error.clone())),
-            });
+            match operation {
+                Operation::Other(other) => ran.push(match &state {
+                    Ok(()) => run_one(connection, other, &mut state),
+                    Err(error) => other(Err(error.clone())),
+                }),
+                Operation::Record(new, sender) => {
+                    let mut group = vec![(new, sender)];
+                    while let Some(Operation::Record(new, sender)) =
+                        operations.next_if(|next| matches!(next, Operation::Record(..)))
+                    {
+                        group.push((new, sender));
+                    }
+                    append_together(connection, group, &mut state, &mut ran);
+                }
+            }
         }
+        drop(operations);
         let committed = state
             .and_then(|()| still_open(connection))
             .and_then(|()| self.commit());
@@ -239,11 +313,45 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-fn run_one(
+type RecordInQueue = (NewRecord, oneshot::Sender<Result<Appended, StoreError>>);
+
+/// Appends records in one savepoint, which a failure of the engine undoes.
+fn append_together(
     connection: &Connection,
-    operation: Operation,
+    group: Vec<RecordInQueue>,
     state: &mut Result<(), StoreError>,
-) -> Ran {
+    ran: &mut Vec<Ran>,
+) {
+    if state.is_ok() {
+        *state = execute(connection, "SAVEPOINT operation");
+    }
+    let mut appended = Vec::with_capacity(group.len());
+    let mut ends = state.clone().and_then(|()| Ends::read(connection));
+    for (new, sender) in group {
+        let mut failed = None;
+        let result = match &mut ends {
+            Err(error) => Err(error.clone()),
+            Ok(open) => open.check(new).and_then(|checked| {
+                open.write(checked)
+                    .inspect_err(|error| failed = Some(error.clone()))
+            }),
+        };
+        if let Some(error) = failed {
+            ends = Err(error);
+        }
+        appended.push((result, sender));
+    }
+    let written = ends.and_then(Ends::finish);
+    if state.is_ok() && !connection.is_autocommit() {
+        *state = leave_savepoint(connection, written.is_ok());
+    }
+    for (result, sender) in appended {
+        // One that was refused may have been refused because of one that is now undone.
+        ran.push(Ran::new(written.clone().and(result), sender));
+    }
+}
+
+fn run_one(connection: &Connection, operation: Other, state: &mut Result<(), StoreError>) -> Ran {
     if let Err(error) = execute(connection, "SAVEPOINT operation") {
         *state = Err(error.clone());
         return operation(Err(error));

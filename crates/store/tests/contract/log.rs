@@ -114,6 +114,9 @@ pub(crate) async fn a_receipt_is_the_one_that_the_outcome_names(store: Arc<dyn S
     );
     let one = store.receipt(&job, "rcpt_2").await.unwrap();
     assert_eq!(one, Some(kept[1].clone()));
+    let found = store.find_receipt("rcpt_2").await.unwrap().unwrap();
+    assert_eq!((found.0, Some(found.1)), (job.clone(), one.clone()));
+    assert_eq!(store.find_receipt("rcpt_5").await.unwrap(), None);
     assert_eq!(store.receipt(&job, "rcpt_5").await.unwrap(), None);
     assert_eq!(store.receipt(&job_id(9), "rcpt_2").await.unwrap(), None);
 }
@@ -219,6 +222,24 @@ pub(crate) async fn the_chain_equals_that_of_the_bundle(store: Arc<dyn Store>) {
     let chain = bundle::events(&all);
     assert_eq!(chain.len(), 32);
     assert_eq!(chain[1..31], given);
+}
+
+pub(crate) async fn the_bytes_of_records_are_counted(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let other = open_job(&store, 2).await;
+    for (n, job) in [(1, &job), (2, &other), (3, &job)] {
+        let body = intent(Lane::Model);
+        store.append(job, at(n), body).await.unwrap();
+    }
+    let records = store.records(&job, 0, 10).await.unwrap();
+    let bytes = records
+        .iter()
+        .map(|row| row.record.to_json().to_jcs().len());
+    assert_eq!(
+        store.record_bytes(&job).await.unwrap(),
+        bytes.sum::<usize>() as u64
+    );
+    assert_eq!(store.record_bytes(&job_id(9)).await.unwrap(), 0);
 }
 
 pub(crate) async fn records_keep_their_canonical_form(store: Arc<dyn Store>) {

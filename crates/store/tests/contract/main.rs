@@ -72,6 +72,7 @@ suite! {
         pages_give_every_record_once,
         the_chain_equals_that_of_the_bundle,
         records_keep_their_canonical_form,
+        the_bytes_of_records_are_counted,
         roots_and_paths_equal_the_definition_across_a_tile,
         checkpoints_cover_what_is_there,
         a_refused_write_spoils_no_other_of_its_batch;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use fixtures::*;
 use proof::approval::Decision;
 use proof::record::Lane;
-use proof::{Hash, merkle};
+use proof::{EnvelopeType, Hash, merkle};
 use store::{
     Conflict, GateState, ModelLimits, ModelSpend, ModelUsage, Pending, RunUpdate, StatementOutcome,
     Store, StoreError, open_sqlite, open_sqlite_bounded,
@@ -409,4 +409,98 @@ async fn a_damaged_row_is_told_as_damage() {
         Err(StoreError::Corrupt(_))
     ));
     assert!(matches!(store.job(&job).await, Err(StoreError::Corrupt(_))));
+}
+
+/// A store of an earlier version keeps its receipts and what was open.
+#[tokio::test]
+async fn the_step_to_fewer_pages_takes_along_what_is_there() {
+    const BEFORE: [(&str, &str); 6] = [
+        (
+            "0001_spine",
+            include_str!("../../migrations/sqlite/0001_spine.sql"),
+        ),
+        (
+            "0002_task_calls",
+            include_str!("../../migrations/sqlite/0002_task_calls.sql"),
+        ),
+        (
+            "0003_observations",
+            include_str!("../../migrations/sqlite/0003_observations.sql"),
+        ),
+        (
+            "0004_model_money",
+            include_str!("../../migrations/sqlite/0004_model_money.sql"),
+        ),
+        (
+            "0005_model_keys",
+            include_str!("../../migrations/sqlite/0005_model_keys.sql"),
+        ),
+        (
+            "0006_passkeys",
+            include_str!("../../migrations/sqlite/0006_passkeys.sql"),
+        ),
+    ];
+    // The records as this version writes them, in the tables of the earlier one.
+    let (new, old) = (Place::new(), Place::new());
+    let store = new.open();
+    let job = open_job(&store, 1).await;
+    let mut kept = Vec::new();
+    for n in 0..4 {
+        let seq = append(&store, &job, intent(Lane::Model)).await.unwrap().seq;
+        if n % 2 == 0 {
+            let (envelope, named) = receipt(EnvelopeType::GatewayReceipt, &format!("rcpt_{n}"));
+            let mut answered = outcome(seq);
+            answered.receipt = Some(named);
+            let answer = Some(envelope.clone());
+            let pending = store.append_outcome(&job, at(11), answered, answer, Vec::new());
+            pending.await.unwrap();
+            kept.push(envelope);
+        }
+    }
+    let open = store.open_intents().await.unwrap();
+    let all = records(&store, &job).await;
+    drop(store);
+    old.tamper(
+        "PRAGMA application_id = 0x636c6177;
+         CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL,
+             sha256 BLOB NOT NULL) STRICT;",
+    );
+    let connection = rusqlite::Connection::open(&old.path).unwrap();
+    for (index, (name, sql)) in BEFORE.iter().enumerate() {
+        connection.execute_batch(sql).unwrap();
+        connection
+            .execute(
+                "INSERT INTO migrations VALUES (?1, ?2, ?3)",
+                (index as i64 + 1, name, Hash::of(sql.as_bytes()).as_bytes()),
+            )
+            .unwrap();
+    }
+    drop(connection);
+    let columns = "job, job_id, agent_did, name, policy_hash, gateway_did, opened_by, opened_at,
+        last_seq, last_at, chain_count, chain_last, calls, model_calls, open_intents";
+    old.tamper(&format!(
+        "ATTACH '{}' AS new;
+         INSERT INTO contracts SELECT * FROM new.contracts;
+         INSERT INTO jobs ({columns}) SELECT {columns} FROM new.jobs;
+         INSERT INTO records SELECT * FROM new.records;
+         INSERT INTO leaves SELECT * FROM new.leaves;
+         INSERT INTO open_intents SELECT leaf_index, job, seq FROM new.records
+             WHERE kind = 'intent' AND seq IN (4, 7) ORDER BY leaf_index DESC;
+         INSERT INTO receipts SELECT r.job, seq, receipt_id, r.kind, envelope
+             FROM new.receipts AS r JOIN new.records ON leaf_index = outcome;",
+        new.path.display()
+    ));
+
+    let store = old.open();
+    assert_eq!(records(&store, &job).await, all);
+    assert_eq!(store.receipts(&job).await.unwrap().gateway, kept);
+    let one = store.receipt(&job, "rcpt_2").await.unwrap();
+    assert_eq!(one.as_ref(), Some(&kept[1]));
+    assert_eq!(store.open_intents().await.unwrap(), open);
+    for intent in open {
+        let answered = outcome(intent.seq);
+        let pending = store.append_outcome(&job, at(12), answered, None, Vec::new());
+        pending.await.unwrap();
+    }
+    assert_eq!(store.open_intents().await.unwrap(), []);
 }

@@ -1,12 +1,13 @@
 //! What was measured, as a table, and the table's place in `docs/performance.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::hop::Hop;
 use crate::cargo::{root, target};
@@ -35,32 +36,57 @@ impl Figures {
         match (&self.hop, self.missing) {
             (Some(hop), _) => {
                 row(
-                    "governed model call, CPU in the gateway",
-                    format!("{:.0} µs", hop.gateway_us),
-                );
-                row(
-                    "the same call through nginx, CPU in nginx",
-                    format!("{:.0} µs", hop.nginx_us),
-                );
-                row(
-                    "ratio",
+                    "CPU of a governed model call against nginx as a plain hop",
                     format!(
-                        "{:.2}, median over {} pairs of rounds",
-                        hop.ratio, hop.rounds
+                        "{:.2} ×, median over {} pairs of rounds at 16 connections",
+                        hop.cpu_ratio_vs_nginx, hop.rounds
                     ),
                 );
                 row(
-                    "calls a second, load, upstream and gateway on one machine",
-                    format!("{:.0} (nginx: {:.0})", hop.gateway_rate, hop.nginx_rate),
+                    "governed calls a second against LiteLLM's",
+                    match hop.throughput_ratio_vs_litellm {
+                        Some(ratio) => format!("{ratio:.0} ×, at 16 connections"),
+                        None => "not measured: LiteLLM was not installed".to_owned(),
+                    },
                 );
                 row(
-                    "memory of the gateway, idle and after the load",
-                    format!("{:.0} MiB, {:.0} MiB", hop.idle_mib, hop.loaded_mib),
+                    "first byte of a stream, one connection",
+                    format!("{:.2} ms later", hop.streams.added_ttfb_ms),
                 );
+                row(
+                    "revocation, from the command until the last of 16 streams is cut",
+                    format!("{:.0} ms", hop.streams.revocation_ms),
+                );
+                row(
+                    "memory of the gateway, idle and at its peak",
+                    format!("{:.0} MiB, {:.0} MiB", hop.idle_mib, hop.peak_mib),
+                );
+                if let Some(peak) = hop.litellm_peak_mib {
+                    row("memory of LiteLLM at its peak", format!("{peak:.0} MiB"));
+                }
                 row(
                     "start to listening",
                     format!("{} ms", hop.ready.as_millis()),
                 );
+                if let Some(soak) = &hop.soak {
+                    row(
+                        "soak: 64 streams, bodies of 150 KB",
+                        format!(
+                            "{} min, {} calls; {:.1} MiB early, {:.1} MiB late, {:.1} MiB at the \
+                             peak: {}",
+                            soak.length.as_secs() / 60,
+                            soak.calls,
+                            soak.memory.early_mib,
+                            soak.memory.late_mib,
+                            soak.memory.peak_mib,
+                            if soak.memory.is_flat() {
+                                "flat"
+                            } else {
+                                "GROWS"
+                            }
+                        ),
+                    );
+                }
             }
             (None, Some(program)) => row(
                 "governed model call against nginx",
@@ -71,8 +97,82 @@ impl Figures {
         for (name, nanoseconds) in &self.criterion {
             row(name, duration(*nanoseconds));
         }
+        if let Some(hop) = &self.hop {
+            text.push_str(&peers_table(hop));
+        }
         text
     }
+
+    /// The same for machines. What was not measured is null.
+    pub(super) fn json(&self, origin: &str) -> Value {
+        let mut figures = json!({
+            "origin": origin,
+            "missing": self.missing,
+            "criterion_ns": self.criterion.iter().cloned().collect::<BTreeMap<_, _>>(),
+        });
+        let hop = self.hop.as_ref();
+        let one = |value: fn(&Hop) -> f64| json!(hop.map(|hop| rounded(value(hop))));
+        figures["cpu_ratio_vs_nginx"] = one(|hop| hop.cpu_ratio_vs_nginx);
+        figures["added_ttfb_ms"] = one(|hop| hop.streams.added_ttfb_ms);
+        figures["revocation_ms"] = one(|hop| hop.streams.revocation_ms);
+        figures["idle_mib"] = one(|hop| hop.idle_mib);
+        figures["peak_mib"] = one(|hop| hop.peak_mib);
+        figures["ready_ms"] = one(|hop| hop.ready.as_secs_f64() * 1e3);
+        let against_litellm = hop.and_then(|hop| hop.throughput_ratio_vs_litellm);
+        figures["throughput_ratio_vs_litellm"] = json!(against_litellm.map(rounded));
+        let soak = hop.and_then(|hop| hop.soak.as_ref());
+        figures["soak"] = json!(soak.map(|soak| json!({
+            "seconds": soak.length.as_secs(),
+            "calls": soak.calls,
+            "early_mib": rounded(soak.memory.early_mib),
+            "late_mib": rounded(soak.memory.late_mib),
+            "peak_mib": rounded(soak.memory.peak_mib),
+            "flat": soak.memory.is_flat(),
+        })));
+        figures["peers"] = json!(hop.map(|hop| {
+            let rows = hop.rows.iter().flat_map(|row| {
+                row.peers.iter().map(|(name, measured)| {
+                    json!({
+                        "connections": row.connections,
+                        "peer": name,
+                        "cpu_us": measured.cpu_us.map(rounded),
+                        "calls_per_second": rounded(measured.rate),
+                        "added_p50_us": rounded(measured.added_p50_us),
+                        "added_p99_us": rounded(measured.added_p99_us),
+                    })
+                })
+            });
+            rows.collect::<Vec<_>>()
+        }));
+        figures
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+fn peers_table(hop: &Hop) -> String {
+    let mut text = String::from(
+        "\n| connections | through | CPU of a call | calls a second | added p50 | added p99 |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for row in &hop.rows {
+        for (name, measured) in &row.peers {
+            let cpu = measured.cpu_us.map(|us| duration(us * 1e3));
+            writeln!(
+                text,
+                "| {} | {name} | {} | {:.0} | {} | {} |",
+                row.connections,
+                cpu.as_deref().unwrap_or(""),
+                measured.rate,
+                duration(measured.added_p50_us * 1e3),
+                duration(measured.added_p99_us * 1e3),
+            )
+            .expect("writing to a string cannot fail");
+        }
+    }
+    text
 }
 
 fn duration(nanoseconds: f64) -> String {
@@ -165,6 +265,10 @@ fn replaced(text: &str, table: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::hop::{Measured, Row};
+    use super::super::streams::{Memory, Soak, Streams};
     use super::*;
 
     #[test]
@@ -176,6 +280,66 @@ mod tests {
         let table = figures.table("today");
         assert!(table.contains("not measured: `wrk`"), "{table}");
         assert!(!table.contains("µs"), "{table}");
+        let json = figures.json("today");
+        assert_eq!(json["missing"], "wrk");
+        for name in ["cpu_ratio_vs_nginx", "idle_mib", "soak", "peers"] {
+            assert!(json[name].is_null(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_said_twice() {
+        let memory = Memory {
+            early_mib: 20.0,
+            late_mib: 30.0,
+            peak_mib: 31.0,
+        };
+        let measured = Measured {
+            cpu_us: Some(60.0),
+            rate: 9000.4,
+            added_p50_us: 800.0,
+            added_p99_us: 2000.0,
+        };
+        let figures = Figures {
+            hop: Some(Hop {
+                rows: vec![Row {
+                    connections: 16,
+                    peers: vec![("clawgate", measured)],
+                }],
+                cpu_ratio_vs_nginx: 3.456,
+                throughput_ratio_vs_litellm: None,
+                streams: Streams {
+                    added_ttfb_ms: 0.8,
+                    revocation_ms: 30.0,
+                },
+                soak: Some(Soak {
+                    length: Duration::from_secs(600),
+                    calls: 7,
+                    memory,
+                }),
+                idle_mib: 20.0,
+                peak_mib: 40.0,
+                litellm_peak_mib: None,
+                ready: Duration::from_millis(5),
+                rounds: 3,
+            }),
+            ..Figures::default()
+        };
+        let table = figures.table("today");
+        for part in [
+            "3.46 ×",
+            "LiteLLM was not installed",
+            "10 min, 7 calls",
+            "GROWS",
+            "| 16 | clawgate | 60.0 µs | 9000 | 800.0 µs | 2.0 ms |",
+        ] {
+            assert!(table.contains(part), "{part} is missing in {table}");
+        }
+        let json = figures.json("today");
+        assert_eq!(json["cpu_ratio_vs_nginx"], 3.46);
+        assert!(json["throughput_ratio_vs_litellm"].is_null());
+        assert_eq!(json["soak"]["flat"], false);
+        assert_eq!(json["peers"][0]["calls_per_second"], 9000.4);
     }
 
     #[test]

@@ -1,21 +1,21 @@
-//! The governed model call beside nginx as a plain hop, in turns, in one run.
+//! The governed model call beside others, in turns, in one run: the upstream alone, nginx as a
+//! plain hop, the gateway, LiteLLM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::gateway::{self, Gateway};
-use super::process::{Running, find, free_port, wait_for};
+use super::load::{Load, Round, median};
+use super::peers::{self, Server};
+use super::process::{Running, find};
+use super::streams::{self, Soak, Streams};
 
-/// Connections of the load generator.
-const CONNECTIONS: u32 = 16;
-
-/// What the measured call sends and gets; sizes like those of a short chat.
-const REQUEST: &str = r#"{"model":"gpt-5.2","messages":[{"role":"system","content":"You change Terraform configurations."},{"role":"user","content":"Staging is slow. What should I change in main.tf so that two instances run?"}]}"#;
-const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1793491200,"model":"gpt-5.2","choices":[{"index":0,"message":{"role":"assistant","content":"Set instances = 2. The plan then adds one instance and updates the load balancer in place; nothing is destroyed."},"finish_reason":"stop"}],"usage":{"prompt_tokens":41,"completion_tokens":29,"total_tokens":70}}"#;
+/// Connections of the load generator, one row each. Ratios are those of [`MIDDLE`].
+const CONNECTIONS: [u32; 3] = [1, 16, 64];
+const MIDDLE: u32 = 16;
 
 /// Why there is no figure.
 pub(super) enum NotMeasured {
@@ -31,42 +31,83 @@ impl From<anyhow::Error> for NotMeasured {
     }
 }
 
-/// What was measured; medians over the rounds.
+/// How long to measure.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lengths {
+    /// Rounds of each number of connections; everybody has a turn in each.
+    pub(super) rounds: u32,
+    /// Length of a turn.
+    pub(super) round: Duration,
+    /// Length of the soak, if there is to be one.
+    pub(super) soak: Option<Duration>,
+}
+
+/// What was measured.
 #[derive(Debug)]
 pub(super) struct Hop {
-    /// CPU microseconds of a governed call, in the gateway.
-    pub(super) gateway_us: f64,
-    /// CPU microseconds of the same call through nginx.
-    pub(super) nginx_us: f64,
-    /// Their ratio, over pairs of rounds.
-    pub(super) ratio: f64,
-    /// Calls per second through the gateway, with everything on the same machine.
-    pub(super) gateway_rate: f64,
-    /// The same through nginx.
-    pub(super) nginx_rate: f64,
+    /// For each number of connections.
+    pub(super) rows: Vec<Row>,
+    /// CPU in the gateway against nginx, at 16 connections: median over pairs of rounds.
+    pub(super) cpu_ratio_vs_nginx: f64,
+    /// Calls a second against LiteLLM at 16 connections, if that is installed.
+    pub(super) throughput_ratio_vs_litellm: Option<f64>,
+    /// Streams: first byte and revocation.
+    pub(super) streams: Streams,
+    /// The soak, if there was one.
+    pub(super) soak: Option<Soak>,
     /// Memory of the gateway before any call.
     pub(super) idle_mib: f64,
-    /// And after all rounds.
-    pub(super) loaded_mib: f64,
+    /// And at its peak.
+    pub(super) peak_mib: f64,
+    /// Memory of LiteLLM at its peak.
+    pub(super) litellm_peak_mib: Option<f64>,
     /// From its start until it listened.
     pub(super) ready: Duration,
-    /// Pairs of rounds.
+    /// Rounds of each number of connections.
     pub(super) rounds: u32,
 }
 
-/// One round.
-struct Round {
-    cpu_us: f64,
-    rate: f64,
+/// What one number of connections gave; medians over the rounds.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Connections.
+    pub(super) connections: u32,
+    /// Who was measured, with what came out.
+    pub(super) peers: Vec<(&'static str, Measured)>,
 }
 
+/// One peer's row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    /// CPU microseconds of a call; none where the upstream is called directly.
+    pub(super) cpu_us: Option<f64>,
+    /// Calls a second.
+    pub(super) rate: f64,
+    /// More than the direct call takes, in microseconds, by the median over rounds.
+    pub(super) added_p50_us: f64,
+    /// The same of the 99th percentiles.
+    pub(super) added_p99_us: f64,
+}
+
+const DIRECT: &str = "direct";
+const NGINX: &str = "nginx";
+const CLAWGATE: &str = "clawgate";
+const LITELLM: &str = "litellm";
+
 /// Measures; needs nginx and wrk.
-pub(super) fn measure(rounds: u32, length: Duration) -> Result<Hop, NotMeasured> {
+pub(super) fn measure(lengths: Lengths) -> Result<Hop, NotMeasured> {
     let nginx = find("nginx").ok_or(NotMeasured::Missing("nginx"))?;
     let wrk = find("wrk").ok_or(NotMeasured::Missing("wrk"))?;
     let program = gateway::build()?;
     let folder = Folder::new()?;
-    measure_in(&folder.0, &nginx, &wrk, &program, rounds, length).map_err(NotMeasured::Failed)
+    measure_in(&folder.0, &nginx, &wrk, &program, lengths).map_err(NotMeasured::Failed)
+}
+
+/// Somebody who answers calls.
+struct Peer<'a> {
+    name: &'static str,
+    url: String,
+    process: &'a Running,
 }
 
 fn measure_in(
@@ -74,149 +115,148 @@ fn measure_in(
     nginx: &Path,
     wrk: &Path,
     program: &Path,
-    rounds: u32,
-    length: Duration,
+    lengths: Lengths,
 ) -> anyhow::Result<Hop> {
-    let (upstream_port, hop_port) = (free_port()?, free_port()?);
-    let answer = format!("default_type application/json; return 200 '{ANSWER}';");
-    let _upstream = start_nginx(nginx, &folder.join("upstream"), upstream_port, "", &answer)?;
-    let pool = format!("upstream models {{ server 127.0.0.1:{upstream_port}; keepalive 64; }}");
-    let pass = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
-                proxy_pass http://models/v1/;";
-    let hop = start_nginx(nginx, &folder.join("hop"), hop_port, &pool, pass)?;
+    let upstream = peers::upstream(nginx, folder)?;
+    let hop = peers::hop(nginx, folder, upstream.port)?;
+    let standin = streams::StandIn::start()?;
     let home = folder.join("gateway");
     fs::create_dir(&home)?;
-    let gateway = Gateway::start(program, &home, upstream_port)?;
+    let gateway = Gateway::start(program, &home, upstream.port, standin.port)?;
     let idle_mib = gateway.process.resident_mib()?;
-    let script = folder.join("call.lua");
-    fs::write(&script, load(&gateway.token))?;
-    let path = "/openai/v1/chat/completions";
-    let ours = format!("http://127.0.0.1:{}{path}", gateway.port);
-    let theirs = format!("http://127.0.0.1:{hop_port}{path}");
-    let run =
-        |process: &Running, url: &str, length: Duration| round(wrk, &script, process, url, length);
-    // Connections, caches and the token's verification are not part of a call.
-    run(&gateway.process, &ours, Duration::from_secs(1))?;
-    run(&hop, &theirs, Duration::from_secs(1))?;
-    let (mut through_gateway, mut through_nginx) = (Vec::new(), Vec::new());
-    for n in 1..=rounds {
-        let (a, b) = (
-            run(&gateway.process, &ours, length)?,
-            run(&hop, &theirs, length)?,
-        );
-        println!(
-            "round {n}: gateway {:.0} us/call, {:.0} calls/s; nginx {:.0} us/call, {:.0} calls/s",
-            a.cpu_us, a.rate, b.cpu_us, b.rate
-        );
-        through_gateway.push(a);
-        through_nginx.push(b);
+    let litellm = match peers::litellm_program() {
+        Some(program) => Some(peers::litellm(&program, folder, upstream.port)?),
+        None => {
+            eprintln!("LiteLLM is not installed (scripts/bench-peers): its rows stay empty");
+            None
+        }
+    };
+    let load = Load::new(wrk, folder, &gateway.token()?)?;
+    let at = |port: u16, path: &str| format!("http://127.0.0.1:{port}{path}/chat/completions");
+    let mut everybody = vec![
+        Peer {
+            name: DIRECT,
+            url: at(upstream.port, "/v1"),
+            process: &upstream.process,
+        },
+        Peer {
+            name: NGINX,
+            url: at(hop.port, "/openai/v1"),
+            process: &hop.process,
+        },
+        Peer {
+            name: CLAWGATE,
+            url: at(gateway.port, "/openai/v1"),
+            process: &gateway.process,
+        },
+    ];
+    everybody.extend(litellm.as_ref().map(|server: &Server| Peer {
+        name: LITELLM,
+        url: at(server.port, "/v1"),
+        process: &server.process,
+    }));
+    let mut rows = Vec::new();
+    let (mut cpu_ratio, mut throughput_ratio) = (f64::NAN, None);
+    for connections in CONNECTIONS {
+        let rounds = take_turns(&load, &everybody, connections, lengths)?;
+        if connections == MIDDLE {
+            cpu_ratio =
+                ratio(&rounds, CLAWGATE, NGINX, |round| round.cpu_us).context("no pairs")?;
+            throughput_ratio = ratio(&rounds, CLAWGATE, LITELLM, |round| round.rate);
+        }
+        rows.push(row(connections, &everybody, &rounds));
     }
-    let pairs = through_gateway.iter().zip(&through_nginx);
-    let ratio = median(pairs.map(|(a, b)| a.cpu_us / b.cpu_us));
-    println!("ratio {ratio:.2} (median over {rounds} pairs)");
+    let streams = streams::measure(&gateway, &standin)?;
+    let soak = match lengths.soak {
+        Some(length) => Some(streams::soak(&gateway, &standin, length)?),
+        None => None,
+    };
     Ok(Hop {
-        gateway_us: median(through_gateway.iter().map(|round| round.cpu_us)),
-        nginx_us: median(through_nginx.iter().map(|round| round.cpu_us)),
-        ratio,
-        gateway_rate: median(through_gateway.iter().map(|round| round.rate)),
-        nginx_rate: median(through_nginx.iter().map(|round| round.rate)),
+        rows,
+        cpu_ratio_vs_nginx: cpu_ratio,
+        throughput_ratio_vs_litellm: throughput_ratio,
+        streams,
+        soak,
         idle_mib,
-        loaded_mib: gateway.process.resident_mib()?,
+        peak_mib: gateway.process.peak_mib()?,
+        litellm_peak_mib: litellm
+            .as_ref()
+            .map(|server| server.process.peak_mib())
+            .transpose()?,
         ready: gateway.ready,
-        rounds,
+        rounds: lengths.rounds,
     })
 }
 
-/// One nginx process on one port, with everything that it writes in a folder of its own.
-fn start_nginx(
-    nginx: &Path,
-    folder: &Path,
-    port: u16,
-    http: &str,
-    location: &str,
-) -> anyhow::Result<Running> {
-    fs::create_dir(folder)?;
-    let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+/// A round of everybody, in the order of the peers.
+type Turn = Vec<(&'static str, Round)>;
+
+fn take_turns(
+    load: &Load,
+    everybody: &[Peer<'_>],
+    connections: u32,
+    lengths: Lengths,
+) -> anyhow::Result<Vec<Turn>> {
+    // Connections, caches and the token's verification are not part of a call.
+    for peer in everybody {
+        load.round(peer.process, &peer.url, connections, Duration::from_secs(1))?;
+    }
+    let mut rounds = Vec::new();
+    for n in 1..=lengths.rounds {
+        let mut turn = Turn::new();
+        for peer in everybody {
+            let round = load
+                .round(peer.process, &peer.url, connections, lengths.round)
+                .with_context(|| format!("{} at {connections} connections", peer.name))?;
+            eprintln!(
+                "{connections} connections, round {n}, {}: {:.0} us/call, {:.0} calls/s, \
+                 p50 {:.0} us, p99 {:.0} us",
+                peer.name, round.cpu_us, round.rate, round.p50_us, round.p99_us
+            );
+            turn.push((peer.name, round));
+        }
+        rounds.push(turn);
+    }
+    Ok(rounds)
+}
+
+fn of(turn: &Turn, name: &str) -> Option<Round> {
+    let found = turn.iter().find(|(own, _)| *own == name);
+    found.map(|(_, round)| *round)
+}
+
+/// Median over the rounds of one peer's figure against another's of the same round.
+fn ratio(rounds: &[Turn], one: &str, other: &str, figure: fn(&Round) -> f64) -> Option<f64> {
+    let pairs: Option<Vec<f64>> = rounds
         .iter()
-        .map(|name| format!("{name}_temp_path {}; ", folder.join(name).display()))
+        .map(|turn| Some(figure(&of(turn, one)?) / figure(&of(turn, other)?)))
         .collect();
-    let config = format!(
-        "daemon off; master_process off; worker_processes 1; pid {pid}; error_log {log} warn;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; keepalive_requests 10000000; {temp} {http}\n\
-         server {{ listen 127.0.0.1:{port}; location / {{ {location} }} \
-         location /openai/v1/ {{ {location} }} }} }}\n",
-        pid = folder.join("pid").display(),
-        log = folder.join("error.log").display(),
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, config)?;
-    let mut command = Command::new(nginx);
-    command.arg("-c").arg(&file).arg("-p").arg(folder);
-    let process = Running::start(command, &folder.join("output.log"))?;
-    wait_for(port, Instant::now()).context("nginx does not listen; look at its error.log")?;
-    Ok(process)
+    pairs.map(|pairs| median(pairs.into_iter()))
 }
 
-/// The load generator's script.
-fn load(token: &str) -> String {
-    format!(
-        "wrk.method = 'POST'\nwrk.body = [[{REQUEST}]]\n\
-         wrk.headers['Content-Type'] = 'application/json'\n\
-         wrk.headers['Authorization'] = 'Bearer {token}'\n"
-    )
-}
-
-fn round(
-    wrk: &Path,
-    script: &Path,
-    process: &Running,
-    url: &str,
-    length: Duration,
-) -> anyhow::Result<Round> {
-    let before = process.cpu_seconds()?;
-    let output = Command::new(wrk)
-        .args([
-            "-t1",
-            &format!("-c{CONNECTIONS}"),
-            &format!("-d{}s", length.as_secs()),
-            "-s",
-        ])
-        .arg(script)
-        .arg(url)
-        .output()
-        .context("cannot start wrk")?;
-    let cpu = process.cpu_seconds()? - before;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (calls, rate) = read_wrk(&text).with_context(|| format!("wrk said:\n{text}"))?;
-    Ok(Round {
-        cpu_us: cpu * 1e6 / calls,
-        rate,
-    })
-}
-
-/// Calls and calls per second; a round with any failed call is no measurement.
-fn read_wrk(text: &str) -> anyhow::Result<(f64, f64)> {
-    if text.contains("Non-2xx") || text.contains("Socket errors") {
-        bail!("some calls failed");
-    }
-    let line = |wanted: &str| text.lines().find(|line| line.contains(wanted));
-    let calls = line(" requests in ").and_then(|line| line.split_whitespace().next()?.parse().ok());
-    let rate = line("Requests/sec:").and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    match (calls, rate) {
-        (Some(calls), Some(rate)) if calls > 0.0 => Ok((calls, rate)),
-        _ => bail!("no calls were counted"),
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
+fn row(connections: u32, everybody: &[Peer<'_>], rounds: &[Turn]) -> Row {
+    let peers = everybody.iter().map(|peer| {
+        let over = |figure: fn(&Round) -> f64| {
+            let rounds = rounds.iter().filter_map(|turn| of(turn, peer.name));
+            median(rounds.map(|round| figure(&round)))
+        };
+        let added = |figure: fn(&Round) -> f64| {
+            let pairs = rounds.iter().filter_map(|turn| {
+                Some(figure(&of(turn, peer.name)?) - figure(&of(turn, DIRECT)?))
+            });
+            median(pairs)
+        };
+        let measured = Measured {
+            cpu_us: (peer.name != DIRECT).then(|| over(|round| round.cpu_us)),
+            rate: over(|round| round.rate),
+            added_p50_us: added(|round| round.p50_us),
+            added_p99_us: added(|round| round.p99_us),
+        };
+        (peer.name, measured)
+    });
+    Row {
+        connections,
+        peers: peers.collect(),
     }
 }
 
@@ -241,23 +281,24 @@ impl Drop for Folder {
 mod tests {
     use super::*;
 
-    #[test]
-    fn wrk_is_read_and_failed_rounds_are_not_figures() {
-        let good = "  2 threads\n  46014 requests in 5.00s, 37MB read\nRequests/sec:   9201.11\n";
-        assert_eq!(read_wrk(good).unwrap(), (46014.0, 9201.11));
-        let failed = format!("{good}  Non-2xx or 3xx responses: 3\n");
-        for bad in [
-            failed.as_str(),
-            "",
-            "  0 requests in 5.00s\nRequests/sec: 0.00\n",
-        ] {
-            assert!(read_wrk(bad).is_err(), "{bad}");
+    fn round(cpu_us: f64, rate: f64) -> Round {
+        Round {
+            cpu_us,
+            rate,
+            p50_us: cpu_us,
+            p99_us: 2.0 * cpu_us,
         }
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+    fn ratios_are_of_pairs_and_only_of_those_that_were_there() {
+        let turns = vec![
+            vec![(NGINX, round(10.0, 4.0)), (CLAWGATE, round(30.0, 2.0))],
+            vec![(NGINX, round(20.0, 4.0)), (CLAWGATE, round(100.0, 1.0))],
+            vec![(NGINX, round(40.0, 4.0)), (CLAWGATE, round(80.0, 3.0))],
+        ];
+        let cpu = ratio(&turns, CLAWGATE, NGINX, |round| round.cpu_us);
+        assert_eq!(cpu, Some(3.0), "of 3, 5 and 2");
+        assert_eq!(ratio(&turns, CLAWGATE, LITELLM, |round| round.rate), None);
     }
 }

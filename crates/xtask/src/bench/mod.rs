@@ -8,17 +8,25 @@ use anyhow::{Context, bail};
 mod figures;
 mod gateway;
 mod hop;
+mod load;
+mod peers;
 mod process;
+mod streams;
 
 use figures::Figures;
+use hop::Lengths;
 
 /// What to measure, and for how long.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Pairs of rounds, gateway and plain hop in turn.
+    /// Rounds of each number of connections, everybody in turn.
     rounds: u32,
-    /// Length of a round.
+    /// Length of a turn.
     round: Duration,
+    /// Length of the soak.
+    soak: Option<Duration>,
+    /// Print JSON.
+    json: bool,
     /// Leave out the benches of pure code.
     skip_criterion: bool,
     /// Put the figures into `docs/performance.md`.
@@ -26,10 +34,12 @@ pub(crate) struct Options {
 }
 
 const USAGE: &str = "\
-cargo xtask bench [--rounds N] [--seconds N] [--skip-criterion] [--write]
-  --rounds N         pairs of rounds, 1 to 50 (5)
-  --seconds N        length of a round, 1 to 60 (5)
+cargo xtask bench [--rounds N] [--seconds N] [--soak MINUTES] [--skip-criterion] [--json] [--write]
+  --rounds N         rounds at 1, at 16 and at 64 connections, 1 to 50 (5)
+  --seconds N        length of each peer's turn in a round, 1 to 60 (5)
+  --soak MINUTES     64 streams with bodies of 150 KB for so long, 1 to 60 (none)
   --skip-criterion   leave out decide, sign and verify
+  --json             print the figures as JSON; all else goes to the standard error
   --write            put the figures into docs/performance.md";
 
 impl Options {
@@ -38,6 +48,8 @@ impl Options {
         let mut options = Self {
             rounds: 5,
             round: Duration::from_secs(5),
+            soak: None,
+            json: false,
             skip_criterion: false,
             write: false,
         };
@@ -53,6 +65,8 @@ impl Options {
             match *word {
                 "--rounds" => options.rounds = number(50)?,
                 "--seconds" => options.round = Duration::from_secs(number(60)?.into()),
+                "--soak" => options.soak = Some(Duration::from_secs(60 * u64::from(number(60)?))),
+                "--json" => options.json = true,
                 "--skip-criterion" => options.skip_criterion = true,
                 "--write" => options.write = true,
                 other => bail!("unknown option `{other}`\n\n{USAGE}"),
@@ -74,31 +88,42 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut figures = Figures::default();
     if !options.skip_criterion {
         for (package, bench) in BENCHES {
-            println!("\n== criterion: {bench} ({package})");
+            eprintln!("\n== criterion: {bench} ({package})");
             run_bench(package, bench)?;
         }
         figures.criterion = figures::read_criterion()?;
     }
-    println!("\n== a governed model call beside a plain hop");
-    match hop::measure(options.rounds, options.round) {
+    eprintln!("\n== a governed model call beside others");
+    let lengths = Lengths {
+        rounds: options.rounds,
+        round: options.round,
+        soak: options.soak,
+    };
+    match hop::measure(lengths) {
         Ok(hop) => figures.hop = Some(hop),
         Err(hop::NotMeasured::Missing(program)) => {
-            println!("`{program}` is not installed; this row stays empty");
+            eprintln!("`{program}` is not installed; this row stays empty");
             figures.missing = Some(program);
         }
         Err(hop::NotMeasured::Failed(error)) => return Err(error),
     }
-    let table = figures.table(&figures::where_and_when());
-    println!("\n{table}");
+    let origin = figures::where_and_when();
+    let table = figures.table(&origin);
+    if options.json {
+        println!("{:#}", figures.json(&origin));
+    } else {
+        println!("\n{table}");
+    }
     if options.write {
         figures::write(&table)?;
-        println!("written to docs/performance.md");
+        eprintln!("written to docs/performance.md");
     }
     Ok(())
 }
 
 fn run_bench(package: &str, bench: &str) -> anyhow::Result<()> {
     let status = crate::cargo::cargo(&["bench", "--package", package, "--bench", bench])
+        .stdout(std::io::stderr())
         .status()
         .context("cannot start cargo")?;
     if !status.success() {
@@ -115,13 +140,18 @@ mod tests {
     fn options_are_read_or_refused() {
         let options = Options::parse(&["--rounds", "3", "--seconds", "2", "--write"]).unwrap();
         assert_eq!((options.rounds, options.round.as_secs()), (3, 2));
-        assert!(options.write && !options.skip_criterion);
+        assert!(options.write && !options.skip_criterion && !options.json);
+        let options = Options::parse(&["--soak", "10", "--json"]).unwrap();
+        assert_eq!(options.soak, Some(Duration::from_secs(600)));
+        assert!(options.json);
         for bad in [
             &["--rounds"][..],
             &["--rounds", "0"],
             &["--rounds", "51"],
             &["--seconds", "many"],
             &["--faster"],
+            &["--soak"],
+            &["--soak", "61"],
         ] {
             assert!(Options::parse(bad).is_err(), "{bad:?}");
         }

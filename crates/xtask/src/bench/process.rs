@@ -25,6 +25,31 @@ impl Running {
         ))
     }
 
+    /// Waits until it listens on `port`; gives the time since it was started at `since`.
+    ///
+    /// # Errors
+    /// When it has ended, or does not listen in time.
+    pub(super) fn wait_for(
+        &mut self,
+        port: u16,
+        since: Instant,
+        patience: Duration,
+    ) -> anyhow::Result<Duration> {
+        while since.elapsed() < patience {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(since.elapsed());
+            }
+            if let Some(status) = self.0.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!(
+            "nobody listens on port {port} after {} s",
+            patience.as_secs()
+        )
+    }
+
     /// CPU time of the process so far, in seconds: user and system.
     pub(super) fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
@@ -34,8 +59,17 @@ impl Running {
 
     /// Resident memory in MiB.
     pub(super) fn resident_mib(&self) -> anyhow::Result<f64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever was, in MiB.
+    pub(super) fn peak_mib(&self) -> anyhow::Result<f64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
         Ok(kib.context("/proc/PID/status is not as expected")? / 1024.0)
     }
@@ -81,17 +115,6 @@ pub(super) fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
         .local_addr()?
         .port())
-}
-
-/// Waits until somebody listens; gives the time that it took.
-pub(super) fn wait_for(port: u16, since: Instant) -> anyhow::Result<Duration> {
-    while since.elapsed() < Duration::from_secs(20) {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Ok(since.elapsed());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    bail!("nobody listens on port {port} after 20 s")
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(super) struct Reserved {
 pub(super) enum Spent {
     /// Nothing: it was not sent, or the provider refused it.
     Nothing,
-    /// What the provider reports.
+    /// What the provider reports, or what was counted here where nothing is hidden.
     Exactly(ModelSpend),
     /// Nobody knows exactly; at least this much. The reservation is then used up.
     AtLeast(ModelSpend),

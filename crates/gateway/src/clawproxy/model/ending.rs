@@ -1,15 +1,19 @@
 //! The facts of a call as they come in, and its end, which is handed in exactly once: when the
 //! answer is over, or when whoever held it lets go.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use policy::ReasonCode;
 use proof::Envelope;
 use proof::hash::Hasher;
 use proof::record::{Ended, Usage};
 use store::ModelSpend;
-use tokio::task::JoinHandle;
 
 use super::budget::{Reserved, Spent, cost, estimated_tokens};
 use super::idempotency::Claimed;
@@ -17,8 +21,14 @@ use super::open_calls::OpenCall;
 use super::sse::{EventReader, Place};
 use super::tool_calls::DocumentCalls;
 use super::usage::{MAX_TOKENS, Reported, UsageReader};
+use super::words::{Counted, VOCABULARY, Words, is_exact_for};
 use super::{Facts, Finish, Provider, Target};
 use crate::config::Price;
+use crate::vault::conversations::CallCopy;
+
+/// How receipts name tokens that are estimated from lengths, or some of which are.
+const ESTIMATED: &str = "length";
+const COUNTED_IN_PART: &str = "o200k_base+length";
 
 /// A call whose end is not recorded yet. Dropped, it ends as [`Ended::ClientGone`]: only the
 /// client's side can let go of a call before its end.
@@ -46,6 +56,11 @@ struct Open {
     said_all: bool,
     /// Everything came, although the client had left.
     drained: bool,
+    copy: Option<CallCopy>,
+    /// Until the tokens are known.
+    words: Option<Words>,
+    /// Whether counting the words counts everything that the model writes.
+    exact: bool,
 }
 
 struct Asked {
@@ -89,6 +104,9 @@ impl Ending {
             reader: Reader::Nothing,
             said_all: false,
             drained: false,
+            copy: None,
+            words: None,
+            exact: false,
         })))
     }
 
@@ -103,6 +121,22 @@ impl Ending {
     pub(super) fn expect_tool_calls(&mut self) {
         if let Some(open) = &mut self.0 {
             open.expects_tool_calls = true;
+        }
+    }
+
+    /// What is said is counted here when the provider does not say its tokens.
+    pub(super) fn counts(&mut self, words: Words, model: &str) {
+        if let Some(open) = &mut self.0 {
+            open.words = Some(words);
+            open.exact = is_exact_for(model);
+        }
+    }
+
+    /// The call is kept for auditors.
+    pub(super) fn keeps(&mut self, mut copy: CallCopy) {
+        if let Some(open) = &mut self.0 {
+            copy.names(open.finish.receipt_id());
+            open.copy = Some(copy);
         }
     }
 
@@ -130,6 +164,9 @@ impl Ending {
         let Some(open) = &mut self.0 else {
             return Earlier(None);
         };
+        if let Some(copy) = &mut open.copy {
+            copy.sent();
+        }
         open.finish.asks(&provider.name);
         let provider = Arc::clone(provider);
         Earlier(open.asked.replace(Asked { provider, price }))
@@ -171,6 +208,9 @@ impl Ending {
             open.first_byte
                 .get_or_insert_with(|| open.started.elapsed());
             open.hasher.update(bytes);
+            if let Some(copy) = &mut open.copy {
+                copy.answer(bytes);
+            }
             match &mut open.reader {
                 Reader::Nothing => {}
                 Reader::Document(usage, calls) => {
@@ -180,6 +220,15 @@ impl Ending {
                     }
                 }
                 Reader::Events(events) => events.feed(bytes),
+            }
+            if open.generates
+                && let Some(words) = &mut open.words
+            {
+                let events = match &open.reader {
+                    Reader::Events(events) => events.events(),
+                    Reader::Nothing | Reader::Document(..) => 0,
+                };
+                words.answer(bytes, events);
             }
         }
     }
@@ -210,20 +259,38 @@ impl Ending {
         }
     }
 
-    /// Hands the end in. The task goes on when its handle is dropped: a client that leaves now
-    /// does not take the receipt along.
-    pub(super) fn end(
-        &mut self,
-        ended: Ended,
-        code: Option<ReasonCode>,
-    ) -> JoinHandle<Option<Envelope>> {
+    /// Hands the end in, and resolves to the receipt; to `None` when there will be none.
+    pub(super) fn end(&mut self, ended: Ended, code: Option<ReasonCode>) -> HandingIn {
         let open = self.0.take();
-        tokio::spawn(async move {
-            match open {
-                Some(open) => open.hand_in(ended, code).await,
-                None => None,
-            }
-        })
+        HandingIn(open.map(|open| open.hand_in(ended, code).boxed()))
+    }
+}
+
+/// The end of a call on its way to the store. Dropped before it is there, it goes on in a task of
+/// its own: a client that leaves now does not take the receipt along.
+pub(super) struct HandingIn(Option<BoxFuture<'static, Option<Envelope>>>);
+
+impl Future for HandingIn {
+    type Output = Option<Envelope>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Envelope>> {
+        let Some(handing_in) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let envelope = ready!(handing_in.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(envelope)
+    }
+}
+
+impl Drop for HandingIn {
+    fn drop(&mut self) {
+        // Without a runtime, as where an `Ending` is dropped.
+        if let Some(handing_in) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(handing_in);
+        }
     }
 }
 
@@ -250,23 +317,38 @@ impl Open {
         }
     }
 
-    async fn hand_in(self: Box<Self>, ended: Ended, code: Option<ReasonCode>) -> Option<Envelope> {
-        let (usage, spent) = self.usage(ended);
+    async fn hand_in(
+        mut self: Box<Self>,
+        ended: Ended,
+        code: Option<ReasonCode>,
+    ) -> Option<Envelope> {
+        let counted = self.counted().await;
+        let (usage, spent) = self.usage(ended, counted);
+        let counted_by = usage.filter(|usage| usage.derived).map(|_| match counted {
+            Some(counted) if counted.whole => VOCABULARY,
+            Some(_) => COUNTED_IN_PART,
+            None => ESTIMATED,
+        });
         let tool_calls = match self.reader {
             Reader::Nothing => Vec::new(),
             Reader::Document(_, calls) => calls.map_or_else(Vec::new, DocumentCalls::finish),
             Reader::Events(events) => events.tool_calls(),
         };
+        let response_hash = self.hasher.clone().finish();
+        if let Some(copy) = self.copy {
+            copy.end(response_hash);
+        }
         let facts = Facts {
             status: self.status,
             upstream_status: self.upstream_status,
-            response_hash: self.hasher.finish(),
+            response_hash,
             response_bytes: self.hasher.length(),
             first_byte_ms: self.first_byte.map(milliseconds),
             ended,
             object_id: None,
             code,
             usage,
+            counted_by,
             tool_calls,
             learned: Vec::new(),
         };
@@ -296,8 +378,26 @@ impl Open {
         envelope
     }
 
+    /// Counts what was said, where something was answered and the provider has not told.
+    async fn counted(&mut self) -> Option<Counted> {
+        let words = self.words.take()?;
+        let answered = self
+            .upstream_status
+            .is_some_and(|s| (200..300).contains(&s));
+        let reported = self.reported();
+        let told = reported.input.is_some() && (reported.output.is_some() || !self.generates);
+        if !answered || told {
+            return None;
+        }
+        let events = match &self.reader {
+            Reader::Events(events) => Some(events.events()),
+            Reader::Nothing | Reader::Document(..) => None,
+        };
+        words.count(self.hasher.length(), events).await
+    }
+
     /// What is recorded, and what the budget is charged.
-    fn usage(&self, ended: Ended) -> (Option<Usage>, Spent) {
+    fn usage(&self, ended: Ended, counted: Option<Counted>) -> (Option<Usage>, Spent) {
         if !self.uses_tokens || self.asked.is_none() {
             return (None, Spent::Nothing);
         }
@@ -319,8 +419,19 @@ impl Open {
         match reported.complete() {
             Some(usage) if self.is_whole(ended) => (Some(usage), Spent::Exactly(self.spend(usage))),
             _ => {
-                let usage = self.derived(reported);
-                (Some(usage), Spent::AtLeast(self.spend(usage)))
+                let usage = self.derived(reported, counted);
+                let exact = self.exact && counted.is_some_and(|counted| counted.whole);
+                let spent = match self.is_whole(ended) {
+                    // Whoever leaves out that usage be told may not gain by it: the request
+                    // counts at least what was reserved for it, and the reservation for the
+                    // answer is given back only when nothing can hide.
+                    true if exact => Spent::Exactly(self.spend(Usage {
+                        tokens_input: usage.tokens_input.max(estimated_tokens(self.request_bytes)),
+                        ..usage
+                    })),
+                    _ => Spent::AtLeast(self.spend(usage)),
+                };
+                (Some(usage), spent)
             }
         }
     }
@@ -355,16 +466,19 @@ impl Open {
         }
     }
 
-    /// An estimate where the provider did not say, or not to the end: providers send about one
-    /// token with each event.
-    fn derived(&self, reported: Reported) -> Usage {
-        let output = match &self.reader {
-            Reader::Events(events) => events.events(),
-            Reader::Nothing | Reader::Document(..) => estimated_tokens(self.hasher.length()),
+    /// A count, or an estimate, where the provider did not say, or not to the end: providers
+    /// send about one token with each event.
+    fn derived(&self, reported: Reported, counted: Option<Counted>) -> Usage {
+        let output = match (counted, &self.reader) {
+            (Some(counted), _) => counted.output,
+            (None, Reader::Events(events)) => events.events(),
+            (None, Reader::Nothing | Reader::Document(..)) => {
+                estimated_tokens(self.hasher.length())
+            }
         };
-        let input = reported
-            .input
-            .unwrap_or_else(|| estimated_tokens(self.request_bytes));
+        let input = reported.input.or(counted.map(|counted| counted.input));
+        let input = input.unwrap_or_else(|| estimated_tokens(self.request_bytes));
+        let output = if self.generates { output } else { 0 };
         Usage {
             tokens_input: input.min(MAX_TOKENS),
             tokens_output: reported

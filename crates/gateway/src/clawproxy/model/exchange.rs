@@ -17,10 +17,11 @@ use super::ending::Ending;
 use super::going_on::GoingOn;
 use super::headers::{RECEIPT, to_client};
 use super::refusal::{json_response, refusal_response};
-use super::relay::{Relay, Stop};
+use super::relay::{Beginning, Relay, Stop};
+use super::words::Words;
 use super::{Finish, ModelCall, Provider, Providers, Target, list};
 use crate::config::Dialect;
-use crate::server::Body;
+use crate::server::{Body, whole};
 use crate::upstream::{HttpClient, cause};
 
 /// Most of a body that is read only to be hashed, because the client gets another answer.
@@ -44,6 +45,13 @@ impl Providers {
         }
         if call.offers_tools {
             ending.expect_tool_calls();
+        }
+        if call.target.dialect == Dialect::Openai && call.target.uses_tokens() {
+            let words = Words::new(&self.counter, &call.body);
+            ending.counts(words, call.model.as_deref().unwrap_or_default());
+        }
+        if let Some(copy) = call.copy.take() {
+            ending.keeps(copy);
         }
         let dialect = call.target.dialect;
         let models = call.token.job.contract.contract.models.as_ref();
@@ -153,7 +161,9 @@ impl Exchange {
         let kind = Kind::of(&head.headers);
         self.ending
             .answered(head.status.as_u16(), kind == Kind::Events);
-        if let Some(code) = unusable(head.status, kind, body.is_end_stream()) {
+        let unreadable = is_encoded(&head.headers).then_some(ReasonCode::UpstreamGarbage);
+        let unusable = unusable(head.status, kind, body.is_end_stream()).or(unreadable);
+        if let Some(code) = unusable {
             let status = head.status.as_u16();
             tracing::warn!(provider = provider_name, status, %code, "a model provider's answer is not usable");
             let ended = match self.collect(body, MAX_REPLACED, &mut stop).await {
@@ -174,13 +184,7 @@ impl Exchange {
                         .await;
                 };
                 self.ending.status(head.status.as_u16());
-                if self
-                    .ending
-                    .end(Ended::Complete, None)
-                    .await
-                    .unwrap_or(None)
-                    .is_none()
-                {
+                if self.ending.end(Ended::Complete, None).await.is_none() {
                     return self.without_receipt();
                 }
                 json_response(head.status.as_u16(), filtered)
@@ -188,19 +192,14 @@ impl Exchange {
             _ if is_empty(&body) => {
                 // The server never asks an empty body for its end, so it is recorded here.
                 self.ending.status(head.status.as_u16());
-                if self
-                    .ending
-                    .end(Ended::Complete, None)
-                    .await
-                    .unwrap_or(None)
-                    .is_none()
-                {
+                if self.ending.end(Ended::Complete, None).await.is_none() {
                     return self.without_receipt();
                 }
                 Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync())
             }
             _ => {
                 self.ending.status(head.status.as_u16());
+                let dialect = self.dialect;
                 let relay = Relay::new(
                     body,
                     self.ending,
@@ -209,7 +208,13 @@ impl Exchange {
                     self.patience,
                     self.going_on,
                 );
-                Response::new(relay.boxed_unsync())
+                match relay.begin().await {
+                    Beginning::Whole(bytes) => Response::new(whole(bytes)),
+                    Beginning::Open(relay) => Response::new(relay.boxed_unsync()),
+                    Beginning::Failed(abort) => {
+                        return refusal_response(dialect, &Refusal::from(abort.code()));
+                    }
+                }
             }
         };
         *response.status_mut() = head.status;
@@ -329,8 +334,8 @@ impl Exchange {
     async fn refuse(mut self, ended: Ended, code: ReasonCode) -> Response<Body> {
         self.ending.status(code.status());
         match self.ending.end(ended, Some(code)).await {
-            Ok(Some(_)) => refusal_response(self.dialect, &Refusal::from(code)),
-            Ok(None) | Err(_) => self.without_receipt(),
+            Some(_) => refusal_response(self.dialect, &Refusal::from(code)),
+            None => self.without_receipt(),
         }
     }
 
@@ -383,6 +388,14 @@ fn unusable(status: StatusCode, kind: Kind, empty: bool) -> Option<ReasonCode> {
     }
 }
 
+/// Whether the body is compressed although we asked for it as it is. Nobody could count its
+/// tokens, read its tool calls or see the operator's key in it, and what is appended to a stream
+/// would spoil it.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Whether another provider may do what this one could not just now.
 fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
@@ -395,6 +408,27 @@ fn is_empty(body: &Incoming) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_passed_on() {
+        for (codings, encoded) in [
+            (&[][..], false),
+            (&["identity"], false),
+            (&["Identity"], false),
+            (&["gzip"], true),
+            (&["br"], true),
+            (&["zstd"], true),
+            (&["identity", "gzip"], true),
+            (&["identity, gzip"], true),
+            (&["unheard-of"], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+            }
+            assert_eq!(is_encoded(&headers), encoded, "{codings:?}");
+        }
+    }
 
     #[test]
     fn answers_that_are_replaced() {

@@ -20,6 +20,7 @@
 //! | `going_on` | bounds the calls that go on when their client has left |
 //! | `ending` | facts for the outcome, handed in exactly once |
 //! | `sse`, `usage` | read events and token counts as they pass |
+//! | `words` | counts tokens when the provider does not say |
 //! | `tool_calls` | reads which tools an answer asks for |
 //! | `list` | the models that the contract allows |
 //! | `refusal` | our own answers in the provider's error shape |
@@ -44,6 +45,7 @@ mod surface;
 mod tests;
 mod tool_calls;
 mod usage;
+mod words;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -68,6 +70,7 @@ use super::record::{Facts, ModelNames, Permit, Planned};
 use crate::app::App;
 use crate::live::LiveToken;
 use crate::server::Body;
+use crate::vault::conversations::{CallCopy, Conversations};
 use budget::Reserved;
 use idempotency::Claimed;
 use pace::Pass;
@@ -109,6 +112,8 @@ pub struct ModelCall {
     /// Hash of the idempotency key.
     key: Option<Hash>,
     claimed: Option<Claimed>,
+    /// What is kept of it for auditors.
+    copy: Option<CallCopy>,
 }
 
 impl ModelCall {
@@ -216,7 +221,8 @@ impl Finish for Permitted {
 ///
 /// # Errors
 /// A refusal by path, query, header or body; `MODEL_PROVIDER_NOT_ALLOWED` when nobody could
-/// answer; `MODEL_CALL_REPEATED`; `MODEL_BUDGET_…`; `STORE_UNAVAILABLE` when the budget cannot be read.
+/// answer; `MODEL_CALL_REPEATED`; `MODEL_BUDGET_…`; `STORE_UNAVAILABLE` when the budget cannot be
+/// read; `VAULT_UNAVAILABLE` when a copy is required and cannot be made.
 pub async fn resolve<B>(
     app: &App,
     token: &Arc<LiveToken>,
@@ -233,7 +239,22 @@ where
         .await?;
     idempotency::claim(&app.store, app.now(), &mut call).await?;
     budget::reserve(&app.store, app.now(), &mut call).await?;
+    if let Some(conversations) = &app.conversations {
+        keep(conversations, &mut call).await?;
+    }
     Ok(call)
+}
+
+/// Begins the copy for auditors, of everything that can hold a conversation.
+async fn keep(conversations: &Arc<Conversations>, call: &mut ModelCall) -> Result<(), Refusal> {
+    if call.target.method() == http::Method::POST {
+        let copy = conversations.begin(&call.body, call.request_hash).await;
+        call.copy = Some(copy.map_err(|why| {
+            tracing::warn!(%why, "a model call is refused because it cannot be kept");
+            Refusal::from(ReasonCode::VaultUnavailable)
+        })?);
+    }
+    Ok(())
 }
 
 /// Makes the call. Safe to drop at any time: the end is recorded all the same.
@@ -349,6 +370,7 @@ impl Providers {
             pass,
             key: idempotency::key(&parts.headers)?,
             claimed: None,
+            copy: None,
         })
     }
 }

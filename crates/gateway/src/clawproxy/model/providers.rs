@@ -20,6 +20,7 @@ use super::going_on::GoingOn;
 use super::open_calls::OpenCalls;
 use super::pace::Pace;
 use super::surface::is_path_segment;
+use super::words::Counter;
 use crate::config::{Config, Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 use crate::secret::{Secret, SecretError};
 use crate::upstream::HttpClient;
@@ -46,6 +47,7 @@ pub struct Providers {
     pub(super) open: OpenCalls,
     pub(super) going_on: GoingOn,
     pub(super) pace: Arc<Pace>,
+    pub(super) counter: Arc<Counter>,
 }
 
 impl fmt::Debug for Providers {
@@ -108,6 +110,7 @@ impl Providers {
             open: OpenCalls::default(),
             going_on: GoingOn::default(),
             pace: Arc::new(Pace::new(&config.limits)),
+            counter: Arc::default(),
         })
     }
 
@@ -313,6 +316,7 @@ mod tests {
             })
             .collect();
         Providers {
+            counter: Arc::default(),
             client: super::super::tests::client(),
             by_name,
             body_limit: 1024,

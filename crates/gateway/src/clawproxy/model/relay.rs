@@ -14,17 +14,20 @@ use policy::ReasonCode;
 use proof::Envelope;
 use proof::hash::encode_b64u;
 use proof::record::Ended;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::Provider;
-use super::ending::Ending;
+use super::ending::{Ending, HandingIn};
 use super::going_on::GoingOn;
 use super::sse::Place;
 use crate::server::BoxError;
 
 /// Longest answer in time: what a receipt can say (clawsig, 2.5), and the longest life of a token.
 const LONGEST_ANSWER: Duration = Duration::from_secs(3600);
+
+/// Most of a document that is held until its receipt is recorded. Nobody can use half of one, so
+/// one of this size is given out whole, or an error in its place.
+const MAX_HELD: usize = 64 << 10;
 
 /// Why a connection is aborted in the middle of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +40,28 @@ pub(super) enum Abort {
     Cut(ReasonCode),
     #[error("the receipt could not be recorded")]
     NoReceipt,
+}
+
+impl Abort {
+    /// The reason, for a client that was given nothing yet.
+    pub(super) fn code(self) -> ReasonCode {
+        match self {
+            Self::Provider => ReasonCode::UpstreamReset,
+            Self::Stalled => ReasonCode::UpstreamTimeout,
+            Self::Cut(code) => code,
+            Self::NoReceipt => ReasonCode::StoreUnavailable,
+        }
+    }
+}
+
+/// What is known of an answer when its head can be given out.
+pub(super) enum Beginning {
+    /// All of it, and its receipt is recorded.
+    Whole(Bytes),
+    /// The body follows.
+    Open(Box<Relay>),
+    /// The call has ended without it, and that is recorded.
+    Failed(Abort),
 }
 
 /// What stops a call from outside: a revoked token, a closed job.
@@ -54,6 +79,10 @@ pub(super) struct Relay {
     /// A stream of events: passed on at once. Otherwise the last piece waits for the receipt.
     events: bool,
     held: Option<Bytes>,
+    /// What came of a document before its head was given out.
+    early: Option<Bytes>,
+    /// Whether the client was given the head, so that its status stands.
+    given: bool,
     /// Bytes still to pass on, when the provider has announced their number.
     remaining: Option<u64>,
     /// Where the stream stood when it ended.
@@ -66,7 +95,7 @@ pub(super) struct Relay {
 enum State {
     Passing,
     /// The end is being recorded; then the client gets the rest, or the abort.
-    Recording(JoinHandle<Option<Envelope>>, Option<Abort>),
+    Recording(HandingIn, Option<Abort>),
     Over,
 }
 
@@ -90,6 +119,8 @@ impl Relay {
             clock: Clock::new(patience),
             events,
             held: None,
+            early: None,
+            given: true,
             // A stream grows by its receipt.
             remaining: announced.filter(|_| !events),
             place_at_end: Place::BetweenEvents,
@@ -98,10 +129,68 @@ impl Relay {
         }
     }
 
+    /// Waits for what the client's first bytes depend on: nothing for a stream, the end and its
+    /// receipt for a document of up to [`MAX_HELD`].
+    pub(super) async fn begin(mut self) -> Beginning {
+        let large = |length| length > MAX_HELD as u64;
+        if self.events || self.remaining.is_some_and(large) {
+            return Beginning::Open(Box::new(self));
+        }
+        self.given = false;
+        let announced = self.remaining;
+        let mut pieces: Vec<Bytes> = Vec::new();
+        let mut length = 0;
+        while length <= MAX_HELD {
+            let piece = std::future::poll_fn(|context| self.poll_piece(context)).await;
+            match piece {
+                Some(Ok(piece)) => {
+                    length += piece.len();
+                    pieces.push(piece);
+                }
+                Some(Err(abort)) => return Beginning::Failed(abort),
+                None => return Beginning::Whole(joined(pieces)),
+            }
+        }
+        self.given = true;
+        self.early = Some(joined(pieces));
+        self.remaining = announced;
+        Beginning::Open(Box::new(self))
+    }
+
     fn end(&mut self, ended: Ended, code: Option<ReasonCode>, abort: Option<Abort>) {
+        if let Some(abort) = abort.filter(|_| !self.given) {
+            self.ending.status(abort.code().status());
+        }
         self.upstream = None;
         self.place_at_end = self.ending.place().unwrap_or(self.place_at_end);
         self.state = State::Recording(self.ending.end(ended, code), abort);
+    }
+
+    /// The next piece for the client, or why there is none.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        loop {
+            let piece = match &mut self.state {
+                State::Over => return Poll::Ready(None),
+                State::Passing if self.early.is_some() => self.early.take(),
+                State::Passing => ready!(self.pass(context)),
+                State::Recording(task, abort) => {
+                    let envelope = ready!(Pin::new(task).poll(context));
+                    let abort = *abort;
+                    self.state = State::Over;
+                    match self.rest(envelope, abort) {
+                        Ok(None) => return Poll::Ready(None),
+                        Ok(piece) => piece,
+                        Err(abort) => return Poll::Ready(Some(Err(abort))),
+                    }
+                }
+            };
+            if let Some(piece) = piece {
+                if let Some(remaining) = &mut self.remaining {
+                    *remaining = remaining.saturating_sub(piece.len() as u64);
+                }
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
     }
 
     /// Passes the next piece on, or ends the call.
@@ -203,30 +292,8 @@ impl hyper::body::Body for Relay {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        loop {
-            let piece = match &mut this.state {
-                State::Over => return Poll::Ready(None),
-                State::Passing => ready!(this.pass(context)),
-                State::Recording(task, abort) => {
-                    // A task that panicked has recorded nothing.
-                    let envelope = ready!(Pin::new(task).poll(context)).unwrap_or(None);
-                    let abort = *abort;
-                    this.state = State::Over;
-                    match this.rest(envelope, abort) {
-                        Ok(None) => return Poll::Ready(None),
-                        Ok(piece) => piece,
-                        Err(abort) => return Poll::Ready(Some(Err(abort.into()))),
-                    }
-                }
-            };
-            if let Some(piece) = piece {
-                if let Some(remaining) = &mut this.remaining {
-                    *remaining = remaining.saturating_sub(piece.len() as u64);
-                }
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-        }
+        let piece = ready!(self.poll_piece(context));
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data).map_err(BoxError::from)))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -250,6 +317,13 @@ impl Drop for Relay {
                 drop(place);
             });
         }
+    }
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        1 => pieces.swap_remove(0),
+        _ => pieces.concat().into(),
     }
 }
 

@@ -396,8 +396,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sse::EventReader;
     use super::*;
-    use crate::clawproxy::model::sse::EventReader;
 
     fn call(name: &str, canonical: Option<&str>) -> ToolCall {
         ToolCall {

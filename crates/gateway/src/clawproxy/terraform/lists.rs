@@ -8,7 +8,7 @@ use policy::terraform::{Call, Query};
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
 
-use super::super::authenticate::Caller;
+use super::super::authenticate::{Caller, unavailable};
 use super::super::record::Facts;
 use super::workspaces::{Workspace, workspace};
 use super::{Asks, Done, TerraformCall, Work, check_status, facts_of, rewritten};
@@ -56,7 +56,7 @@ impl Sources {
 
     /// The client's page, reduced like any other answer; the record has the hash of what
     /// upstream sent.
-    fn done(self, app: &App, caller: &Caller, call: &TerraformCall, list: &Json) -> Done {
+    async fn done(self, app: &App, caller: &Caller, call: &TerraformCall, list: &Json) -> Done {
         let Work::Api { call: api, .. } = &call.work else {
             return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
         };
@@ -65,7 +65,7 @@ impl Sources {
             headers: HeaderMap::new(),
             body: list.to_document_order().into(),
         };
-        let mut done = rewritten(app, caller, api, call, &answer);
+        let mut done = rewritten(app, caller, api, call, &answer).await;
         done.facts.response_hash = Hash::of_parts(self.0.iter().map(|body| &body[..]));
         done.facts.response_bytes = self.0.iter().map(|body| body.len() as u64).sum();
         done.facts.upstream_status = (!self.0.is_empty()).then_some(200);
@@ -87,7 +87,7 @@ fn asked(call: &TerraformCall) -> Query {
 pub(super) async fn workspaces(app: &App, caller: &Caller, call: TerraformCall) -> Done {
     let query = asked(&call);
     match contract_workspaces(app, caller, &call, &query).await {
-        Ok((sources, list)) => sources.done(app, caller, &call, &list),
+        Ok((sources, list)) => sources.done(app, caller, &call, &list).await,
         Err(missing) => missing.into(),
     }
 }
@@ -143,7 +143,9 @@ pub(super) async fn queue(app: &App, caller: &Caller, call: TerraformCall) -> Do
         Ok((sources, mut runs)) => {
             let total = runs.len();
             let shown = runs.drain(page_range(&query, total)).collect();
-            sources.done(app, caller, &call, &page(&query, shown, total))
+            sources
+                .done(app, caller, &call, &page(&query, shown, total))
+                .await
         }
         Err(missing) => missing.into(),
     }
@@ -180,4 +182,38 @@ async fn waiting_runs(
         }
     }
     Ok((sources, runs))
+}
+
+/// Takes the run that a workspace is at out of an answer when it is not the job's own: it could
+/// not be read, and a client that waits for its turn reads it and gives up. Without one, it
+/// counts the runs before its own in the list.
+pub(super) async fn hide_runs_of_others(
+    app: &App,
+    caller: &Caller,
+    answer: &mut Json,
+) -> Result<(), Refusal> {
+    for name in ["data", "included"] {
+        let resources = match answer.at_mut(&[name]) {
+            Some(Json::Array(resources)) => resources.as_mut_slice(),
+            Some(one) => std::slice::from_mut(one),
+            None => continue,
+        };
+        for resource in resources {
+            let of_workspace = resource.get("type").and_then(Json::as_str) == Some("workspaces");
+            let Some(relation) = resource
+                .at_mut(&["relationships", "current-run"])
+                .filter(|_| of_workspace)
+            else {
+                continue;
+            };
+            let Some(run_id) = relation.at(&["data", "id"]).and_then(Json::as_str) else {
+                continue;
+            };
+            let run = app.store.run(run_id).await.map_err(unavailable)?;
+            if run.is_none_or(|run| run.job_id != caller.token.job.id) {
+                relation.set("data", Json::Null);
+            }
+        }
+    }
+    Ok(())
 }

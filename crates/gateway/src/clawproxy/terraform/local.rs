@@ -65,6 +65,16 @@ pub(super) fn made_by_the_agent(run: &mut Json) {
     }
 }
 
+/// Says of a run whose apply the gate holds that it can be cancelled, as upstream says of one
+/// that is about to be applied: only then does a client that gives up ask for it.
+pub(super) fn cancelable_as_it_is_held(answer: &mut Json) {
+    if let Some(actions) = answer.at_mut(&["data", "attributes", "actions"])
+        && actions.get("is-discardable") == Some(&Json::Bool(true))
+    {
+        actions.set("is-cancelable", true);
+    }
+}
+
 /// An answer without a body.
 pub(super) fn no_content() -> Response<Body> {
     let mut response = Response::new(whole(""));

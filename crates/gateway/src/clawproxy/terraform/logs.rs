@@ -12,7 +12,7 @@ use store::{GateState, RunRow};
 use super::super::authenticate::Caller;
 use super::super::objects::Purpose;
 use super::super::record::Facts;
-use super::{Done, TerraformCall, Work, check_status, facts_of, runs};
+use super::{Done, TerraformCall, Work, check_status, facts_of, runs, sensitive};
 use crate::app::App;
 use crate::server::whole;
 use crate::upstream::Duty;
@@ -81,11 +81,28 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
     let facts = facts_of(&answer);
     let text = match check_status(&answer) {
         Ok(()) => {
+            let shown = match &capability.purpose {
+                Purpose::PlanLog { plan } => {
+                    let place = piece.place(&answer.body);
+                    sensitive::may_be_shown(app, &capability.workspace, plan, place).await
+                }
+                // Whatever it says, it says after the plan.
+                _ if answer.body.is_empty() => Ok(true),
+                _ => learn_plan_of(app, &capability.workspace, call.run.as_ref()).await,
+            };
+            let shown = match shown {
+                Ok(shown) => shown,
+                Err(refusal) => return Done::refused(refusal, facts),
+            };
             let known = app.sensitive.of(&capability.workspace);
-            let cut = move || piece.cut(answer.body.to_vec(), &known);
-            match tokio::task::spawn_blocking(cut).await {
-                Ok(text) => text,
-                Err(_) => return Done::refused(ReasonCode::Internal.into(), facts),
+            if shown {
+                let cut = move || piece.cut(answer.body.to_vec(), &known);
+                match tokio::task::spawn_blocking(cut).await {
+                    Ok(text) => text,
+                    Err(_) => return Done::refused(ReasonCode::Internal.into(), facts),
+                }
+            } else {
+                Vec::new()
             }
         }
         // A log that upstream has not begun yet is empty, not missing.
@@ -107,15 +124,8 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
 /// for hours perhaps, and each time is a record. Returns the run as it stands then, `None` when
 /// nothing was waited for.
 async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
-    let held = |gate| {
-        use GateState::{Approved, AwaitingApproval, Inspecting, Planned, Rechecking};
-        matches!(
-            gate,
-            Planned | Inspecting | AwaitingApproval | Approved | Rechecking
-        )
-    };
     let refused = |run: &RunRow| not_applied(app, caller, run).is_some();
-    if !held(run.gate) || refused(run) {
+    if !runs::holds(run.gate) || refused(run) {
         return None;
     }
     // A wait that outlasts the gateway would end without an outcome.
@@ -127,7 +137,7 @@ async fn news(app: &App, caller: &Caller, run: &RunRow) -> Option<RunRow> {
     let moved = async {
         let mut commits = app.store.commits();
         while let Ok(Some(now)) = app.store.run(&run.run_id).await
-            && held(now.gate)
+            && runs::holds(now.gate)
             && !refused(&now)
             && commits.changed().await.is_ok()
         {
@@ -160,6 +170,9 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
     if let Err(refusal) = check_status(&answer) {
         return Done::refused(refusal, facts);
     }
+    if let Err(refusal) = learn_plan_of(app, call.workspace(), call.run.as_ref()).await {
+        return Done::refused(refusal, facts);
+    }
     let known = app.sensitive.of(call.workspace());
     let masked = move || {
         let mut text = answer.body.to_vec();
@@ -170,6 +183,14 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
         Ok(text) => Done::answered(text_answer(text), facts),
         Err(_) => Done::refused(ReasonCode::Internal.into(), facts),
     }
+}
+
+/// What is printed about a run that was planned is masked by what its own plan marks; always true.
+async fn learn_plan_of(app: &App, workspace: &str, run: Option<&RunRow>) -> Result<bool, Refusal> {
+    if let Some(plan) = run.and_then(|run| run.plan_id.as_deref()) {
+        sensitive::collect_ended(app, workspace, plan).await?;
+    }
+    Ok(true)
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.
@@ -184,8 +205,11 @@ fn not_applied(app: &App, caller: &Caller, run: &RunRow) -> Option<Refusal> {
         ),
         GateState::Violates => (ReasonCode::ApprovalClosed, "the plan breaks the contract"),
         GateState::Discarded => (ReasonCode::ApprovalClosed, "the run was discarded"),
-        // An apply that failed has a log of its own, unless it is said why it never began.
-        GateState::Errored if run.gate_reason.is_some() => {
+        // An apply that failed or was stopped has a log of its own, unless it never began.
+        GateState::Errored
+            if run.gate_reason.is_some()
+                && !matches!(run.status.as_str(), "canceled" | "force_canceled") =>
+        {
             (ReasonCode::ApprovalClosed, "the run was stopped")
         }
         _ => return None,

@@ -260,7 +260,7 @@ async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Done {
         .call(Duty::Planner, Method::GET, target, None)
         .await
     {
-        Ok(answer) => rewritten(app, caller, api, &call, &answer),
+        Ok(answer) => rewritten(app, caller, api, &call, &answer).await,
         Err(error) => Done::broken(&error),
     }
 }
@@ -304,7 +304,9 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
         return Done::answered(local::no_content(), facts);
     }
     // After it was read: then it has ended, and all of its values are to be had.
-    sensitive::collect(app, call.workspace(), plan.id).await;
+    if let Err(refusal) = sensitive::collect(app, call.workspace(), plan.id).await {
+        return Done::refused(refusal, facts);
+    }
     let contract = Arc::clone(&caller.token.job.contract);
     let known = app.sensitive.of(call.workspace());
     // Parsing and masking take a while: not on the threads that serve connections.
@@ -337,7 +339,7 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
 }
 
 /// Rewrites an answer: allowed attributes only, signed addresses replaced, ids learned.
-fn rewritten(
+async fn rewritten(
     app: &App,
     caller: &Caller,
     api: &Call,
@@ -403,6 +405,12 @@ fn rewritten(
         .collect();
     if own && text(&["data", "type"]) == Some("runs") {
         local::made_by_the_agent(&mut answered.body);
+    }
+    if call.run.as_ref().is_some_and(runs::is_held) {
+        local::cancelable_as_it_is_held(&mut answered.body);
+    }
+    if let Err(refusal) = lists::hide_runs_of_others(app, caller, &mut answered.body).await {
+        return Done::refused(refusal, facts);
     }
     let mut response = Response::new(whole(answered.body.to_document_order()));
     *response.status_mut() = answer.status;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Method, Response, StatusCode, header};
 use policy::contract::OnMissingApproval;
 use policy::decide::DecisionInput;
+use policy::terraform::Call;
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
 use store::{GateState, RunRow, RunUpdate};
@@ -95,7 +96,7 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
         }
         Err(error) => return Done::broken(&error),
     };
-    let mut done = rewritten(app, caller, api, &call, &answer);
+    let mut done = rewritten(app, caller, api, &call, &answer).await;
     if let Ok(response) = &mut done.response {
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -324,9 +325,27 @@ async fn call_needs_approval(app: &App, run_id: &str) -> bool {
 }
 
 /// Discards or cancels a run of the job, with the executor's credential.
+///
+/// Who waits for an apply and gives up cancels it, as a run that upstream applies. While the gate
+/// holds the apply, upstream has nothing to cancel but a plan to throw away.
 pub(super) async fn stop(app: &Arc<App>, caller: &Caller, call: TerraformCall) -> Done {
-    let Work::Api { target, .. } = &call.work else {
+    let Work::Api {
+        call: api, target, ..
+    } = &call.work
+    else {
         return Done::refused(ReasonCode::Internal.into(), Facts::answered(500, b""));
+    };
+    let discard;
+    let target = match (api, &call.run) {
+        (Call::CancelRun { .. }, Some(run)) if is_held(run) => match only_planned(app, run).await {
+            Ok(true) => {
+                discard = format!("/api/v2/runs/{}/actions/discard", run.run_id);
+                &discard
+            }
+            Ok(false) => target,
+            Err(error) => return Done::broken(&error),
+        },
+        _ => target,
     };
     let answer = match change(app, caller, Duty::Executor, target, call.body.clone()).await {
         Ok(answer) => answer,
@@ -342,20 +361,9 @@ pub(super) async fn stop(app: &Arc<App>, caller: &Caller, call: TerraformCall) -
             gate_reason: Some(format!("{} by the agent", call.name)),
             ..RunUpdate::default()
         };
-        let waiting = [
-            GateState::Planned,
-            GateState::Inspecting,
-            GateState::AwaitingApproval,
-        ];
         let moved = app
             .store
-            .transition(
-                &run.run_id,
-                &waiting,
-                GateState::Discarded,
-                app.now(),
-                update,
-            )
+            .transition(&run.run_id, &HELD, GateState::Discarded, app.now(), update)
             .await;
         if let Err(error) = moved {
             return Done::refused(unavailable(error), facts);
@@ -365,6 +373,37 @@ pub(super) async fn stop(app: &Arc<App>, caller: &Caller, call: TerraformCall) -
     let mut response = local::no_content();
     *response.status_mut() = StatusCode::ACCEPTED;
     Done::answered(response, facts)
+}
+
+/// Where the gate holds an apply.
+const HELD: [GateState; 5] = [
+    GateState::Planned,
+    GateState::Inspecting,
+    GateState::AwaitingApproval,
+    GateState::Approved,
+    GateState::Rechecking,
+];
+
+/// Whether the gate may still hold a run's apply.
+pub(super) fn holds(gate: GateState) -> bool {
+    HELD.contains(&gate)
+}
+
+/// Whether somebody waits for a run's apply, which the gate holds.
+pub(super) fn is_held(run: &RunRow) -> bool {
+    run.apply_wished && holds(run.gate)
+}
+
+/// Whether upstream has planned a run and does nothing more about it.
+async fn only_planned(app: &App, run: &RunRow) -> Result<bool, UpstreamError> {
+    let answer = read(app, &run.run_id).await?;
+    let json = proof::json::parse(&answer.body, Numbers::Any).unwrap_or(Json::Null);
+    let can = |name| {
+        json.at(&["data", "attributes", "actions", name])
+            .and_then(Json::as_bool)
+            == Some(true)
+    };
+    Ok(can("is-discardable") && !can("is-cancelable"))
 }
 
 /// Id of a related object.

@@ -36,7 +36,7 @@ pub(super) async fn open(app: &App, caller: &Caller, call: TerraformCall) -> Don
         Ok(answer) => answer,
         Err(done) => return done,
     };
-    let done = rewritten(app, caller, api, &call, &answer);
+    let done = rewritten(app, caller, api, &call, &answer).await;
     let Some(id) = done
         .facts
         .object_id

@@ -11,6 +11,8 @@ use super::super::failure::chain;
 use super::Report;
 use crate::config::{Config, Listener};
 use crate::keys::Keys;
+use crate::vault::CONVERSATIONS;
+use crate::vault::notes::{self, What};
 
 /// Plain HTTP beyond loopback works when it is asked for, and is warned about for ever.
 pub(super) fn listeners(config: &Config, report: &mut Report) {
@@ -142,6 +144,61 @@ pub(super) fn keys(config: &Config, report: &mut Report) {
                 "keys",
                 format!("others can look into `{}`", folder.display()),
                 format!("chmod 700 {}", folder.display()),
+            );
+        }
+    }
+}
+
+/// Where content is kept, for whom, and what is missing.
+pub(super) fn vault(config: &Config, report: &mut Report) {
+    let Some(vault) = &config.vault else { return };
+    let folder = config.vault_dir();
+    let keys = vault.recipients.len();
+    if vault.uploads {
+        let days = vault.retention_days;
+        report.ok(
+            "vault",
+            format!("uploads are kept for {days} days, sealed to {keys} keys"),
+        );
+    }
+    if let Some(kept) = &vault.conversations {
+        let days = kept.retention_days;
+        report.warn(
+            "vault",
+            format!(
+                "everything that agents say to models and hear is kept for {days} days; whoever \
+                 has one of {keys} keys reads all of it"
+            ),
+            "tell the people whose words it may hold, and redact in the contracts what must not \
+             be kept; leave [vault.conversations] out to keep hashes only",
+        );
+    }
+    for folder in [folder.clone(), folder.join(CONVERSATIONS)] {
+        if !folder.exists() {
+            // `serve` makes it.
+            continue;
+        }
+        let place = folder.display();
+        if open_to_others(&folder) {
+            let message = format!("others can look into `{place}`");
+            report.warn("vault", message, format!("chmod 700 {place}"));
+        }
+        if let Err(error) = tempfile::tempfile_in(&folder) {
+            report.problem(
+                "vault",
+                format!("nothing can be written to `{place}`: {error}"),
+                "make room, or let the gateway's user write there",
+            );
+        }
+        let notes = notes::read(&folder).unwrap_or_default();
+        let given_up = notes.iter().filter(|note| note.what == What::GivenUp);
+        let count: u64 = given_up.map(|note| note.count.unwrap_or(1)).sum();
+        if count > 0 {
+            report.warn(
+                "vault",
+                format!("{count} pieces could not be kept; `{place}/notes.jsonl` says why"),
+                "make room or give the vault a faster disk; \
+                 `vault.conversations.required = true` refuses calls in place of losing copies",
             );
         }
     }

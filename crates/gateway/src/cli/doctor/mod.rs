@@ -219,6 +219,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     local::listeners(&config, &mut report);
     local::people(&config, &mut report);
     local::keys(&config, &mut report);
+    local::vault(&config, &mut report);
     let store = local::store(&config, &mut report).await;
     passkeys::work(&config, store.as_deref(), &mut report).await;
     watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;

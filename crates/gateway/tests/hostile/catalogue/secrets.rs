@@ -1,6 +1,7 @@
 //! D: secrets that an answer could hold.
 
 use serde_json::json;
+use sim::{Fault, FaultAction};
 
 use super::{permitting, refused};
 use crate::flow::{Planned, path_of, run_on};
@@ -9,12 +10,24 @@ use crate::rig::{Reply, Rig};
 /// A key in the shape of a real one.
 const KEY: &str = "AKIAQ3EGXMPLE7TESTAB";
 
+/// A secret that nobody takes for one by its looks.
+const PLAIN: &str = "correct horse battery staple";
+
 impl Rig {
     /// The path of a plan's log.
     async fn log_of(&self, planned: &Planned) -> String {
         let plan = self.agent("GET", &format!("/api/v2/plans/{}", planned.plan));
         let plan = plan.send().await.ok();
         path_of(plan["data"]["attributes"]["log-read-url"].as_str().unwrap())
+    }
+
+    /// Makes a plan one that marks [`PLAIN`] as sensitive, in a variable.
+    fn marks_plain(&self, run: &str) {
+        let cloud = &self.sandbox.cloud;
+        let mut plan = cloud.plan(run).unwrap();
+        plan["configuration"]["root_module"]["variables"]["phrase"] = json!({"sensitive": true});
+        plan["variables"]["phrase"] = json!({"value": PLAIN});
+        cloud.replace_plan(run, plan).unwrap();
     }
 
     async fn piece(&self, log: &str, offset: usize, limit: usize) -> Reply {
@@ -29,17 +42,15 @@ impl Rig {
 async fn d05_secrets_in_a_log_are_masked_however_it_is_read() {
     let rig = Rig::start().await;
     let own = rig.planned(&rig.sandbox.cst).await;
-    let secret = rig.sandbox.cloud.secrets()[0].clone();
+    rig.marks_plain(&own.run);
     let log = rig.log_of(&own).await;
-    // The value is marked in the plan, which the agent reads as the CLI does.
-    let redacted = format!("/api/v2/plans/{}/json-output-redacted", own.plan);
-    rig.agent("GET", &redacted).send().await.ok();
+    // The value is marked in the plan; nobody but the gateway reads that.
     let said = "Still creating... [10s elapsed]\n".repeat(600);
-    let text = format!("{said}export AWS_KEY={KEY} of {secret}\n{said}");
+    let text = format!("{said}export AWS_KEY={KEY} of {PLAIN}\n{said}");
     rig.sandbox.cloud.rewrite_plan_log(&own.run, &text).unwrap();
     let masked = text
         .replace(KEY, &format!("AKIA{}", "*".repeat(16)))
-        .replace(&secret, &"*".repeat(secret.len()));
+        .replace(PLAIN, &"*".repeat(PLAIN.len()));
     let masked = format!("\x02{masked}\x03");
     let whole = rig.piece(&log, 0, 1 << 20).await.text();
     assert!(whole == masked, "{}", &whole[said.len()..][..200]);
@@ -56,6 +67,54 @@ async fn d05_secrets_in_a_log_are_masked_however_it_is_read() {
         assert_eq!(read, &masked.as_bytes()[offset..offset + 3]);
     }
     assert_eq!(rig.piece(&log, masked.len(), 10).await.body, b"");
+}
+
+/// The log of a plan that is being made, before anybody can know what it will mark.
+#[tokio::test]
+async fn d05_a_plan_in_progress_shows_no_secret_that_stood_there_before() {
+    for somebody_planned_before in [false, true] {
+        let rig = Rig::start().await;
+        let cloud = &rig.sandbox.cloud;
+        let token = &rig.sandbox.cst;
+        if somebody_planned_before {
+            // Past this gateway, or before it was started: it has read nothing so far.
+            let theirs = rig.planned_by_a_person("ws-staging-app").await;
+            cloud.wait_until_confirmable(&theirs.run).await.unwrap();
+            rig.marks_plain(&theirs.run);
+            rig.person(
+                "POST",
+                &format!("/api/v2/runs/{}/actions/discard", theirs.run),
+            )
+            .json_api(&json!({}))
+            .send()
+            .await
+            .ok();
+        }
+        let work = Fault::once("ENGINE", "plan", FaultAction::Hold);
+        let held = cloud.set_fault(work).unwrap();
+        let own = rig.begun(token).await;
+        let text = format!("{PLAIN} is\nno secret here\n");
+        cloud.rewrite_plan_log(&own.run, &text).unwrap();
+        let log = rig.log_of(&own).await;
+        let masked = text.replace(PLAIN, &"*".repeat(PLAIN.len()));
+        let live = if somebody_planned_before {
+            format!("\x02{masked}")
+        } else {
+            // The client asks again.
+            String::new()
+        };
+        for (offset, limit) in [(0, 65_536), (0, 20), (1, 9)] {
+            let read = rig.piece(&log, offset, limit).await.text();
+            let shown: String = live.chars().skip(offset).take(limit).collect();
+            assert_eq!(read, shown, "{offset} {limit}");
+        }
+        cloud.release(&held);
+        cloud.wait_until_confirmable(&own.run).await.unwrap();
+        rig.marks_plain(&own.run);
+        cloud.rewrite_plan_log(&own.run, &text).unwrap();
+        let whole = rig.piece(&log, 0, 65_536).await.text();
+        assert_eq!(whole, format!("\x02{masked}\x03"));
+    }
 }
 
 #[tokio::test]
@@ -81,7 +140,28 @@ async fn d03_the_plan_is_shown_without_what_it_marks() {
         assert_eq!(json.get(member), None, "{member}");
     }
     assert_ne!(json["resource_changes"], json!(null));
-    assert!(!shown.whole.contains(&rig.sandbox.cloud.secrets()[0]));
+    for secret in rig.sandbox.cloud.secrets() {
+        assert!(!shown.whole.contains(&secret), "{}", shown.whole);
+    }
+}
+
+/// Upstream's redaction goes by marks, and a value can lose its mark on the way.
+#[tokio::test]
+async fn d03_what_upstream_forgot_to_redact_is_masked() {
+    let rig = Rig::start().await;
+    let own = rig.planned(&rig.sandbox.cst).await;
+    rig.marks_plain(&own.run);
+    let path = format!("/api/v2/plans/{}/json-output-redacted", own.plan);
+    let mut plan = rig.agent("GET", &path).send().await.ok();
+    plan["resource_changes"][0]["change"]["after"] =
+        json!({"note": format!("it is {PLAIN}"), "key": KEY});
+    let cloud = &rig.sandbox.cloud;
+    cloud.replace_redacted_plan(&own.run, plan).unwrap();
+    let shown = rig.agent("GET", &path).send().await;
+    let after = &shown.ok()["resource_changes"][0]["change"]["after"];
+    let masked = format!("it is {}", "*".repeat(PLAIN.len()));
+    assert_eq!(after["note"], json!(masked), "{}", shown.whole);
+    assert_eq!(after["key"], json!(format!("AKIA{}", "*".repeat(16))));
 }
 
 /// The example contract, with state and outputs readable.

@@ -19,6 +19,17 @@ pub struct Piece {
     range: LogRange,
 }
 
+/// Where a part of a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// With the log, which is complete.
+    Last,
+    /// Somewhere; more of the log is there already.
+    Middle,
+    /// Where the log has got to so far.
+    Growing,
+}
+
 impl Piece {
     /// The part that a client asks for.
     pub const fn new(range: LogRange) -> Self {
@@ -38,13 +49,24 @@ impl Piece {
         }
     }
 
+    /// Where what upstream answered to that stands in the log.
+    pub fn place(self, read: &[u8]) -> Place {
+        let asked = self.to_read().limit.map(|limit| limit as usize);
+        if read.last() == Some(&END_OF_TEXT) {
+            Place::Last
+        } else if asked.is_some_and(|limit| read.len() >= limit) {
+            Place::Middle
+        } else {
+            Place::Growing
+        }
+    }
+
     /// Masks what upstream answered to that and cuts the client's part out of it.
     pub fn cut(self, mut read: Vec<u8>, known: &Known) -> Vec<u8> {
+        let place = self.place(&read);
         mask(&mut read, known);
-        let asked = self.to_read().limit.map(|limit| limit as usize);
-        let whole = read.last() == Some(&END_OF_TEXT) || asked.is_some_and(|n| read.len() >= n);
         let mut end = read.len();
-        if !whole {
+        if place == Place::Growing {
             let line = read.iter().rposition(|byte| *byte == b'\n');
             let line = line.map_or(0, |newline| newline + 1);
             end = line.max(end.saturating_sub(CONTEXT as usize));

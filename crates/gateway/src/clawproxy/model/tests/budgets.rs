@@ -5,6 +5,7 @@ use policy::ReasonCode::{ModelBudgetCalls, ModelBudgetTokens};
 use proof::record::JobOpen;
 use store::{ContractVersion, ModelUsage, Store};
 
+use super::budget::estimated_tokens;
 use super::*;
 
 fn now() -> Timestamp {
@@ -95,7 +96,7 @@ async fn with_budget(url: &str, limits: &str) -> (Gateway, Arc<dyn Store>) {
 }
 
 async fn limited(setup: Setup, limits: &str) -> (Gateway, Arc<dyn Store>) {
-    let models = format!(r#"{{"providers":["openai"],"allowed":["gpt-5*"]{limits}}}"#);
+    let models = format!(r#"{{"providers":["openai"],"allowed":["gpt-5*","gpt-4o"]{limits}}}"#);
     let setup = Setup {
         models: Some(models.leak()),
         ..setup
@@ -193,6 +194,53 @@ async fn a_call_is_settled_by_what_it_used() {
         response.into_body().collect().await.unwrap();
         let used = settled(&store, &gateway.token).await;
         assert_eq!((used.calls, used.tokens), (1, tokens), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn words_are_counted_where_nothing_can_hide() {
+    let request = |model: &str, content: &str| {
+        let content = format!(r#"[{{"role":"user","content":{content}}}]"#);
+        let limit = r#""max_completion_tokens":80"#;
+        format!(r#"{{"model":"{model}",{limit},"stream":true,"messages":{content}}}"#)
+    };
+    let image = r#"[{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}]"#;
+    let said = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello world\"}}]}\n\n";
+    let end = "data: [DONE]\n\n";
+    for (model, content, end, exact) in [
+        ("gpt-4o", "\"hi\"", end, true),
+        // What it thinks is charged, and not in the answer.
+        ("gpt-5", "\"hi\"", end, false),
+        ("gpt-4o", image, end, false),
+        // The rest may have been lost on its way.
+        ("gpt-4o", "\"hi\"", "", false),
+    ] {
+        let (url, mut provider) = provider().await;
+        let (gateway, store) = with_budget(&url, r#","max_tokens":1000"#).await;
+        gateway.providers.counter.vocabulary().unwrap();
+        let body = request(model, content);
+        let call = ask(&gateway, &store, &body).await.unwrap();
+        let (facts, mut ended) = mpsc::unbounded_channel();
+        let finish = Box::new(Recorder::new(facts, mpsc::unbounded_channel().0));
+        let (response, ()) = tokio::join!(gateway.providers.forward(call, finish), async {
+            let fields = [("content-type", "text/event-stream")];
+            let answer = format!("{said}{end}");
+            provider.recv().await.unwrap().answer(200, &fields, answer);
+        });
+        response.into_body().collect().await.unwrap();
+        let facts = ended.recv().await.unwrap();
+        let usage = facts.usage.unwrap();
+        let by = if content == image {
+            "o200k_base+length"
+        } else {
+            "o200k_base"
+        };
+        assert_eq!(facts.counted_by, Some(by));
+        // The text, and what goes around it.
+        assert_eq!((usage.tokens_output, usage.derived), (10, true), "{body}");
+        let reserved = estimated_tokens(body.len() as u64);
+        let used = settled(&store, &gateway.token).await.tokens;
+        assert_eq!(used, reserved + if exact { 10 } else { 80 }, "{body} {end}");
     }
 }
 

@@ -38,27 +38,57 @@ async fn a_stream_that_breaks_leaves_the_hash_of_what_came() {
 async fn an_answer_shorter_than_announced_is_broken() {
     let (url, mut provider) = provider().await;
     let mut gateway = Setup::new(&url).start().await;
-    let (answer, pieces) = tokio::join!(gateway.post(CHAT, STREAM), async {
-        let fields = [
-            ("content-type", "application/json"),
-            ("content-length", "100"),
-        ];
-        let (pieces, receiver) = mpsc::channel(1);
-        let frames =
-            futures_util::stream::unfold(receiver, |mut receiver: mpsc::Receiver<_>| async {
-                receiver.recv().await.map(|frame| (frame, receiver))
-            });
-        let received = provider.recv().await.unwrap();
-        received.send(200, &fields, StreamBody::new(frames).boxed_unsync());
+    let (answer, ()) = tokio::join!(gateway.post(CHAT, STREAM), async {
+        let pieces = document(&mut provider, "100").await;
+        pieces.send(piece("{\"half\":")).await.unwrap();
+        pieces.send(broken()).await.unwrap();
+    });
+    assert_eq!(answer.status, 502);
+    let (_, message) = error_of(&answer.whole().await.unwrap());
+    assert!(message.starts_with("UPSTREAM_RESET"), "{message}");
+    let facts = gateway.ended().await;
+    assert_eq!(
+        (facts.ended, facts.status, facts.upstream_status),
+        (Ended::UpstreamReset, Some(502), Some(200))
+    );
+    assert_eq!(facts.response_hash, Hash::of(b"{\"half\":"));
+}
+
+/// Begins a document of so many bytes.
+async fn document(provider: &mut mpsc::Receiver<Received>, length: &str) -> Pieces {
+    let fields = [
+        ("content-type", "application/json"),
+        ("content-length", length),
+    ];
+    let (pieces, receiver) = mpsc::channel(1);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver: mpsc::Receiver<_>| async {
+        receiver.recv().await.map(|frame| (frame, receiver))
+    });
+    let received = provider.recv().await.unwrap();
+    received.send(200, &fields, StreamBody::new(frames).boxed_unsync());
+    pieces
+}
+
+/// What is too large to be held passes piece by piece, and breaks where it breaks.
+#[tokio::test]
+async fn a_large_answer_that_breaks_is_not_given_an_end() {
+    let (url, mut provider) = provider().await;
+    let mut gateway = Setup::new(&url).start().await;
+    let large = "x".repeat(70_000);
+    let (mut answer, pieces) = tokio::join!(gateway.post(CHAT, STREAM), async {
+        let pieces = document(&mut provider, "100000").await;
+        pieces.send(piece(&large)).await.unwrap();
         pieces
     });
-    pieces.send(piece("{\"half\":")).await.unwrap();
+    assert_eq!(answer.header("content-length"), Some("100000"));
+    answer.next().await.unwrap().unwrap();
     pieces.send(broken()).await.unwrap();
-    assert_eq!(answer.header("content-length"), Some("100"));
-    assert!(answer.whole().await.is_err());
+    assert!(answer.whole().await.is_err(), "aborted, not ended");
     let facts = gateway.ended().await;
-    assert_eq!(facts.ended, Ended::UpstreamReset);
-    assert_eq!(facts.response_hash, Hash::of(b"{\"half\":"));
+    assert_eq!(
+        (facts.ended, facts.status),
+        (Ended::UpstreamReset, Some(200))
+    );
 }
 
 #[tokio::test]

@@ -8,10 +8,14 @@ use clap::{Args, Subcommand};
 use proof::Hash;
 use serde_json::json;
 
+use self::conversation::{Raw, Source, Wanted};
 use super::failure::chain;
-use super::{Failure, term};
+use super::{Failure, Remote, term};
 use crate::config::Config;
 use crate::vault::opened::{self, OpenError};
+use crate::vault::{CONVERSATIONS, notes};
+
+mod conversation;
 
 /// Lists and opens what the vault keeps.
 #[derive(Debug, Subcommand)]
@@ -28,31 +32,49 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Opens an upload with an auditor's key, checks its digest, and lists or unpacks it
+    /// Opens an upload or a model call with an auditor's key, and checks it against its hash
     #[command(after_help = "\
 Examples:
+  clawgate evidence open rcpt_0198… --key auditor.txt
+  clawgate evidence open rcpt_0198… --key auditor.txt --bundle bundle.json --vault copy-of-the-vault
+  clawgate evidence open rcpt_0198… --key auditor.txt --raw answer > answer.sse
   clawgate evidence open 5gq6kM… --key auditor.txt --vault copy-of-the-vault
   clawgate evidence open 5gq6kM… --key auditor.txt --out proposed
   clawgate evidence open 5gq6kM… --key auditor.txt --out - > proposed.tar.gz
 
-The digest is `configuration_sha256_b64u` of a run or of an approval in the bundle. The key is a
-file of `age-keygen`; the gateway does not have it.")]
+A receipt's id stands for what was said in that model call; the receipt comes from the gateway, or
+from --bundle. A digest stands for an upload: `configuration_sha256_b64u` of a run or of an
+approval in the bundle. The key is a file of `age-keygen`; the gateway does not have it.")]
     Open {
-        /// The content's SHA-256, base64url or hexadecimal
-        #[arg(value_parser = digest, allow_hyphen_values = true)]
-        digest: Hash,
+        /// A model call's receipt id, or the SHA-256 of an upload, base64url or hexadecimal
+        #[arg(value_parser = named, value_name = "RECEIPT|DIGEST", allow_hyphen_values = true)]
+        named: Named,
         /// The auditor's key file
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
-        /// Unpack into this folder, which must not exist; `-` writes the archive as it is
-        #[arg(long, value_name = "DIR")]
+        /// Unpack an upload into this folder, which must not exist; `-` writes the archive as it is
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["raw", "bundle", "json"])]
         out: Option<PathBuf>,
+        /// Take the receipt from this bundle, without asking a gateway
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+        /// Write one body of a model call as it is
+        #[arg(long, value_enum, conflicts_with = "json")]
+        raw: Option<Raw>,
         #[command(flatten)]
         place: Place,
-        /// Print the list of files as JSON
-        #[arg(long, conflicts_with = "out")]
-        json: bool,
+        #[command(flatten)]
+        remote: Remote,
     },
+}
+
+/// What is to be opened.
+#[derive(Debug, Clone)]
+pub(super) enum Named {
+    /// A model call, by its receipt's id.
+    Call(String),
+    /// An upload, by its digest.
+    Upload(Hash),
 }
 
 /// Where the vault is.
@@ -66,10 +88,19 @@ pub(super) struct Place {
     vault: Option<PathBuf>,
 }
 
-fn digest(text: &str) -> Result<Hash, String> {
-    opened::parse_digest(text).ok_or_else(|| {
-        "not a SHA-256 digest: 43 characters base64url or 64 hexadecimal digits".to_owned()
-    })
+fn named(text: &str) -> Result<Named, String> {
+    if text.starts_with("rcpt_") {
+        let id = super::client::segment(text, "a receipt's id");
+        let id = id.map_err(|failure| failure.to_string())?;
+        return Ok(Named::Call(id.to_owned()));
+    }
+    opened::parse_digest(text)
+        .map(Named::Upload)
+        .ok_or_else(|| {
+            "neither a receipt's id (rcpt_…) nor a SHA-256 digest: 43 characters base64url or 64 \
+         hexadecimal digits"
+                .to_owned()
+        })
 }
 
 impl Place {
@@ -82,27 +113,78 @@ impl Place {
 }
 
 impl Evidence {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::List { place, json } => list(&place.folder()?, json),
             Self::Open {
-                digest,
+                named: Named::Upload(digest),
                 key,
                 out,
+                bundle,
+                raw,
                 place,
-                json,
-            } => open(&place.folder()?, &digest, &key, out.as_deref(), json),
+                remote,
+            } => {
+                if bundle.is_some() || raw.is_some() {
+                    let message = "--bundle and --raw are for model calls: give a receipt's id";
+                    return Err(Failure::usage(message));
+                }
+                open(&place.folder()?, &digest, &key, out.as_deref(), remote.json)
+            }
+            Self::Open {
+                named: Named::Call(receipt_id),
+                key,
+                out,
+                bundle,
+                raw,
+                place,
+                remote,
+            } => {
+                if out.is_some() {
+                    return Err(Failure::usage("--out unpacks uploads: give a digest")
+                        .next("--raw request and --raw answer write the bodies of a model call"));
+                }
+                let wanted = Wanted {
+                    receipt_id,
+                    keys: opened::read_keys(&key)?,
+                    folder: place.folder()?.join(CONVERSATIONS),
+                    raw,
+                    json: remote.json,
+                };
+                let source = match bundle {
+                    Some(file) => Source::Bundle(file),
+                    None => Source::Gateway(remote),
+                };
+                conversation::open(wanted, source).await
+            }
         }
     }
 }
 
 fn list(folder: &Path, as_json: bool) -> Result<(), Failure> {
-    let entries = opened::list(folder)?;
+    let mut entries = Vec::new();
+    let mut gone = Vec::new();
+    for (kind, folder) in [
+        ("upload", folder.to_owned()),
+        ("conversation", folder.join(CONVERSATIONS)),
+    ] {
+        // A gateway that keeps one kind has no folder for the other.
+        if folder.is_dir() || kind == "upload" {
+            entries.extend(
+                opened::list(&folder)?
+                    .into_iter()
+                    .map(|entry| (kind, entry)),
+            );
+            gone.extend(notes::read(&folder).unwrap_or_default());
+        }
+    }
+    entries.sort_by_key(|(_, entry)| (entry.sealed_at, entry.digest));
     if as_json {
         let entries: Vec<_> = entries
             .iter()
-            .map(|entry| {
+            .map(|(kind, entry)| {
                 json!({
+                    "kind": kind,
                     "sha256_b64u": entry.digest,
                     "sha256_hex": entry.digest.to_hex(),
                     "bytes": entry.bytes,
@@ -115,8 +197,9 @@ fn list(folder: &Path, as_json: bool) -> Result<(), Failure> {
     }
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| {
+        .map(|(kind, entry)| {
             vec![
+                (*kind).to_owned(),
                 entry.digest.to_string(),
                 entry.sealed_at.to_string(),
                 entry.bytes.to_string(),
@@ -124,10 +207,16 @@ fn list(folder: &Path, as_json: bool) -> Result<(), Failure> {
         })
         .collect();
     term::print_table(
-        &["DIGEST", "SEALED", "BYTES"],
+        &["KIND", "DIGEST", "SEALED", "BYTES"],
         &rows,
         "the vault keeps nothing",
     );
+    if !gone.is_empty() {
+        let count: u64 = gone.iter().map(|note| note.count.unwrap_or(1)).sum();
+        anstream::eprintln!(
+            "{count} pieces were removed or never kept whole; notes.jsonl in the vault names them"
+        );
+    }
     Ok(())
 }
 
@@ -179,12 +268,12 @@ impl From<OpenError> for Failure {
         let failure = Self::new(term::plain(&chain(&error)));
         match error {
             OpenError::NotKept { .. } => failure.next(
-                "see `clawgate evidence list`; uploads from before the vault was switched on, or \
-                 older than its retention, are not there",
+                "see `clawgate evidence list`; what is from before the vault was switched on, or \
+                 older than its retention, is not there",
             ),
             OpenError::NoKey(_) => failure.next("give the file that `age-keygen` wrote"),
             OpenError::OtherKey(_) => failure
-                .next("use a key whose recipient stood in `vault.recipients` when the upload came"),
+                .next("use a key whose recipient stood in `vault.recipients` when it was sealed"),
             OpenError::Damaged { .. } | OpenError::OtherContent { .. } => {
                 failure.next("do not trust the file; look for it in a backup of the vault")
             }
