@@ -146,14 +146,12 @@ async fn test(name: Option<&str>, remote: &Remote) -> Result<(), Failure> {
         }
     }
     let failed = answers.iter().filter(|answer| answer["taken"] != true);
-    match failed.count() {
-        0 => Ok(()),
-        failed => Err(Failure::new(format!(
-            "{failed} of {} channels did not take it",
-            answers.len()
-        ))
-        .next("correct [notices.NAME] in the configuration, restart, and test again")),
+    let failed: Vec<String> = failed.map(|answer| term::text(answer, "channel")).collect();
+    if failed.is_empty() {
+        return Ok(());
     }
+    Err(Failure::new(format!("not taken by {}", failed.join(", ")))
+        .next("correct [notices.NAME] in the configuration, restart the gateway, and test again"))
 }
 
 fn key(file: &Path) -> Result<(), Failure> {
