@@ -1,7 +1,7 @@
 //! Everything that a running gateway shares.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proof::Timestamp;
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
 use crate::notices::Notices;
+use crate::operator::attempts::Attempts;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
@@ -69,6 +70,8 @@ pub struct App {
     pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
+    /// Attempts to sign in that failed.
+    pub sign_ins: Mutex<Attempts>,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

@@ -61,6 +61,9 @@ pub struct Config {
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
+    /// People who are signed in with a browser.
+    #[serde(default)]
+    pub sessions: Sessions,
     /// Keeps content, sealed to the auditors' keys; without it none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<Vault>,
@@ -97,6 +100,25 @@ pub struct TrustPulse {
     /// Serves the pages without a credential, to this machine only: for the demo.
     #[serde(default)]
     pub open: bool,
+}
+
+/// How long people stay signed in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Seconds without a page after which somebody has to sign in again.
+    pub idle_seconds: u32,
+    /// Seconds after which everybody has to.
+    pub max_seconds: u32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            idle_seconds: 30 * 60,
+            max_seconds: 12 * 60 * 60,
+        }
+    }
 }
 
 /// One listening address.
@@ -405,6 +427,16 @@ impl Config {
         let poll = self.watching.poll_seconds;
         if poll != 0 && !(10..=86_400).contains(&poll) {
             return refuse("watching.poll_seconds must be 0 or 10 to 86400".to_owned());
+        }
+        let sessions = &self.sessions;
+        if !(60..=sessions.max_seconds).contains(&sessions.idle_seconds)
+            || sessions.max_seconds > 30 * 86_400
+        {
+            return refuse(
+                "sessions.idle_seconds must be at least 60 and at most sessions.max_seconds, which \
+                 must be at most 30 days"
+                    .to_owned(),
+            );
         }
         let limits = &self.limits;
         if limits.upstream_requests_per_second == 0 {

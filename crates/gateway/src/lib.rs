@@ -18,6 +18,7 @@
 //! | [`vault`] | keeps uploads and conversations, sealed to the auditors' keys |
 //! | [`transcript`] | puts conversations together from the bodies of model calls |
 //! | [`operator`] | the operator API |
+//! | [`pages`] | what all pages share: frame, words, style |
 //! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
@@ -40,6 +41,7 @@ pub mod keys;
 pub mod live;
 pub mod notices;
 pub mod operator;
+pub mod pages;
 pub mod passkeys;
 pub mod rollback;
 pub mod run_tasks;

@@ -117,6 +117,7 @@ pub async fn start_with(
         watching,
         notices,
         run_tasks,
+        sign_ins: Default::default(),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),

@@ -105,11 +105,34 @@ pub enum JobPhase {
     Sealed,
 }
 
-/// Which jobs to list.
+/// What came of a job, to filter by; one job may be several of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// A run was applied.
+    Applied,
+    /// An approver said no by a signature.
+    Denied,
+    /// Something was refused.
+    Refused,
+}
+
+/// Which jobs to list: those for which everything holds that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFilter {
     /// In this phase only.
     pub phase: Option<JobPhase>,
+    /// With this key of its own.
+    pub agent: Option<Did>,
+    /// Under a version of the contract of this name.
+    pub contract: Option<String>,
+    /// With a run in this workspace.
+    pub workspace: Option<String>,
+    /// With this outcome.
+    pub outcome: Option<JobOutcome>,
+    /// Opened then or later.
+    pub since: Option<Timestamp>,
+    /// Opened before then.
+    pub until: Option<Timestamp>,
     /// Opened before this job: the last one of the page before.
     pub before: Option<JobId>,
     /// At most so many; more than 1000 are never given.
@@ -120,6 +143,12 @@ impl Default for JobFilter {
     fn default() -> Self {
         Self {
             phase: None,
+            agent: None,
+            contract: None,
+            workspace: None,
+            outcome: None,
+            since: None,
+            until: None,
             before: None,
             limit: 100,
         }

@@ -41,6 +41,7 @@ mod operators;
 mod passkeys;
 mod receipts;
 mod runs;
+mod sessions;
 mod sqlite;
 mod task_calls;
 mod tokens;
@@ -53,7 +54,9 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use jobs::{Closing, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState, Jobs};
+pub use jobs::{
+    Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
+};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
 pub use notices::{DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told};
@@ -67,6 +70,7 @@ pub use passkeys::{
 };
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
+pub use sessions::{SessionRow, Sessions};
 pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,
@@ -89,6 +93,7 @@ pub trait Store:
     + Receipts
     + Bundles
     + Operators
+    + Sessions
     + Passkeys
     + Budgets
     + ModelKeys
@@ -112,6 +117,7 @@ impl<T> Store for T where
         + Receipts
         + Bundles
         + Operators
+        + Sessions
         + Passkeys
         + Budgets
         + ModelKeys

@@ -140,6 +140,9 @@ pub trait Log {
         limit: u32,
     ) -> Result<Vec<StoredRecord>, StoreError>;
 
+    /// The latest refusals of a job, newest first; at most 1000.
+    async fn refusals(&self, job_id: &JobId, limit: u32) -> Result<Vec<StoredRecord>, StoreError>;
+
     /// Intents without an outcome, oldest first: what a start-up has to reconcile. At most 10,000;
     /// ask again when those are answered.
     async fn open_intents(&self) -> Result<Vec<OpenIntent>, StoreError>;

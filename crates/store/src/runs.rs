@@ -272,6 +272,21 @@ pub trait Runs {
         intent: Intent,
     ) -> Result<Option<Appended>, StoreError>;
 
+    /// Keeps what a run's plan would change, object by object, in this order; what was kept for
+    /// the run before goes.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::Conflict): `NoSuchRun`.
+    async fn keep_plan_objects(&self, run_id: &str, objects: Vec<Json>) -> Result<(), StoreError>;
+
+    /// A piece of what a run's plan would change, from a place on (the first is 0); at most 1000.
+    async fn plan_objects(
+        &self,
+        run_id: &str,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<Json>, StoreError>;
+
     /// The run that the same request of the same job made, not earlier than `not_before`: a
     /// client that repeats a creation gets the run that it made, not another one.
     async fn run_for_request(

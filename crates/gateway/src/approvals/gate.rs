@@ -138,6 +138,7 @@ impl Gate {
             phase: Some(JobPhase::Open),
             before: None,
             limit: PAGE,
+            ..JobFilter::default()
         };
         loop {
             let jobs = app.store.jobs(open.clone()).await?;

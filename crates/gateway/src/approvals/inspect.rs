@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use policy::contract::Action;
 use policy::cost::CostFacts;
 use policy::plan::ResourceChange;
 use policy::plan::{self, PlanError, PlanFacts, PlanReader};
@@ -17,7 +16,7 @@ use store::{GateState, RunRow, RunUpdate};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::gate::{Next, move_to};
-use super::ours;
+use super::{ours, question};
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::related;
@@ -28,6 +27,14 @@ use crate::watching::settings;
 
 /// Most resources that an approver's summary lists; the counts are always whole.
 const MAX_LISTED: usize = 500;
+
+/// Most objects of a plan that are kept for its page, and most bytes that they may take before
+/// what changes inside them is left out.
+const MAX_KEPT: usize = 50_000;
+const MAX_KEPT_BYTES: usize = 16 << 20;
+
+/// Longest message of a run that is shown, in characters.
+const MAX_MESSAGE: usize = 2000;
 
 /// Pieces of a plan that may wait for their reader.
 const PIECES: usize = 16;
@@ -96,8 +103,15 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
     };
     let apply = &contract.contract.permissions.apply;
     let ttl = i64::from(apply.approval_ttl_seconds);
+    let objects = objects(&seen.facts);
+    let mut summary = summary(&objects);
+    summary.set("message", message(&seen.message));
+    app.store
+        .keep_plan_objects(&run.run_id, bounded(objects))
+        .await
+        .map_err(unavailable)?;
     let update = RunUpdate {
-        summary: Some(around.beside(summary(&seen.facts))),
+        summary: Some(around.beside(summary)),
         subject: Some(subject),
         approval_expires_at: Some(app.now().plus_seconds(ttl)),
         ..update
@@ -157,6 +171,8 @@ pub struct SeenPlan {
     pub plan_id: String,
     /// What it would do.
     pub facts: PlanFacts,
+    /// What its maker wrote about the run.
+    pub message: String,
 }
 
 /// Reads the full plan JSON with the reader's credential; it never leaves the gateway.
@@ -180,7 +196,13 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
     let facts = read
         .facts
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    Ok(SeenPlan { plan_id, facts })
+    let message = json.at(&["data", "attributes", "message"]);
+    let message = message.and_then(Json::as_str).unwrap_or_default();
+    Ok(SeenPlan {
+        plan_id,
+        facts,
+        message: message.to_owned(),
+    })
 }
 
 /// The values that a plan marks as sensitive; `None` when upstream shows no plan to the reader,
@@ -304,35 +326,71 @@ async fn refuse(
     move_to(app, run, &from, GateState::Violates, update).await
 }
 
-/// What an approver is shown: destructive changes first.
-fn summary(facts: &PlanFacts) -> Json {
+/// What the plan would change, destructive changes first.
+fn objects(facts: &PlanFacts) -> Vec<Json> {
     let mut resources: Vec<_> = facts.resources.iter().collect();
-    resources.sort_by_key(|resource| (!is_destructive(resource), resource.address.clone()));
-    let listed = resources.iter().take(MAX_LISTED).map(|resource| {
-        let mut json = Json::object();
-        json.set("address", resource.address.as_str());
-        json.set("type", resource.kind.as_str());
-        let actions = resource
-            .actions
-            .iter()
-            .map(|action| Json::from(action.as_str()));
-        json.set("actions", Json::Array(actions.collect()));
-        json.set(
-            "diff",
-            Json::from_value(&resource.diff).unwrap_or(Json::Null),
-        );
-        json
-    });
+    let rank = |resource: &ResourceChange| {
+        question::rank_of(resource.actions.iter().map(|action| action.as_str()))
+    };
+    resources.sort_by_cached_key(|resource| (rank(resource), resource.address.clone()));
+    resources.into_iter().map(object).collect()
+}
+
+fn object(resource: &ResourceChange) -> Json {
     let mut json = Json::object();
-    json.set("resources", Json::Array(listed.collect()));
-    json.set("listed", resources.len() <= MAX_LISTED);
+    json.set("address", resource.address.as_str());
+    json.set("type", resource.kind.as_str());
+    let actions = resource
+        .actions
+        .iter()
+        .map(|action| Json::from(action.as_str()));
+    json.set("actions", Json::Array(actions.collect()));
+    for (name, text) in [
+        ("previous_address", &resource.previous_address),
+        ("reason", &resource.reason),
+    ] {
+        if let Some(text) = text {
+            json.set(name, text.as_str());
+        }
+    }
+    json.set(
+        "diff",
+        Json::from_value(&resource.diff).unwrap_or(Json::Null),
+    );
     json
 }
 
-fn is_destructive(resource: &ResourceChange) -> bool {
-    let ends =
-        |action: &Action| matches!(action, Action::Delete | Action::Replace | Action::Forget);
-    resource.actions.iter().any(ends)
+/// The part that stands with the run itself: in each answer about it.
+fn summary(objects: &[Json]) -> Json {
+    let mut json = Json::object();
+    let listed = objects.iter().take(MAX_LISTED).cloned();
+    json.set("resources", Json::Array(listed.collect()));
+    json.set("listed", objects.len() <= MAX_LISTED);
+    json
+}
+
+/// The part that the page reads piece by piece. Where it grows too large what changes inside the
+/// objects is left out, and the last ones: the harmless ones.
+fn bounded(objects: Vec<Json>) -> Vec<Json> {
+    let mut bytes = 0;
+    let cut = |mut object: Json| {
+        bytes += object.to_jcs().len();
+        if bytes > MAX_KEPT_BYTES {
+            object.set("diff", Json::Array(Vec::new()));
+            object.set("cut", true);
+        }
+        object
+    };
+    objects.into_iter().take(MAX_KEPT).map(cut).collect()
+}
+
+/// What the agent wrote about the run, cut when it is long.
+fn message(text: &str) -> Json {
+    let mut cut: String = text.chars().take(MAX_MESSAGE).collect();
+    if cut.len() < text.len() {
+        cut.push_str(&format!("… (cut; {} bytes in all)", text.len()));
+    }
+    Json::from(cut)
 }
 
 /// The counts, as the approval statement has them.

@@ -150,6 +150,7 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
             phase: Some(JobPhase::Closed),
             before: before.take(),
             limit: 100,
+            ..JobFilter::default()
         };
         let jobs = app.store.jobs(filter).await?;
         let Some(last) = jobs.last() else {

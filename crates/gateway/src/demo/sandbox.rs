@@ -18,7 +18,7 @@ use crate::app::{App, now};
 use crate::clawscope::{Issuer, TokenRequest};
 use crate::config::{
     Approver, Author, Config, Dialect, Limits, Listener, ModelProvider as ConfiguredProvider,
-    Policy, RunTasks, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
+    Policy, RunTasks, Sessions, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
 };
 use crate::jobs::ContractChoice;
 use crate::keys::{self, Keys, random_key, random_text};
@@ -350,6 +350,7 @@ fn configuration(
         },
         notices: Default::default(),
         trust_pulse: TrustPulse { open: true },
+        sessions: Sessions::default(),
         limits: Limits {
             drain_seconds: 5,
             // The stand-in has no limit unless it is given one.

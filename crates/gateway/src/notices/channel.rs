@@ -14,7 +14,7 @@ use super::post::{self, Target};
 use super::{slack, webhook};
 use crate::config::{Config, NoticeChannel};
 use crate::keys::random_text;
-use crate::trust_pulse::words::Quoted;
+use crate::pages::words::Quoted;
 use crate::upstream::HttpClient;
 
 /// How long a notice may take on its way.

@@ -14,7 +14,7 @@ use store::{GateState, JobRow, RunRow, StatementRow, StoreError};
 use crate::app::App;
 use crate::approvals::question::verdict;
 use crate::clawcontrols;
-use crate::trust_pulse::words::{Moment, Quoted};
+use crate::pages::words::{Moment, Quoted};
 
 /// One thing to tell.
 #[derive(Debug, Clone, PartialEq)]

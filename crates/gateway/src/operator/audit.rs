@@ -63,6 +63,14 @@ where
 }
 
 impl Action<'_> {
+    /// Notes something that is no operator's wish, and has happened.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be noted.
+    pub async fn note(&self, store: &dyn Store) -> Result<(), StoreError> {
+        store.note_operator_action(self.row(None)).await
+    }
+
     fn row(&self, failure: Option<String>) -> OperatorAction {
         let mut detail = Json::object();
         for (name, value) in &self.detail {

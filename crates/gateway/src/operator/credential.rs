@@ -7,8 +7,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use policy::ReasonCode;
@@ -175,31 +173,6 @@ pub async fn authenticate(store: &dyn Store, headers: &HeaderMap) -> Result<Oper
     identify(store, credential.trim()).await
 }
 
-/// The same for a page that a browser shows: HTTP Basic with the credential as password will do,
-/// because a browser can ask for nothing else.
-///
-/// # Errors
-/// As [`authenticate`]; the answer asks the browser for a password.
-pub async fn authenticate_page(
-    store: &dyn Store,
-    headers: &HeaderMap,
-) -> Result<Operator, Problem> {
-    let page = |problem: Problem| problem.for_browsers();
-    let value = single_authorization(headers).map_err(page)?;
-    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return authenticate(store, headers).await.map_err(page);
-    }
-    let invalid = || Problem::from(ReasonCode::OperatorCredentialInvalid).for_browsers();
-    let pair = STANDARD
-        .decode(rest.trim())
-        .map(Zeroizing::new)
-        .map_err(|_| invalid())?;
-    let pair = std::str::from_utf8(&pair).map_err(|_| invalid())?;
-    let (_, password) = pair.split_once(':').ok_or_else(invalid)?;
-    identify(store, password).await.map_err(page)
-}
-
 fn single_authorization(headers: &HeaderMap) -> Result<&str, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(ReasonCode::OperatorCredentialMissing)?;
@@ -211,7 +184,11 @@ fn single_authorization(headers: &HeaderMap) -> Result<&str, Problem> {
         .map_err(|_| ReasonCode::OperatorCredentialInvalid.into())
 }
 
-async fn identify(store: &dyn Store, credential: &str) -> Result<Operator, Problem> {
+/// Who has this credential.
+///
+/// # Errors
+/// As [`authenticate`].
+pub async fn identify(store: &dyn Store, credential: &str) -> Result<Operator, Problem> {
     if credential.is_empty() {
         return Err(ReasonCode::OperatorCredentialMissing.into());
     }
@@ -269,7 +246,7 @@ mod tests {
         let other = format!("Bearer {PREFIX}{}", random_text());
         let longer = format!("Bearer {}x", *good);
         let bare = format!("Bearer {}", good.trim_start_matches(PREFIX));
-        let basic = format!("Basic {}", STANDARD.encode(format!("me:{}", *good)));
+        let basic = format!("Basic {}", *good);
         let right = format!("Bearer {}", *good);
         use ReasonCode as R;
         let table: [(&[&str], R); 9] = [
@@ -289,15 +266,6 @@ mod tests {
         for (values, code) in table {
             let problem = authenticate(&*store, &headers(values)).await.unwrap_err();
             assert_eq!(problem.code, code, "{values:?}");
-        }
-        let page = |value: String| {
-            let store = store.clone();
-            async move { authenticate_page(&*store, &headers(&[&value])).await }
-        };
-        assert!(page(basic).await.is_ok());
-        assert!(page(right).await.is_ok());
-        for wrong in ["Basic !!", "Basic bWU=", "Basic bWU6bm8="] {
-            assert!(page(wrong.to_owned()).await.is_err(), "{wrong}");
         }
     }
 

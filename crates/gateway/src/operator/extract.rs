@@ -56,23 +56,40 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
         if is(&parts.headers, "application/json") {
             return json(&read(body).await?).map(Self);
         }
-        if !is(&parts.headers, "application/x-www-form-urlencoded") {
-            let detail = "send application/x-www-form-urlencoded or application/json";
-            return Err(Problem::new(ReasonCode::BodyContentType, detail));
-        }
-        let bytes = read(body).await?;
-        if bytes.len() > MAX_FORM_BYTES {
-            return Err(ReasonCode::BodyTooLarge.into());
-        }
-        // A form is written like a query, and is read by the same code.
-        let uri = std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|form| format!("/?{form}").parse().ok());
-        let uri: Uri = uri.ok_or_else(|| Problem::new(ReasonCode::BodyWrongType, "not a form"))?;
-        match Query::try_from_uri(&uri) {
-            Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(shape(&cause(&rejection))),
-        }
+        let bytes = form(&parts.headers, body).await?;
+        pairs(&bytes).map(Self)
+    }
+}
+
+/// A form's body, not read yet.
+///
+/// # Errors
+/// `BODY_CONTENT_TYPE`, `BODY_TOO_LARGE`.
+pub(super) async fn form(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    if !is(headers, "application/x-www-form-urlencoded") {
+        let detail = "send application/x-www-form-urlencoded or application/json";
+        return Err(Problem::new(ReasonCode::BodyContentType, detail));
+    }
+    let bytes = read(body).await?;
+    if bytes.len() > MAX_FORM_BYTES {
+        return Err(ReasonCode::BodyTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+/// What a form's body says.
+///
+/// # Errors
+/// A `BODY_…` code.
+pub(super) fn pairs<T: DeserializeOwned>(form: &[u8]) -> Result<T, Problem> {
+    // A form is written like a query, and is read by the same code.
+    let uri = std::str::from_utf8(form)
+        .ok()
+        .and_then(|form| format!("/?{form}").parse().ok());
+    let uri: Uri = uri.ok_or_else(|| Problem::new(ReasonCode::BodyWrongType, "not a form"))?;
+    match Query::try_from_uri(&uri) {
+        Ok(Query(value)) => Ok(value),
+        Err(rejection) => Err(shape(&cause(&rejection))),
     }
 }
 
@@ -122,14 +139,14 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
 /// Why an operator does something: one to a thousand bytes, as records keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Reason(String);
+pub(crate) struct Reason(String);
 
 /// Longest reason, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
 
 impl Reason {
     /// The text.
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -152,7 +169,7 @@ impl TryFrom<String> for Reason {
 ///
 /// # Errors
 /// `ID_MALFORMED`.
-pub(super) fn hash_from_hex(text: &str) -> Result<Hash, Problem> {
+pub(crate) fn hash_from_hex(text: &str) -> Result<Hash, Problem> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -177,7 +194,7 @@ pub(super) fn hash_from_hex(text: &str) -> Result<Hash, Problem> {
     }
 }
 
-fn is(headers: &HeaderMap, media_type: &str) -> bool {
+pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
     let value = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -203,7 +220,7 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// serde says in words what was wrong; the first ones are stable.
-fn shape(message: &str) -> Problem {
+pub(super) fn shape(message: &str) -> Problem {
     let code = if message.contains("unknown field") {
         ReasonCode::BodyUnknownMember
     } else if message.contains("missing field") {

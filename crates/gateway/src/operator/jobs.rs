@@ -95,6 +95,7 @@ pub(super) async fn list(
             phase,
             before: filter.before,
             limit,
+            ..JobFilter::default()
         })
         .await?;
     Ok(Json(

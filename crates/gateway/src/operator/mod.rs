@@ -1,21 +1,25 @@
 //! The operator listener: what people reach. Every route stands on this page.
 //!
-//! To add a route: one line in [`routes`] with what it asks of its caller, and its handler in the
-//! module of its subject. There is no way to add one that asks nothing by forgetting to say so.
+//! To add a route: one line in [`routes`], or in [`pages`], with what it asks of its caller, and its
+//! handler in the module of its subject. There is no way to add one that asks nothing by forgetting to say so.
 
+mod admit;
 mod approvals;
+pub mod attempts;
 pub mod audit;
 mod contracts;
 pub mod credential;
 mod evidence;
-mod extract;
+pub(crate) mod extract;
 mod health;
 mod jobs;
 mod notices;
+mod origin;
 mod passkeys;
 mod problem;
 mod rollback;
 mod run_tasks;
+pub mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
@@ -25,22 +29,25 @@ mod watching;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::handler::Handler;
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use policy::ReasonCode;
 
 use crate::app::App;
+use crate::pages::{self, assets, people};
 use crate::trust_pulse;
 use credential::{Access, Role};
 
+pub(crate) use admit::Form;
+pub use admit::{FORM_TOKEN, Visit};
 pub use problem::{Finding, Problem};
 
 /// Where the reviewers' pages stand.
-const TRUST_PULSE: &str = "/trust-pulse";
+const TRUST_PULSE: &str = "/trust-pulse/";
 
 /// One route: method, path, who may, and what is done.
 pub struct Route {
@@ -132,6 +139,77 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// Every page. Programs may read them with a credential; browsers do with a session. What is
+/// posted asks for a session and its form's token, except to sign in.
+pub fn pages() -> Vec<Route> {
+    use Access::{Needs, Operator, Public};
+    use Role::Approver;
+    use pages::approvals;
+    vec![
+        get("/", Public, people::index),
+        get("/sign-in", Public, people::sign_in_form),
+        post("/sign-in", Public, people::sign_in),
+        post("/sign-in/passkey", Public, people::sign_in_with_passkey),
+        post("/sign-out", Operator, people::sign_out),
+        get("/sessions", Operator, people::sessions),
+        post("/sessions/end", Operator, people::end_session),
+        get("/activity", Operator, people::activity),
+        get("/approvals", Public, pages::slash),
+        get("/approvals/", Operator, approvals::inbox),
+        get("/approvals/{run_id}", Operator, approvals::plan),
+        post("/approvals/{run_id}/deny", Needs(Approver), approvals::deny),
+        post(
+            "/approvals/{run_id}/deny-signed",
+            Needs(Approver),
+            approvals::deny_signed,
+        ),
+        post(
+            "/approvals/{run_id}/signed",
+            Needs(Approver),
+            approvals::signed,
+        ),
+        get("/trust-pulse", Public, pages::slash),
+        get("/trust-pulse/", Operator, trust_pulse::list),
+        get("/trust-pulse/outside", Operator, trust_pulse::outside),
+        get("/trust-pulse/jobs/{job_id}", Operator, trust_pulse::job),
+        get(
+            "/trust-pulse/jobs/{job_id}/bundle.json",
+            Operator,
+            trust_pulse::bundle,
+        ),
+        get(
+            "/trust-pulse/jobs/{job_id}/receipts/{receipt_id}",
+            Operator,
+            trust_pulse::receipt::show,
+        ),
+        get(
+            "/trust-pulse/runs/{run_id}",
+            Operator,
+            trust_pulse::run::show,
+        ),
+        get(
+            "/trust-pulse/agents/{did}",
+            Operator,
+            trust_pulse::agent::show,
+        ),
+        get(
+            "/trust-pulse/contracts/",
+            Operator,
+            trust_pulse::contract::list,
+        ),
+        get(
+            "/trust-pulse/contracts/{hash}",
+            Operator,
+            trust_pulse::contract::show,
+        ),
+        get(
+            "/trust-pulse/tasks/{task_result_id}",
+            Operator,
+            trust_pulse::task_page,
+        ),
+    ]
+}
+
 fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
 where
     H: Handler<T, Arc<App>>,
@@ -163,79 +241,23 @@ where
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        let guard = from_fn_with_state((Arc::clone(&app), route.access), admit);
+        let guard = from_fn_with_state((Arc::clone(&app), route.access), admit::to_api);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
-    let pages = trust_pulse::router()
-        .layer(from_fn_with_state(Arc::clone(&app), admit_to_pages))
-        .with_state(Arc::clone(&app));
+    for page in pages() {
+        let guard = from_fn_with_state((Arc::clone(&app), page.access), admit::to_page);
+        router = router.route(page.path, page.handler.route_layer(guard));
+    }
     router
-        .nest_service(TRUST_PULSE, pages)
+        .route("/assets/{name}", on(MethodFilter::GET, assets::asset))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(map_response(harden))
         .with_state(app)
 }
 
-/// Lets a request through to a route, or not.
-async fn admit(
-    State((app, access)): State<(Arc<App>, Access)>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if !matches!(access, Access::Public | Access::Signed | Access::Link) {
-        let operator = credential::authenticate(&*app.store, request.headers()).await?;
-        if !operator.may(access) {
-            let path = request.uri().path();
-            tracing::warn!(operator = operator.name, path, "an operator lacks the role");
-            return Err(ReasonCode::OperatorForbidden.into());
-        }
-        request.extensions_mut().insert(operator);
-    }
-    Ok(next.run(request).await)
-}
-
-/// The same for the reviewers' pages: any operator; or everybody, when the configuration opens
-/// them and only this machine can reach the listener.
-async fn admit_to_pages(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let loopback = app.config.operator_listener.address.ip().is_loopback();
-    let open = app.config.trust_pulse.open && loopback && names_this_machine(&request);
-    if !open {
-        let operator = credential::authenticate_page(&*app.store, request.headers()).await?;
-        if !operator.may(Access::Operator) {
-            return Err(Problem::from(ReasonCode::OperatorForbidden));
-        }
-        request.extensions_mut().insert(operator);
-    }
-    Ok(next.run(request).await)
-}
-
-/// Whether the `Host` header is a loopback address: a foreign page in the same browser can make
-/// its own name point here, and must not read open pages that way.
-fn names_this_machine(request: &Request) -> bool {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return false;
-    };
-    let host = host.to_str().ok();
-    let host = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
-    // A whole address in the request line counts more than the header does.
-    host.as_ref().is_some_and(is_loopback) && request.uri().authority().is_none_or(is_loopback)
-}
-
-fn is_loopback(authority: &http::uri::Authority) -> bool {
-    let host = authority.host().trim_matches(['[', ']']);
-    let address = host.parse::<std::net::IpAddr>();
-    let named = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    named && !authority.as_str().contains('@')
-}
-
-async fn unknown_route() -> Problem {
-    ReasonCode::PageUnknown.into()
+async fn unknown_route(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
+    admit::turned_away(&app, &uri, &headers, ReasonCode::PageUnknown.into())
 }
 
 async fn unknown_method() -> Problem {

@@ -66,6 +66,7 @@ use super::audit::{Action, audited};
 use super::credential::Operator;
 use super::extract::{Id, Strict};
 use super::problem::Problem;
+use super::session::{self, Method};
 use crate::app::App;
 use crate::passkeys::{self, Asked, Assertion, DEFAULT_INVITATION_SECONDS};
 
@@ -184,6 +185,8 @@ pub(super) async fn remove(
     };
     let removed = audited(&*app.store, action, async {
         let removed = passkeys::remove(&app, operator.name(), &asked.email, passkey).await;
+        // Which of several passkeys opened a session is not kept: all of them end.
+        session::end_all(&app, &asked.email, Method::Passkey).await?;
         removed.map_err(Problem::from)
     })
     .await?;

@@ -18,7 +18,6 @@ pub struct Problem {
     pub detail: String,
     /// Every single thing that was wrong, where several were looked at.
     pub errors: Vec<Finding>,
-    challenge: Challenge,
 }
 
 /// One of several things that were wrong with a document.
@@ -33,13 +32,6 @@ pub struct Finding {
     pub code: Option<ReasonCode>,
 }
 
-/// How a 401 asks for a credential.
-#[derive(Debug, Clone, Copy)]
-enum Challenge {
-    Bearer,
-    Basic,
-}
-
 impl Problem {
     /// A problem with its detail.
     pub fn new(code: ReasonCode, detail: impl Into<String>) -> Self {
@@ -48,7 +40,6 @@ impl Problem {
             code,
             detail,
             errors: Vec::new(),
-            challenge: Challenge::Bearer,
         }
     }
 
@@ -56,13 +47,6 @@ impl Problem {
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<Finding>) -> Self {
         self.errors = errors;
-        self
-    }
-
-    /// Lets a browser ask for the credential.
-    #[must_use]
-    pub fn for_browsers(mut self) -> Self {
-        self.challenge = Challenge::Basic;
         self
     }
 
@@ -156,14 +140,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if status == StatusCode::UNAUTHORIZED {
-            let challenge = match self.challenge {
-                Challenge::Bearer => "Bearer realm=\"clawgate\"",
-                Challenge::Basic => "Basic realm=\"Clawgate Trust Pulse\", charset=\"UTF-8\"",
-            };
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static(challenge),
-            );
+            let challenge = HeaderValue::from_static("Bearer realm=\"clawgate\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
@@ -208,26 +186,6 @@ mod tests {
         assert!(
             !damaged.detail.contains("page 7"),
             "internals stay in the log"
-        );
-    }
-
-    #[test]
-    fn browsers_are_asked_in_their_own_way() {
-        let problem = Problem::from(ReasonCode::OperatorCredentialMissing);
-        let plain = problem.into_response();
-        assert!(
-            plain.headers()[header::WWW_AUTHENTICATE]
-                .to_str()
-                .unwrap()
-                .starts_with("Bearer")
-        );
-        let problem = Problem::from(ReasonCode::OperatorCredentialMissing).for_browsers();
-        let page = problem.into_response();
-        assert!(
-            page.headers()[header::WWW_AUTHENTICATE]
-                .to_str()
-                .unwrap()
-                .starts_with("Basic")
         );
     }
 }

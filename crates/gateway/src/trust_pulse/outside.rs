@@ -6,9 +6,9 @@ use askama::Template;
 use proof::Timestamp;
 use store::{Baseline, ObservationFilter, ObservationRow, Store, StoreError};
 
-use super::STYLE;
 use super::words::{Moment, Quoted};
 use crate::config::Config;
+use crate::pages::Frame;
 use crate::watching::{self, in_words, settings};
 
 /// Observations on one page.
@@ -25,9 +25,7 @@ const UPSTREAM: &str = "Terraform Cloud";
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/outside.html")]
 pub(super) struct OutsidePage {
-    style: &'static str,
-    gateway_id: String,
-    made_at: Moment,
+    frame: Frame,
     /// How it is watched, in a sentence.
     how: String,
     workspaces: Vec<WatchedView>,
@@ -71,7 +69,7 @@ pub(super) async fn page(
     config: &Config,
     governed: &BTreeSet<String>,
     before: Option<u64>,
-    now: Timestamp,
+    frame: Frame,
 ) -> Result<OutsidePage, StoreError> {
     let baselines = store.baselines().await?;
     let workspaces = governed.iter().map(|id| {
@@ -89,9 +87,7 @@ pub(super) async fn page(
     let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE);
     let next = rows.last().filter(|_| full);
     Ok(OutsidePage {
-        style: STYLE,
-        gateway_id: config.gateway_id.clone(),
-        made_at: now.into(),
+        frame,
         how: how(config),
         workspaces: workspaces.collect(),
         next: next.map(|row| format!("?before={}", row.id)),
@@ -166,6 +162,7 @@ mod tests {
     use store::{Look, Observation};
 
     use super::*;
+    use crate::pages::Place;
 
     #[tokio::test]
     async fn the_page_says_what_moved_and_shows_names_as_text() {
@@ -214,8 +211,9 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
-        let page = page(&*store, &config, &governed, None, now).await.unwrap();
-        let page = page.render().unwrap();
+        let frame = Frame::bare("gateway.example", "../", Place::Outside, now);
+        let page = page(&*store, &config, &governed, None, frame).await;
+        let page = page.unwrap().render().unwrap();
         for says in [
             "every 300 seconds",
             "auto-apply",

@@ -1,24 +1,27 @@
 //! From the store to a page.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use policy::Contract;
-use proof::approval::Decision;
+use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
-use proof::{Json, Timestamp};
+use proof::{Hash, Json, Timestamp};
 use store::{
-    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobPhase, JobRow, JobState,
-    PasskeyRow, RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow,
+    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, PasskeyRow,
+    RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
+use super::outside;
 use super::story::{BARS, Bar, Story, StoryBounds, bar_tone};
 use super::view::{
     ApprovalView, BarView, BundleView, ClosedView, ContractView, Figure, JobPage, JobView,
     ListPage, ListedJob, ObjectView, Pulse, RunView, TaskView, TokenView,
 };
+use super::wanted::Wanted;
 use super::words::{self, Moment, Quoted, count, number, short_did};
-use super::{STYLE, outside};
 use crate::config::Config;
+use crate::pages::Frame;
 
 /// Records that are read at a time: the most that the store gives.
 const PAGE: u32 = 1000;
@@ -26,27 +29,11 @@ const PAGE: u32 = 1000;
 /// Most records that one page reads; the bundle has them all.
 const MAX_RECORDS: u64 = 50_000;
 
+/// Names of contracts that the list's form offers.
+const MAX_NAMES: usize = 200;
+
 /// Most objects that a run lists.
 const MAX_OBJECTS: usize = 60;
-
-/// The phase that a word in the address means.
-pub(super) fn phase(word: &str) -> Option<JobPhase> {
-    match word {
-        "open" => Some(JobPhase::Open),
-        "closed" => Some(JobPhase::Closed),
-        "sealed" => Some(JobPhase::Sealed),
-        _ => None,
-    }
-}
-
-const fn phase_word(phase: Option<JobPhase>) -> &'static str {
-    match phase {
-        None => "all",
-        Some(JobPhase::Open) => "open",
-        Some(JobPhase::Closed) => "closed",
-        Some(JobPhase::Sealed) => "sealed",
-    }
-}
 
 const fn state_word(state: &JobState) -> &'static str {
     match state {
@@ -59,36 +46,44 @@ const fn state_word(state: &JobState) -> &'static str {
 /// The list of jobs.
 pub(super) async fn list(
     store: &dyn Store,
-    gateway_id: &str,
+    frame: Frame,
+    wanted: Wanted,
     filter: JobFilter,
-    now: Timestamp,
 ) -> Result<ListPage, StoreError> {
-    let (shown, limit) = (phase_word(filter.phase), filter.limit);
+    let limit = filter.limit;
     let rows = store.jobs(filter).await?;
-    let waiting = store.awaiting().await?;
     let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
-    let next = rows.last().filter(|_| full).map(|last| match shown {
-        "all" => format!("?before={}", last.job_id),
-        _ => format!("?state={shown}&before={}", last.job_id),
-    });
-    let mut jobs = Vec::with_capacity(rows.len());
-    for row in rows {
-        let contract = store.contract(&row.policy_hash).await?;
-        let waits = waiting
-            .iter()
-            .filter(|run| run.job_id == row.job_id)
-            .count();
-        jobs.push(listed(row, contract, waits as u64));
-    }
-    let gateway_id = gateway_id.to_owned();
+    let last = rows.last().filter(|_| full);
+    let next = last.map(|last| wanted.after(last.job_id.as_str()));
+    let contracts = store.contracts().await?;
+    let names = contracts.into_iter().map(|name| name.latest.contract.name);
     Ok(ListPage {
-        style: STYLE,
-        gateway_id,
-        made_at: now.into(),
-        shown,
-        jobs,
+        frame,
+        names: names.take(MAX_NAMES).collect(),
+        jobs: listed_all(store, rows).await?,
+        wanted,
         next,
     })
+}
+
+/// Jobs as a list shows them.
+pub(super) async fn listed_all(
+    store: &dyn Store,
+    rows: Vec<JobRow>,
+) -> Result<Vec<ListedJob>, StoreError> {
+    let waiting = store.awaiting().await?;
+    let mut contracts: HashMap<Hash, Option<ContractRow>> = HashMap::new();
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        if let Entry::Vacant(place) = contracts.entry(row.policy_hash) {
+            place.insert(store.contract(&row.policy_hash).await?);
+        }
+        let contract = contracts.get(&row.policy_hash).cloned().flatten();
+        let own = |run: &&RunRow| run.job_id == row.job_id;
+        let waits = waiting.iter().filter(own).count();
+        jobs.push(listed(row, contract, waits as u64));
+    }
+    Ok(jobs)
 }
 
 fn listed(row: JobRow, contract: Option<ContractRow>, waiting: u64) -> ListedJob {
@@ -120,6 +115,7 @@ pub(super) async fn job(
     store: &dyn Store,
     config: &Config,
     job_id: &JobId,
+    frame: Frame,
     now: Timestamp,
 ) -> Result<Option<JobPage>, StoreError> {
     let Some(row) = store.job(job_id).await? else {
@@ -156,9 +152,7 @@ pub(super) async fn job(
     let statements = store.statements_of_job(job_id).await?;
     let passkeys = store.passkeys().await?;
     let page = JobPage {
-        style: STYLE,
-        gateway_id: config.gateway_id.clone(),
-        made_at: now.into(),
+        frame,
         figures: figures(&row.counters, &story),
         pulse: pulse(&story, row.opened_at, until),
         waiting,
@@ -334,28 +328,37 @@ fn contract_view(row: ContractRow, config: &Config) -> ContractView {
     }
 }
 
-/// A statement that the store kept verified once; it is verified again here, since the page
-/// must not show what was not signed.
-fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> {
+/// What somebody signed, and with which key. The store verified it once; it is verified again
+/// here, since a page must not show what was not signed.
+pub(crate) fn verified(row: &StatementRow, passkeys: &[PasskeyRow]) -> Option<(String, Statement)> {
     let site = passkeys
         .iter()
         .find(|passkey| passkey.passkey.did == row.envelope.signer_did);
     let site = site.map(PasskeyRow::site);
     let signed = row.envelope.verify(site.as_ref()).ok()?;
-    let (did, statement) = (signed.signer().clone(), signed.into_statement());
+    Some((signed.signer().to_string(), signed.into_statement()))
+}
+
+/// How a statement was given.
+pub(crate) const fn via(via: ApprovalVia) -> &'static str {
+    match via {
+        ApprovalVia::Key => "signed with the approver's key",
+        ApprovalVia::Token => "signed with the approver's key, carried by an elevated token",
+        ApprovalVia::Passkey => "signed with the approver's passkey",
+    }
+}
+
+fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> {
+    let (did, statement) = verified(&row, passkeys)?;
     Some(ApprovalView {
         approver: statement.approver,
         approves: statement.decision == Decision::Approve,
         counted: row.counted,
         at: row.at.into(),
         expires_at: statement.expires_at.into(),
-        via: match row.via {
-            ApprovalVia::Key => "signed with the approver's key",
-            ApprovalVia::Token => "signed with the approver's key, carried by an elevated token",
-            ApprovalVia::Passkey => "signed with the approver's passkey",
-        },
+        via: via(row.via),
         did_short: short_did(&did),
-        did: did.to_string(),
+        did,
         run_id: statement.run_id,
         workspace: format!("{} / {}", statement.organization, statement.workspace_id),
         plan_digest: statement.plan_sha256_b64u.to_string(),
@@ -368,7 +371,7 @@ fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> 
 }
 
 fn run(row: RunRow, tasks: Vec<TaskCallRow>) -> RunView {
-    let (standing, tone) = standing(row.gate);
+    let (standing, tone) = words::standing(row.gate);
     let objects = row.summary.as_ref().map(objects).unwrap_or_default();
     RunView {
         id: row.run_id,
@@ -432,26 +435,6 @@ fn objects(summary: &Json) -> Vec<ObjectView> {
             })
         })
         .collect()
-}
-
-/// Where a run stands, in words, and how that looks.
-const fn standing(gate: GateState) -> (&'static str, &'static str) {
-    match gate {
-        GateState::Planned => ("planned; not asked to be applied yet", "quiet"),
-        GateState::Inspecting => ("being inspected", "quiet"),
-        GateState::Violates => ("breaks the contract; being discarded", "refused"),
-        GateState::AwaitingApproval => ("waits for a person", "waiting"),
-        GateState::Approved => ("approved; about to be applied", "person"),
-        GateState::Rechecking => ("approved; being checked once more", "person"),
-        GateState::Applying => ("being applied", "applied"),
-        GateState::Applied => ("applied", "applied"),
-        GateState::Errored => ("ended with an error", "refused"),
-        GateState::Denied => ("denied by an approver", "refused"),
-        GateState::Expired => ("nobody decided in time", "refused"),
-        GateState::Superseded => ("overtaken by a change", "quiet"),
-        GateState::Discarded => ("discarded", "quiet"),
-        GateState::Finished => ("planned only", "quiet"),
-    }
 }
 
 fn token(row: TokenRow) -> TokenView {

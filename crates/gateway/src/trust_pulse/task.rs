@@ -2,23 +2,18 @@
 //! next. The answer in Terraform Cloud points here.
 
 use askama::Template;
-use proof::Timestamp;
 use store::{Store, StoreError, TaskCallRow, TaskStage};
 
-use super::STYLE;
 use super::words::{Moment, Quoted};
+use crate::pages::Frame;
 use crate::run_tasks::verdict::Verdict;
 
 /// One answer.
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/task.html")]
 pub struct TaskPage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// Name of the gateway.
-    pub gateway_id: String,
-    /// When the page was made.
-    pub made_at: Moment,
+    /// What stands around it.
+    pub frame: Frame,
     /// Upstream's id of the answer.
     pub id: String,
     /// The question, in words.
@@ -73,9 +68,8 @@ pub struct Found {
 /// The page of an answer; `None` when there is none of that id.
 pub(super) async fn read(
     store: &dyn Store,
-    gateway_id: &str,
+    frame: Frame,
     id: &str,
-    now: Timestamp,
 ) -> Result<Option<TaskPage>, StoreError> {
     let Some(row) = store.task_call(id).await? else {
         return Ok(None);
@@ -85,10 +79,10 @@ pub(super) async fn read(
         .map(|document| document.to_typed())
         .transpose()
         .map_err(|_| StoreError::Corrupt(format!("the verdict of `{id}` cannot be read")))?;
-    Ok(Some(page(row, verdict, gateway_id, now)))
+    Ok(Some(page(row, verdict, frame)))
 }
 
-fn page(row: TaskCallRow, verdict: Option<Verdict>, gateway_id: &str, now: Timestamp) -> TaskPage {
+fn page(row: TaskCallRow, verdict: Option<Verdict>, frame: Frame) -> TaskPage {
     let call = row.call;
     let (question, looks_at) = words(call.stage);
     let state = match &verdict {
@@ -106,9 +100,7 @@ fn page(row: TaskCallRow, verdict: Option<Verdict>, gateway_id: &str, now: Times
         ),
     };
     let mut page = TaskPage {
-        style: STYLE,
-        gateway_id: gateway_id.to_owned(),
-        made_at: now.into(),
+        frame,
         id: call.task_result_id,
         question,
         stage: call.stage.as_str(),
@@ -177,14 +169,17 @@ const fn words(stage: TaskStage) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use policy::ReasonCode;
+    use proof::Timestamp;
     use store::{TaskCall, TaskJudgement};
 
     use super::*;
+    use crate::pages::Place;
 
     #[tokio::test]
     async fn the_page_says_what_was_found_and_what_to_do() {
         let store = store::open_sqlite_in_memory().unwrap();
         let at = Timestamp::from_seconds(1_795_334_400);
+        let frame = Frame::bare("gateway.example", "../../", Place::Jobs, at);
         let call = TaskCall {
             task_result_id: "taskrs-1".into(),
             stage: TaskStage::PreApply,
@@ -198,7 +193,7 @@ mod tests {
         };
         store.begin_task_call(call).await.unwrap();
         let page = async || {
-            let page = read(&*store, "gateway.example", "taskrs-1", at).await;
+            let page = read(&*store, frame.clone(), "taskrs-1").await;
             page.unwrap().unwrap().render().unwrap()
         };
         assert!(page().await.contains("There is no verdict yet"));
@@ -235,6 +230,11 @@ mod tests {
         for never in ["<script>", "<b>confirmed", "\u{202e}"] {
             assert!(!page.contains(never), "{never}");
         }
-        assert!(read(&*store, "g", "taskrs-2", at).await.unwrap().is_none());
+        assert!(
+            read(&*store, frame.clone(), "taskrs-2")
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -3,9 +3,15 @@
 use askama::Template;
 use proof::approval::Decision;
 
+use super::read;
 use super::sample::{self, HOSTILE, Sample};
-use super::{STYLE, read};
+use super::wanted::Wanted;
 use crate::app;
+use crate::pages::{Frame, Place};
+
+fn frame() -> Frame {
+    Frame::bare("gateway.acme.example", "../../", Place::Jobs, app::now())
+}
 
 /// Writes a page where `CLAWGATE_PAGES` says, for a look at it.
 fn show(name: &str, page: &str) {
@@ -16,7 +22,7 @@ fn show(name: &str, page: &str) {
 
 async fn job_page(sample: &Sample, id: &proof::record::JobId) -> String {
     let now = app::now();
-    read::job(&*sample.store, &sample::config(), id, now)
+    read::job(&*sample.store, &sample::config(), id, frame(), now)
         .await
         .unwrap()
         .unwrap()
@@ -24,9 +30,9 @@ async fn job_page(sample: &Sample, id: &proof::record::JobId) -> String {
         .unwrap()
 }
 
-/// A page without its style sheet and its quoted passages: the gateway's own words.
+/// A page without its quoted passages: the gateway's own words.
 fn own_words(page: &str) -> String {
-    let mut rest = page.replace(STYLE, "");
+    let mut rest = page.to_owned();
     while let Some(start) = rest.find("<q class=\"theirs\"") {
         let end = start + rest[start..].find("</q>").unwrap() + 4;
         rest.replace_range(start..end, "");
@@ -79,7 +85,8 @@ async fn a_job_page_answers_a_reviewers_questions() {
         "<img",
         "<iframe",
         " src=",
-        "<link",
+        "style=",
+        "<style",
         "http://",
         "@import",
     ] {
@@ -93,9 +100,14 @@ async fn hostile_text_is_quoted_and_stays_text() {
     let id = sample::whole_job(&mut sample, "job_1", HOSTILE, HOSTILE).await;
     let page = job_page(&sample, &id).await;
     show("hostile", &page);
-    let list = read::list(&*sample.store, "g", Default::default(), app::now())
-        .await
-        .unwrap();
+    let list = read::list(
+        &*sample.store,
+        frame(),
+        Wanted::default(),
+        Default::default(),
+    )
+    .await
+    .unwrap();
     let list = list.render().unwrap();
     for page in [page, list] {
         assert!(page.contains("APPROVED"), "it is shown");
@@ -139,17 +151,28 @@ async fn open_denied_and_empty_jobs_have_pages_too() {
     show("denied", &page);
     assert!(page.contains("denied a plan") && page.contains("Not on a Friday"));
 
-    let list = read::list(&*sample.store, "g", Default::default(), app::now())
-        .await
-        .unwrap();
+    let list = read::list(
+        &*sample.store,
+        frame(),
+        Wanted::default(),
+        Default::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(list.jobs.len(), 3);
     let text = list.render().unwrap();
     show("list", &text);
     assert!(text.contains("waits for a person"));
     let unknown = "job_none".parse().unwrap();
-    let none = read::job(&*sample.store, &sample::config(), &unknown, app::now())
-        .await
-        .unwrap();
+    let none = read::job(
+        &*sample.store,
+        &sample::config(),
+        &unknown,
+        frame(),
+        app::now(),
+    )
+    .await
+    .unwrap();
     assert!(none.is_none());
 }
 
@@ -160,18 +183,23 @@ async fn the_list_goes_on_where_it_ended() {
         sample.open(&format!("job_{number}"), "A job").await;
     }
     let filter = |before: Option<&str>| store::JobFilter {
-        phase: None,
         before: before.map(|id| id.parse().unwrap()),
         limit: 2,
+        ..Default::default()
     };
-    let first = read::list(&*sample.store, "g", filter(None), app::now())
+    let first = read::list(&*sample.store, frame(), Wanted::default(), filter(None))
         .await
         .unwrap();
     let next = first.next.unwrap();
     let before = next.strip_prefix("?before=").unwrap();
-    let second = read::list(&*sample.store, "g", filter(Some(before)), app::now())
-        .await
-        .unwrap();
+    let second = read::list(
+        &*sample.store,
+        frame(),
+        Wanted::default(),
+        filter(Some(before)),
+    )
+    .await
+    .unwrap();
     assert_eq!((first.jobs.len(), second.jobs.len()), (2, 1));
     assert!(second.next.is_none());
 }

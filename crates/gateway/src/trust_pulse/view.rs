@@ -4,18 +4,16 @@ use askama::Template;
 
 use super::outside::EventView;
 use super::story::{Entry, ModelTally, Refused, What};
+use super::wanted::Wanted;
 use super::words::{Change, Moment, Quoted};
+use crate::pages::Frame;
 
 /// One job.
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/job.html")]
 pub struct JobPage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// Name of the gateway.
-    pub gateway_id: String,
-    /// When the page was made.
-    pub made_at: Moment,
+    /// What stands around it.
+    pub frame: Frame,
     /// Which job, and who.
     pub job: JobView,
     /// The numbers that matter.
@@ -312,14 +310,12 @@ pub struct BundleView {
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/list.html")]
 pub struct ListPage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// Name of the gateway.
-    pub gateway_id: String,
-    /// When the page was made.
-    pub made_at: Moment,
-    /// Which part is shown: `all`, `open`, `closed` or `sealed`.
-    pub shown: &'static str,
+    /// What stands around it.
+    pub frame: Frame,
+    /// What somebody looks for.
+    pub(super) wanted: Wanted,
+    /// Names of contracts.
+    pub names: Vec<String>,
     /// The jobs, newest first.
     pub jobs: Vec<ListedJob>,
     /// The rest of the address of the next part.
@@ -359,16 +355,4 @@ pub struct ListedJob {
     pub applies: u64,
     /// Plans that wait for a person.
     pub waiting: u64,
-}
-
-/// A page that only says something.
-#[derive(Debug, Template)]
-#[template(path = "trust_pulse/notice.html")]
-pub struct NoticePage {
-    /// The style sheet.
-    pub style: &'static str,
-    /// In a few words.
-    pub title: &'static str,
-    /// In a sentence.
-    pub what: &'static str,
 }

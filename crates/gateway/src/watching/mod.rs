@@ -170,6 +170,7 @@ pub async fn contracts_in_use(store: &dyn Store) -> Result<Vec<Contract>, StoreE
         phase: Some(JobPhase::Open),
         before: None,
         limit: MAX_OPEN_JOBS,
+        ..JobFilter::default()
     };
     let jobs = store.jobs(open).await?;
     hashes.extend(jobs.into_iter().map(|job| job.policy_hash));

@@ -151,11 +151,7 @@ async fn reject_tells_the_cli_where_to_ask() {
             output.contains("(APPROVAL_REQUIRED)"),
             "{arguments:?}: {output}"
         );
-        let address = format!(
-            "{}/trust-pulse/jobs/{}",
-            world.gateway().operator_url,
-            world.job
-        );
+        let address = format!("{}/approvals/run-", world.gateway().operator_url);
         assert!(output.contains(&address), "{arguments:?}: {output}");
         // The question stands: a person may still say yes, and the gateway then applies.
         let run = world.approve_when_asked().await;

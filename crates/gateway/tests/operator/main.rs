@@ -14,5 +14,6 @@ mod notices;
 mod passkeys;
 mod receiver;
 mod rollback;
+mod sessions;
 mod tokens;
 mod world;

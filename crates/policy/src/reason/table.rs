@@ -58,6 +58,8 @@ reason_codes! {
     TokenWrongListener "TOKEN_WRONG_LISTENER" 401 Token "Scoped tokens are not accepted here" "Use an operator credential on the operator listener.";
     OperatorCredentialMissing "OPERATOR_CREDENTIAL_MISSING" 401 Token "No operator credential" "Send an operator credential as `Authorization: Bearer`.";
     OperatorCredentialInvalid "OPERATOR_CREDENTIAL_INVALID" 401 Token "Operator credential not accepted" "Check the credential; ask an administrator for a new one.";
+    SignInLimited "SIGN_IN_LIMITED" 429 Gateway "Too many attempts to sign in" "Wait as long as `Retry-After` says, then try with the right credential.";
+    FormForeign "FORM_FOREIGN" 403 Policy "This form does not come from a page of yours" "Open the page anew and send its form from there; programs use the API.";
     OperatorForbidden "OPERATOR_FORBIDDEN" 403 Policy "This credential may not do that" "Use a credential with the role that the action needs.";
     TokenScope "TOKEN_SCOPE" 403 Policy "Token scope does not cover this call" "Ask for a token whose scope covers the call, if the contract allows it.";
     TokenRequestRefused "TOKEN_REQUEST_REFUSED" 422 Policy "Such a token is not issued" "Ask for a scope and lifetime within the contract, for an open job.";

@@ -3,13 +3,14 @@
 use async_trait::async_trait;
 use proof::record::{Body, Ended, JobClose, JobId, JobOpen, Outcome};
 use proof::{Hash, Timestamp};
+use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
 use super::{Sqlite, contracts, ends, log};
 use crate::{
-    Appended, Closing, Conflict, JobClosing, JobCounters, JobFilter, JobPhase, JobRow, JobState,
-    Jobs, StoreError,
+    Appended, Closing, Conflict, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow,
+    JobState, Jobs, StoreError,
 };
 
 /// Jobs in one page of a list.
@@ -38,20 +39,9 @@ impl Jobs for Sqlite {
 
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| {
-            let phase = filter.phase.map(phase_name);
-            let before = filter.before.as_ref().map(JobId::as_str);
-            // Two queries, so that each has its index: a phase that may be absent has none.
-            let sql = if phase.is_some() {
-                "SELECT * FROM jobs WHERE phase = ?1
-                   AND (?2 IS NULL OR job < (SELECT job FROM jobs WHERE job_id = ?2))
-                 ORDER BY job DESC LIMIT ?3"
-            } else {
-                "SELECT * FROM jobs WHERE ?1 IS NULL
-                   AND (?2 IS NULL OR job < (SELECT job FROM jobs WHERE job_id = ?2))
-                 ORDER BY job DESC LIMIT ?3"
-            };
-            let limit = filter.limit.min(PAGE);
-            column::all(connection, sql, params![phase, before, limit], job_row)
+            let (sql, values) = listing(&filter);
+            let values = rusqlite::params_from_iter(values);
+            column::all(connection, &sql, values, job_row)
         })
         .await
     }
@@ -68,6 +58,56 @@ impl Jobs for Sqlite {
         self.write(move |connection| close_job(connection, &job_id, by, reason, at))
             .await
     }
+}
+
+/// The query of a list. Only conditions that are asked for stand in it, so that each can have its
+/// index: a condition that may be absent has none.
+fn listing(filter: &JobFilter) -> (String, Vec<Value>) {
+    let mut conditions = vec!["1".to_owned()];
+    let mut values = Vec::new();
+    let mut with = |condition: &str, value: Value| {
+        values.push(value);
+        conditions.push(condition.replace('?', &format!("?{}", values.len())));
+    };
+    if let Some(phase) = filter.phase {
+        with("phase = ?", phase_name(phase).to_owned().into());
+    }
+    if let Some(agent) = &filter.agent {
+        with("agent_did = ?", agent.as_str().to_owned().into());
+    }
+    if let Some(name) = &filter.contract {
+        let of_name = "policy_hash IN (SELECT policy_hash FROM contracts WHERE name = ?)";
+        with(of_name, name.clone().into());
+    }
+    if let Some(workspace) = &filter.workspace {
+        let of_workspace = "job IN (SELECT job FROM runs WHERE workspace_id = ?)";
+        with(of_workspace, workspace.clone().into());
+    }
+    if let Some(since) = filter.since {
+        with("opened_at >= ?", since.millis().into());
+    }
+    if let Some(until) = filter.until {
+        with("opened_at < ?", until.millis().into());
+    }
+    if let Some(before) = &filter.before {
+        let earlier = "job < (SELECT job FROM jobs WHERE job_id = ?)";
+        with(earlier, before.as_str().to_owned().into());
+    }
+    if let Some(outcome) = filter.outcome {
+        // Word for word as in the partial indexes.
+        let condition = match outcome {
+            JobOutcome::Applied => "applies > 0",
+            JobOutcome::Denied => "denials > 0",
+            JobOutcome::Refused => "refusals > 0",
+        };
+        conditions.push(condition.to_owned());
+    }
+    let sql = format!(
+        "SELECT * FROM jobs WHERE {} ORDER BY job DESC LIMIT {}",
+        conditions.join(" AND "),
+        filter.limit.min(PAGE)
+    );
+    (sql, values)
 }
 
 fn open_job(

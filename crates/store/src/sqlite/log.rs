@@ -92,6 +92,27 @@ impl Log for Sqlite {
         .await
     }
 
+    async fn refusals(&self, job_id: &JobId, limit: u32) -> Result<Vec<StoredRecord>, StoreError> {
+        let job_id = job_id.clone();
+        self.read(move |connection| {
+            column::all(
+                connection,
+                "SELECT leaf_index, record FROM records
+                 WHERE job = (SELECT job FROM jobs WHERE job_id = ?1)
+                   AND kind = 'refusal'
+                 ORDER BY seq DESC LIMIT ?2",
+                params![job_id.as_str(), limit.min(PAGE)],
+                |row| {
+                    Ok(StoredRecord {
+                        leaf_index: row.uint("leaf_index")?,
+                        record: record(row)?,
+                    })
+                },
+            )
+        })
+        .await
+    }
+
     async fn open_intents(&self) -> Result<Vec<OpenIntent>, StoreError> {
         self.read(|connection| {
             // Closing a job answers all of its intents, so only open ones have any.

@@ -27,6 +27,7 @@ mod readers;
 mod receipts;
 mod runs;
 mod schema;
+mod sessions;
 mod task_calls;
 mod tokens;
 mod writer;

@@ -67,7 +67,12 @@ impl Operators for Sqlite {
         let name = name.to_owned();
         self.write(move |connection| {
             let removed =
-                column::change(connection, "DELETE FROM operators WHERE name = ?1", [name])?;
+                column::change(connection, "DELETE FROM operators WHERE name = ?1", [&name])?;
+            column::change(
+                connection,
+                "DELETE FROM sessions WHERE operator = ?1",
+                [&name],
+            )?;
             Ok(removed == 1)
         })
         .await

@@ -2,12 +2,15 @@
 
 use async_trait::async_trait;
 use proof::record::{Body, Intent, JobId};
-use proof::{Hash, Timestamp};
+use proof::{Hash, Json, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes, bytes_opt};
 use super::{Sqlite, jobs, log};
 use crate::{Appended, ConfigurationRow, Conflict, GateState, RunRow, RunUpdate, Runs, StoreError};
+
+/// Objects in one piece of a plan.
+const PAGE: u32 = 1000;
 
 #[async_trait]
 impl Runs for Sqlite {
@@ -113,6 +116,48 @@ impl Runs for Sqlite {
                 log::append(connection, &job_id, at, body).map(Some)
             }
             _ => Ok(None),
+        })
+        .await
+    }
+
+    async fn keep_plan_objects(&self, run_id: &str, objects: Vec<Json>) -> Result<(), StoreError> {
+        let run_id = run_id.to_owned();
+        self.write(move |connection| {
+            if by_id(connection, &run_id)?.is_none() {
+                return Err(Conflict::NoSuchRun(run_id).into());
+            }
+            column::change(
+                connection,
+                "DELETE FROM plan_objects WHERE run_id = ?1",
+                [&run_id],
+            )?;
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO plan_objects (run_id, place, object) VALUES (?1, ?2, ?3)",
+            )?;
+            for (place, object) in objects.iter().enumerate() {
+                let place = column::integer(place as u64)?;
+                insert.execute(params![run_id, place, column::json(object)?])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn plan_objects(
+        &self,
+        run_id: &str,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<Json>, StoreError> {
+        let run_id = run_id.to_owned();
+        self.read(move |connection| {
+            column::all(
+                connection,
+                "SELECT object FROM plan_objects WHERE run_id = ?1 AND place >= ?2
+                 ORDER BY place LIMIT ?3",
+                params![run_id, column::integer(from)?, limit.min(PAGE)],
+                |row| row.json("object"),
+            )
         })
         .await
     }

@@ -41,8 +41,20 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0007_fewer_pages.sql"),
     ),
     (
-        "0008_notices",
-        include_str!("../../migrations/sqlite/0008_notices.sql"),
+        "0008_sessions",
+        include_str!("../../migrations/sqlite/0008_sessions.sql"),
+    ),
+    (
+        "0009_plan_objects",
+        include_str!("../../migrations/sqlite/0009_plan_objects.sql"),
+    ),
+    (
+        "0010_job_filters",
+        include_str!("../../migrations/sqlite/0010_job_filters.sql"),
+    ),
+    (
+        "0011_notices",
+        include_str!("../../migrations/sqlite/0011_notices.sql"),
     ),
 ];
 

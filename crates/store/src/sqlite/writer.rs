@@ -57,7 +57,10 @@ const TOUCHES_EVERY: Duration = Duration::from_secs(1);
 )]
 enum Operation {
     /// A record, the most frequent of all.
-    Record(NewRecord, oneshot::Sender<Result<Appended, StoreError>>),
+    Record(
+        Box<NewRecord>,
+        oneshot::Sender<Result<Appended, StoreError>>,
+    ),
     /// Anything else.
     Other(Other),
 }
@@ -166,7 +169,7 @@ impl Writer {
     /// Puts a record into the queue now; the answer comes after its commit.
     pub(super) fn submit_record(&self, new: NewRecord) -> Pending {
         let (sender, receiver) = oneshot::channel();
-        match self.enqueue(Operation::Record(new, sender)) {
+        match self.enqueue(Operation::Record(Box::new(new), sender)) {
             Ok(()) => Pending::queued(receiver),
             Err(error) => Pending::refused(error),
         }
@@ -317,7 +320,10 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-type RecordInQueue = (NewRecord, oneshot::Sender<Result<Appended, StoreError>>);
+type RecordInQueue = (
+    Box<NewRecord>,
+    oneshot::Sender<Result<Appended, StoreError>>,
+);
 
 /// Appends records in one savepoint, which a failure of the engine undoes.
 fn append_together(
@@ -335,7 +341,7 @@ fn append_together(
         let mut failed = None;
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
-            Ok(open) => open.check(new).and_then(|checked| {
+            Ok(open) => open.check(*new).and_then(|checked| {
                 open.write(checked)
                     .inspect_err(|error| failed = Some(error.clone()))
             }),

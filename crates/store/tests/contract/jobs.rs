@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use proof::EnvelopeType;
 use proof::approval::Decision;
-use proof::record::{Body, Ended, Lane};
-use store::{Conflict, GateState, JobClosing, JobFilter, JobPhase, JobState, RunUpdate, Store};
+use proof::record::{Body, Ended, JobId, Lane};
+use store::{
+    Conflict, GateState, JobClosing, JobFilter, JobOutcome, JobPhase, JobState, RunUpdate, Store,
+};
 
 use crate::assert_conflict;
 use crate::fixtures::*;
@@ -121,6 +123,7 @@ pub(crate) async fn jobs_are_listed_newest_first_in_pages(store: Arc<dyn Store>)
             phase,
             before: before.map(job_id),
             limit,
+            ..JobFilter::default()
         };
         let jobs = store.jobs(filter).await.unwrap();
         jobs.iter().map(|job| job.job_id.to_string()).collect()
@@ -135,6 +138,115 @@ pub(crate) async fn jobs_are_listed_newest_first_in_pages(store: Arc<dyn Store>)
     assert_eq!(list(closed, None, 9).await, ["job_4", "job_2"]);
     assert!(list(Some(JobPhase::Sealed), None, 9).await.is_empty());
     assert_eq!(store.jobs(JobFilter::default()).await.unwrap().len(), 5);
+}
+
+pub(crate) async fn jobs_are_found_by_what_is_known_of_them(store: Arc<dyn Store>) {
+    let first = open_job(&store, 1).await;
+    store.publish(contract("production", "p1")).await.unwrap();
+    let mut opened = opening("p1");
+    opened.agent_did = key(9).did();
+    store.open_job(job_id(2), at(500), opened).await.unwrap();
+    let third = open_job(&store, 3).await;
+    append(&store, &third, refusal()).await.unwrap();
+    store.insert_run(run(&first, "run-1")).await.unwrap();
+    let workspace = run(&first, "run-1").workspace_id;
+    let found = async |filter: JobFilter| -> Vec<String> {
+        let jobs = store.jobs(filter).await.unwrap();
+        jobs.iter().map(|job| job.job_id.to_string()).collect()
+    };
+    let any = JobFilter::default;
+    let name = first_contract(&store, &first).await;
+    for (filter, jobs) in [
+        (
+            JobFilter {
+                contract: Some(name),
+                ..any()
+            },
+            &["job_3", "job_1"][..],
+        ),
+        (
+            JobFilter {
+                contract: Some("production".into()),
+                ..any()
+            },
+            &["job_2"],
+        ),
+        (
+            JobFilter {
+                contract: Some("none".into()),
+                ..any()
+            },
+            &[],
+        ),
+        (
+            JobFilter {
+                agent: Some(key(9).did()),
+                ..any()
+            },
+            &["job_2"],
+        ),
+        (
+            JobFilter {
+                workspace: Some(workspace.clone()),
+                ..any()
+            },
+            &["job_1"],
+        ),
+        (
+            JobFilter {
+                outcome: Some(JobOutcome::Refused),
+                ..any()
+            },
+            &["job_3"],
+        ),
+        (
+            JobFilter {
+                outcome: Some(JobOutcome::Applied),
+                ..any()
+            },
+            &[],
+        ),
+        (
+            JobFilter {
+                since: Some(at(500)),
+                ..any()
+            },
+            &["job_2"],
+        ),
+        (
+            JobFilter {
+                until: Some(at(500)),
+                ..any()
+            },
+            &["job_3", "job_1"],
+        ),
+        (
+            JobFilter {
+                workspace: Some(workspace),
+                outcome: Some(JobOutcome::Refused),
+                ..any()
+            },
+            &[],
+        ),
+        (
+            JobFilter {
+                phase: Some(JobPhase::Open),
+                until: Some(at(501)),
+                before: Some(job_id(3)),
+                limit: 1,
+                ..any()
+            },
+            &["job_2"],
+        ),
+    ] {
+        assert_eq!(found(filter.clone()).await, jobs, "{filter:?}");
+    }
+}
+
+async fn first_contract(store: &Arc<dyn Store>, job: &JobId) -> String {
+    let job = store.job(job).await.unwrap().unwrap();
+    let row = store.contract(&job.policy_hash).await.unwrap().unwrap();
+    row.contract.name
 }
 
 pub(crate) async fn counters_follow_the_records(store: Arc<dyn Store>) {

@@ -202,6 +202,23 @@ pub(crate) async fn pages_give_every_record_once(store: Arc<dyn Store>) {
     assert_eq!(store.records(&job_id(9), 0, 9).await.unwrap(), []);
 }
 
+pub(crate) async fn the_latest_refusals_are_found(store: Arc<dyn Store>) {
+    let (job, other) = (open_job(&store, 1).await, open_job(&store, 2).await);
+    for _ in 0..3 {
+        append(&store, &job, refusal()).await.unwrap();
+        append(&store, &job, intent(Lane::Model)).await.unwrap();
+        append(&store, &other, intent(Lane::Model)).await.unwrap();
+    }
+    let seqs = async |job, limit| -> Vec<u64> {
+        let found = store.refusals(job, limit).await.unwrap();
+        found.iter().map(|stored| stored.record.seq).collect()
+    };
+    assert_eq!(seqs(&job, 9).await, [6, 4, 2]);
+    assert_eq!(seqs(&job, 2).await, [6, 4]);
+    assert!(seqs(&other, 9).await.is_empty());
+    assert!(seqs(&job_id(9), 9).await.is_empty());
+}
+
 pub(crate) async fn the_chain_equals_that_of_the_bundle(store: Arc<dyn Store>) {
     let job = open_job(&store, 1).await;
     let mut given = Vec::new();

@@ -15,6 +15,7 @@ mod observations;
 mod passkeys;
 mod races;
 mod runs;
+mod sessions;
 mod task_calls;
 mod tokens;
 
@@ -61,6 +62,7 @@ suite! {
         closing_counts_its_own_record_and_ends_the_job,
         closing_cuts_off_what_is_in_flight,
         jobs_are_listed_newest_first_in_pages,
+        jobs_are_found_by_what_is_known_of_them,
         counters_follow_the_records;
     log:
         only_calls_are_appended_on_their_own,
@@ -70,6 +72,7 @@ suite! {
         times_do_not_run_backwards,
         numbers_that_readers_write_differently_are_refused,
         pages_give_every_record_once,
+        the_latest_refusals_are_found,
         the_chain_equals_that_of_the_bundle,
         records_keep_their_canonical_form,
         the_bytes_of_records_are_counted,
@@ -105,7 +108,8 @@ suite! {
         what_was_approved_does_not_change,
         active_runs_are_those_whose_gate_is_open,
         a_repeated_request_finds_its_run,
-        a_configuration_keeps_owner_workspace_and_digest;
+        a_configuration_keeps_owner_workspace_and_digest,
+        the_objects_of_a_plan_are_read_in_pieces;
     approvals:
         an_approval_moves_the_gate,
         several_approvers_are_distinct_people,
@@ -115,6 +119,9 @@ suite! {
         what_changed_voids_what_was_said,
         the_statement_is_the_signed_one,
         a_closed_job_takes_no_approval;
+    sessions:
+        a_session_ends_with_its_operators_credential,
+        sessions_are_bounded_and_ended_by_their_operator;
     passkeys:
         a_link_enrols_once,
         a_credential_is_enrolled_for_one_person_once,

@@ -324,3 +324,35 @@ pub(crate) async fn what_was_approved_does_not_change(store: Arc<dyn Store>) {
         .await;
     assert!(ended.unwrap().is_some());
 }
+
+pub(crate) async fn the_objects_of_a_plan_are_read_in_pieces(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    store.insert_run(run(&job, "run-1")).await.unwrap();
+    store.insert_run(run(&job, "run-2")).await.unwrap();
+    let objects = |from: usize, to: usize| -> Vec<Json> {
+        (from..to)
+            .map(|n| Json::from(format!("object {n}")))
+            .collect()
+    };
+    let piece = async |from, limit| store.plan_objects("run-1", from, limit).await.unwrap();
+    assert!(piece(0, 10).await.is_empty());
+    store
+        .keep_plan_objects("run-1", objects(0, 2500))
+        .await
+        .unwrap();
+    assert_eq!(piece(0, 3).await, objects(0, 3));
+    assert_eq!(piece(2498, 10).await, objects(2498, 2500));
+    assert_eq!(piece(0, 9999).await.len(), 1000, "never more than that");
+    assert!(piece(2500, 10).await.is_empty());
+    assert_eq!(store.plan_objects("run-2", 0, 9).await.unwrap(), []);
+    // Inspected once more.
+    store
+        .keep_plan_objects("run-1", objects(7, 9))
+        .await
+        .unwrap();
+    assert_eq!(piece(0, 10).await, objects(7, 9));
+    assert_conflict!(
+        store.keep_plan_objects("run-9", objects(0, 1)).await,
+        Conflict::NoSuchRun(_)
+    );
+}

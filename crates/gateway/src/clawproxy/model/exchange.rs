@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body as _, Incoming};
+use policy::decide::ModelSurface;
 use policy::{ReasonCode, Refusal};
 use proof::record::Ended;
 
@@ -48,6 +49,12 @@ impl Providers {
         }
         if call.target.dialect == Dialect::Openai && call.target.uses_tokens() {
             let words = Words::new(&self.counter, &call.body);
+            // Chat completions tell their tokens within a stream only when they are asked to.
+            let chats = call.target.surface == ModelSurface::ChatCompletions;
+            let asks = || memchr::memmem::find(&call.body, b"\"include_usage\"").is_some();
+            if call.stream && chats && !asks() {
+                words.will_be_counted();
+            }
             ending.counts(words, call.model.as_deref().unwrap_or_default());
         }
         if let Some(copy) = call.copy.take() {

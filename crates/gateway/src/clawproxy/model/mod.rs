@@ -2,8 +2,8 @@
 //!
 //! [`resolve`] says what is asked, and reserves what it may use; [`forward`] makes the call and
 //! has its end recorded, however it ends. Request and answer bytes pass unchanged: a stream is
-//! hashed and read for its usage while it goes by, never held; of an answer that is no stream the
-//! last piece waits for the receipt. Whoever has seen an answer to its end can therefore have
+//! hashed and read for its usage while it goes by, never held; an answer that is no stream waits
+//! for its receipt, whole when it is small and with its last piece when it is not. Whoever has seen an answer to its end can therefore have
 //! its receipt.
 //!
 //! | module | what it does |

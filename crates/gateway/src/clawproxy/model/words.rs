@@ -106,6 +106,27 @@ impl Words {
         }
     }
 
+    /// The provider will hardly tell, so the vocabulary is loaded while it thinks.
+    pub(super) fn will_be_counted(&self) {
+        let counter = Arc::clone(&self.counter);
+        if counter.is_loaded() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Whoever comes meanwhile waits for the same one.
+            runtime.spawn(async move {
+                if let Ok(turn) = Arc::clone(&counter.turn).try_acquire_owned() {
+                    let loading = tokio::task::spawn_blocking(move || {
+                        counter.vocabulary();
+                        drop(turn);
+                    });
+                    // A vocabulary that cannot be loaded is missed when it is asked for.
+                    let _ = loading.await;
+                }
+            });
+        }
+    }
+
     /// More of the answer came, after so many complete events.
     pub(super) fn answer(&mut self, bytes: &[u8], events: u64) {
         if self.cut.is_none() && self.keep(bytes).is_none() {
@@ -190,6 +211,11 @@ impl Counter {
         }
         let bytes = u32::try_from(bytes).ok()?;
         Arc::clone(&self.memory).try_acquire_many_owned(bytes).ok()
+    }
+
+    fn is_loaded(&self) -> bool {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.is_some()
     }
 
     /// Loads the vocabulary, or says that it is there.
@@ -396,6 +422,20 @@ mod tests {
             "{sliced} {whole}"
         );
         assert_eq!(tokens(&vocabulary, ""), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_vocabulary_goes_when_nobody_needs_it() {
+        let counter = Arc::new(Counter::default());
+        counter.vocabulary().unwrap();
+        tokio::time::sleep(IDLE / 2).await;
+        counter.vocabulary().unwrap();
+        tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+        assert!(counter.is_loaded(), "it was used meanwhile");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!counter.is_loaded());
+        counter.vocabulary().unwrap();
+        assert!(counter.is_loaded());
     }
 
     #[test]

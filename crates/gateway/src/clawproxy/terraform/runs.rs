@@ -298,8 +298,8 @@ pub(super) fn rejected(app: &App, caller: &Caller, run: &RunRow) -> Option<Refus
         .on_missing_approval;
     (hold == OnMissingApproval::Reject).then(|| {
         let detail = format!(
-            "run {} is waiting at {}/trust-pulse/jobs/{} (clawgate approvals show {})",
-            run.run_id, app.operator_url, run.job_id, run.run_id
+            "run {} is waiting at {}/approvals/{} (clawgate approvals show {})",
+            run.run_id, app.operator_url, run.run_id, run.run_id
         );
         Refusal::new(ReasonCode::ApprovalRequired, detail)
     })

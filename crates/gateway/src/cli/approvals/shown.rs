@@ -1,13 +1,13 @@
 //! What an approver is shown, and signs: both are read from the same answer.
 
-use proof::approval::{Changes, Decision, Judgement, Subject};
+use proof::approval::{Decision, Judgement, Subject};
 use proof::{Envelope, EnvelopeType, SigningKey, Timestamp};
 use serde_json::Value;
 
 use super::super::Failure;
 use super::super::term::{self, BAD, BOLD, DIM, OFF, WARN};
 use super::around;
-use crate::approvals::question::in_words;
+use crate::approvals::question::{Attribute, Object, Side, agrees, in_words};
 use crate::keys;
 
 /// Most changed objects that are printed; the digest covers all of them.
@@ -24,85 +24,43 @@ pub(super) struct Shown {
     subject: Subject,
     state: String,
     expires_at: Timestamp,
-    objects: Vec<ChangedObject>,
+    objects: Vec<Object>,
 }
 
-/// One object that the plan would change.
-struct ChangedObject {
-    /// What happens to it; empty for one that only gets another address.
-    actions: Vec<String>,
-    address: String,
-    /// What changes in it, one line each.
-    attributes: Vec<String>,
-}
-
-impl ChangedObject {
-    fn read(entry: &Value) -> Option<Self> {
-        let address = term::plain(entry["address"].as_str()?);
-        let actions = entry["actions"]
-            .as_array()?
-            .iter()
-            .filter_map(Value::as_str);
-        let diff = entry["diff"].as_array().map_or(&[][..], Vec::as_slice);
-        let mut attributes: Vec<String> = diff.iter().take(MAX_ATTRIBUTES).map(attribute).collect();
-        if diff.len() > MAX_ATTRIBUTES {
-            attributes.push(format!(
-                "and {} more attributes",
-                diff.len() - MAX_ATTRIBUTES
-            ));
-        }
-        Some(Self {
-            actions: actions.map(term::plain).collect(),
-            address,
-            attributes,
-        })
+/// What changes in an object, one line each.
+fn attributes(object: &Object) -> Vec<String> {
+    let all = &object.attributes;
+    let mut lines: Vec<String> = all.iter().take(MAX_ATTRIBUTES).map(attribute).collect();
+    if all.len() > MAX_ATTRIBUTES {
+        lines.push(format!(
+            "and {} more attributes",
+            all.len() - MAX_ATTRIBUTES
+        ));
     }
-
-    /// Destructive first.
-    fn rank(&self) -> u8 {
-        self.actions
-            .iter()
-            .map(|action| rank(action))
-            .min()
-            .unwrap_or(u8::MAX)
-    }
-
-    fn action(&self) -> String {
-        if self.actions.is_empty() {
-            "move".to_owned()
-        } else {
-            self.actions.join("+")
-        }
-    }
+    lines
 }
 
 /// `name: before -> after`
-fn attribute(entry: &Value) -> String {
-    let side = |name: &str| match &entry[name] {
-        Value::String(word) => match word.as_str() {
-            "absent" => "nothing".to_owned(),
-            "unknown" => "known after apply".to_owned(),
-            "sensitive" => "a secret".to_owned(),
-            other => term::plain(other),
-        },
-        other => {
-            let text = term::plain(other["value"].as_str().unwrap_or("?"));
+fn attribute(attribute: &Attribute) -> String {
+    let side = |side: &Side| match side {
+        Side::Value(text) => {
+            let text = term::plain(text);
             match text.char_indices().nth(MAX_VALUE) {
                 Some((end, _)) => format!("{}…", &text[..end]),
                 None => text,
             }
         }
+        other => other.word().unwrap_or_default().to_owned(),
     };
-    let forces = if entry["forces_replacement"] == true {
+    let forces = if attribute.forces_replacement {
         "  (forces replacement)"
     } else {
         ""
     };
+    let (before, after) = (side(&attribute.before), side(&attribute.after));
     format!(
-        "{}: {} -> {}{forces}",
-        term::text(entry, "name"),
-        side("before"),
-        side("after")
+        "{}: {before} -> {after}{forces}",
+        term::plain(&attribute.name)
     )
 }
 
@@ -173,13 +131,10 @@ impl Shown {
         lines.push(format!("{style}{}{OFF}", in_words(changes)));
         let shown = self.objects.iter().take(MAX_OBJECTS);
         for object in shown {
-            let style = if object.rank() < 3 { BAD } else { WARN };
-            lines.push(format!(
-                "  {style}{:8}{OFF} {}",
-                object.action(),
-                object.address
-            ));
-            let attributes = object.attributes.iter();
+            let style = if object.is_destructive() { BAD } else { WARN };
+            let (action, address) = (term::plain(&object.action()), term::plain(&object.address));
+            lines.push(format!("  {style}{action:8}{OFF} {address}"));
+            let attributes = attributes(object).into_iter();
             lines.extend(attributes.map(|line| format!("{:11}{DIM}{line}{OFF}", "")));
         }
         if self.objects.len() > MAX_OBJECTS {
@@ -264,40 +219,13 @@ fn approvals_line(approval: &Value) -> String {
 }
 
 /// Changed objects, destructive ones first.
-fn changed_objects(summary: &Value) -> Vec<ChangedObject> {
+fn changed_objects(summary: &Value) -> Vec<Object> {
     let list = summary["resources"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);
-    let mut objects: Vec<ChangedObject> = list.iter().filter_map(ChangedObject::read).collect();
+    let mut objects: Vec<Object> = list.iter().filter_map(Object::read).collect();
     objects.sort_by(|a, b| (a.rank(), &a.address).cmp(&(b.rank(), &b.address)));
     objects
-}
-
-/// Whether a whole list of changes is what the counts say.
-fn agrees(objects: &[ChangedObject], changes: &Changes) -> bool {
-    let count = |action: &str| {
-        let all = objects.iter().flat_map(|object| &object.actions);
-        u64::try_from(all.filter(|own| *own == action).count()).unwrap_or(u64::MAX)
-    };
-    count("create") == changes.create
-        && count("update") == changes.update
-        && count("delete") == changes.delete
-        && count("replace") == changes.replace
-        && count("forget") == changes.forget
-        && count("import") == changes.import
-}
-
-/// Destructive first.
-fn rank(action: &str) -> u8 {
-    match action {
-        "delete" => 0,
-        "replace" => 1,
-        "forget" => 2,
-        "update" => 3,
-        "create" => 4,
-        "import" => 5,
-        _ => 6,
-    }
 }
 
 #[cfg(test)]

@@ -1,42 +1,26 @@
 //! The page behind an invitation. The link is the credential: it opens this page and nothing else,
 //! and is used up by the enrolment.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use policy::{ReasonCode, Refusal};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::super::extract::{FormOrJson, Id};
 use crate::app::App;
 use crate::operator::Problem;
+use crate::pages::{self, Frame, Place};
 use crate::passkeys::{self, OpenInvitation, Registration};
-
-/// The style sheet, part of the page.
-const STYLE: &str = include_str!("../../../templates/passkeys/style.css");
-
-/// The page's own style and script, and forms to ourselves; nothing else.
-static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hash = STANDARD.encode(Sha256::digest(STYLE));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; script-src 'self'; form-action 'self'; \
-         base-uri 'none'; frame-ancestors 'none'"
-    );
-    HeaderValue::try_from(policy).expect("base64 is plain ASCII")
-});
 
 #[derive(Template)]
 #[template(path = "passkeys/enrol.html")]
-struct Page<'a> {
-    style: &'static str,
+struct Page {
+    frame: Frame,
     title: &'static str,
-    gateway: &'a str,
     wrong: Option<String>,
     form: Option<FormView>,
     what: String,
@@ -107,9 +91,8 @@ pub(in super::super) async fn enrol(
 
 fn form(app: &App, open: OpenInvitation, wrong: Option<&Problem>) -> Response {
     let page = Page {
-        style: STYLE,
+        frame: frame(app),
         title: "Make a passkey",
-        gateway: &app.config.gateway_id,
         wrong: wrong.map(|problem| format!("{}: {}", problem.code.title(), problem.detail)),
         form: Some(open.into()),
         what: String::new(),
@@ -134,9 +117,8 @@ fn status_of(code: ReasonCode) -> StatusCode {
 
 fn answer(app: &App, status: StatusCode, title: &'static str, what: String) -> Response {
     let page = Page {
-        style: STYLE,
+        frame: frame(app),
         title,
-        gateway: &app.config.gateway_id,
         wrong: None,
         form: None,
         what,
@@ -144,28 +126,15 @@ fn answer(app: &App, status: StatusCode, title: &'static str, what: String) -> R
     html(status, &page)
 }
 
-fn html(status: StatusCode, page: &Page<'_>) -> Response {
-    let text = match page.render() {
-        Ok(text) => text,
-        Err(error) => {
-            tracing::error!(%error, "a page cannot be rendered");
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-        }
-    };
-    let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/html; charset=utf-8"),
-        ),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            CONTENT_SECURITY_POLICY.clone(),
-        ),
-        // The link is in the address.
-        (
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        ),
-    ];
-    (status, headers, text).into_response()
+fn frame(app: &App) -> Frame {
+    Frame::bare(&app.config.gateway_id, "../../", Place::Nowhere, app.now())
+}
+
+fn html(status: StatusCode, page: &Page) -> Response {
+    let mut response = pages::with_script(pages::html(status, page));
+    // The link is in the address.
+    let policy = HeaderValue::from_static("no-referrer");
+    let headers = response.headers_mut();
+    headers.insert(header::REFERRER_POLICY, policy);
+    response
 }

@@ -412,7 +412,7 @@ impl Story {
     }
 }
 
-fn model_names(intent: &Intent) -> (String, Quoted) {
+pub(super) fn model_names(intent: &Intent) -> (String, Quoted) {
     let member = |name: &str| intent.input.get(name).and_then(|value| value.as_str());
     let provider = member("provider").unwrap_or("a provider").to_owned();
     (

@@ -4,6 +4,7 @@ use std::fmt;
 
 use proof::Timestamp;
 use proof::approval::Changes;
+use store::GateState;
 
 use crate::cli::term::is_hostile;
 
@@ -29,19 +30,52 @@ fn is_combining(c: char) -> bool {
         | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
+/// A text that cannot turn the line, paint over its neighbours, or hide something.
+fn harmless(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut marks = 0;
+    for c in text.chars() {
+        marks = if is_combining(c) { marks + 1 } else { 0 };
+        if marks <= MOST_MARKS {
+            clean.push(if is_hostile(c) { '\u{fffd}' } else { c });
+        }
+    }
+    clean
+}
+
 impl Quoted {
     /// Quotes a text.
     pub fn new(text: &str, whose: &'static str) -> Self {
-        let mut clean = String::new();
-        let mut marks = 0;
-        for c in text.chars().take(LONGEST) {
-            marks = if is_combining(c) { marks + 1 } else { 0 };
-            if marks <= MOST_MARKS {
-                clean.push(if is_hostile(c) { '\u{fffd}' } else { c });
-            }
-        }
+        let cut: String = text.chars().take(LONGEST).collect();
+        let mut clean = harmless(&cut);
         if text.chars().nth(LONGEST).is_some() {
             clean.push('…');
+        }
+        Self { text: clean, whose }
+    }
+}
+
+/// Longest passage that is quoted as it was set, in characters and in lines.
+const LONGEST_BLOCK: usize = 2100;
+const MOST_LINES: usize = 40;
+
+impl Quoted {
+    /// Quotes a passage with its lines.
+    pub fn block(text: &str, whose: &'static str) -> Self {
+        let mut clean = String::new();
+        let mut left = LONGEST_BLOCK;
+        let normal = text.replace("\r\n", "\n");
+        for (number, line) in normal.split('\n').enumerate() {
+            if number == MOST_LINES || left == 0 {
+                clean.push_str("\n…");
+                break;
+            }
+            if number > 0 {
+                clean.push('\n');
+            }
+            let part: String = line.chars().take(left).collect();
+            left -= part.chars().count();
+            clean.push_str(&harmless(&part));
         }
         Self { text: clean, whose }
     }
@@ -128,6 +162,31 @@ pub fn span(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
+/// A length of time that somebody chose, in minutes.
+pub fn minutes(seconds: u32) -> String {
+    count(u64::from(seconds.div_ceil(60)), "minute", "minutes")
+}
+
+/// Where a run stands, in words, and how that looks.
+pub const fn standing(gate: GateState) -> (&'static str, &'static str) {
+    match gate {
+        GateState::Planned => ("planned; not asked to be applied yet", "quiet"),
+        GateState::Inspecting => ("being inspected", "quiet"),
+        GateState::Violates => ("breaks the contract; being discarded", "refused"),
+        GateState::AwaitingApproval => ("waits for a person", "waiting"),
+        GateState::Approved => ("approved; about to be applied", "person"),
+        GateState::Rechecking => ("approved; being checked once more", "person"),
+        GateState::Applying => ("being applied", "applied"),
+        GateState::Applied => ("applied", "applied"),
+        GateState::Errored => ("ended with an error", "refused"),
+        GateState::Denied => ("denied by an approver", "refused"),
+        GateState::Expired => ("nobody decided in time", "refused"),
+        GateState::Superseded => ("overtaken by a change", "quiet"),
+        GateState::Discarded => ("discarded", "quiet"),
+        GateState::Finished => ("planned only", "quiet"),
+    }
+}
+
 /// One kind of change with its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -189,6 +248,16 @@ mod tests {
         assert_eq!(moment.iso, "2026-11-02T08:00:03.120Z");
         let did = proof::SigningKey::from_seed(&[4; 32]).did();
         assert_eq!(short_did(&did), "z6Mkt631…wT9TUP");
+    }
+
+    #[test]
+    fn a_passage_keeps_its_lines_within_bounds() {
+        let quoted = |text: &str| Quoted::block(text, "the agent").text;
+        assert_eq!(quoted("a\r\nb\n\u{202e}c"), "a\nb\n\u{fffd}c");
+        assert_eq!(quoted(&"x\n".repeat(100)).lines().count(), MOST_LINES + 1);
+        let long = quoted(&"x".repeat(1 << 20));
+        assert_eq!(long.chars().count(), LONGEST_BLOCK);
+        assert!(quoted(&"xy\n".repeat(1 << 20)).len() < 200);
     }
 
     #[test]

@@ -1,0 +1,331 @@
+//! Sessions: somebody who signed in with a browser.
+//!
+//! The cookie is random text of 256 bits of which only the hash is stored. It opens pages, never
+//! the JSON API: a browser sends it by itself, and the API's bodies carry no token against
+//! forged requests. Whatever a page's form does asks for that token and for the browser's own
+//! word about where the form stood ([`super::origin`]).
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue, header};
+use proof::{Hash, Timestamp};
+use sha2::Sha256;
+use store::{SessionRow, StoreError};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::audit::{Action, audited};
+use super::credential::Operator;
+use crate::app::App;
+use crate::keys::random_text;
+
+/// Most sessions of one operator; the oldest one ends when another begins.
+const MAX_SESSIONS: u32 = 20;
+
+/// How exactly the last use is noted: not each page writes.
+const NOTED_EVERY_SECONDS: i64 = 60;
+
+/// Length of the cookie's text: 32 bytes in base64url.
+const COOKIE_LENGTH: usize = 43;
+
+/// How somebody proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// With an operator's credential.
+    Credential,
+    /// With a passkey.
+    Passkey,
+}
+
+impl Method {
+    /// Its stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Passkey => "passkey",
+        }
+    }
+}
+
+/// A session that holds.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Who.
+    pub operator: Operator,
+    /// Names the session without opening it.
+    pub id_hash: Hash,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+    /// Goes into every form that this session is shown.
+    pub form_token: String,
+}
+
+impl Session {
+    /// Whether a form carries this session's token.
+    pub fn owns(&self, form_token: &str) -> bool {
+        let (own, other) = (self.form_token.as_bytes(), form_token.as_bytes());
+        bool::from(own.ct_eq(other))
+    }
+}
+
+/// Makes a session for somebody whose proof was checked, and notes it. The one way in, whatever
+/// the proof was. Answers the cookie.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn open(
+    app: &App,
+    operator: &Operator,
+    method: Method,
+    now: Timestamp,
+) -> Result<HeaderValue, StoreError> {
+    let text = Zeroizing::new(random_text());
+    let id_hash = Hash::of(text.as_bytes());
+    // A passkey's owner is known by an e-mail address, which an operator may have for a name: it
+    // opens what the passkey opens, and nothing of that operator's.
+    let credential = match method {
+        Method::Credential => {
+            let operators = app.store.operators().await?;
+            let row = operators.into_iter().find(|row| row.name == operator.name);
+            row.map(|row| row.token_hash)
+        }
+        Method::Passkey => None,
+    };
+    let roles = operator.roles.iter().map(|role| role.as_str().to_owned());
+    let session = SessionRow {
+        id_hash,
+        operator: operator.name.clone(),
+        roles: roles.collect(),
+        method: method.as_str().to_owned(),
+        credential,
+        opened_at: now,
+        used_at: now,
+        expires_at: now.plus_seconds(app.config.sessions.max_seconds.into()),
+    };
+    let action = Action {
+        operator: operator.name(),
+        name: "session.open",
+        subject: id_hash.to_hex(),
+        detail: vec![("method", method.as_str().to_owned())],
+        at: now,
+    };
+    audited(&*app.store, action, async {
+        app.store.open_session(session, MAX_SESSIONS).await
+    })
+    .await?;
+    Ok(cookie(app, &text))
+}
+
+/// Who is signed in, if anybody is.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn find(
+    app: &App,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Option<Session>, StoreError> {
+    let Some(text) = sent(headers, name(app)) else {
+        return Ok(None);
+    };
+    let id_hash = Hash::of(text.as_bytes());
+    let Some(row) = app.store.session(&id_hash).await? else {
+        return Ok(None);
+    };
+    let idle = i64::from(app.config.sessions.idle_seconds);
+    if !holds(&row, idle, now) {
+        return Ok(None);
+    }
+    if now.seconds() - row.used_at.seconds() >= NOTED_EVERY_SECONDS {
+        app.store.note_session_use(&id_hash, now).await?;
+    }
+    // A role that this version does not know grants nothing.
+    let roles = row
+        .roles
+        .iter()
+        .filter_map(|role| role.parse().ok())
+        .collect();
+    Ok(Some(Session {
+        operator: Operator {
+            name: row.operator,
+            roles,
+        },
+        id_hash,
+        expires_at: row.expires_at,
+        form_token: form_token(&text),
+    }))
+}
+
+/// Ends a session of an operator, and notes it; false when there is none.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn end(
+    app: &App,
+    operator: &Operator,
+    id_hash: &Hash,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let action = Action {
+        operator: operator.name(),
+        name: "session.end",
+        subject: id_hash.to_hex(),
+        detail: Vec::new(),
+        at: now,
+    };
+    audited(&*app.store, action, async {
+        app.store.end_session(operator.name(), id_hash).await
+    })
+    .await
+}
+
+/// Ends every session that somebody opened in one way, because that way is closed now.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn end_all(app: &App, name: &str, method: Method) -> Result<(), StoreError> {
+    for row in app.store.sessions_of(name).await? {
+        if row.method == method.as_str() {
+            app.store.end_session(name, &row.id_hash).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The cookie that takes the session's cookie away.
+pub fn forget(app: &App) -> HeaderValue {
+    let text = format!("{}=; Max-Age=0{}", name(app), attributes(app));
+    HeaderValue::try_from(text).expect("plain ASCII")
+}
+
+/// Whether a session is neither too old nor unused for too long.
+fn holds(row: &SessionRow, idle_seconds: i64, now: Timestamp) -> bool {
+    now < row.expires_at && now < row.used_at.plus_seconds(idle_seconds)
+}
+
+fn cookie(app: &App, text: &str) -> HeaderValue {
+    let text = Zeroizing::new(format!("{}={text}{}", name(app), attributes(app)));
+    let mut value = HeaderValue::try_from(text.as_str()).expect("plain ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// A browser takes a `__Host-` cookie over TLS only, for exactly this host and all its paths, so
+/// that no neighbour can plant one.
+fn name(app: &App) -> &'static str {
+    if is_https(app) {
+        "__Host-clawgate"
+    } else {
+        "clawgate"
+    }
+}
+
+fn attributes(app: &App) -> &'static str {
+    if is_https(app) {
+        "; Path=/; HttpOnly; SameSite=Strict; Secure"
+    } else {
+        "; Path=/; HttpOnly; SameSite=Strict"
+    }
+}
+
+fn is_https(app: &App) -> bool {
+    app.operator_url.starts_with("https://")
+}
+
+/// The cookie of this name, when there is exactly one that can be ours.
+fn sent(headers: &HeaderMap, name: &str) -> Option<Zeroizing<String>> {
+    let lines = headers.get_all(header::COOKIE).iter();
+    let pairs = lines.filter_map(|line| line.to_str().ok());
+    let pairs = pairs.flat_map(|line| line.split(';'));
+    let mut own = pairs.filter_map(|pair| {
+        let (key, value) = pair.trim().split_once('=')?;
+        (key == name).then_some(value)
+    });
+    let (value, None) = (own.next()?, own.next()) else {
+        return None;
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let good = value.len() == COOKIE_LENGTH && value.bytes().all(plain);
+    good.then(|| Zeroizing::new(value.to_owned()))
+}
+
+/// The token of a session's forms: follows from the cookie, which only browser and session know,
+/// and does not lead back to it.
+fn form_token(cookie: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(cookie.as_bytes()).expect("any length is a key");
+    mac.update(b"clawgate form token/1");
+    proof::hash::encode_b64u(&mac.finalize().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_cookie_of_the_right_shape_is_read() {
+        let good = "A".repeat(COOKIE_LENGTH);
+        let read = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::COOKIE, line.parse().unwrap());
+            }
+            sent(&headers, "clawgate").map(|text| text.to_string())
+        };
+        let pair = format!("clawgate={good}");
+        assert_eq!(read(&[&format!("a=b; {pair}; c")]), Some(good.clone()));
+        assert_eq!(read(&["a=b", &pair]), Some(good.clone()));
+        for lines in [
+            &[][..],
+            &["a=b"],
+            &["clawgate="],
+            &[&pair[..pair.len() - 1]],
+            &[&format!("{pair}A")],
+            &[&format!("clawgate={}", "!".repeat(COOKIE_LENGTH))],
+            &[&format!("{pair}; {pair}")],
+            &[&pair, &pair],
+            &[&format!("__Host-{pair}")],
+            &[&format!("Clawgate={good}")],
+        ] {
+            assert_eq!(read(lines), None, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_ends_when_idle_and_when_old() {
+        let at = Timestamp::from_seconds;
+        let row = SessionRow {
+            id_hash: Hash::of(b"x"),
+            operator: "olga".into(),
+            roles: Vec::new(),
+            method: "credential".into(),
+            credential: None,
+            opened_at: at(0),
+            used_at: at(1000),
+            expires_at: at(1500),
+        };
+        for (now, good) in [(1000, true), (1299, true), (1300, false), (9000, false)] {
+            assert_eq!(holds(&row, 300, at(now)), good, "{now}");
+        }
+        assert!(!holds(&row, 30_000, at(1500)), "used or not");
+    }
+
+    #[test]
+    fn a_form_belongs_to_one_session() {
+        let one = form_token(&"A".repeat(43));
+        let other = form_token(&"B".repeat(43));
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 43);
+        let session = Session {
+            operator: Operator {
+                name: "olga".into(),
+                roles: Vec::new(),
+            },
+            id_hash: Hash::of(b"x"),
+            expires_at: Timestamp::from_seconds(1),
+            form_token: one.clone(),
+        };
+        assert!(session.owns(&one));
+        for wrong in ["", &other, &one[1..]] {
+            assert!(!session.owns(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Files that pages load: part of the program, named after their content.
+
+use std::sync::LazyLock;
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use policy::ReasonCode;
+use proof::Hash;
+
+use crate::operator::Problem;
+
+/// A file.
+pub struct Asset {
+    /// Its name, with a part of its hash: another content has another name.
+    pub name: String,
+    kind: &'static str,
+    content: &'static str,
+}
+
+impl Asset {
+    fn new(name: &str, ending: &str, kind: &'static str, content: &'static str) -> Self {
+        let hash = Hash::of(content.as_bytes()).to_hex();
+        Self {
+            name: format!("{name}-{}.{ending}", &hash[..16]),
+            kind,
+            content,
+        }
+    }
+}
+
+/// The style sheet of all pages.
+pub static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    let content = include_str!("../../assets/style.css");
+    Asset::new("style", "css", "text/css; charset=utf-8", content)
+});
+
+/// The picture in the browser's tab.
+pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
+    let content = include_str!("../../assets/icon.svg");
+    Asset::new("icon", "svg", "image/svg+xml", content)
+});
+
+/// One file. Nothing in it is secret, and its name says all about its content, so that browsers
+/// may keep it.
+pub async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
+    let found = [&STYLE, &ICON].into_iter().find(|asset| asset.name == name);
+    let asset = found.ok_or(ReasonCode::PageUnknown)?;
+    let headers = [
+        (header::CONTENT_TYPE, asset.kind),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ];
+    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    Ok((headers, asset.content).into_response())
+}
