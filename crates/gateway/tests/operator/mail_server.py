@@ -4,16 +4,14 @@ Takes mail only from who signs in with the name and the password that it is give
 certificate and its key it speaks TLS from the first byte.
 """
 
+import asyncio
 import email
 import email.policy
 import json
-import socket
 import ssl
 import sys
-import threading
 
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import SMTP, AuthResult
 
 user, password, *pem = sys.argv[1:]
 
@@ -24,7 +22,8 @@ def say(document):
 
 def signs_in(server, session, envelope, mechanism, given):
     good = given.login == user.encode() and given.password == password.encode()
-    return AuthResult(success=good)
+    # Not handled here: the server answers.
+    return AuthResult(success=good, handled=False)
 
 
 class Keep:
@@ -45,13 +44,18 @@ tls = None
 if pem:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(*pem)
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-controller = Controller(
-    Keep(), hostname="127.0.0.1", port=port, ssl_context=tls,
-    authenticator=signs_in, auth_required=True, auth_require_tls=False,
-)
-controller.start()
-say({"address": f"127.0.0.1:{port}"})
-threading.Event().wait()
+
+
+def connection():
+    return SMTP(Keep(), authenticator=signs_in, auth_required=True, auth_require_tls=False)
+
+
+async def serve():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(connection, "127.0.0.1", 0, ssl=tls)
+    host, port = server.sockets[0].getsockname()
+    say({"address": f"{host}:{port}"})
+    await server.serve_forever()
+
+
+asyncio.run(serve())
