@@ -51,10 +51,6 @@ const GATHERING: Duration = Duration::from_micros(100);
 const TOUCHES_EVERY: Duration = Duration::from_secs(1);
 
 /// What waits in the queue.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most of what waits is a record, and a box for each would be one allocation more"
-)]
 enum Operation {
     /// A record, the most frequent of all.
     Record(
