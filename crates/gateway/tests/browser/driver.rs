@@ -251,13 +251,20 @@ impl Browser {
         self.post(&format!("/element/{id}/value"), &body).await;
     }
 
-    /// Gives the browser an authenticator with a person who says yes.
-    pub(crate) async fn authenticator(&self) {
-        let authenticator = json!({
+    /// Gives the browser an authenticator of its own, whose owner is there and recognised.
+    pub(crate) async fn authenticator(&self) -> String {
+        let made = json!({
             "protocol": "ctap2", "transport": "internal", "hasResidentKey": true,
             "hasUserVerification": true, "isUserVerified": true,
         });
-        self.post("/webauthn/authenticator", &authenticator).await;
+        let id = self.post("/webauthn/authenticator", &made).await;
+        id.as_str().unwrap().to_owned()
+    }
+
+    /// Whether the authenticator recognises its owner from now on.
+    pub(crate) async fn recognises(&self, authenticator: &str, owner: bool) {
+        let path = format!("/webauthn/authenticator/{authenticator}/uv");
+        self.post(&path, &json!({ "isUserVerified": owner })).await;
     }
 
     /// How wide the window is, in CSS pixels, and whether the person likes it dark.
