@@ -19,6 +19,7 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::notices::Notices;
 use crate::operator::attempts::Attempts;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::run_tasks::RunTasks;
@@ -65,6 +66,8 @@ pub struct App {
     pub gate: Gate,
     /// Sees what happens to governed workspaces outside the gateway.
     pub watching: Watching,
+    /// Tells people of plans that wait.
+    pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
     /// Attempts to sign in that failed.

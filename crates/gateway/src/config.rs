@@ -13,9 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretSource;
 
 mod models;
+mod notices;
 mod vault;
 
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
+pub use notices::{
+    EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
+    mailbox, safe_url,
+};
 pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
@@ -50,6 +55,9 @@ pub struct Config {
     /// What is looked at beside the calls.
     #[serde(default)]
     pub watching: Watching,
+    /// Where people are told of plans that wait, by name.
+    #[serde(default)]
+    pub notices: BTreeMap<String, NoticeChannel>,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
@@ -347,6 +355,9 @@ impl Config {
         if let Some(key) = &mut config.watching.notification_key {
             key.resolve_against(folder);
         }
+        for channel in config.notices.values_mut() {
+            channel.resolve_against(folder);
+        }
         for provider in config.models.values_mut() {
             if let Some(key) = &mut provider.key {
                 key.resolve_against(folder);
@@ -403,12 +414,7 @@ impl Config {
             let parsed: http::Uri = url
                 .parse()
                 .map_err(|_| ConfigError::Value(format!("{name} `{url}` is not an address")))?;
-            let host = parsed.host().unwrap_or_default();
-            let local = host == "localhost"
-                || host
-                    .trim_matches(['[', ']'])
-                    .parse()
-                    .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            let local = is_local(parsed.host().unwrap_or_default());
             match parsed.scheme_str() {
                 Some("https") => {}
                 Some("http") if local => {}
@@ -445,6 +451,7 @@ impl Config {
         for (name, provider) in &self.models {
             provider.check(name, &self.models)?;
         }
+        notices::check(&self.notices)?;
         self.vault.as_ref().map_or(Ok(()), Vault::check)
     }
 
@@ -468,6 +475,12 @@ impl Config {
     pub fn bundles_dir(&self) -> PathBuf {
         self.data_dir.join("bundles")
     }
+}
+
+/// Whether a host is this very machine.
+fn is_local(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse();
+    host == "localhost" || ip.is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]

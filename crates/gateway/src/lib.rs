@@ -39,6 +39,7 @@ pub mod demo;
 pub mod jobs;
 pub mod keys;
 pub mod live;
+pub mod notices;
 pub mod operator;
 pub mod pages;
 pub mod passkeys;

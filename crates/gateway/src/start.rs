@@ -17,6 +17,7 @@ use crate::clawproxy::body::Room;
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::notices::{self, Notices};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
@@ -47,6 +48,7 @@ pub struct Running {
     pub operator_address: SocketAddr,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    tellers: Vec<JoinHandle<()>>,
 }
 
 /// Starts a gateway; it serves when this returns.
@@ -83,7 +85,7 @@ pub async fn start_with(
     let upstream = Upstream::connect(&config, client.clone())
         .await
         .context("cannot fetch a Terraform Cloud credential")?;
-    let models = Providers::connect(&config, client)
+    let models = Providers::connect(&config, client.clone())
         .await
         .context("cannot fetch a model provider's key")?;
     let run_tasks = RunTasks::connect(&config)
@@ -92,6 +94,7 @@ pub async fn start_with(
     let watching = Watching::connect(&config)
         .await
         .context("cannot fetch watching.notification_key")?;
+    let notices = Notices::connect(&config, client).await?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let operator_address = people.address()?;
     let app = Arc::new(App {
@@ -112,6 +115,7 @@ pub async fn start_with(
         sensitive: Default::default(),
         gate: Gate::default(),
         watching,
+        notices,
         run_tasks,
         sign_ins: Default::default(),
         sign_in_challenges: Default::default(),
@@ -123,6 +127,7 @@ pub async fn start_with(
     });
     settle(&app).await?;
     let (stop, stopping) = watch::channel(false);
+    let tellers = notices::start(&app, &stopping);
     let listeners = vec![
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
@@ -135,6 +140,7 @@ pub async fn start_with(
         operator_address,
         stop,
         listeners,
+        tellers,
     })
 }
 
@@ -236,10 +242,11 @@ impl Running {
                 run_tasks.stop(drain).await;
             }
         };
-        let (calls, (), ()) = tokio::join!(
+        let (calls, (), (), ()) = tokio::join!(
             tokio::time::timeout(drain, self.app.models.idle()),
             self.app.gate.stop(drain),
             run_tasks,
+            notices::stop(self.tellers, drain),
         );
         if calls.is_err() {
             tracing::warn!("model calls were still running; they end as unknown");

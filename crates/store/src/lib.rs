@@ -34,6 +34,7 @@ mod error;
 mod jobs;
 mod log;
 mod model_keys;
+mod notices;
 mod objects;
 mod observations;
 mod operators;
@@ -58,6 +59,7 @@ pub use jobs::{
 };
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
+pub use notices::{DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told};
 pub use objects::{ObjectRow, Objects};
 pub use observations::{
     Baseline, FIRST_LOOK, Look, Observation, ObservationFilter, ObservationRow, Observations,
@@ -97,6 +99,7 @@ pub trait Store:
     + ModelKeys
     + Commits
     + TaskCalls
+    + Notices
     + Send
     + Sync
 {
@@ -120,6 +123,7 @@ impl<T> Store for T where
         + ModelKeys
         + Commits
         + TaskCalls
+        + Notices
         + Send
         + Sync
 {

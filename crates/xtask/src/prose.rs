@@ -122,10 +122,18 @@ fn each_configuration_key_is_documented() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let own = read("crates/gateway/src/config.rs");
     let models = read("crates/gateway/src/config/models.rs");
+    let notices = read("crates/gateway/src/config/notices.rs");
     let guide = read("docs/operations.md");
     let code = own.split("pub enum ConfigError").next().unwrap().lines();
     let keys: BTreeSet<&str> = code
         .chain(models.split("mod glob_text").next().unwrap().lines())
+        .chain(
+            notices
+                .split("pub enum NoticeEvent")
+                .next()
+                .unwrap()
+                .lines(),
+        )
         .filter_map(|line| {
             line.strip_prefix("    pub ")?
                 .split_once(": ")

@@ -2,11 +2,13 @@
 
 use clap::Parser;
 use serde_json::Value;
-use sim::Engine;
+use sim::{Engine, TerraformCloudConfig};
 
 use super::{Cli, Failure, OperatorApi, Remote, dispatch};
+use crate::config::{Config, NoticeChannel, SlackChannel};
 use crate::demo::sandbox::Sandbox;
 use crate::keys;
+use crate::secret::SecretSource;
 
 struct Set {
     folder: tempfile::TempDir,
@@ -16,10 +18,19 @@ struct Set {
 
 impl Set {
     async fn up() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::start(&folder.path().join("s"), None, Engine::Recorded)
-            .await
-            .unwrap();
+        let place = folder.path().join("s");
+        let sandbox = Sandbox::start_on(
+            &place,
+            policy::EXAMPLE_CONTRACT.as_bytes().to_vec(),
+            TerraformCloudConfig::acme(Engine::Recorded),
+            change,
+        );
+        let sandbox = sandbox.await.unwrap();
         let credential = folder.path().join("credential");
         keys::write_private(&credential, sandbox.operator_token.as_bytes()).unwrap();
         Self {
@@ -179,4 +190,35 @@ async fn the_commands_and_the_gateway_understand_each_other() {
         bundle
     );
     set.sandbox.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn channels_are_listed_and_tried() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = listener.local_addr().unwrap();
+    let takes = axum::Router::new().fallback(|| async { "ok" });
+    tokio::spawn(async move { axum::serve(listener, takes).await.unwrap() });
+    let chat = |address: &str| {
+        let url = format!("http://{address}/services/secret");
+        let url = SecretSource::Command(vec!["echo".to_owned(), url]);
+        NoticeChannel::Slack(SlackChannel { url, events: None })
+    };
+    let set = Set::with(|config| {
+        let there = chat(&there.to_string());
+        config.notices.insert("chat".to_owned(), there);
+        // Nobody listens there.
+        config
+            .notices
+            .insert("gone".to_owned(), chat("127.0.0.1:1"));
+    })
+    .await;
+    set.run(&["notices", "list"]).await.unwrap();
+    set.run(&["notices", "test", "chat"]).await.unwrap();
+    for line in [&["notices", "test"][..], &["notices", "test", "gone"]] {
+        let error = set.run(line).await.unwrap_err();
+        let says = error.to_string();
+        assert!(says.starts_with("not taken by gone;"), "{says}");
+    }
+    let unknown = set.run(&["notices", "test", "none"]).await.unwrap_err();
+    assert_eq!(unknown.code(), Some("NOTICE_CHANNEL_UNKNOWN"));
 }

@@ -27,6 +27,7 @@ mod failure;
 pub mod init;
 mod job;
 mod key;
+mod notices;
 pub mod operator;
 mod policy;
 mod rollback;
@@ -84,6 +85,8 @@ enum Command {
     Token(token::Token),
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    #[command(subcommand)]
+    Notices(notices::Notices),
     #[command(subcommand)]
     Approvers(approvers::Approvers),
     #[command(subcommand)]
@@ -150,6 +153,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Job(job) => job.run().await?,
         Command::Token(token) => token.run().await?,
         Command::Approvals(approvals) => approvals.run().await?,
+        Command::Notices(notices) => notices.run().await?,
         Command::Approvers(approvers) => approvers.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
@@ -236,6 +240,10 @@ mod tests {
             "clawgate token revoke - --reason lost",
             "clawgate approvals approve run-1 --key k --yes",
             "clawgate approvals deny run-1 --key k --reason no",
+            "clawgate notices list --json",
+            "clawgate notices test",
+            "clawgate notices test ops --json",
+            "clawgate notices key webhook.key",
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate evidence list --json",
@@ -266,6 +274,8 @@ mod tests {
             "clawgate evidence open rcpt_../x --key a.txt",
             "clawgate evidence open rcpt_1 --key a.txt --raw answer --json",
             "clawgate approvals approve run-1",
+            "clawgate notices",
+            "clawgate notices key",
             "clawgate token issue",
             "clawgate token issue --elevated --run run-1",
             "clawgate token issue job_1 --run run-1",

@@ -181,3 +181,113 @@ fn plain_http_beyond_loopback_can_be_asked_for() {
     let open = "address = \"0.0.0.0:8787\", allow_plaintext = true";
     assert!(load(|good| good.replace("address = \"127.0.0.1:8787\"", open)).is_ok());
 }
+
+/// The settings of one channel, of which a text is replaced by another.
+fn with_channel(channel: &str, from: &str, to: &str) -> Result<Config, ConfigError> {
+    let channel = channel.replace(from, to);
+    load(|good| format!("{good}\n{channel}"))
+}
+
+const WEBHOOK: &str = r#"
+    [notices.ops]
+    kind = "webhook"
+    url = "https://hooks.example.com/clawgate?to=ops"
+    key = { file = "webhook.key" }
+"#;
+
+const MAIL: &str = r#"
+    [notices.mail]
+    kind = "email"
+    server = "smtps://smtp.example.com"
+    from = "Clawgate <clawgate@example.com>"
+    to = ["ops@example.com"]
+    user = "clawgate"
+    password = { env = "PASSWORD" }
+    events = ["awaiting_approval", "applied"]
+"#;
+
+#[test]
+fn channels_of_every_kind_load() {
+    let config = with_channel(WEBHOOK, "", "").unwrap();
+    let channel = &config.notices["ops"];
+    assert_eq!(channel.events(), NoticeEvent::ALL);
+    let Some((_, SecretSource::File(file))) = channel.secret() else {
+        panic!("{channel:?}")
+    };
+    assert!(file.is_absolute(), "relative to the configuration");
+    let config = with_channel(MAIL, "", "").unwrap();
+    assert_eq!(config.notices["mail"].events().len(), 2);
+    let slack = "[notices.chat]\nkind = \"slack\"\nurl = { env = \"URL\" }";
+    assert_eq!(
+        with_channel(slack, "", "").unwrap().notices["chat"].kind(),
+        "slack"
+    );
+    let local = ("https://hooks.example.com", "http://127.0.0.1:9000");
+    assert!(with_channel(WEBHOOK, local.0, local.1).is_ok());
+}
+
+#[test]
+fn channels_that_cannot_be_right_are_refused() {
+    for (channel, from, to, says) in [
+        (WEBHOOK, "https://", "http://", "https://"),
+        (WEBHOOK, "https://", "https://ada:secret@", "password"),
+        (WEBHOOK, "https://", "", "not an address"),
+        (WEBHOOK, "?to=ops", "#ops", "not an address"),
+        (WEBHOOK, "key =", "kee =", "kee"),
+        (WEBHOOK, "key = { file = \"webhook.key\" }", "", "key"),
+        (WEBHOOK, "webhook\"", "pager\"", "pager"),
+        (WEBHOOK, "key =", "events = []\nkey =", "events"),
+        (WEBHOOK, "key =", "events = [\"planned\"]\nkey =", "planned"),
+        (WEBHOOK, "notices.ops", "notices.\"o/ps\"", "o/ps"),
+        (MAIL, "smtps://", "", "smtps://host:465"),
+        (MAIL, "smtps://", "http://", "smtps://host:465"),
+        (MAIL, "smtps://", "smtps://ada:secret@", "smtps://host:465"),
+        (
+            MAIL,
+            "smtp.example.com",
+            "smtp.example.com/x",
+            "smtps://host:465",
+        ),
+        (MAIL, "<clawgate@example.com>", "", "from"),
+        (MAIL, "Clawgate <", "Clawgate\\r\\nBcc: x <", "from"),
+        (MAIL, "\"ops@example.com\"", "", "to must name"),
+        (MAIL, "ops@example.com", "ops", "to `ops`"),
+        (MAIL, "user = \"clawgate\"", "", "user and password"),
+        (
+            MAIL,
+            "password = { env = \"PASSWORD\" }",
+            "",
+            "user and password",
+        ),
+    ] {
+        let error = with_channel(channel, from, to).unwrap_err().to_string();
+        assert!(error.contains(says), "{to}: {error}");
+        assert!(!error.contains("ada:secret"), "{error}");
+    }
+    let many: String = (0..17)
+        .map(|n| WEBHOOK.replace("ops]", &format!("ops{n}]")))
+        .collect();
+    let error = with_channel(&many, "", "").unwrap_err().to_string();
+    assert!(error.contains("at most 16"), "{error}");
+}
+
+#[test]
+fn mail_goes_over_tls_but_to_this_machine() {
+    for (text, host, port, tls) in [
+        ("smtps://a.example", "a.example", 465, SmtpTls::Whole),
+        ("smtps://a.example:2465", "a.example", 2465, SmtpTls::Whole),
+        ("smtp://a.example", "a.example", 587, SmtpTls::Upgraded),
+        ("smtp://127.0.0.1:25", "127.0.0.1", 25, SmtpTls::Local),
+        ("smtp://[::1]:25", "::1", 25, SmtpTls::Local),
+        ("smtps://localhost", "localhost", 465, SmtpTls::Whole),
+        (
+            "smtp://localhost.example",
+            "localhost.example",
+            587,
+            SmtpTls::Upgraded,
+        ),
+    ] {
+        let server = SmtpServer::parse(text).unwrap();
+        assert_eq!((&*server.host, server.port, server.tls), (host, port, tls));
+    }
+}

@@ -348,6 +348,7 @@ fn configuration(
             poll_seconds: 0,
             notification_key: Some(secret("notifications", &keys::random_text())?),
         },
+        notices: Default::default(),
         trust_pulse: TrustPulse { open: true },
         sessions: Sessions::default(),
         limits: Limits {

@@ -13,6 +13,7 @@ mod evidence;
 pub(crate) mod extract;
 mod health;
 mod jobs;
+mod notices;
 mod origin;
 mod passkeys;
 mod problem;
@@ -130,6 +131,8 @@ pub fn routes() -> Vec<Route> {
         get("/v1/watch", Operator, watching::workspaces),
         get("/v1/watch/{id}", Operator, watching::workspace),
         post("/v1/watch/{id}/accept", Needs(Author), watching::accept),
+        get("/v1/notices", Operator, notices::list),
+        post("/v1/notices/{name}/test", Needs(Admin), notices::test),
         get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),

@@ -158,7 +158,7 @@ impl Next {
     /// Reads what came back with a form. Anything that could lead to somebody else's page leads
     /// to the first page.
     pub fn read(text: &str) -> Self {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.-?=&%,+@".contains(&byte);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.-?=&%,+@:".contains(&byte);
         let first = text.split(['/', '?']).next().unwrap_or_default();
         let known = ["approvals", "trust-pulse", "sessions", "activity"].contains(&first);
         let good = known

@@ -9,6 +9,8 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::config::Config;
 
@@ -29,13 +31,8 @@ pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
 /// When certificates cannot be read.
 pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
     let mut roots = rustls::RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    if let Some(file) = ca_file {
-        use rustls::pki_types::pem::PemObject;
-        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(file)? {
-            roots.add(certificate?)?;
-        }
+    for certificate in authorities(ca_file)? {
+        roots.add(certificate)?;
     }
     let tls = rustls::ClientConfig::builder_with_provider(
         rustls::crypto::ring::default_provider().into(),
@@ -52,6 +49,26 @@ pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(64)
         .build(connector))
+}
+
+/// The certificate authorities that we believe: the system's, as far as they can be read, and
+/// those of the file, each of which must.
+///
+/// # Errors
+/// When certificates of the file cannot be read.
+pub fn authorities(ca_file: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let readable = |certificate: &CertificateDer<'static>| {
+        let mut one = rustls::RootCertStore::empty();
+        one.add(certificate.clone()).is_ok()
+    };
+    let mut all = rustls_native_certs::load_native_certs().certs;
+    all.retain(readable);
+    if let Some(file) = ca_file {
+        for certificate in CertificateDer::pem_file_iter(file)? {
+            all.push(certificate?);
+        }
+    }
+    Ok(all)
 }
 
 /// The innermost cause, which says most: "connection refused" rather than "client error".

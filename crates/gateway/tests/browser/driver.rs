@@ -60,6 +60,31 @@ pub(crate) struct Browser {
     session: String,
 }
 
+impl Drop for Browser {
+    /// Ends the session, and with it the browser: chromedriver, when it is killed, leaves its
+    /// browser behind. What cannot be ended within a bound is left.
+    fn drop(&mut self) {
+        use std::io::{Read, Write};
+        let Some((host, path)) = self
+            .session
+            .strip_prefix("http://")
+            .and_then(|address| address.split_once('/'))
+        else {
+            return;
+        };
+        let Ok(mut stream) = std::net::TcpStream::connect(host) else {
+            return;
+        };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+        let request =
+            format!("DELETE /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        if stream.write_all(request.as_bytes()).is_ok() {
+            // It answers when the browser has ended.
+            let _ = stream.read(&mut [0; 512]);
+        }
+    }
+}
+
 /// An element of the page.
 #[derive(Debug, Clone)]
 pub(crate) struct Element(String);
@@ -226,13 +251,20 @@ impl Browser {
         self.post(&format!("/element/{id}/value"), &body).await;
     }
 
-    /// Gives the browser an authenticator with a person who says yes.
-    pub(crate) async fn authenticator(&self) {
-        let authenticator = json!({
+    /// Gives the browser an authenticator of its own, whose owner is there and recognised.
+    pub(crate) async fn authenticator(&self) -> String {
+        let made = json!({
             "protocol": "ctap2", "transport": "internal", "hasResidentKey": true,
             "hasUserVerification": true, "isUserVerified": true,
         });
-        self.post("/webauthn/authenticator", &authenticator).await;
+        let id = self.post("/webauthn/authenticator", &made).await;
+        id.as_str().unwrap().to_owned()
+    }
+
+    /// Whether the authenticator recognises its owner from now on.
+    pub(crate) async fn recognises(&self, authenticator: &str, owner: bool) {
+        let path = format!("/webauthn/authenticator/{authenticator}/uv");
+        self.post(&path, &json!({ "isUserVerified": owner })).await;
     }
 
     /// How wide the window is, in CSS pixels, and whether the person likes it dark.

@@ -204,7 +204,7 @@ impl World {
             cost: Some("1204.50".into()),
         };
         let summary = json!({
-            "listed": false, "resources": entries[..500], "message": "Everything at once",
+            "listed": entries.len() <= 500, "resources": entries[..entries.len().min(500)], "message": "Everything at once",
             "reach": {"downstream": [{"workspace_id": "ws-net", "name": "network",
                 "auto_applies": true}], "auto_apply": false},
             "drift": [],

@@ -62,7 +62,12 @@ pub(crate) async fn waiting_run(world: &World, job: &str, run_id: &str) -> Subje
     run_at(world, job, run_id, GateState::AwaitingApproval).await
 }
 
-fn judge(world: &World, subject: &Subject, decision: Decision, key: &SigningKey) -> Envelope {
+pub(crate) fn judge(
+    world: &World,
+    subject: &Subject,
+    decision: Decision,
+    key: &SigningKey,
+) -> Envelope {
     let now = world.gateway.app.now();
     let statement = subject.clone().judge(Judgement {
         decision,

@@ -24,8 +24,18 @@ pub(crate) struct World {
     pub(crate) approver: SigningKey,
     http: HttpClient,
     folder: TempDir,
+    differs: Differs,
+}
+
+/// How a world differs from the plain one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Differs {
+    /// More lines at the head of the configuration.
     more: &'static str,
+    /// How people know the operator listener.
     public_url: Option<&'static str>,
+    /// One more certificate authority to believe, a file.
+    authority: Option<&'static str>,
 }
 
 /// An answer of the operator listener.
@@ -59,20 +69,40 @@ impl World {
 
     /// With more lines at the head of the configuration.
     pub(crate) async fn with(more: &'static str) -> Self {
-        Self::made(more, None).await
+        Self::made(Differs {
+            more,
+            ..Differs::default()
+        })
+        .await
     }
 
     /// With an operator listener that people know by this address.
     pub(crate) async fn at(public_url: &'static str) -> Self {
-        Self::made("", Some(public_url)).await
+        let public_url = Some(public_url);
+        Self::made(Differs {
+            public_url,
+            ..Differs::default()
+        })
+        .await
     }
 
-    async fn made(more: &'static str, public_url: Option<&'static str>) -> Self {
+    /// With a file of one more certificate authority to believe.
+    pub(crate) async fn believing(more: &'static str, authority: &'static str) -> Self {
+        let authority = Some(authority);
+        Self::made(Differs {
+            more,
+            authority,
+            ..Differs::default()
+        })
+        .await
+    }
+
+    async fn made(differs: Differs) -> Self {
         let cloud = TerraformCloud::start(TerraformCloudConfig::acme(Engine::Recorded));
         let cloud = cloud.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (author, approver) = (random_key(), random_key());
-        let config = config(&folder, &cloud, &author, &approver, more, public_url);
+        let config = config(&folder, &cloud, &author, &approver, differs);
         Keys::create(&config.keys_dir()).unwrap();
         let http = http_client(&config).unwrap();
         let gateway = start(config).await.unwrap();
@@ -83,8 +113,7 @@ impl World {
             approver,
             http,
             folder,
-            more,
-            public_url,
+            differs,
         }
     }
 
@@ -95,8 +124,7 @@ impl World {
             &self.cloud,
             &self.author,
             &self.approver,
-            self.more,
-            self.public_url,
+            self.differs,
         );
         self.gateway.stop().await;
         between(&config).await;
@@ -234,9 +262,13 @@ fn config(
     cloud: &TerraformCloud,
     author: &SigningKey,
     approver: &SigningKey,
-    more: &str,
-    public_url: Option<&str>,
+    differs: Differs,
 ) -> Config {
+    let Differs {
+        more,
+        public_url,
+        authority,
+    } = differs;
     let file = |name: &str| {
         let path = folder.path().join(format!("{name}.token"));
         std::fs::write(&path, cloud.token(name)).unwrap();
@@ -263,7 +295,9 @@ fn config(
         planner = {planner}
         executor = {executor}
         reader = {reader}
+        {ca_file}
         "#,
+        ca_file = authority.map_or_else(String::new, |file| format!("ca_file = \"{file}\"")),
         data = folder.path().display(),
         author = author.did(),
         approver = approver.did(),

@@ -209,6 +209,7 @@ reason_codes! {
     DownstreamAutoApplies "DOWNSTREAM_AUTO_APPLIES" 403 Policy "An apply would change a workspace outside the contract" "Ask a person to turn off auto-apply for run triggers there, to remove the run trigger, or to name the workspace in the contract.";
     DownstreamUnknown "DOWNSTREAM_UNKNOWN" 403 Policy "It cannot be seen where an apply leads" "Ask the operator to let the reader's credential read the run triggers and the workspaces behind them.";
     NotificationSignature "NOTIFICATION_SIGNATURE" 403 Policy "Notification is not signed as agreed" "Give the notification configuration the token that watching.notification_key names.";
+    NoticeChannelUnknown "NOTICE_CHANNEL_UNKNOWN" 404 Policy "No such notice channel" "List the channels with `clawgate notices list`; the configuration names them.";
     SettingsMoved "SETTINGS_MOVED" 409 Policy "The settings are not those that were last seen" "Look at them again with `clawgate watch show`, then accept.";
 
     // Uploads as files.

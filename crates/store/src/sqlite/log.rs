@@ -77,21 +77,6 @@ impl Log for Sqlite {
         .await
     }
 
-    async fn record_bytes(&self, job_id: &JobId) -> Result<u64, StoreError> {
-        let job_id = job_id.clone();
-        self.read(move |connection| {
-            let bytes = column::one(
-                connection,
-                "SELECT coalesce(sum(length(record)), 0) AS bytes
-                 FROM records JOIN jobs USING (job) WHERE job_id = ?1",
-                [job_id.as_str()],
-                |row| row.uint("bytes"),
-            )?;
-            Ok(bytes.unwrap_or_default())
-        })
-        .await
-    }
-
     async fn refusals(&self, job_id: &JobId, limit: u32) -> Result<Vec<StoredRecord>, StoreError> {
         let job_id = job_id.clone();
         self.read(move |connection| {
@@ -109,6 +94,21 @@ impl Log for Sqlite {
                     })
                 },
             )
+        })
+        .await
+    }
+
+    async fn record_bytes(&self, job_id: &JobId) -> Result<u64, StoreError> {
+        let job_id = job_id.clone();
+        self.read(move |connection| {
+            let bytes = column::one(
+                connection,
+                "SELECT coalesce(sum(length(record)), 0) AS bytes
+                 FROM records JOIN jobs USING (job) WHERE job_id = ?1",
+                [job_id.as_str()],
+                |row| row.uint("bytes"),
+            )?;
+            Ok(bytes.unwrap_or_default())
         })
         .await
     }

@@ -18,6 +18,7 @@ mod jobs;
 mod log;
 mod merkle;
 mod model_keys;
+mod notices;
 mod objects;
 mod observations;
 mod operators;

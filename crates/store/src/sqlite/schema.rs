@@ -52,6 +52,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0010_job_filters",
         include_str!("../../migrations/sqlite/0010_job_filters.sql"),
     ),
+    (
+        "0011_notices",
+        include_str!("../../migrations/sqlite/0011_notices.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

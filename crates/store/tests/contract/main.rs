@@ -10,6 +10,7 @@ mod areas;
 mod fixtures;
 mod jobs;
 mod log;
+mod notices;
 mod observations;
 mod passkeys;
 mod races;
@@ -78,6 +79,11 @@ suite! {
         roots_and_paths_equal_the_definition_across_a_tile,
         checkpoints_cover_what_is_there,
         a_refused_write_spoils_no_other_of_its_batch;
+    notices:
+        a_state_is_told_once_and_to_each_channel,
+        what_failed_is_told_again_when_it_is_due,
+        only_what_stands_is_told,
+        not_everything_is_worth_telling;
     observations:
         what_happens_once_is_observed_once,
         observations_are_listed_newest_first,

@@ -15,6 +15,7 @@ use crate::config::Config;
 
 mod credentials;
 mod local;
+mod notices;
 mod objects;
 mod passkeys;
 mod run_tasks;
@@ -222,6 +223,14 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
     let store = local::store(&config, &mut report).await;
     passkeys::work(&config, store.as_deref(), &mut report).await;
     watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;
+    notices::channels(
+        &config,
+        store.as_deref(),
+        crate::app::now(),
+        offline,
+        &mut report,
+    )
+    .await;
     local::engine(&mut report);
     let secrets = credentials::fetch(&config, &mut report).await;
     if offline {
