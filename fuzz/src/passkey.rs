@@ -68,7 +68,9 @@ fn client_data(data: &[u8]) {
         authenticator_data: HEAD.clone(),
         client_data_json: data.to_vec(),
     };
-    let error = made.verify(CHALLENGE, &SITE).expect_err("no credential is in it");
+    let error = made
+        .verify(CHALLENGE, &SITE)
+        .expect_err("no credential is in it");
     if matches!(error, proof::passkey::PasskeyError::AuthenticatorData(_)) {
         let json: serde_json::Value = serde_json::from_slice(data).expect("strict JSON is JSON");
         assert_eq!(json["type"], "webauthn.create");
@@ -100,7 +102,10 @@ fn statement(data: &[u8]) {
     let again: SignedStatement = proof::json::from_slice(&written).expect("ours can be read");
     assert_eq!(again, read);
     if read.is_by_passkey() {
-        assert!(read.verify(None).is_err(), "nobody said where it may be used");
+        assert!(
+            read.verify(None).is_err(),
+            "nobody said where it may be used"
+        );
     }
 }
 

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use policy::configuration::{Limits, ReadableStates, inspect_in_place, inspect_upload, judge_configuration};
+use policy::configuration::{
+    Limits, ReadableStates, inspect_in_place, inspect_upload, judge_configuration,
+};
 
 use crate::{RUNBOOK, choice};
 
