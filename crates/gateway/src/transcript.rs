@@ -184,6 +184,11 @@ impl Turns {
         if message["function_call"].is_object() {
             said.push(call_of(&Value::Null, &message["function_call"]));
         }
+        let unread = message.as_object().into_iter().flatten();
+        let unread = unread.filter(|(name, value)| {
+            !MESSAGE_MEMBERS.contains(&name.as_str()) && !is_nothing(value)
+        });
+        said.extend(unread.map(|(name, _)| Said::Other(name.clone())));
         self.add(role, said);
     }
 
@@ -425,6 +430,28 @@ fn append(object: &mut Map<String, Value>, name: &str, more: &Value) {
     }
 }
 
+/// Members of a message of chat completions that are read, or say nothing.
+const MESSAGE_MEMBERS: [&str; 9] = [
+    "role",
+    "name",
+    "content",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+];
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(parts) => parts.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
 /// Adds a delta of chat completions to the message so far.
 fn merge_delta(message: &mut Map<String, Value>, delta: &Value) {
     if delta["role"].is_string() {
@@ -432,6 +459,21 @@ fn merge_delta(message: &mut Map<String, Value>, delta: &Value) {
     }
     for name in ["content", "refusal", "reasoning_content", "reasoning"] {
         append(message, name, &delta[name]);
+    }
+    for (name, value) in delta.as_object().into_iter().flatten() {
+        if !MESSAGE_MEMBERS.contains(&name.as_str()) && !is_nothing(value) {
+            message.insert(name.clone(), value.clone());
+        }
+    }
+    if let Value::Object(part) = &delta["function_call"] {
+        let call = message
+            .entry("function_call")
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(call) = call {
+            for name in ["name", "arguments"] {
+                append(call, name, part.get(name).unwrap_or(&Value::Null));
+            }
+        }
     }
     for part in list(&delta["tool_calls"]) {
         let calls = message

@@ -185,6 +185,7 @@ mod tests {
             "BUNDLE_UNKNOWN",
             "RECEIPT_UNKNOWN",
             "PAGE_UNKNOWN",
+            "NOTICE_CHANNEL_UNKNOWN",
         ];
         for code in ReasonCode::ALL.iter().copied() {
             let reason = code.reason();

@@ -40,6 +40,8 @@ const APPLYING: std::time::Duration = std::time::Duration::from_millis(700);
 /// leaves, so of two that got here one applies. A crash after it, on either side of the request,
 /// is found at `applying` and settled by reading the run, never by sending again blindly.
 pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal> {
+    // Whatever takes time comes before the last look.
+    let before = current_state_version(app, &run.workspace_id).await?;
     let turn = ours::turn(app).await?;
     if let Err(refusal) = recheck(app, &run).await {
         if refusal.code.origin() != policy::reason::Origin::Policy {
@@ -47,7 +49,6 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
         }
         return supersede(app, &run, &refusal).await;
     }
-    let before = current_state_version(app, &run.workspace_id).await?;
     let body = Bytes::from_static(br#"{"comment":"approved and applied through Clawgate"}"#);
     let update = RunUpdate {
         state_version_before: before.map(|(id, _)| id),

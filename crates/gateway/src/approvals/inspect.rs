@@ -10,7 +10,7 @@ use policy::plan::ResourceChange;
 use policy::plan::{self, PlanError, PlanFacts, PlanReader};
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Changes, Subject};
-use proof::record::{Body, Caller, Lane};
+use proof::record::{Caller, Lane};
 use proof::{Hash, Json};
 use store::{GateState, RunRow, RunUpdate};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,6 +19,7 @@ use super::gate::{Next, move_to};
 use super::{ours, question};
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
+use crate::clawproxy::record;
 use crate::clawproxy::terraform::runs::related;
 use crate::live::LiveContract;
 use crate::upstream::Duty;
@@ -298,7 +299,7 @@ async fn refuse(
         .take(20)
         .map(|refusal| format!("{}: {}", refusal.code, refusal.detail))
         .collect();
-    let body = Body::Refusal(Box::new(proof::record::Refusal {
+    let refusal = proof::record::Refusal {
         caller: Caller {
             token_hash: "gateway".to_owned(),
             agent_did: job.agent_did.clone(),
@@ -312,7 +313,8 @@ async fn refuse(
         run_id: Some(run.run_id.clone()),
         input: None,
         policy_hash_b64u: job.policy_hash,
-    }));
+    };
+    let body = record::counted(app, &run.job_id, refusal);
     app.store
         .append(&run.job_id, app.now(), body)
         .await

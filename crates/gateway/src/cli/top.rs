@@ -131,9 +131,6 @@ impl Told {
                 tokens(job),
                 spend(job),
             );
-            if self.jobs.insert(id.clone(), line.clone()).as_ref() != Some(&line) {
-                lines.push(format!("{at} {line}"));
-            }
             let last = self.refusals.entry(id.clone()).or_default();
             // They come newest first.
             let refusals = job["refusals"].as_array().into_iter().flatten().rev();
@@ -144,6 +141,10 @@ impl Told {
                     lines.push(format!("{when} {id} refused {code}: {why}"));
                     *last = when;
                 }
+            }
+            // Last, so that a job's last line says how it ended.
+            if self.jobs.insert(id, line.clone()).as_ref() != Some(&line) {
+                lines.push(format!("{at} {line}"));
             }
         }
         lines
@@ -298,7 +299,7 @@ mod tests {
         let mut snapshot = snapshot();
         let first = told.news(&snapshot);
         assert_eq!(first.len(), 4, "{first:?}");
-        assert!(first[1].contains("ROUTE_UNKNOWN") && first[2].contains("MODEL_NOT_ALLOWED"));
+        assert!(first[0].contains("ROUTE_UNKNOWN") && first[1].contains("MODEL_NOT_ALLOWED"));
         assert_eq!(told.news(&snapshot), Vec::<String>::new());
         snapshot["jobs"][1]["calls"] = json!(1);
         let line = told.news(&snapshot);

@@ -52,19 +52,12 @@ impl Attempts {
     /// # Errors
     /// [`LockedOut`]; the attempt must not be looked at.
     pub fn begin(&mut self, address: IpAddr, now: Timestamp) -> Result<(), LockedOut> {
-        self.all
-            .count(MAX_FAILURES_OF_ALL, MINUTE, now)
-            .map_err(|retry_after| LockedOut {
-                retry_after,
-                just_now: false,
-            })?;
         let network = network(address);
         if !self.by_network.contains_key(&network) && self.by_network.len() >= MAX_ADDRESSES {
             self.by_network
                 .retain(|_, window| window.left(WINDOW_SECONDS, now).is_some());
             if self.by_network.len() >= MAX_ADDRESSES {
-                // Counted with all others above.
-                return Ok(());
+                return self.count_with_all(now);
             }
         }
         let window = self.by_network.entry(network).or_default();
@@ -77,7 +70,17 @@ impl Attempts {
                     retry_after,
                     just_now,
                 }
-            })
+            })?;
+        self.count_with_all(now)
+    }
+
+    /// Only what is looked at counts: who is locked out already takes nobody else's attempts.
+    fn count_with_all(&mut self, now: Timestamp) -> Result<(), LockedOut> {
+        let counted = self.all.count(MAX_FAILURES_OF_ALL, MINUTE, now);
+        counted.map_err(|retry_after| LockedOut {
+            retry_after,
+            just_now: false,
+        })
     }
 
     /// The attempt was good after all.

@@ -22,9 +22,6 @@ use crate::approvals::question;
 use crate::operator::Visit;
 use crate::pages::{Frame, Place, failed, html, nothing_here};
 
-/// Records from the end of the job that are searched for the apply.
-const SEARCHED: u64 = 5000;
-
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/run.html")]
 struct RunPage {
@@ -130,7 +127,8 @@ async fn page(app: &App, frame: Frame, run_id: &str) -> Result<Option<RunPage>, 
         .collect();
     let apply = match run.gate {
         GateState::Applying | GateState::Applied | GateState::Errored => {
-            apply_of(app, &job, &run).await?
+            let made = origin.made_by.as_ref().map_or(0, |made| made.seq);
+            apply_of(app, &job, &run, made).await?
         }
         _ => None,
     };
@@ -208,9 +206,15 @@ fn answer(run: &RunRow, signed: &[SignedView], sent: bool) -> (&'static str, &'s
     }
 }
 
-/// The gateway's own call that applied a run, searched from the end of the job.
-async fn apply_of(app: &App, job: &JobRow, run: &RunRow) -> Result<Option<ApplyView>, StoreError> {
-    let mut last = job.counters.records.saturating_sub(SEARCHED);
+/// The gateway's own call that applied a run, searched in all that the job has since the run was
+/// made: how much came after it is the agent's choice.
+async fn apply_of(
+    app: &App,
+    job: &JobRow,
+    run: &RunRow,
+    made: u64,
+) -> Result<Option<ApplyView>, StoreError> {
+    let mut last = made;
     let mut found: Option<ApplyView> = None;
     loop {
         let page = app.store.records(&job.job_id, last, 1000).await?;
@@ -244,6 +248,7 @@ async fn apply_of(app: &App, job: &JobRow, run: &RunRow) -> Result<Option<ApplyV
                         let receipt = outcome.receipt.as_ref();
                         apply.receipt =
                             receipt.map_or_else(String::new, |receipt| receipt.receipt_id.clone());
+                        return Ok(found);
                     }
                 }
                 _ => {}

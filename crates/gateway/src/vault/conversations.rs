@@ -365,7 +365,7 @@ impl CallCopy {
         match std::mem::replace(&mut self.answer, Answer::Ended) {
             Answer::Gathered(gathered, memory) => {
                 let (Some(mut memory), Some(file)) = (memory, keeper.memory(OPEN_FILE)) else {
-                    self.give_up(GivenUp::Behind);
+                    self.answer = Answer::GivenUp(GivenUp::Behind);
                     return;
                 };
                 memory.merge(file);

@@ -35,6 +35,7 @@ async fn an_approver_signs_in_and_denies_a_plan() {
         .write("#credential", &credential.await.unwrap())
         .await;
     browser.click("form.panel button").await;
+    browser.sees("What would change").await;
     assert_eq!(browser.url().await, page, "the sign-in leads back");
 
     // The same link once more: the browser keeps its cookie to itself at first.
@@ -58,8 +59,8 @@ async fn an_approver_signs_in_and_denies_a_plan() {
 
     browser.write("#reason", "Not on a Friday").await;
     browser.click("button.danger").await;
-    assert_eq!(browser.url().await, page);
     browser.sees("discarded by olga: Not on a Friday").await;
+    assert_eq!(browser.url().await, page);
     world.until(&run, GateState::Discarded).await;
     let seen = world.agent().get("/v1/job/runs").await.ok();
     let reason = seen["runs"][0]["reason"].as_str().unwrap();
@@ -75,6 +76,7 @@ async fn an_approver_signs_in_and_denies_a_plan() {
 
     browser.click("details.self summary").await;
     browser.click("details.self button").await;
+    browser.sees("Sign in").await;
     assert_eq!(browser.url().await, world.url("/sign-in"));
     browser.open(&page).await;
     assert!(browser.url().await.contains("/sign-in"));

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// Longest value that is shown, in characters.
 const LONGEST: usize = 240;
-/// Most attributes that are shown of one object.
-const MOST: usize = 64;
+/// Of a longer value the excerpt begins so many characters before the first difference.
+const AROUND: usize = 40;
+/// Most attributes that are shown of one object; the largest types have some two hundred.
+const MOST: usize = 512;
 
 /// One top-level attribute that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub enum Shown {
     Unknown,
     /// There, but marked as a secret.
     Sensitive,
-    /// JSON text, cut when long.
+    /// JSON text; of a long one an excerpt around the first difference.
     Value(String),
 }
 
@@ -64,28 +66,51 @@ pub(super) fn attributes(change: &Json) -> Vec<AttributeChange> {
             .cloned()
     };
     let mut changes = Vec::new();
+    let mut left_out = 0;
     for name in names {
         let (old, new) = (value(before, name), value(after, name));
         let later = value(unknown, name).is_some_and(|mark| has_mark(&mark));
-        if (old == new && !later) || changes.len() == MOST {
+        if old == new && !later {
             continue;
         }
-        let show = |value: Option<Json>, mask: &str, later: bool| {
-            let secret = change.get(mask).is_some_and(|mask| {
+        if changes.len() == MOST {
+            left_out += 1;
+            continue;
+        }
+        let secret = |mask: &str| {
+            change.get(mask).is_some_and(|mask| {
                 *mask == Json::Bool(true) || mask.get(name).is_some_and(has_mark)
-            });
-            match value {
-                _ if later => Shown::Unknown,
-                None => Shown::Absent,
-                Some(_) if secret => Shown::Sensitive,
-                Some(value) => Shown::Value(cut(&value)),
+            })
+        };
+        let side = |value: Option<Json>, mask: &str| match value {
+            None => Shown::Absent,
+            Some(_) if secret(mask) => Shown::Sensitive,
+            Some(value) => Shown::Value(text(&value)),
+        };
+        let before = side(old, "before_sensitive");
+        let after = match later {
+            true => Shown::Unknown,
+            false => side(new, "after_sensitive"),
+        };
+        let from = match (&before, &after) {
+            (Shown::Value(before), Shown::Value(after)) => {
+                first_difference(before, after).saturating_sub(AROUND)
             }
+            _ => 0,
         };
         changes.push(AttributeChange {
             name: crate::terraform::rewrite::plain_text(name),
-            before: show(old, "before_sensitive", false),
-            after: show(new, "after_sensitive", later),
+            before: before.cut(from),
+            after: after.cut(from),
             forces_replacement: replace.contains(&name),
+        });
+    }
+    if left_out > 0 {
+        changes.push(AttributeChange {
+            name: format!("… {left_out} more attributes, which are not listed"),
+            before: Shown::Unknown,
+            after: Shown::Unknown,
+            forces_replacement: false,
         });
     }
     changes
@@ -101,11 +126,29 @@ pub(super) fn has_mark(mask: &Json) -> bool {
     }
 }
 
-fn cut(value: &Json) -> String {
-    let text = String::from_utf8(value.to_jcs()).expect("JCS is UTF-8");
-    if text.chars().nth(LONGEST).is_some() {
-        text.chars().take(LONGEST).chain(['…']).collect()
-    } else {
-        text
+fn text(value: &Json) -> String {
+    String::from_utf8(value.to_jcs()).expect("JCS is UTF-8")
+}
+
+/// How many characters two texts begin alike.
+fn first_difference(one: &str, other: &str) -> usize {
+    let pairs = one.chars().zip(other.chars());
+    pairs.take_while(|(one, other)| one == other).count()
+}
+
+impl Shown {
+    /// Of a text that is too long an excerpt, from so many characters on: whoever fills its
+    /// beginning hides nothing.
+    fn cut(self, from: usize) -> Self {
+        match self {
+            Self::Value(text) if text.chars().nth(LONGEST).is_some() => {
+                let begin = (from > 0).then_some('…');
+                let rest = text.chars().skip(from);
+                let end = rest.clone().nth(LONGEST).map(|_| '…');
+                let excerpt = begin.into_iter().chain(rest.take(LONGEST)).chain(end);
+                Self::Value(excerpt.collect())
+            }
+            other => other,
+        }
     }
 }

@@ -518,3 +518,37 @@ fn data_sources_are_seen_wherever_they_are_read() {
         ReasonCode::PlanMalformed
     );
 }
+
+/// What an approver is shown of an object cannot be pushed out of sight.
+#[test]
+fn no_attribute_and_no_difference_is_hidden_by_filling_up() {
+    let many: Vec<String> = (0..600).map(|n| format!(r#""a{n:03}":{n}"#)).collect();
+    let change = format!(r#"{{"before":null,"after":{{{}}}}}"#, many.join(","));
+    let change = proof::json::parse(change.as_bytes(), proof::Numbers::Any).unwrap();
+    let shown = diff::attributes(&change);
+    assert_eq!(shown.len(), 513);
+    assert!(shown[512].name.contains("88 more attributes"));
+
+    let fill = "x".repeat(5000);
+    let change =
+        format!(r#"{{"before":{{"policy":"{fill}deny"}},"after":{{"policy":"{fill}allow"}}}}"#);
+    let change = proof::json::parse(change.as_bytes(), proof::Numbers::Any).unwrap();
+    let shown = diff::attributes(&change);
+    let [diff::AttributeChange { before, after, .. }] = &shown[..] else {
+        panic!("{shown:?}");
+    };
+    for (side, word) in [(before, "deny"), (after, "allow")] {
+        assert!(
+            matches!(side, diff::Shown::Value(text) if text.contains(word)),
+            "{side:?}"
+        );
+    }
+    // A secret on one side says nothing about where the other differs from it.
+    let change = format!(
+        r#"{{"before":{{"k":"{fill}deny"}},"after":{{"k":"{fill}allow"}},"before_sensitive":{{"k":true}}}}"#
+    );
+    let change = proof::json::parse(change.as_bytes(), proof::Numbers::Any).unwrap();
+    let shown = diff::attributes(&change);
+    assert_eq!(shown[0].before, diff::Shown::Sensitive);
+    assert!(matches!(&shown[0].after, diff::Shown::Value(text) if text.starts_with("\"xxx")));
+}

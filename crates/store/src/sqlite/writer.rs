@@ -337,10 +337,19 @@ fn append_together(
         let mut failed = None;
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
-            Ok(open) => open.check(*new).and_then(|checked| {
-                open.write(checked)
-                    .inspect_err(|error| failed = Some(error.clone()))
-            }),
+            Ok(open) => match open.check(*new) {
+                Ok(checked) => open
+                    .write(checked)
+                    .inspect_err(|error| failed = Some(error.clone())),
+                // A refusal has written nothing, and the others go on.
+                Err(refused @ StoreError::Conflict(_)) => Err(refused),
+                Err(error) => {
+                    // The engine may have ended the transaction: what would be written now would
+                    // stand alone.
+                    failed = Some(error.clone());
+                    Err(error)
+                }
+            },
         };
         if let Some(error) = failed {
             ends = Err(error);

@@ -470,6 +470,10 @@ impl Open {
     /// send about one token with each event.
     fn derived(&self, reported: Reported, counted: Option<Counted>) -> Usage {
         let output = match (counted, &self.reader) {
+            // What was not understood of a stream comes by about one token in each event.
+            (Some(counted), Reader::Events(events)) if !counted.whole => {
+                counted.output.max(events.events())
+            }
             (Some(counted), _) => counted.output,
             (None, Reader::Events(events)) => events.events(),
             (None, Reader::Nothing | Reader::Document(..)) => {

@@ -164,7 +164,8 @@ impl Exchange {
         };
         let provider_name = provider.name.as_str();
         // The request has gone; another body may have its room.
-        drop(room);
+        let lists = outgoing.target.is_list();
+        drop((outgoing, room));
         let kind = Kind::of(&head.headers);
         self.ending
             .answered(head.status.as_u16(), kind == Kind::Events);
@@ -180,7 +181,7 @@ impl Exchange {
             return self.refuse(ended, code).await;
         }
         let mut response = match &contract.contract.models {
-            Some(models) if outgoing.target.is_list() && head.status.is_success() => {
+            Some(models) if lists && head.status.is_success() => {
                 let list = match self.collect(body, list::MAX_BYTES, &mut stop).await {
                     Ok(list) => list,
                     Err((ended, code)) => return self.refuse(ended, code).await,

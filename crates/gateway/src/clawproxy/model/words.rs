@@ -6,10 +6,11 @@
 //! Anthropic's there is none, and nothing is kept. What is kept is bounded, for each call and
 //! together, and what is beyond it is estimated on the high side.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tiktoken_rs::CoreBPE;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -176,13 +177,14 @@ impl Words {
             Some((request, _)) => {
                 let turns = transcript::request(request);
                 only_text &= is_text(&turns);
+                let request = serde_json::from_slice(request).unwrap_or(Value::Null);
+                only_text &= only_counted_members(&request);
                 // What the model is shown of tools is not known; their JSON is about as long.
-                let tools = serde_json::from_slice::<serde_json::Value>(request).ok();
-                let tools = tools.map(|request| match &request["tools"] {
-                    serde_json::Value::Null => 0,
+                let tools = match &request["tools"] {
+                    Value::Null => 0,
                     tools => tokens(&vocabulary, &tools.to_string()),
-                });
-                AROUND + tokens_of(&vocabulary, &turns) + tools.unwrap_or(0)
+                };
+                AROUND + tokens_of(&vocabulary, &turns) + tools
             }
             None => estimate,
         };
@@ -213,9 +215,14 @@ impl Counter {
         Arc::clone(&self.memory).try_acquire_many_owned(bytes).ok()
     }
 
+    /// Whether the vocabulary is there, or will be soon. Does not wait.
     fn is_loaded(&self) -> bool {
-        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.is_some()
+        match self.loaded.try_lock() {
+            Ok(loaded) => loaded.is_some(),
+            Err(TryLockError::Poisoned(loaded)) => loaded.into_inner().is_some(),
+            // It is being loaded, which takes a while.
+            Err(TryLockError::WouldBlock) => true,
+        }
     }
 
     /// Loads the vocabulary, or says that it is there.
@@ -277,6 +284,40 @@ pub(super) fn is_exact_for(model: &str) -> bool {
             rest.is_empty() || dated
         })
     })
+}
+
+/// Whether a request has nothing that could take tokens beside what is counted: `functions`,
+/// `prediction` or `response_format` do, and so may what is not known yet.
+fn only_counted_members(request: &Value) -> bool {
+    const COUNTED: [&str; 25] = [
+        "model",
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+    ];
+    let mut members = request.as_object().into_iter().flatten();
+    request.is_object() && members.all(|(name, _)| COUNTED.contains(&name.as_str()))
 }
 
 /// Whether nothing else was said: no images, no files, nothing unread.
@@ -348,6 +389,11 @@ mod tests {
             let counted = words.count_now(answer.len() as u64, events);
             assert_eq!(counted, Some(expected), "{answer}");
         }
+        // Arguments in the form that came before tools.
+        let stream = "data: {\"choices\":[{\"index\":0,\"delta\":{\"function_call\":{\"name\":\"f\",\"arguments\":\"hello\"}}}]}\n\n\
+            data: {\"choices\":[{\"index\":0,\"delta\":{\"function_call\":{\"arguments\":\" world\"}}}]}\n\n";
+        let counted = words(&counter, request, stream, 7).count_now(0, Some(2));
+        assert_eq!(counted.unwrap().output, 3 + 2 * AROUND);
         let tools = r#"{"messages":[],"tools":[{"type":"function"}]}"#;
         let counted = words(&counter, tools, "", 1).count_now(0, None).unwrap();
         assert!(
@@ -377,7 +423,21 @@ mod tests {
         let text = r#"{"choices":[{"message":{"content":"a"}}]}"#;
         for (request, answer, whole) in [
             ("{}", text, true),
+            (r#"{"model":"gpt-4o","n":2,"messages":[]}"#, text, true),
+            (r#"{"functions":[]}"#, text, false),
+            (r#"{"prediction":{}}"#, text, false),
+            ("[]", text, false),
             (image, text, false),
+            (
+                "{}",
+                r#"{"choices":[{"message":{"content":"a","audio":{"id":"x"}}}]}"#,
+                false,
+            ),
+            (
+                "{}",
+                "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\",\"novel\":\"b\"}}]}\n\n",
+                false,
+            ),
             ("{}", "{}", false),
         ] {
             let words = words(&counter, request, answer, 100);

@@ -177,6 +177,10 @@ pub(super) async fn may_be_shown(
     }
     if has_ended(app, plan).await? {
         collect_ended(app, workspace, plan).await?;
+        // A plan that failed taught nothing.
+        if !sensitive.knows(workspace) {
+            collect_earlier(app, workspace, plan).await?;
+        }
         return Ok(true);
     }
     if place == Place::Last {

@@ -133,7 +133,11 @@ pub(super) async fn plan(
         .into_iter()
         .filter_map(|row| statement(row, &known))
         .collect();
-    let passkey = passkey(app, visit, &run).await;
+    // What contradicts itself must not be signed, so it is not offered.
+    let passkey = match contradicts {
+        true => None,
+        false => passkey(app, visit, &run).await,
+    };
     let (standing, tone) = words::standing(run.gate);
     let lapsed = run.approval_expires_at.is_none_or(|until| until <= now);
     let open = run.gate == GateState::AwaitingApproval && !lapsed;

@@ -36,10 +36,12 @@ pub(super) fn find(text: &Text<'_>, spans: &mut Spans) {
     let bytes = text.bytes;
     let mut hidden_until = 0;
     for at in 1..bytes.len() {
-        // A name ends where something that assigns could stand. Within a value there is none.
+        // A name ends where something that assigns could stand. Within a value that is hidden
+        // only one counts whose own value, in quotes, is not.
         let is_end = is_word(bytes[at - 1]) && !is_word(bytes[at]);
-        if is_end && at >= hidden_until && ends_like_a_secret(&bytes[..at]) {
-            hidden_until = value(bytes, at, spans).unwrap_or(0);
+        let quoted = || bytes[at..].starts_with(b"=\"") || bytes[at..].starts_with(br#"=\""#);
+        if is_end && (at >= hidden_until || quoted()) && ends_like_a_secret(&bytes[..at]) {
+            hidden_until = value(bytes, at, spans).unwrap_or(hidden_until);
         }
     }
 }

@@ -56,6 +56,7 @@ const SECRETS: &[&str] = &[
     r#"{"message":"{\"api_key\":\"‹hunter2›\",\"name\":\"b\"}"}"#,
     "AWS_SECRET_ACCESS_KEY=‹hunter2› terraform",
     "export TOKEN=‹abc›",
+    r#"auth_token=‹password=›"‹hunter2›""#,
 ];
 
 #[test]
