@@ -1,7 +1,7 @@
 //! Telling people of plans that wait, and of how they ended.
 //!
 //! Who has to be told follows from where the runs stand ([`store::Notices`]), so no crash loses a
-//! notice and nothing is queued. Each channel has a task of its own ([`dispatch`]), so a slow one
+//! notice and nothing is queued. Each channel has a task of its own (`dispatch`), so a slow one
 //! delays no other. [`message`] says what there is to tell; `webhook`, `slack` and `email` put it
 //! into their own forms.
 //!

@@ -1,6 +1,6 @@
 //! The operator listener: what people reach. Every route stands on this page.
 //!
-//! To add a route: one line in [`routes`], or in [`pages`], with what it asks of its caller, and its
+//! To add a route: one line in [`routes`], or in [`pages()`], with what it asks of its caller, and its
 //! handler in the module of its subject. There is no way to add one that asks nothing by forgetting to say so.
 
 mod admit;

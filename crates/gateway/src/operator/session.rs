@@ -3,7 +3,7 @@
 //! The cookie is random text of 256 bits of which only the hash is stored. It opens pages, never
 //! the JSON API: a browser sends it by itself, and the API's bodies carry no token against
 //! forged requests. Whatever a page's form does asks for that token and for the browser's own
-//! word about where the form stood ([`super::origin`]).
+//! word about where the form stood (`origin`).
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, header};

@@ -14,13 +14,13 @@ use crate::{
 /// Most notices in one answer.
 const PAGE: u32 = 100;
 
-/// What is told of a run, whoever is told: not a question that has lapsed, nor that the agent has
-/// thrown its own plan away.
+/// What is told of a run, whoever is told: not a question that has lapsed, nor that a plan was
+/// thrown away without a reason or by its own agent, which could do so without end.
 macro_rules! worth_telling {
     () => {
         "runs.gate IN (SELECT value FROM json_each(?2))
          AND (runs.gate <> 'awaiting_approval' OR runs.approval_expires_at > ?3)
-         AND (runs.gate <> 'discarded' OR runs.gate_reason IS NOT NULL)"
+         AND (runs.gate <> 'discarded' OR runs.gate_reason NOT LIKE '% by the agent')"
     };
 }
 
@@ -79,6 +79,21 @@ fn news(connection: &Connection, query: &NewsQuery) -> Result<News, StoreError> 
     let gates = column::json(&gates)?;
     let limit = query.limit.min(PAGE);
     let now = query.now.millis();
+    // What was tried before has half of the places, or what is new could keep it waiting for ever.
+    let again = column::all(
+        connection,
+        concat!(
+            "SELECT runs.*, job_id, attempts, first_at
+             FROM notices JOIN runs ON runs.id = run AND runs.gate = notices.gate
+                          JOIN jobs USING (job)
+             WHERE channel = ?1 AND next_at <= ?3 AND ",
+            worth_telling!(),
+            " ORDER BY runs.gate <> 'awaiting_approval', next_at, runs.id LIMIT ?4"
+        ),
+        params![query.channel, gates, now, limit.div_ceil(2)],
+        due_notice,
+    )?;
+    let room = u64::from(limit).saturating_sub(again.len() as u64);
     let mut due = column::all(
         connection,
         concat!(
@@ -88,25 +103,18 @@ fn news(connection: &Connection, query: &NewsQuery) -> Result<News, StoreError> 
             worth_telling!(),
             " AND NOT EXISTS (SELECT 1 FROM notices WHERE channel = ?1 AND run = runs.id
                               AND notices.gate = runs.gate)
-             ORDER BY updated_at, runs.id LIMIT ?5"
+             ORDER BY runs.gate <> 'awaiting_approval', updated_at, runs.id LIMIT ?5"
         ),
-        params![query.channel, gates, now, query.since.millis(), limit],
+        params![
+            query.channel,
+            gates,
+            now,
+            query.since.millis(),
+            column::integer(room)?
+        ],
         due_notice,
     )?;
-    let room = u64::from(limit).saturating_sub(due.len() as u64);
-    due.extend(column::all(
-        connection,
-        concat!(
-            "SELECT runs.*, job_id, attempts, first_at
-             FROM notices JOIN runs ON runs.id = run AND runs.gate = notices.gate
-                          JOIN jobs USING (job)
-             WHERE channel = ?1 AND next_at <= ?3 AND ",
-            worth_telling!(),
-            " ORDER BY next_at, runs.id LIMIT ?4"
-        ),
-        params![query.channel, gates, now, column::integer(room)?],
-        due_notice,
-    )?);
+    due.extend(again);
     let next_at = column::one(
         connection,
         concat!(

@@ -191,7 +191,8 @@ pub(crate) async fn not_everything_is_worth_telling(store: Arc<dyn Store>) {
     one.limit = 1;
     assert_eq!(due(&store, one).await, (runs(&[("run-1", 0)]), None));
     // The agent threw one plan away, a person the other.
-    moves(&store, "run-1", GateState::Discarded, None).await;
+    let by = Some("cancel-run by the agent");
+    moves(&store, "run-1", GateState::Discarded, by).await;
     let by = Some("discarded by ada: not now");
     moves(&store, "run-2", GateState::Discarded, by).await;
     let told = runs(&[("run-2", 0)]);

@@ -9,10 +9,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
-use policy::Refusal;
 use policy::terraform::mask::{Known, Place};
+use policy::{ReasonCode, Refusal};
 use proof::Json;
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::approvals;
@@ -127,12 +129,27 @@ impl Sensitive {
     }
 }
 
+/// Plans that are read for agents at a time: fewer than may be read at all, so that the gate
+/// always finds a place.
+static READING: Semaphore = Semaphore::const_new(2);
+
+/// How long an agent waits until its plan can be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Sees to it that the values of a plan that an agent is about to read are known. When the
 /// reader's credential does not show the full plan, upstream's own redaction stands alone.
 ///
 /// # Errors
 /// An `UPSTREAM_…` code when asking again may help.
 pub(super) async fn collect(app: &App, workspace: &str, plan: &str) -> Result<(), Refusal> {
+    if app.sensitive.has(plan) {
+        return Ok(());
+    }
+    let slot = tokio::time::timeout(PATIENCE, READING.acquire()).await;
+    let Ok(Ok(_slot)) = slot else {
+        return Err(ReasonCode::UpstreamRateLimited.into());
+    };
+    // Somebody else may have read it meanwhile.
     if app.sensitive.has(plan) {
         return Ok(());
     }
