@@ -24,7 +24,7 @@ use super::{TRUST_PULSE, origin};
 use crate::app::App;
 use crate::pages;
 
-/// The field of each form, and the header of each script's call, that holds the session's token.
+/// The field of each form that holds the session's token.
 pub const FORM_TOKEN: &str = "form-token";
 
 /// Whoever opens a page, and where that page stands.
@@ -120,17 +120,14 @@ async fn let_in(app: &App, access: Access, request: Request) -> Result<Request, 
     let body = if reads {
         body
     } else {
-        let (body, fields) = form(&parts.headers, body).await?;
-        let token = fields.token.or_else(|| {
-            let sent = parts.headers.get(FORM_TOKEN)?.to_str().ok()?;
-            Some(sent.to_owned())
-        });
+        let fields = form(&parts.headers, body).await?;
+        let token = fields.token;
         let owned = |session: &Session| token.as_ref().is_some_and(|token| session.owns(token));
         if access != Access::Public && !session.as_ref().is_some_and(owned) {
             return Err(ReasonCode::FormForeign.into());
         }
         parts.extensions.insert(Fields(fields.others));
-        body
+        Body::empty()
     };
     if let Some(operator) = &operator {
         parts.extensions.insert(operator.clone());
@@ -168,11 +165,8 @@ struct Sent {
     others: Map<String, Value>,
 }
 
-/// The body, and its fields when it is a form. A script's JSON is left to its handler.
-async fn form(headers: &HeaderMap, body: Body) -> Result<(Body, Sent), Problem> {
-    if extract::is(headers, "application/json") {
-        return Ok((body, Sent::default()));
-    }
+/// The fields of a form, which is all that pages send.
+async fn form(headers: &HeaderMap, body: Body) -> Result<Sent, Problem> {
     let bytes = extract::form(headers, body).await?;
     let mut sent = Sent::default();
     let mut names = HashSet::new();
@@ -189,7 +183,7 @@ async fn form(headers: &HeaderMap, body: Body) -> Result<(Body, Sent), Problem> 
             sent.others.insert(name, Value::String(value));
         }
     }
-    Ok((Body::empty(), sent))
+    Ok(sent)
 }
 
 /// From a page to the listener's root. Links on pages are relative, so that a proxy may mount

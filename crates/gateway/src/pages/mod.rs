@@ -26,7 +26,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a page with our script may do besides.
-const SCRIPTED: &str = "; script-src 'self'; connect-src 'self'";
+const SCRIPTED: &str = "; script-src 'self'";
 
 /// Headers of every page.
 const HEADERS: [(HeaderName, &str); 7] = [
