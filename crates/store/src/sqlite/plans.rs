@@ -21,14 +21,7 @@ const LARGE: [&str; 8] = [
 /// the table's own order, that stops at the limit is no such thing: it is written `SCAN`, too, so
 /// a query that is to be answered so says in `walks` which tables it may walk.
 pub(super) fn assert_plan(sql: &str, values: &[Value], walks: &[&str]) {
-    let mut connection = Connection::open_in_memory().unwrap();
-    schema::migrate(&mut connection).unwrap();
-    let mut explained = connection
-        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-        .unwrap();
-    let values = rusqlite::params_from_iter(values);
-    let steps = explained.query_map(values, |row| row.get::<_, String>("detail"));
-    let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+    let steps = steps(sql, values);
     for step in &steps {
         let scanned = step.strip_prefix("SCAN ");
         let table = scanned.and_then(|rest| rest.split(' ').next());
@@ -57,4 +50,20 @@ pub(super) fn assert_plan(sql: &str, values: &[Value], walks: &[&str]) {
 /// The same for a query that walks along nothing.
 pub(super) fn assert_no_scan(sql: &str, values: &[Value]) {
     assert_plan(sql, values, &[]);
+}
+
+/// The step that a query begins with.
+pub(super) fn leads(sql: &str, values: &[Value]) -> String {
+    steps(sql, values).swap_remove(0)
+}
+
+fn steps(sql: &str, values: &[Value]) -> Vec<String> {
+    let mut connection = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection).unwrap();
+    let mut explained = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
+    let values = rusqlite::params_from_iter(values);
+    let steps = explained.query_map(values, |row| row.get::<_, String>("detail"));
+    steps.unwrap().map(Result::unwrap).collect()
 }

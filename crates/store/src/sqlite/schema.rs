@@ -60,6 +60,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0012_export",
         include_str!("../../migrations/sqlite/0012_export.sql"),
     ),
+    (
+        "0013_job_times",
+        include_str!("../../migrations/sqlite/0013_job_times.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
