@@ -32,6 +32,7 @@ pub mod operator;
 mod policy;
 mod rollback;
 mod routes;
+mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
@@ -75,6 +76,7 @@ enum Command {
     Sandbox(sandbox::Sandbox),
     Init(init::Init),
     Serve(serve::Serve),
+    Run(run::Run),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -147,6 +149,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Sandbox(sandbox) => sandbox.run().await?,
         Command::Init(init) => init.run().await?,
         Command::Serve(serve) => return serve.run().await,
+        Command::Run(run) => return run.run().await,
         Command::Doctor(doctor) => return doctor.run().await,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
