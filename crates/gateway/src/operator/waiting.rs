@@ -18,7 +18,7 @@ use crate::app::App;
 const MOST: usize = 200;
 
 /// Every plan that waits, at once, and then each that begins to (`waiting`, with what
-/// `GET /v1/approvals/{run_id}` says of it), and each that does no longer (`ended`, with where it
+/// `GET /v1/approvals` says of it), and each that does no longer (`ended`, with where it
 /// stands then). After those that wait at once comes `ready`. Whoever connects again is told anew.
 pub(super) async fn watch(
     State(app): State<Arc<App>>,
@@ -44,18 +44,17 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
     let mut first = true;
     loop {
         stream.look().await?;
-        let waiting = stream.app.store.waiting().await?;
-        let now: BTreeSet<String> = waiting
-            .into_iter()
-            .take(MOST)
-            .map(|run| run.run_id)
-            .collect();
-        for run_id in now.difference(&told) {
-            // One that has moved on meanwhile is told of as ended, next time.
-            if let Some(view) = view(&stream.app, run_id).await? {
-                stream.say(event("waiting", &view)).await?;
+        let mut waiting = stream.app.store.waiting().await?;
+        waiting.truncate(MOST);
+        for run in waiting.iter().filter(|run| !told.contains(&run.run_id)) {
+            match approvals::brief(&stream.app, run).await {
+                Ok(view) => stream.say(event("waiting", &view)).await?,
+                Err(problem) => {
+                    tracing::warn!(run = run.run_id, %problem, "a plan that waits cannot be shown");
+                }
             }
         }
+        let now: BTreeSet<String> = waiting.into_iter().map(|run| run.run_id).collect();
         for run_id in told.difference(&now) {
             let run = stream.app.store.run(run_id).await?;
             // One that still waits has only lost its place among the first.
@@ -80,19 +79,6 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
             Woken::Commit => {}
             Woken::Silence => stream.say(":\n\n").await?,
             Woken::Stopping => return Ok(()),
-        }
-    }
-}
-
-async fn view(app: &App, run_id: &str) -> Result<Option<Value>, Broken> {
-    let Some(run) = app.store.run(run_id).await? else {
-        return Ok(None);
-    };
-    match approvals::view(app, &run).await {
-        Ok(view) => Ok(Some(view)),
-        Err(problem) => {
-            tracing::warn!(run_id, %problem, "a plan that waits cannot be shown");
-            Ok(None)
         }
     }
 }
