@@ -105,4 +105,7 @@ pub trait Approvals {
 
     /// Every run that awaits approval, the longest waiting first.
     async fn waiting(&self) -> Result<Vec<RunBrief>, StoreError>;
+
+    /// The ids of those, in the same order; little enough to be asked for with each commit.
+    async fn waiting_ids(&self) -> Result<Vec<String>, StoreError>;
 }

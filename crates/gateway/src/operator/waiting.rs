@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
-use store::GateState;
+use store::{GateState, RunBrief};
 
 use super::approvals;
 use super::problem::Problem;
@@ -44,17 +44,11 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
     let mut first = true;
     loop {
         stream.look().await?;
-        let mut waiting = stream.app.store.waiting().await?;
-        waiting.truncate(MOST);
-        for run in waiting.iter().filter(|run| !told.contains(&run.run_id)) {
-            match approvals::brief(&stream.app, run).await {
-                Ok(view) => stream.say(event("waiting", &view)).await?,
-                Err(problem) => {
-                    tracing::warn!(run = run.run_id, %problem, "a plan that waits cannot be shown");
-                }
-            }
+        let waiting = stream.app.store.waiting_ids().await?;
+        let now: BTreeSet<String> = waiting.into_iter().take(MOST).collect();
+        if !now.is_subset(&told) {
+            begun(&stream, &now, &told).await?;
         }
-        let now: BTreeSet<String> = waiting.into_iter().map(|run| run.run_id).collect();
         for run_id in told.difference(&now) {
             let run = stream.app.store.run(run_id).await?;
             // One that still waits has only lost its place among the first.
@@ -81,6 +75,32 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
             Woken::Stopping => return Ok(()),
         }
     }
+}
+
+/// Tells of those that wait now and were not told of.
+async fn begun(
+    stream: &Stream,
+    now: &BTreeSet<String>,
+    told: &BTreeSet<String>,
+) -> Result<(), Broken> {
+    let new = |run: &RunBrief| now.contains(&run.run_id) && !told.contains(&run.run_id);
+    // One that has moved on meanwhile is told of as ended only.
+    for run in stream
+        .app
+        .store
+        .waiting()
+        .await?
+        .iter()
+        .filter(|run| new(run))
+    {
+        match approvals::brief(&stream.app, run).await {
+            Ok(view) => stream.say(event("waiting", &view)).await?,
+            Err(problem) => {
+                tracing::warn!(run = run.run_id, %problem, "a plan that waits cannot be shown");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// JSON has no line breaks of its own, so the data are one line.

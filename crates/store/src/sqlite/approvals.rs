@@ -56,6 +56,11 @@ impl Approvals for Sqlite {
         self.read(|connection| column::all(connection, &waiting(), [], runs::brief))
             .await
     }
+
+    async fn waiting_ids(&self) -> Result<Vec<String>, StoreError> {
+        self.read(|connection| column::all(connection, WAITING_IDS, [], |row| row.text("run_id")))
+            .await
+    }
 }
 
 /// Runs that await approval; the state is written out, as in the partial index.
@@ -65,6 +70,9 @@ fn waiting() -> String {
         runs::BRIEF
     )
 }
+
+const WAITING_IDS: &str = "SELECT run_id FROM runs
+     WHERE gate = 'awaiting_approval' ORDER BY updated_at, runs.id";
 
 /// The statement that moves the gate must be the one that is kept as evidence.
 fn check_envelope(new: &NewStatement) -> Result<(), StoreError> {
@@ -320,5 +328,6 @@ mod tests {
     #[test]
     fn what_waits_is_found_by_its_index() {
         assert_no_scan(&waiting(), &[]);
+        assert_no_scan(WAITING_IDS, &[]);
     }
 }

@@ -182,6 +182,8 @@ pub(crate) async fn active_runs_are_those_whose_gate_is_open(store: Arc<dyn Stor
         panic!("two wait: {waiting:?}");
     };
     assert_eq!(second.gate, GateState::AwaitingApproval);
+    let ids = store.waiting_ids().await.unwrap();
+    assert_eq!(ids, [first.run_id.clone(), second.run_id.clone()]);
     assert_eq!(first, briefs.last().unwrap());
     let expected = store::RunBrief {
         run_id: "run-99".into(),
