@@ -20,6 +20,7 @@ mod gate;
 mod interrupt;
 mod kill;
 mod login;
+mod mcp;
 mod passkeys;
 mod plan;
 mod plan_only;
