@@ -14,6 +14,7 @@ mod conversations;
 mod cost;
 mod doctor;
 mod evidence;
+mod export;
 mod faults;
 mod forbidden;
 mod gate;
