@@ -1,6 +1,5 @@
 //! Reads the full plan, judges it by the contract, and asks the approvers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use http::StatusCode;
 use policy::cost::CostFacts;
 use policy::plan::ResourceChange;
 use policy::plan::{self, PlanError, PlanFacts, PlanReader};
+use policy::terraform::mask::Marked;
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Changes, Subject};
 use proof::record::{Caller, Lane};
@@ -191,9 +191,7 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
         }
     };
     let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
-    if let Some(sensitive) = &read.sensitive {
-        app.sensitive.learn(&workspace, &plan_id, sensitive);
-    }
+    app.sensitive.learn(&workspace, &plan_id, &read.sensitive);
     let facts = read
         .facts
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
@@ -206,14 +204,13 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
     })
 }
 
-/// The values that a plan marks as sensitive; `None` when upstream shows no plan to the reader,
-/// or shows one that cannot be read.
+/// What a plan marks as sensitive; `None` when upstream shows no plan to the reader.
 ///
 /// # Errors
 /// An `UPSTREAM_…` code when asking again may help.
-pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<BTreeSet<String>>, Refusal> {
+pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<Marked>, Refusal> {
     match stream_plan(app, plan_id).await? {
-        Ok(read) => Ok(read.sensitive),
+        Ok(read) => Ok(Some(read.sensitive)),
         Err(status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
             Err(ReasonCode::UpstreamUnavailable.into())
         }
@@ -224,8 +221,8 @@ pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<BTreeSet<
 /// What was found in a plan.
 struct ReadPlan {
     facts: Result<PlanFacts, PlanError>,
-    /// A plan that cannot be read teaches none.
-    sensitive: Option<BTreeSet<String>>,
+    /// In a plan that cannot be read, whatever it has.
+    sensitive: Marked,
 }
 
 /// Reads the full JSON of a plan while it arrives, or says with what else it was answered.
@@ -254,13 +251,13 @@ fn read_pieces(mut arriving: mpsc::Receiver<Bytes>) -> ReadPlan {
         if let Err(error) = reader.push(&piece) {
             return ReadPlan {
                 facts: Err(error),
-                sensitive: None,
+                sensitive: Marked::TooMany,
             };
         }
     }
     ReadPlan {
         facts: reader.inspect(),
-        sensitive: reader.sensitive().ok(),
+        sensitive: reader.sensitive().unwrap_or(Marked::TooMany),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::contract::Action;
 use crate::rules;
+use crate::terraform::mask::Marked;
 use crate::terraform::rewrite::plain_text;
 
 /// Largest plan that is read, in bytes.
@@ -74,11 +75,11 @@ impl PlanReader {
         facts(&self.0)
     }
 
-    /// The values that the plan marks as sensitive, wherever it has them.
+    /// What the plan marks as sensitive, wherever it has it.
     ///
     /// # Errors
     /// When the plan cannot be read.
-    pub fn sensitive(&self) -> Result<BTreeSet<String>, PlanError> {
+    pub fn sensitive(&self) -> Result<Marked, PlanError> {
         secrets::collect(&self.0)
     }
 }
