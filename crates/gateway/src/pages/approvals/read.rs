@@ -1,6 +1,7 @@
 //! From the store to the inbox and to a plan's page.
 
 use policy::ReasonCode;
+use policy::plan::{Line, LineKind};
 use proof::approval::{Changes, Decision};
 use proof::record::Body;
 use proof::{Hash, Timestamp, jcs};
@@ -11,11 +12,11 @@ use store::{
 };
 
 use super::view::{
-    AttributeView, ContractView, InboxPage, JobView, ObjectView, PasskeyView, PlanPage,
+    AttributeView, ContractView, InboxPage, JobView, LineView, ObjectView, PasskeyView, PlanPage,
     RefusalView, RemarkView, SideView, StatementView, Waiting,
 };
 use crate::app::App;
-use crate::approvals::question::{self, Object, Remark, Side};
+use crate::approvals::question::{self, Attribute, Object, Remark, Side};
 use crate::clawcontrols;
 use crate::operator::Visit;
 use crate::operator::credential::{Access, Role};
@@ -330,29 +331,52 @@ fn view(object: Object, action: String) -> ObjectView {
         reason: object
             .reason
             .map(|text| Quoted::new(&text.replace('_', " "), "Terraform")),
-        attributes: object
-            .attributes
-            .into_iter()
-            .map(|attribute| AttributeView {
-                name: quoted(&attribute.name),
-                before: side(attribute.before),
-                after: side(attribute.after),
-                forces: attribute.forces_replacement,
-            })
-            .collect(),
+        attributes: object.attributes.into_iter().map(attribute).collect(),
+        left_out: object.left_out,
         cut: object.cut,
     }
 }
 
-fn side(side: Side) -> SideView {
-    match side {
-        Side::Value(text) if text.chars().nth(MAX_SHORT).is_some() => {
-            let whole = Quoted::block(&text, PLAN);
-            let head: String = whole.text.chars().take(MAX_SHORT).collect();
-            SideView::Long(format!("{}…", head.replace('\n', " ")), whole)
+fn attribute(attribute: Attribute) -> AttributeView {
+    let [before, after] = question::heads(&attribute.before, &attribute.after, MAX_SHORT);
+    AttributeView {
+        name: Quoted::new(&attribute.name, PLAN),
+        before: side(attribute.before, before),
+        after: side(attribute.after, after),
+        forces: attribute.forces_replacement,
+        lines: attribute.lines.into_iter().map(line).collect(),
+    }
+}
+
+fn line(line: Line) -> LineView {
+    let (class, word, sign) = match line.kind {
+        LineKind::Kept => ("kept", "", ' '),
+        LineKind::Removed => ("removed", "goes: ", '-'),
+        LineKind::Added => ("added", "comes: ", '+'),
+        LineKind::Skipped => ("skipped", "", ' '),
+    };
+    let text = match line.kind {
+        LineKind::Skipped => Quoted::new(&format!("… {} more lines", line.text), "the gateway"),
+        _ => Quoted::new(&line.text, PLAN),
+    };
+    LineView {
+        class,
+        word,
+        sign,
+        text,
+    }
+}
+
+/// A value; of a long one its head, and the whole behind it: a text as it is set.
+fn side(side: Side, head: Option<String>) -> SideView {
+    match (side, head) {
+        (Side::Value(text), Some(head)) if head != text => {
+            let set = serde_json::from_str::<String>(&text);
+            let whole = Quoted::block(&set.unwrap_or(text), PLAN);
+            SideView::Long(Quoted::new(&head, PLAN).text, whole)
         }
-        Side::Value(text) => SideView::Short(Quoted::new(&text, PLAN)),
-        other => SideView::Word(other.word().unwrap_or_default()),
+        (Side::Value(text), _) => SideView::Short(Quoted::new(&text, PLAN)),
+        (other, _) => SideView::Word(other.word().unwrap_or_default()),
     }
 }
 

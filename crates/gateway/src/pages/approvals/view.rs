@@ -107,16 +107,31 @@ pub(super) struct ObjectView {
     pub(super) from: Option<Quoted>,
     pub(super) reason: Option<Quoted>,
     pub(super) attributes: Vec<AttributeView>,
+    /// How many places more differ.
+    pub(super) left_out: u64,
     pub(super) cut: bool,
 }
 
-/// An attribute that differs.
+/// A place that differs.
 #[derive(Debug)]
 pub(super) struct AttributeView {
     pub(super) name: Quoted,
     pub(super) before: SideView,
     pub(super) after: SideView,
     pub(super) forces: bool,
+    /// Of a text of several lines, in the place of both sides.
+    pub(super) lines: Vec<LineView>,
+}
+
+/// A line that goes, comes, or stands around such.
+#[derive(Debug)]
+pub(super) struct LineView {
+    /// `removed`, `added`, `kept` or `skipped`.
+    pub(super) class: &'static str,
+    /// In words, for who does not see the colour.
+    pub(super) word: &'static str,
+    pub(super) sign: char,
+    pub(super) text: Quoted,
 }
 
 /// A value.
