@@ -152,6 +152,10 @@ pub(super) async fn plan(
             .operator
             .as_ref()
             .is_some_and(|operator| operator.may(Access::Needs(Role::Approver)));
+    let visitor = visit.operator.as_ref().map(|operator| operator.name());
+    let approved_by_visitor = views
+        .iter()
+        .any(|view| view.approves && view.counts && Some(view.approver.as_str()) == visitor);
     let message = summary["message"].as_str().filter(|text| !text.is_empty());
     Ok(Some(PlanPage {
         frame,
@@ -203,6 +207,7 @@ pub(super) async fn plan(
             .iter()
             .filter(|view| view.approves && view.counts)
             .count(),
+        voided: voided(run.gate).filter(|_| views.iter().any(|view| view.approves && view.counts)),
         statements: views,
         needed: terms.map_or(0, |terms| terms.min_approvals),
         approvers: terms.map_or_else(Vec::new, |terms| {
@@ -216,6 +221,7 @@ pub(super) async fn plan(
         expires_at: run.approval_expires_at.map(Into::into),
         open,
         passkey,
+        approved_by_visitor,
         may_deny,
         approve_command: command("approve", ""),
         deny_command: command("deny", " --reason 'why'"),
@@ -237,6 +243,20 @@ const fn stoppable(gate: GateState) -> bool {
             | GateState::Approved
             | GateState::Rechecking
     )
+}
+
+/// Why approvals that were given in time count no more.
+const fn voided(gate: GateState) -> Option<&'static str> {
+    match gate {
+        GateState::Superseded => Some(
+            "What was approved changed before it could be applied. Every approval of it is void; \
+             a new run asks anew.",
+        ),
+        GateState::Denied => Some("Somebody denied it in time, so the approvals are void."),
+        GateState::Expired => Some("Too few approved in time, so the approvals are void."),
+        GateState::Discarded => Some("It was discarded, so the approvals are void."),
+        _ => None,
+    }
 }
 
 /// How many objects the counts speak of.

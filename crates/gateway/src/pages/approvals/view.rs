@@ -70,6 +70,8 @@ pub(super) struct PlanPage {
     pub(super) refused_all: u64,
     pub(super) digests: Vec<(&'static str, String)>,
     pub(super) statements: Vec<StatementView>,
+    /// Approvals were given and came to nothing: why.
+    pub(super) voided: Option<&'static str>,
     pub(super) counted: usize,
     pub(super) needed: u32,
     pub(super) approvers: Vec<String>,
@@ -79,6 +81,8 @@ pub(super) struct PlanPage {
     pub(super) open: bool,
     /// The visitor's passkey can approve it.
     pub(super) passkey: Option<PasskeyView>,
+    /// The visitor has approved it already; others must.
+    pub(super) approved_by_visitor: bool,
     /// Whoever looks may deny it.
     pub(super) may_deny: bool,
     pub(super) approve_command: String,
