@@ -12,6 +12,7 @@ use store::{JobRow, RunRow, Store, StoreError};
 
 use super::story::model_names;
 use super::words::{Moment, Quoted};
+use crate::prompts::Kept;
 
 /// Model calls that are shown.
 const MOST: usize = 3;
@@ -34,6 +35,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Puts beside the questions what is kept of their words.
+    pub fn tell(&mut self, kept: &Kept) {
+        for ask in &mut self.asked {
+            let said = kept.text(&ask.request);
+            ask.said = said.map(|text| Quoted::block(text, "the agent"));
+        }
+    }
+
     /// The model call with which the chain to the run begins.
     pub fn cause(&self) -> Option<&ModelAsk> {
         self.asked.iter().find(|ask| ask.leads.is_some())
@@ -97,6 +106,8 @@ pub struct ModelAsk {
     pub broken: bool,
     /// The chain to the run begins here, for this reason.
     pub leads: Option<Match>,
+    /// The end of the question, where the contract lets approvers see it.
+    pub said: Option<Quoted>,
 }
 
 /// Reads what led to a run.
@@ -208,6 +219,7 @@ fn model_ask(record: &Record, intent: &Intent, answered: Option<(u64, &Outcome)>
         receipt: receipt(answered),
         broken: outcome.is_none_or(|outcome| outcome.ended != Ended::Complete),
         leads: None,
+        said: None,
     }
 }
 

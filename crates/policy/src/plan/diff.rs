@@ -23,6 +23,9 @@ use self::sequence::{Gap, gaps};
 const MOST: usize = 512;
 /// Most bytes of values and lines that are shown of one object.
 const MOST_BYTES: usize = 64 << 10;
+/// Most comparisons of elements of lists, and of lines, in one object: with what begins and ends
+/// alike left out, a thousand of each side.
+const MOST_COMPARISONS: usize = 1 << 20;
 /// Longest text that is tried as JSON, in bytes.
 const LONGEST_JSON: usize = 1 << 20;
 
@@ -99,6 +102,7 @@ pub(super) fn attributes(change: &Json) -> Inside {
         replace: replace.unwrap_or_default(),
         inside: Inside::default(),
         left: MOST_BYTES,
+        comparisons: MOST_COMPARISONS,
         decoded: false,
     };
     let pair = Pair {
@@ -208,6 +212,8 @@ struct Found<'p> {
     inside: Inside,
     /// Bytes that there is still room for.
     left: usize,
+    /// Comparisons of elements and lines that there is still time for.
+    comparisons: usize,
     /// Within a text that is JSON; a text in that is a text.
     decoded: bool,
 }
@@ -300,7 +306,7 @@ impl Found<'_> {
                 }
             })
             .collect();
-        for Gap { goes, comes } in gaps(&before, &after) {
+        for Gap { goes, comes } in gaps(&before, &after, &mut self.comparisons) {
             let container = |place: usize, side: Option<&Json>| {
                 let list = side.and_then(Json::as_array);
                 list.and_then(|list| list.get(place))
@@ -343,7 +349,7 @@ impl Found<'_> {
                 return;
             }
         }
-        let lines = text::lines(before, after);
+        let lines = text::lines(before, after, &mut self.comparisons);
         let written = |text: &str| text::written(Some(&Json::from(text)), None);
         let (before, after) = text::cut_both(written(before), written(after));
         self.push(path, before, after, lines);

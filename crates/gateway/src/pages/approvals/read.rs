@@ -129,7 +129,12 @@ pub(super) async fn plan(
     let known = app.store.passkeys().await?;
     let subject_hash = run.subject.as_ref().and_then(|s| jcs::to_bytes(s).ok());
     let refused = app.store.refusals(&run.job_id, MAX_REFUSED).await?;
-    let origin = origin::of_run(&*app.store, &job, &run).await?;
+    let mut origin = origin::of_run(&*app.store, &job, &run).await?;
+    if visit.operator.is_some()
+        && let Some(kept) = app.prompts.of_run(&run, now).await
+    {
+        origin.tell(&kept);
+    }
     let views: Vec<StatementView> = statements
         .into_iter()
         .filter_map(|row| statement(row, &known))
@@ -178,6 +183,7 @@ pub(super) async fn plan(
             .into_iter()
             .map(remark)
             .collect(),
+        alone: summary["reach"].is_object(),
         contradicts,
         objects: piece.objects,
         objects_from: piece.from,

@@ -54,6 +54,8 @@ pub(super) struct PlanPage {
     pub(super) cost: Option<String>,
     /// What stands around the workspace.
     pub(super) remarks: Vec<RemarkView>,
+    /// Where an apply leads was read; without a remark, nowhere else.
+    pub(super) alone: bool,
     /// The list does not hold what the counts say: this must not be signed.
     pub(super) contradicts: bool,
     pub(super) objects: Vec<ObjectView>,

@@ -103,7 +103,7 @@ fn excerpt(side: Shown, head: usize, tail: usize) -> Shown {
 }
 
 /// The lines that differ, and those around them; none for texts of one line.
-pub(super) fn lines(before: &str, after: &str) -> Vec<Line> {
+pub(super) fn lines(before: &str, after: &str, left: &mut usize) -> Vec<Line> {
     if !before.contains('\n') && !after.contains('\n') {
         return Vec::new();
     }
@@ -114,7 +114,7 @@ pub(super) fn lines(before: &str, after: &str) -> Vec<Line> {
     let after: Vec<usize> = numbered(&other, &mut ids);
     let mut lines = Shortened::default();
     let mut stays = 0;
-    for Gap { goes, comes } in gaps(&before, &after) {
+    for Gap { goes, comes } in gaps(&before, &after, left) {
         lines.kept(&one[stays..goes.start], stays > 0, true);
         lines.all(LineKind::Removed, &one[goes.clone()]);
         lines.all(LineKind::Added, &other[comes]);
