@@ -21,6 +21,7 @@ use crate::keys::Keys;
 use crate::live::Live;
 use crate::notices::Notices;
 use crate::operator::attempts::Attempts;
+use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
@@ -73,6 +74,8 @@ pub struct App {
     pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
+    /// Answers of the operator listener that go on.
+    pub streams: Streams,
     /// Attempts to sign in that failed.
     pub sign_ins: Mutex<Attempts>,
     /// Challenges of sign-ins by passkey.

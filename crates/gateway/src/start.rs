@@ -120,6 +120,7 @@ pub async fn start_with(
         watching,
         notices,
         run_tasks,
+        streams: Default::default(),
         sign_ins: Default::default(),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),

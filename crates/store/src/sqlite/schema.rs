@@ -56,6 +56,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0011_notices",
         include_str!("../../migrations/sqlite/0011_notices.sql"),
     ),
+    (
+        "0012_export",
+        include_str!("../../migrations/sqlite/0012_export.sql"),
+    ),
+    (
+        "0013_job_times",
+        include_str!("../../migrations/sqlite/0013_job_times.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
