@@ -45,6 +45,7 @@ pub mod notices;
 pub mod operator;
 pub mod pages;
 pub mod passkeys;
+pub mod prompts;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;
