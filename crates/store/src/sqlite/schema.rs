@@ -64,6 +64,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0013_job_times",
         include_str!("../../migrations/sqlite/0013_job_times.sql"),
     ),
+    (
+        "0014_token_chains",
+        include_str!("../../migrations/sqlite/0014_token_chains.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
