@@ -128,6 +128,7 @@ impl ModelCall {
             // It changes nothing but what has been used, and that is reserved durably.
             mutates: false,
             trace_id,
+            caused_by: None,
         }
     }
 

@@ -135,6 +135,7 @@ impl TerraformCall {
             request_hash: Hash::of(&self.body),
             mutates: self.mutates,
             trace_id,
+            caused_by: None,
         }
     }
 }
