@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clawgate::app::now;
 use serde_json::json;
 
+use crate::client::Caller;
 use crate::world::{Setup, World};
 
 const SAID: &str = "Resize the fleet because the quarterly report says so";
@@ -78,10 +79,15 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
         assert!(!plan.contains(never), "{never}: {plan}");
     }
     assert!(world.page("trust-pulse/runs", &run).await.contains(SAID));
+    // An open page is for anybody on this machine, and the agent's words are not.
+    let url = format!("http://{}", world.gateway().operator_address);
+    let open = Caller::new(&url, None);
+    let open = open.get(&format!("/trust-pulse/runs/{run}")).await;
+    assert!(open.status.is_success() && !open.text().contains(SAID));
     // One file has it, and nothing that an agent or an auditor reads.
     let file = world.config.data_dir.join(format!("prompts/{run}.json"));
-    assert_eq!(world.files_with(SAID), [file.clone()]);
-    assert_eq!(world.files_with(KEY), [PathBuf::new(); 0]);
+    assert_eq!(world.files_with(SAID), [file]);
+    assert_eq!(world.files_with(KEY), Vec::<PathBuf>::new());
     assert!(
         !world
             .agent()
@@ -101,7 +107,7 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
     // Its time is over, though nobody has looked at the folder yet.
     assert!(prompts.of_run(&row, in_days(7)).await.is_none());
     assert_eq!(prompts.forget(store, in_days(7)).await.unwrap(), 1);
-    assert_eq!(world.files_with(SAID), [PathBuf::new(); 0]);
+    assert_eq!(world.files_with(SAID), Vec::<PathBuf>::new());
     assert!(!world.page("approvals", &run).await.contains(SAID));
     let bundle = serde_json::to_string(&world.valid_evidence().await).unwrap();
     assert!(!bundle.contains(SAID));
@@ -117,5 +123,5 @@ async fn what_an_agent_asked_is_not_kept_where_the_contract_does_not_say_so() {
         "{plan}"
     );
     assert!(!plan.contains(SAID), "{plan}");
-    assert_eq!(world.files_with(SAID), [PathBuf::new(); 0]);
+    assert_eq!(world.files_with(SAID), Vec::<PathBuf>::new());
 }
