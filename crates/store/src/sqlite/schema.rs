@@ -64,6 +64,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0013_job_times",
         include_str!("../../migrations/sqlite/0013_job_times.sql"),
     ),
+    (
+        "0014_run_briefs",
+        include_str!("../../migrations/sqlite/0014_run_briefs.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
