@@ -86,7 +86,7 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
     assert!(open.status.is_success() && !open.text().contains(SAID));
     // One file has it, and nothing that an agent or an auditor reads.
     let file = world.config.data_dir.join(format!("prompts/{run}.json"));
-    assert_eq!(world.files_with(SAID), [file]);
+    assert_eq!(world.files_with(SAID), std::slice::from_ref(&file));
     assert_eq!(world.files_with(KEY), Vec::<PathBuf>::new());
     assert!(
         !world

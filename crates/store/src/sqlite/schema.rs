@@ -68,6 +68,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0014_token_chains",
         include_str!("../../migrations/sqlite/0014_token_chains.sql"),
     ),
+    (
+        "0015_run_briefs",
+        include_str!("../../migrations/sqlite/0015_run_briefs.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

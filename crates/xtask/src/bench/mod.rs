@@ -31,16 +31,20 @@ pub(crate) struct Options {
     skip_criterion: bool,
     /// Put the figures into `docs/performance.md`.
     write: bool,
+    /// Measure the people's pages, and nothing else.
+    pages: bool,
 }
 
 const USAGE: &str = "\
 cargo xtask bench [--rounds N] [--seconds N] [--soak MINUTES] [--skip-criterion] [--json] [--write]
+cargo xtask bench --pages
   --rounds N         rounds at 1, at 16 and at 64 connections, 1 to 50 (5)
   --seconds N        length of each peer's turn in a round, 1 to 60 (5)
   --soak MINUTES     64 streams with bodies of 150 KB for so long, 1 to 60 (none)
   --skip-criterion   leave out decide, sign and verify
   --json             print the figures as JSON; all else goes to the standard error
-  --write            put the figures into docs/performance.md";
+  --write            put the figures into docs/performance.md
+  --pages            only the people's pages, on a store of 100,000 jobs; takes 1 GB of disk";
 
 impl Options {
     /// Reads the words after `bench`.
@@ -52,6 +56,7 @@ impl Options {
             json: false,
             skip_criterion: false,
             write: false,
+            pages: false,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -69,6 +74,7 @@ impl Options {
                 "--json" => options.json = true,
                 "--skip-criterion" => options.skip_criterion = true,
                 "--write" => options.write = true,
+                "--pages" => options.pages = true,
                 other => bail!("unknown option `{other}`\n\n{USAGE}"),
             }
         }
@@ -85,6 +91,9 @@ const BENCHES: &[(&str, &str)] = &[
 
 /// Measures, prints, and writes when asked to.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if options.pages {
+        return pages();
+    }
     let mut figures = Figures::default();
     if !options.skip_criterion {
         for (package, bench) in BENCHES {
@@ -121,6 +130,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The example prints its own table.
+fn pages() -> anyhow::Result<()> {
+    let words = [
+        "run",
+        "--release",
+        "--package",
+        "clawgate",
+        "--example",
+        "pages",
+    ];
+    let status = crate::cargo::cargo(&words).status();
+    let status = status.context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the example `pages` ended with {status}");
+    }
+    Ok(())
+}
+
 fn run_bench(package: &str, bench: &str) -> anyhow::Result<()> {
     let status = crate::cargo::cargo(&["bench", "--package", package, "--bench", bench])
         .stdout(std::io::stderr())
@@ -140,7 +167,8 @@ mod tests {
     fn options_are_read_or_refused() {
         let options = Options::parse(&["--rounds", "3", "--seconds", "2", "--write"]).unwrap();
         assert_eq!((options.rounds, options.round.as_secs()), (3, 2));
-        assert!(options.write && !options.skip_criterion && !options.json);
+        assert!(options.write && !options.skip_criterion && !options.json && !options.pages);
+        assert!(Options::parse(&["--pages"]).unwrap().pages);
         let options = Options::parse(&["--soak", "10", "--json"]).unwrap();
         assert_eq!(options.soak, Some(Duration::from_secs(600)));
         assert!(options.json);

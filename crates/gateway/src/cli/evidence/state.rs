@@ -34,7 +34,7 @@ pub(super) struct State {
     job: Option<JobId>,
     kept: Option<Document>,
     /// Held for as long as the export runs: two would write each line twice.
-    _lock: File,
+    lock: File,
 }
 
 impl State {
@@ -65,7 +65,14 @@ impl State {
                 return Err(unusable(format!("cannot be locked: {error}")));
             }
         }
-        let kept = match std::fs::read(file) {
+        let mut state = Self {
+            file: file.to_owned(),
+            of,
+            job: job.cloned(),
+            kept: None,
+            lock,
+        };
+        state.kept = match std::fs::read(file) {
             Ok(bytes) => {
                 let read = proof::json::from_slice::<Document>(&bytes);
                 Some(read.map_err(|error| unusable(format!("cannot be understood: {error}")))?)
@@ -73,20 +80,14 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(unusable(format!("cannot be read: {error}"))),
         };
-        if let Some(kept) = &kept
+        if let Some(kept) = &state.kept
             && (kept.export != KIND || kept.of != of.as_str() || kept.job.as_ref() != job)
         {
             let job = kept.job.as_ref().map(|job| format!(" of {job}"));
             let of = format!("{}{}", kept.of, job.unwrap_or_default());
             return Err(unusable(format!("is of another export: {of}")));
         }
-        Ok(Self {
-            file: file.to_owned(),
-            of,
-            job: job.cloned(),
-            kept,
-            _lock: lock,
-        })
+        Ok(state)
     }
 
     /// The number of the last line that was written.
@@ -145,6 +146,14 @@ impl State {
         new.as_file().sync_all()?;
         new.persist(&self.file)?;
         File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for State {
+    /// Closing the file would do, were it not for a program that is being started just now: until
+    /// it runs it has the file open, too.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
