@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, header};
 use proof::{Hash, Timestamp};
 use sha2::Sha256;
-use store::{SessionRow, StoreError};
+use store::{SessionProof, SessionRow, StoreError};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -27,22 +27,21 @@ const NOTED_EVERY_SECONDS: i64 = 60;
 /// Length of the cookie's text: 32 bytes in base64url.
 const COOKIE_LENGTH: usize = 43;
 
-/// How somebody proved who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// With an operator's credential.
-    Credential,
-    /// With a passkey.
-    Passkey,
+/// Somebody whose proof was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// Who.
+    pub operator: Operator,
+    /// With what. The session ends with it.
+    pub proof: SessionProof,
 }
 
-impl Method {
-    /// Its stable name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Credential => "credential",
-            Self::Passkey => "passkey",
-        }
+/// The stable name of a way to sign in.
+pub const fn method(proof: &SessionProof) -> &'static str {
+    match proof {
+        SessionProof::Credential(_) => "credential",
+        SessionProof::Passkey(_) => "passkey",
+        SessionProof::Account(_) => "oidc",
     }
 }
 
@@ -72,31 +71,21 @@ impl Session {
 ///
 /// # Errors
 /// When the store cannot be written.
-pub async fn open(
-    app: &App,
-    operator: &Operator,
-    method: Method,
-    now: Timestamp,
-) -> Result<HeaderValue, StoreError> {
+pub async fn open(app: &App, proven: Proven, now: Timestamp) -> Result<HeaderValue, StoreError> {
+    let Proven { operator, proof } = proven;
     let text = Zeroizing::new(random_text());
     let id_hash = Hash::of(text.as_bytes());
-    // A passkey's owner is known by an e-mail address, which an operator may have for a name: it
-    // opens what the passkey opens, and nothing of that operator's.
-    let credential = match method {
-        Method::Credential => {
-            let operators = app.store.operators().await?;
-            let row = operators.into_iter().find(|row| row.name == operator.name);
-            row.map(|row| row.token_hash)
-        }
-        Method::Passkey => None,
-    };
+    let mut detail = vec![("method", method(&proof).to_owned())];
+    if let SessionProof::Account(account) = &proof {
+        detail.push(("issuer", account.issuer.clone()));
+        detail.push(("subject", account.subject.clone()));
+    }
     let roles = operator.roles.iter().map(|role| role.as_str().to_owned());
     let session = SessionRow {
         id_hash,
         operator: operator.name.clone(),
         roles: roles.collect(),
-        method: method.as_str().to_owned(),
-        credential,
+        proof,
         opened_at: now,
         used_at: now,
         expires_at: now.plus_seconds(app.config.sessions.max_seconds.into()),
@@ -105,7 +94,7 @@ pub async fn open(
         operator: operator.name(),
         name: "session.open",
         subject: id_hash.to_hex(),
-        detail: vec![("method", method.as_str().to_owned())],
+        detail,
         at: now,
     };
     audited(&*app.store, action, async {
@@ -176,19 +165,6 @@ pub async fn end(
         app.store.end_session(operator.name(), id_hash).await
     })
     .await
-}
-
-/// Ends every session that somebody opened in one way, because that way is closed now.
-///
-/// # Errors
-/// When the store cannot be written.
-pub async fn end_all(app: &App, name: &str, method: Method) -> Result<(), StoreError> {
-    for row in app.store.sessions_of(name).await? {
-        if row.method == method.as_str() {
-            app.store.end_session(name, &row.id_hash).await?;
-        }
-    }
-    Ok(())
 }
 
 /// The cookie that takes the session's cookie away.
@@ -296,8 +272,7 @@ mod tests {
             id_hash: Hash::of(b"x"),
             operator: "olga".into(),
             roles: Vec::new(),
-            method: "credential".into(),
-            credential: None,
+            proof: SessionProof::Passkey(b"id".to_vec()),
             opened_at: at(0),
             used_at: at(1000),
             expires_at: at(1500),

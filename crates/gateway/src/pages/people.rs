@@ -8,17 +8,18 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use policy::ReasonCode;
+use proof::Hash;
 use serde::Deserialize;
-use store::{OperatorAction, SessionRow};
+use store::{OperatorAction, SessionProof, SessionRow};
 use zeroize::Zeroizing;
 
 use super::words::{self, Moment, Quoted};
 use super::{Frame, Next, Place, failed, html, see, with_script};
 use crate::app::App;
 use crate::operator::audit::Action;
-use crate::operator::credential::{self, Operator};
+use crate::operator::credential;
 use crate::operator::extract::hash_from_hex;
-use crate::operator::session::{self, Method};
+use crate::operator::session::{self, Proven};
 use crate::operator::{Form, Problem, Visit};
 use crate::passkeys::{self, UnreadablePasskey};
 
@@ -94,8 +95,14 @@ pub async fn sign_in(
     Form(form): Form<SignIn>,
 ) -> Response {
     let credential = Zeroizing::new(form.credential);
-    let operator = async || credential::identify(&*app.store, credential.trim()).await;
-    let checked = checked(&app, peer, Method::Credential, operator).await;
+    let proven = async || {
+        let credential = credential.trim();
+        Ok(Proven {
+            operator: credential::identify(&*app.store, credential).await?,
+            proof: SessionProof::Credential(Hash::of(credential.as_bytes())),
+        })
+    };
+    let checked = checked(&app, peer, proven).await;
     signed_in(&app, &visit, &Next::read(&form.next), checked)
 }
 
@@ -115,14 +122,14 @@ pub async fn sign_in_with_passkey(
     visit: Visit,
     Form(form): Form<Asserted>,
 ) -> Response {
-    let operator = async || {
+    let proven = async || {
         let assertion = form.assertion.parse().map_err(|error: UnreadablePasskey| {
             Problem::new(ReasonCode::PasskeyMalformed, error.to_string())
         })?;
-        let operator = passkeys::signed_in(&app, assertion).await;
-        operator.map_err(Problem::from)
+        let proven = passkeys::signed_in(&app, assertion).await;
+        proven.map_err(Problem::from)
     };
-    let checked = checked(&app, peer, Method::Passkey, operator).await;
+    let checked = checked(&app, peer, proven).await;
     signed_in(&app, &visit, &Next::read(&form.next), checked)
 }
 
@@ -154,8 +161,7 @@ fn signed_in(
 async fn checked(
     app: &App,
     peer: SocketAddr,
-    method: Method,
-    identify: impl AsyncFnOnce() -> Result<Operator, Problem>,
+    identify: impl AsyncFnOnce() -> Result<Proven, Problem>,
 ) -> Result<HeaderValue, (Problem, Option<i64>)> {
     let (now, address) = (app.now(), peer.ip());
     let counted = attempts(app).begin(address, now);
@@ -180,8 +186,8 @@ async fn checked(
             Some(locked.retry_after),
         ));
     }
-    let operator = match identify().await {
-        Ok(operator) => operator,
+    let proven = match identify().await {
+        Ok(proven) => proven,
         Err(problem) => {
             tracing::warn!(%address, code = %problem.code, "an attempt to sign in failed");
             let advice = problem.code.advice();
@@ -189,7 +195,7 @@ async fn checked(
         }
     };
     attempts(app).succeeded(address);
-    session::open(app, &operator, method, now)
+    session::open(app, proven, now)
         .await
         .map_err(|error| (error.into(), None))
 }
@@ -235,7 +241,7 @@ struct SessionsPage {
 struct SessionView {
     id: String,
     here: bool,
-    method: String,
+    with: String,
     opened_at: Moment,
     used_at: Moment,
     expires_at: Moment,
@@ -257,7 +263,11 @@ pub async fn sessions(State(app): State<Arc<App>>, visit: Visit) -> Response {
     let view = |row: SessionRow| SessionView {
         id: row.id_hash.to_hex(),
         here: Some(row.id_hash) == here,
-        method: row.method,
+        with: match &row.proof {
+            SessionProof::Credential(_) => "a credential".to_owned(),
+            SessionProof::Passkey(_) => "a passkey".to_owned(),
+            SessionProof::Account(account) => format!("an account at {}", account.issuer),
+        },
         opened_at: row.opened_at.into(),
         used_at: row.used_at.into(),
         expires_at: row.expires_at.into(),

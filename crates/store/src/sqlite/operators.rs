@@ -70,8 +70,10 @@ impl Operators for Sqlite {
                 column::change(connection, "DELETE FROM operators WHERE name = ?1", [&name])?;
             column::change(
                 connection,
-                "DELETE FROM sessions WHERE operator = ?1",
-                [&name],
+                "DELETE FROM sessions
+                 WHERE credential IS NOT NULL
+                   AND credential NOT IN (SELECT token_hash FROM operators)",
+                [],
             )?;
             Ok(removed == 1)
         })
