@@ -342,6 +342,7 @@ fn configuration(
                 did: person.key.did(),
             })
             .collect(),
+        oidc: None,
         vault: None,
         policy: Policy::default(),
         watching: Watching {

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use policy::ReasonCode;
 use proof::{Hash, Timestamp};
+use serde::{Deserialize, Serialize};
 use store::{OperatorRow, Store, StoreError};
 use zeroize::Zeroizing;
 
@@ -24,7 +25,8 @@ pub const PREFIX: &str = "clawop_";
 const LENGTH: usize = PREFIX.len() + 43;
 
 /// What an operator may do. Reading is open to every role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything.
     Admin,

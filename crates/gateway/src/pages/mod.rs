@@ -228,6 +228,8 @@ struct NoticePage {
 #[template(path = "lead_on.html")]
 struct LeadOnPage {
     frame: Frame,
+    /// Relative; empty for the same page.
+    to: String,
 }
 
 /// What somebody is told who is turned away, or whose request fails.
@@ -277,9 +279,11 @@ fn notice(status: StatusCode, frame: Frame, title: &str, what: &str) -> Response
     html(status, &page)
 }
 
-/// Leads a browser that came from another site to the same page once more, from here.
-pub fn lead_on(app: &App, root: &str) -> Response {
+/// Leads a browser that came from another site on to a page, from here: to the same one once more
+/// when no other is given.
+pub fn lead_on(app: &App, root: &str, to: &str) -> Response {
     let page = LeadOnPage {
+        to: to.to_owned(),
         frame: Frame::bare(&app.config.gateway_id, root, Place::Nowhere, app.now()),
     };
     html(StatusCode::OK, &page)

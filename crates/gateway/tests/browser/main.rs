@@ -9,6 +9,7 @@
 #[expect(dead_code, reason = "the pages need a part of what an agent does")]
 mod client;
 mod driver;
+mod oidc;
 mod passkeys;
 mod people;
 mod pictures;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clawgate::app::App;
+use clawgate::config::Config;
 use clawgate::demo::sandbox::Sandbox;
 use clawgate::keys::random_bytes;
 use clawgate::operator::credential::{self, Role};
@@ -43,6 +44,16 @@ pub(crate) struct World {
 impl World {
     /// Starts it; `None` where there is no browser.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// How people know the operator listener.
+    pub(crate) fn public_url() -> String {
+        format!("http://gate.localhost:{PORT}")
+    }
+
+    /// With another configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Option<Self> {
         // An address of its own, where nobody else can take the port, and a name for it: browsers
         // make passkeys for names only.
         let [a, b, c] = random_bytes();
@@ -56,7 +67,8 @@ impl World {
             config.trust_pulse.open = false;
             config.limits.drain_seconds = 1;
             config.operator_listener.address = (own, PORT).into();
-            config.operator_listener.public_url = Some(format!("http://gate.localhost:{PORT}"));
+            config.operator_listener.public_url = Some(Self::public_url());
+            change(config);
         });
         Some(Self {
             sandbox: sandbox.await.unwrap(),

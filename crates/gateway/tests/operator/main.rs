@@ -11,6 +11,7 @@ mod approvals;
 mod closing;
 mod contracts;
 mod notices;
+mod oidc;
 mod passkeys;
 mod receiver;
 mod rollback;

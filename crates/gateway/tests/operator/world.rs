@@ -132,6 +132,12 @@ impl World {
         Self { gateway, ..self }
     }
 
+    /// The same with other lines at the head of the configuration.
+    pub(crate) async fn restarted_with(mut self, more: &'static str) -> Self {
+        self.differs.more = more;
+        self.restarted(async |_| {}).await
+    }
+
     /// A new operator's credential.
     pub(crate) async fn operator(&self, name: &str, roles: &[Role]) -> String {
         let app = &self.gateway.app;

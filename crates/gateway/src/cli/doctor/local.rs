@@ -9,7 +9,7 @@ use store::Store;
 
 use super::super::failure::chain;
 use super::Report;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, is_local};
 use crate::keys::Keys;
 use crate::vault::CONVERSATIONS;
 use crate::vault::notes::{self, What};
@@ -48,6 +48,41 @@ pub(super) fn listeners(config: &Config, report: &mut Report) {
             "listeners",
             format!("both listen on {}", config.agent_listener.address),
             "give the two planes addresses of their own",
+        );
+    }
+}
+
+/// What people's browsers send to the operator listener, and who else is shown it.
+pub(super) fn browsers(config: &Config, report: &mut Report) {
+    let url = super::operator_url(config);
+    let Some(authority) = url.strip_prefix("http://") else {
+        return;
+    };
+    let authority = authority.split('/').next().unwrap_or_default();
+    let authority = authority.parse::<http::uri::Authority>().ok();
+    let host = authority.as_ref().map_or("", |authority| authority.host());
+    if host.ends_with(".localhost") {
+        // Nobody else has that name, unless by choice.
+        return;
+    }
+    if is_local(host) {
+        report.ok(
+            "browsers",
+            format!(
+                "people write `{url}`; a browser shows their session to every port of that host. \
+                 Where agents run there, too, set operator_listener.tls, or a name of its own such \
+                 as http://clawgate.localhost:{} as operator_listener.public_url",
+                config.operator_listener.address.port()
+            ),
+        );
+    } else {
+        report.warn(
+            "browsers",
+            format!(
+                "people write `{url}`, plain HTTP: credentials and sessions can be read on the way"
+            ),
+            "set operator_listener.tls, or let operator_listener.public_url be the https:// \
+             address of what does TLS in front",
         );
     }
 }
