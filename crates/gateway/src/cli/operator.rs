@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
+use policy::contract::Email;
 use store::Store;
 use zeroize::Zeroizing;
 
@@ -19,16 +20,32 @@ pub enum Operator {
     /// Adds an operator and prints the credential, once
     #[command(after_help = "\
 Examples:
-  clawgate operator add alice --role issuer --role auditor
+  clawgate operator add alice --role issuer --email alice@example.com
   clawgate operator add ci --role author > ci.credential
 
-Only the credential's hash is kept: a lost one is replaced by a new operator.")]
+The address says who is behind the operator: what a person opens, the same person does not
+approve. Only the credential's hash is kept: a lost one is replaced by a new operator.")]
     Add {
         /// The name under which acts are recorded
         name: String,
         /// What the operator may do: admin, author, issuer, approver or auditor; repeatable
         #[arg(long = "role", value_name = "ROLE", required = true, value_parser = role)]
         roles: Vec<Role>,
+        /// The person behind it, as contracts name approvers
+        #[arg(long, value_name = "ADDRESS", value_parser = email)]
+        email: Option<Email>,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
+        config: PathBuf,
+    },
+    /// Says who is behind an operator, for jobs that it opens from then on
+    #[command(after_help = "Example:\n  clawgate operator email alice alice@example.com")]
+    Email {
+        /// The operator's name
+        name: String,
+        /// The person's address, as contracts name approvers
+        #[arg(value_name = "ADDRESS", value_parser = email)]
+        address: Email,
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
         config: PathBuf,
@@ -51,6 +68,15 @@ Only the credential's hash is kept: a lost one is replaced by a new operator.")]
     },
 }
 
+fn email(text: &str) -> Result<Email, String> {
+    Email::new(text).ok_or_else(|| "not an e-mail address as contracts name approvers".to_owned())
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(format!("no operator `{}`", term::plain(name)))
+        .next("`clawgate operator list` shows them")
+}
+
 fn role(text: &str) -> Result<Role, String> {
     text.parse()
         .map_err(|error: credential::UnknownRole| error.to_string())
@@ -62,12 +88,25 @@ impl Operator {
             Self::Add {
                 name,
                 roles,
+                email,
                 config,
             } => {
                 let store = open(&config)?;
-                let credential = add(&*store, &name, &roles).await?;
+                let credential = add(&*store, &name, email.as_ref(), &roles).await?;
                 anstream::println!("{}", *credential);
                 anstream::eprintln!("Shown this once; the gateway keeps its hash only.");
+                Ok(())
+            }
+            Self::Email {
+                name,
+                address,
+                config,
+            } => {
+                let store = open(&config)?;
+                if !store.set_operator_email(&name, address.as_str()).await? {
+                    return Err(unknown(&name));
+                }
+                anstream::println!("{} is {address}", term::plain(&name));
                 Ok(())
             }
             Self::List { config } => {
@@ -78,11 +117,13 @@ impl Operator {
                         vec![
                             term::plain(&operator.name),
                             operator.roles.join(" "),
+                            credential::person(operator)
+                                .map_or_else(|| "-".to_owned(), |email| email.to_string()),
                             operator.created_at.to_string(),
                         ]
                     })
                     .collect();
-                term::print_table(&["name", "roles", "added"], &rows, "no operators");
+                term::print_table(&["name", "roles", "person", "added"], &rows, "no operators");
                 Ok(())
             }
             Self::Remove { name, config } => {
@@ -90,10 +131,7 @@ impl Operator {
                     anstream::println!("removed");
                     Ok(())
                 } else {
-                    Err(
-                        Failure::new(format!("no operator `{}`", term::plain(&name)))
-                            .next("`clawgate operator list` shows them"),
-                    )
+                    Err(unknown(&name))
                 }
             }
         }
@@ -117,6 +155,7 @@ fn open(config: &std::path::Path) -> Result<Arc<dyn Store>, Failure> {
 pub async fn add(
     store: &dyn Store,
     name: &str,
+    email: Option<&Email>,
     roles: &[Role],
 ) -> Result<Zeroizing<String>, Failure> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
@@ -126,5 +165,5 @@ pub async fn add(
             term::plain(name)
         )));
     }
-    Ok(credential::add(store, name, roles, app::now()).await?)
+    Ok(credential::add(store, name, email, roles, app::now()).await?)
 }

@@ -162,6 +162,7 @@ async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
     };
     let outside = app.store.observations(outside).await?;
     let outside: Vec<Value> = outside.iter().map(super::watching::view).collect();
+    let barred = approvals::Barred::of(&job, terms);
     let approvers: Vec<&str> = terms.approvers.iter().map(|email| email.as_str()).collect();
     Ok(json!({
         "run_id": run.run_id,
@@ -178,5 +179,9 @@ async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
         "needed": terms.min_approvals,
         "min_approvals": terms.min_approvals,
         "approvers": approvers,
+        "opened_by": job.opened_by,
+        "opened_by_email": job.opened_by_email,
+        "opener_may_approve": terms.opener_may_approve,
+        "not_by": barred.address(),
     }))
 }

@@ -98,7 +98,8 @@ impl Sample {
         let open = JobOpen {
             agent_did: agent.clone(),
             name: name.into(),
-            opened_by: "olga@example.com".into(),
+            opened_by: "olga".into(),
+            opened_by_email: Some("olga@example.com".into()),
             policy_hash_b64u: self.contract.hash(),
             gateway_did: key(4).did(),
         };

@@ -98,7 +98,7 @@ impl World {
     /// A new operator, signed in.
     pub(crate) async fn sign_in(&self, name: &str, roles: &[Role]) {
         let store = &*self.app().store;
-        let credential = credential::add(store, name, roles, self.app().now()).await;
+        let credential = credential::add(store, name, None, roles, self.app().now()).await;
         self.sign_in_with(&credential.unwrap()).await;
     }
 

@@ -17,4 +17,5 @@ mod receiver;
 mod rollback;
 mod sessions;
 mod tokens;
+mod two_people;
 mod world;

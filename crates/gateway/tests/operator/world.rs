@@ -9,6 +9,7 @@ use clawgate::upstream::{HttpClient, http_client};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use policy::EXAMPLE_CONTRACT;
+use policy::contract::Email;
 use proof::{Envelope, EnvelopeType, Hash, Json, Numbers, SigningKey};
 use serde_json::{Value, json};
 use sim::{Engine, TerraformCloud, TerraformCloudConfig};
@@ -140,8 +141,13 @@ impl World {
 
     /// A new operator's credential.
     pub(crate) async fn operator(&self, name: &str, roles: &[Role]) -> String {
+        self.person(name, None, roles).await
+    }
+
+    /// The same of an operator of whom it is known who that is.
+    pub(crate) async fn person(&self, name: &str, email: Option<&Email>, roles: &[Role]) -> String {
         let app = &self.gateway.app;
-        credential::add(&*app.store, name, roles, app.now())
+        credential::add(&*app.store, name, email, roles, app.now())
             .await
             .unwrap()
             .to_string()

@@ -184,6 +184,7 @@ reason_codes! {
     ApprovalAlreadyGiven "APPROVAL_ALREADY_GIVEN" 409 Policy "This approver has signed already" "Another approver must sign.";
     ApprovalAlreadyUsed "APPROVAL_ALREADY_USED" 409 Policy "Approval was used already" "Plan again; an approval serves one apply.";
     ApprovalSignature "APPROVAL_SIGNATURE" 422 Policy "Approval signature is wrong" "Sign with the approver's enrolled key.";
+    ApprovalOwnJob "APPROVAL_OWN_JOB" 403 Policy "Whoever opened the job cannot approve it" "Ask another approver; a contract whose author sets permissions.apply.opener_may_approve allows it for jobs to come.";
     PasskeysUnavailable "PASSKEYS_UNAVAILABLE" 409 Policy "Passkeys do not work at this address" "Let operator_listener.public_url be an https:// address with a name, or http://localhost with its port, and restart.";
     InvitationUnknown "INVITATION_UNKNOWN" 404 Policy "This invitation is worth nothing" "It was used, has expired or was withdrawn; ask the operator for another.";
     PasskeyUnknown "PASSKEY_UNKNOWN" 403 Policy "No such passkey is enrolled" "Use an enrolled passkey, or ask the operator for an invitation.";

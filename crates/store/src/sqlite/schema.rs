@@ -60,6 +60,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0012_session_proofs",
         include_str!("../../migrations/sqlite/0012_session_proofs.sql"),
     ),
+    (
+        "0013_openers",
+        include_str!("../../migrations/sqlite/0013_openers.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -26,6 +26,7 @@ fn session(id: &str, operator: &str, opened: i64) -> SessionRow {
 pub(crate) async fn a_session_ends_with_its_operators_credential(store: Arc<dyn Store>) {
     let operator = |credential: &str, role: &str| OperatorRow {
         name: "ada".into(),
+        email: None,
         token_hash: hash(credential),
         roles: vec![role.into()],
         created_at: at(0),

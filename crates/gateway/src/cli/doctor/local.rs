@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policy::Contract;
-use store::Store;
+use store::{OperatorRow, Store};
 
 use super::super::failure::chain;
 use super::Report;
 use crate::config::{Config, Listener, is_local};
 use crate::keys::Keys;
+use crate::operator::credential::person;
 use crate::vault::CONVERSATIONS;
 use crate::vault::notes::{self, What};
 
@@ -268,16 +269,47 @@ pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dy
             "opens, but knows no operator",
             "clawgate operator add NAME --role admin",
         ),
-        (Ok(leaves), Ok(operators)) => report.ok(
-            "store",
-            format!("opens; {leaves} records, {} operators", operators.len()),
-        ),
+        (Ok(leaves), Ok(operators)) => {
+            report.ok(
+                "store",
+                format!("opens; {leaves} records, {} operators", operators.len()),
+            );
+            openers(&operators, report);
+        }
         (Err(error), _) | (_, Err(error)) => {
             report.problem("store", chain(&error), next);
             return None;
         }
     }
     Some(store)
+}
+
+/// Who opens a job does not approve it, as far as it is known who that is.
+fn openers(operators: &[OperatorRow], report: &mut Report) {
+    let opens = |row: &&OperatorRow| {
+        row.roles
+            .iter()
+            .any(|role| role == "admin" || role == "issuer")
+    };
+    let unknown = operators
+        .iter()
+        .filter(opens)
+        .filter(|row| person(row).is_none());
+    let names: Vec<&str> = unknown.map(|row| row.name.as_str()).collect();
+    if let Some(first) = names.first() {
+        report.warn(
+            "two people",
+            format!(
+                "nobody knows who is behind {}: such an operator's jobs can be approved by the \
+                 same person",
+                names.join(", ")
+            ),
+            format!(
+                "clawgate operator email {first} ADDRESS; for a machine the address of whoever \
+                 answers for it"
+            ),
+        );
+    }
 }
 
 /// The contracts that agents work under now, or can: the latest version of each name unless it
