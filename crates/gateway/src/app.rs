@@ -22,6 +22,7 @@ use crate::live::Live;
 use crate::notices::Notices;
 use crate::oidc::Oidc;
 use crate::operator::attempts::Attempts;
+use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
@@ -71,6 +72,8 @@ pub struct App {
     pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
+    /// Answers of the operator listener that go on.
+    pub streams: Streams,
     /// Attempts to sign in that failed.
     pub sign_ins: Mutex<Attempts>,
     /// Sign-in with OpenID Connect, when it is configured.

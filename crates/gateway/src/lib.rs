@@ -17,6 +17,7 @@
 //! | [`bundles`] | seals a job's evidence |
 //! | [`vault`] | keeps uploads and conversations, sealed to the auditors' keys |
 //! | [`transcript`] | puts conversations together from the bodies of model calls |
+//! | [`export`] | evidence as a SIEM reads it: CSV, OCSF, JSON lines |
 //! | [`operator`] | the operator API |
 //! | [`pages`] | what all pages share: frame, words, style |
 //! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod export;
 pub mod jobs;
 pub mod keys;
 pub mod live;

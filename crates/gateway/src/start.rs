@@ -121,6 +121,7 @@ pub async fn start_with(
         watching,
         notices,
         run_tasks,
+        streams: Default::default(),
         sign_ins: Default::default(),
         oidc,
         sign_in_challenges: Default::default(),

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod again;
 mod approvals;
 mod approvers;
 mod bundle;
@@ -32,6 +33,7 @@ pub mod operator;
 mod policy;
 mod rollback;
 mod routes;
+mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
@@ -75,6 +77,7 @@ enum Command {
     Sandbox(sandbox::Sandbox),
     Init(init::Init),
     Serve(serve::Serve),
+    Run(run::Run),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -147,6 +150,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Sandbox(sandbox) => sandbox.run().await?,
         Command::Init(init) => init.run().await?,
         Command::Serve(serve) => return serve.run().await,
+        Command::Run(run) => return run.run().await,
         Command::Doctor(doctor) => return doctor.run().await,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
@@ -247,6 +251,9 @@ mod tests {
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate evidence list --json",
+            "clawgate evidence export --as ocsf --state s --out o --follow",
+            "clawgate evidence export --as csv --since 2026-11-01 --until 2026-12-01T08:00:00+01:00",
+            "clawgate evidence export --of actions --after 7",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a.txt --out -",
             "clawgate evidence open -7DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a --vault v",
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --bundle b.json --vault v",
@@ -270,6 +277,9 @@ mod tests {
             "clawgate initt",
             "clawgate approvals deny run-1 --key k",
             "clawgate evidence open x --key a.txt",
+            "clawgate evidence export --as xml",
+            "clawgate evidence export --since yesterday",
+            "clawgate evidence export --after 7 --state s",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
             "clawgate evidence open rcpt_../x --key a.txt",
             "clawgate evidence open rcpt_1 --key a.txt --raw answer --json",

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::{Failure, term};
 use crate::app;
 use crate::config::Config;
+use crate::operator::audit::{Action, audited};
 use crate::operator::credential::{self, Role};
 
 /// Adds, lists and removes operators; run it beside the gateway.
@@ -103,9 +104,14 @@ impl Operator {
                 config,
             } => {
                 let store = open(&config)?;
-                if !store.set_operator_email(&name, address.as_str()).await? {
-                    return Err(unknown(&name));
-                }
+                let detail = vec![("email", address.to_string())];
+                noted(&*store, "operator.email", &name, detail, async {
+                    match store.set_operator_email(&name, address.as_str()).await? {
+                        true => Ok(()),
+                        false => Err(unknown(&name)),
+                    }
+                })
+                .await?;
                 anstream::println!("{} is {address}", term::plain(&name));
                 Ok(())
             }
@@ -127,12 +133,16 @@ impl Operator {
                 Ok(())
             }
             Self::Remove { name, config } => {
-                if open(&config)?.remove_operator(&name).await? {
-                    anstream::println!("removed");
-                    Ok(())
-                } else {
-                    Err(unknown(&name))
-                }
+                let store = open(&config)?;
+                noted(&*store, "operator.remove", &name, Vec::new(), async {
+                    match store.remove_operator(&name).await? {
+                        true => Ok(()),
+                        false => Err(unknown(&name)),
+                    }
+                })
+                .await?;
+                anstream::println!("removed");
+                Ok(())
             }
         }
     }
@@ -165,5 +175,29 @@ pub async fn add(
             term::plain(name)
         )));
     }
-    Ok(credential::add(store, name, email, roles, app::now()).await?)
+    let roles_given: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+    let mut detail = vec![("roles", roles_given.join(" "))];
+    detail.extend(email.map(|email| ("email", email.to_string())));
+    noted(store, "operator.add", name, detail, async {
+        Ok(credential::add(store, name, email, roles, app::now()).await?)
+    })
+    .await
+}
+
+/// Notes what is done beside the gateway, where nobody shows a credential, and does it.
+async fn noted<T>(
+    store: &dyn Store,
+    what: &'static str,
+    name: &str,
+    detail: Vec<(&'static str, String)>,
+    effect: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let action = Action {
+        operator: "command line",
+        name: what,
+        subject: name.to_owned(),
+        detail,
+        at: app::now(),
+    };
+    audited(store, action, effect).await
 }

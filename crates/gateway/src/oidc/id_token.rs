@@ -96,10 +96,18 @@ impl Key {
     fn read(jwk: &Value) -> Option<Self> {
         let bytes = |name: &str| decode_b64u(jwk[name].as_str()?).ok();
         let material = match (jwk["kty"].as_str()?, jwk["crv"].as_str()) {
-            ("RSA", _) => Material::Rsa {
-                n: bytes("n")?,
-                e: bytes("e")?,
-            },
+            ("RSA", _) => {
+                // Zeros in front, which some write, say nothing; the verifier wants none.
+                let plain = |name: &str| {
+                    let bytes = bytes(name)?;
+                    let first = bytes.iter().position(|byte| *byte != 0)?;
+                    Some(bytes[first..].to_vec())
+                };
+                Material::Rsa {
+                    n: plain("n")?,
+                    e: plain("e")?,
+                }
+            }
             ("EC", Some("P-256")) => {
                 let (x, y) = (bytes("x")?, bytes("y")?);
                 if x.len() != 32 || y.len() != 32 {
@@ -360,9 +368,15 @@ mod tests {
             json!({"x": "AA"}),
             json!({"kty": "oct", "k": x}),
             json!({"kty": "RSA"}),
+            json!({"kty": "RSA", "n": "AAAA", "e": "AQAB"}),
         ] {
             assert_eq!(read(&jwk(left_out.clone())), [], "{left_out}");
         }
+        let rsa = |n: &[u8]| {
+            let n = proof::hash::encode_b64u(n);
+            read(&json!({"kty": "RSA", "n": n, "e": "AQAB"}))
+        };
+        assert_eq!(rsa(&[0, 0, 7]), rsa(&[7]));
         assert_eq!(Key::read_set(&json!([])), None);
         let two = [ec.clone(), read(&jwk(json!({"kid": "two"})))].concat();
         let (one, none) = (json!("one"), json!("none"));

@@ -165,7 +165,7 @@ fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
 }
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 #[cfg(test)]
 mod tests;

@@ -57,12 +57,20 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0011_notices.sql"),
     ),
     (
-        "0012_session_proofs",
-        include_str!("../../migrations/sqlite/0012_session_proofs.sql"),
+        "0012_export",
+        include_str!("../../migrations/sqlite/0012_export.sql"),
     ),
     (
-        "0013_openers",
-        include_str!("../../migrations/sqlite/0013_openers.sql"),
+        "0013_job_times",
+        include_str!("../../migrations/sqlite/0013_job_times.sql"),
+    ),
+    (
+        "0014_session_proofs",
+        include_str!("../../migrations/sqlite/0014_session_proofs.sql"),
+    ),
+    (
+        "0015_openers",
+        include_str!("../../migrations/sqlite/0015_openers.sql"),
     ),
 ];
 

@@ -142,7 +142,7 @@ async fn note(
     let mut detail = vec![
         ("method", "oidc".to_owned()),
         ("code", failed.refusal.code.to_string()),
-        ("why", failed.refusal.detail.chars().take(400).collect()),
+        ("failed", failed.refusal.detail.chars().take(400).collect()),
     ];
     if let Some(account) = &failed.account {
         detail.push(("issuer", account.issuer.clone()));
