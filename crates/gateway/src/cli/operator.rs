@@ -201,3 +201,35 @@ async fn noted<T>(
     };
     audited(store, action, effect).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_beside_the_gateway_is_noted_too() {
+        let store = store::open_sqlite_in_memory().unwrap();
+        let ada = Email::new("ada@example.com");
+        let credential = add(&*store, "ada", ada.as_ref(), &[Role::Issuer]).await;
+        assert!(credential.is_ok());
+        assert!(add(&*store, "ada", None, &[Role::Admin]).await.is_err());
+        let actions = store.operator_actions(10).await.unwrap();
+        let said: Vec<(&str, &str, bool)> = actions
+            .iter()
+            .map(|action| {
+                let failed = action.detail.get("failed").is_some();
+                (action.action.as_str(), action.subject.as_str(), failed)
+            })
+            .collect();
+        let (done, failed) = (
+            ("operator.add", "ada", false),
+            ("operator.add", "ada", true),
+        );
+        assert_eq!(said, [failed, done, done], "newest first");
+        let detail = &actions[2].detail;
+        let email = detail.get("email").and_then(|email| email.as_str());
+        assert_eq!(email, Some("ada@example.com"));
+        let credential = credential.ok().unwrap();
+        assert!(!format!("{actions:?}").contains(credential.as_str()));
+    }
+}

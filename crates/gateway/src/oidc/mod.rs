@@ -66,25 +66,15 @@ pub struct Answer {
     error: Option<String>,
 }
 
-/// An attempt that failed.
+/// An attempt that failed, of a browser that had begun it.
 #[derive(Debug)]
 pub struct Failed {
     /// Why.
     pub refusal: Refusal,
-    /// The browser had begun the sign-in that it came back from.
-    pub begun: bool,
     /// The account, once the provider had vouched for it.
     pub account: Option<Account>,
     /// Its address, verified or not.
     pub email: Option<String>,
-}
-
-/// Somebody who is let in.
-pub struct Finished {
-    /// Who, and by which account.
-    pub proven: Proven,
-    /// Where the person wanted to go.
-    pub next: Next,
 }
 
 impl Oidc {
@@ -134,6 +124,20 @@ impl Oidc {
         Ok((format!("{place}{joint}{query}"), cookie))
     }
 
+    /// The sign-in that a browser comes back from. Costs next to nothing, so that anybody may try.
+    ///
+    /// # Errors
+    /// `OIDC_STATE`.
+    pub fn begun(
+        &self,
+        answer: &Answer,
+        cookie: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Pending, Refusal> {
+        let state = answer.state.as_deref().unwrap_or_default();
+        self.sign_ins.open(cookie.unwrap_or_default(), state, now)
+    }
+
     /// Takes a browser back.
     ///
     /// # Errors
@@ -141,25 +145,13 @@ impl Oidc {
     pub async fn finish(
         &self,
         answer: Answer,
-        cookie: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Finished, Failed> {
-        let state = answer.state.as_deref().unwrap_or_default();
-        let pending = self
-            .sign_ins
-            .open(cookie.unwrap_or_default(), state, now)
-            .map_err(Failed::before)?;
-        self.answered(answer, pending, now).await
-    }
-
-    async fn answered(
-        &self,
-        answer: Answer,
         pending: Pending,
         now: Timestamp,
-    ) -> Result<Finished, Failed> {
+    ) -> Result<Proven, Failed> {
         // Whatever follows, this sign-in is over.
-        self.sign_ins.spend(&pending, now).map_err(Failed::before)?;
+        self.sign_ins
+            .spend(&pending, now)
+            .map_err(Failed::unknown)?;
         let claims = self.claims(answer, &pending, now).await;
         let (claims, about) = claims.map_err(Failed::unknown)?;
         let settings = self.provider.settings();
@@ -170,16 +162,12 @@ impl Oidc {
         };
         let operator = self.person(&account, &about).map_err(|refusal| Failed {
             refusal,
-            begun: true,
             email: about.get("email").and_then(Value::as_str).map(shortened),
             account: Some(account.clone()),
         })?;
-        Ok(Finished {
-            proven: Proven {
-                operator,
-                proof: SessionProof::Account(account),
-            },
-            next: pending.next,
+        Ok(Proven {
+            operator,
+            proof: SessionProof::Account(account),
         })
     }
 
@@ -315,21 +303,12 @@ impl Answer {
 }
 
 impl Failed {
-    /// Nobody here began what the browser came back from.
-    fn before(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            begun: false,
-            account: None,
-            email: None,
-        }
-    }
-
     /// Nobody knows who it was.
     fn unknown(refusal: Refusal) -> Self {
         Self {
-            begun: true,
-            ..Self::before(refusal)
+            refusal,
+            account: None,
+            email: None,
         }
     }
 }

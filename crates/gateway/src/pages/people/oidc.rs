@@ -10,7 +10,7 @@ use policy::ReasonCode;
 use proof::Timestamp;
 use store::StoreError;
 
-use super::{Wish, checked, not_signed_in, sign_in_page};
+use super::{Refused, Wish, checked, not_signed_in, sign_in_page};
 use crate::app::App;
 use crate::oidc::{Answer, Failed, Oidc};
 use crate::operator::audit::Action;
@@ -75,21 +75,27 @@ pub async fn finish(
     uri: Uri,
 ) -> Response {
     let now = app.now();
-    let mut next = Next::read("");
-    let proven = async || {
-        let oidc = provider(&app)?;
-        let answer = Answer::read(uri.query().unwrap_or_default());
-        let cookie = SIGN_IN.sent(&app, &headers);
+    let answer = Answer::read(uri.query().unwrap_or_default());
+    let cookie = SIGN_IN.sent(&app, &headers);
+    let begun = provider(&app).and_then(|oidc| {
         let cookie = cookie.as_ref().map(|text| text.as_str());
-        match oidc.finish(answer, cookie, now).await {
-            Ok(finished) => {
-                next = finished.next;
-                Ok(finished.proven)
-            }
-            Err(failed) => {
-                note(&app, &failed, peer, now).await?;
-                Err(advised(failed.refusal.into()))
-            }
+        let pending = oidc.begun(&answer, cookie, now)?;
+        Ok((oidc, pending))
+    });
+    let (oidc, pending) = match begun {
+        Ok(begun) => begun,
+        // Any site can lead a browser here: that is nobody's attempt, and ends no sign-in.
+        Err(problem) => {
+            let refused = Refused::new(advised(problem));
+            return not_signed_in(&app, &visit, &Next::read(""), &refused);
+        }
+    };
+    let next = pending.next.clone();
+    let proven = async || match oidc.finish(answer, pending, now).await {
+        Ok(proven) => Ok(proven),
+        Err(failed) => {
+            note(&app, &failed, peer, now).await?;
+            Err(advised(failed.refusal.into()))
         }
     };
     let checked = checked(&app, peer, proven).await;
@@ -128,17 +134,13 @@ fn advised(mut problem: Problem) -> Problem {
     problem
 }
 
-/// Notes an attempt of which it is known that its browser was at the provider. Others only count:
-/// anybody can make them.
+/// Notes an attempt that failed, with everything that is known of who made it.
 async fn note(
     app: &App,
     failed: &Failed,
     peer: SocketAddr,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    if !failed.begun {
-        return Ok(());
-    }
     let mut detail = vec![
         ("method", "oidc".to_owned()),
         ("code", failed.refusal.code.to_string()),
