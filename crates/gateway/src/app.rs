@@ -24,6 +24,7 @@ use crate::oidc::Oidc;
 use crate::operator::attempts::Attempts;
 use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
+use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
@@ -60,6 +61,8 @@ pub struct App {
     pub vault: Option<Arc<Vault>>,
     /// Keeps what is said to models and by them, when the operator wants that.
     pub conversations: Option<Arc<Conversations>>,
+    /// What agents asked models before their runs, where contracts let approvers see it.
+    pub prompts: Arc<Prompts>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.

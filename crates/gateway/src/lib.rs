@@ -47,6 +47,7 @@ pub mod oidc;
 pub mod operator;
 pub mod pages;
 pub mod passkeys;
+pub mod prompts;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

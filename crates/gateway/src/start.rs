@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::notices::{self, Notices};
 use crate::oidc::Oidc;
+use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
@@ -82,6 +83,7 @@ pub async fn start_with(
         .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
+    let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
     let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
@@ -115,6 +117,7 @@ pub async fn start_with(
         activity: Default::default(),
         vault,
         conversations,
+        prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
         gate: Gate::default(),
@@ -137,6 +140,7 @@ pub async fn start_with(
     let listeners = vec![
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
+        tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {

@@ -47,7 +47,7 @@ mod sqlite;
 mod task_calls;
 mod tokens;
 
-pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow, WaitingRun};
+pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
 pub use budgets::{Budget, Budgets, ModelLimits, ModelSpend, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
 pub use commits::Commits;
@@ -71,7 +71,7 @@ pub use passkeys::{
     Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
 };
 pub use receipts::{Receipts, ReceiptsOfJob};
-pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
+pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,

@@ -258,6 +258,7 @@ impl Work<'_> {
             policy_hash_b64u: self.contract(n),
             request_hash_b64u: Hash::of(b"request"),
             trace_id: None,
+            caused_by: None,
         };
         let body = Body::Intent(Box::new(intent));
         let seq = store.append(&job_id(n), at, body).await.unwrap().seq;

@@ -29,7 +29,7 @@ use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use policy::{ReasonCode, Refusal, decide};
-use proof::record::Lane;
+use proof::record::{CausedBy, Lane};
 use proof::{Hash, Json};
 
 use crate::app::App;
@@ -125,7 +125,9 @@ where
     still.inspect_err(|_| asked.learn_input(&target))?;
     let decision = decide(&caller.contract().compiled, target.input()); // may it?
     let principal = Principal::from(&caller);
-    let planned = target.planned(hygiene::trace_id(&parts.headers));
+    let mut planned = target.planned(hygiene::trace_id(&parts.headers));
+    // A client's request has no extensions; what a tool asks for has.
+    planned.caused_by = parts.extensions.get::<CausedBy>().cloned();
     let permit = record::intent(app, principal, planned, decision).await; // durable before any effect
     let permit = permit.inspect_err(|_| asked.learn_input(&target))?;
     Ok(match target {

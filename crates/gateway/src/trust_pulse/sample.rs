@@ -154,6 +154,7 @@ impl Told<'_> {
             policy_hash_b64u: self.sample.contract.hash(),
             request_hash_b64u: Hash::of(operation.as_bytes()),
             trace_id: None,
+            caused_by: None,
         };
         let at = self.sample.clock;
         let store = self.store();

@@ -8,6 +8,7 @@
 #[path = "../cli/client.rs"]
 #[expect(dead_code, reason = "the pages need a part of what an agent does")]
 mod client;
+mod deciding;
 mod driver;
 mod oidc;
 mod passkeys;

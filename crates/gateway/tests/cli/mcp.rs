@@ -1,6 +1,7 @@
 //! Tools for agents that speak MCP, message by message.
 
 use http::{Method, StatusCode};
+use proof::record::{Body, CausedBy, Lane, Match};
 use serde_json::{Value, json};
 use store::GateState;
 
@@ -335,4 +336,65 @@ async fn a_token_without_the_scope_opens_no_tools_and_a_revoked_one_nothing() {
     assert!(!waited.0.contains("It is applied"), "{}", waited.0);
     let answer = message(&world, &world.cst, &list).await;
     assert_eq!(answer.code(), "TOKEN_REVOKED");
+}
+
+/// The claims about causes of the calls of the API, in order.
+fn causes(bundle: &proof::bundle::Bundle) -> Vec<Option<CausedBy>> {
+    let intents = bundle
+        .records
+        .iter()
+        .filter_map(|record| match &record.body {
+            Body::Intent(intent) if intent.lane == Lane::Terraform => {
+                Some(intent.caused_by.clone())
+            }
+            _ => None,
+        });
+    intents.collect()
+}
+
+#[tokio::test]
+async fn a_tools_calls_name_the_model_call_that_asked_for_it() {
+    let world = Setup::new().start().await;
+    let agent = Caller::new(&world.gateway().agent_url, Some(&world.cst));
+    // Before any model call there is nothing to name.
+    good(&world, "list_workspaces", json!({})).await;
+    let tool = json!({"type": "function", "function": {"name": "clawgate__show_workspace"}});
+    let ask = json!({"model": "gpt-5", "max_completion_tokens": 100, "tools": [tool],
+        "messages": [{"role": "user", "content": "call the tool"}]});
+    let chat = "/openai/v1/chat/completions";
+    let asked = agent.post(chat, &ask).await;
+    let receipt = asked.headers["x-clawgate-receipt"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    asked.ok();
+    // With the arguments of the answer, and with others.
+    good(
+        &world,
+        "show_workspace",
+        json!({"workspace": "staging-app"}),
+    )
+    .await;
+    good(&world, "show_workspace", json!({"workspace": "staging-db"})).await;
+    let bundle = world.valid_evidence().await;
+    let found = causes(&bundle);
+    let (by_arguments, by_sequence): (Vec<_>, Vec<_>) = found
+        .iter()
+        .flatten()
+        .partition(|cause| cause.by == Match::Arguments);
+    assert!(
+        !by_arguments.is_empty() && !by_sequence.is_empty(),
+        "{found:#?}"
+    );
+    for cause in by_arguments {
+        assert_eq!(cause.receipt_id, receipt);
+        assert_eq!(
+            cause.tool.as_ref().unwrap().name,
+            "clawgate__show_workspace"
+        );
+    }
+    for cause in by_sequence {
+        assert_eq!((&cause.receipt_id, &cause.tool), (&receipt, &None));
+    }
+    assert!(found[0].is_none(), "{found:#?}");
 }

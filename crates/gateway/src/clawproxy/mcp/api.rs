@@ -51,6 +51,9 @@ impl Agent {
         if !media.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         }
+        if let Some(cause) = &self.cause {
+            request.extensions_mut().insert(cause.clone());
+        }
         let answer = super::super::again(self.app.clone(), request, self.peer).await;
         let status = answer.status();
         let body = collect(answer.into_body()).await?;

@@ -11,6 +11,7 @@
 //! To add a tool: a row in [`tools`] and its function in the file of its subject.
 
 mod api;
+mod cause;
 mod job;
 mod runs;
 mod tools;
@@ -26,6 +27,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use policy::{ReasonCode, Refusal};
+use proof::record::CausedBy;
 use proof::token::Scope;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
@@ -62,6 +64,8 @@ struct Agent {
     /// Its credential, as its calls of the API carry it.
     bearer: HeaderValue,
     peer: SocketAddr,
+    /// The model call that asked for the tool that is being called.
+    cause: Option<CausedBy>,
 }
 
 /// Why a tool did not do what it was asked, for the model to read.
@@ -97,6 +101,7 @@ where
         caller: caller.clone(),
         bearer: authenticate::bearer(&parts.headers)?,
         peer,
+        cause: None,
     };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -145,10 +150,18 @@ impl ServerHandler for Agent {
             let message = format!("there is no such tool; there are: {}", known.join(", "));
             return Err(ErrorData::invalid_params(message, None));
         };
-        let arguments = request.arguments.unwrap_or_default();
-        let arguments = tools::Arguments::read(tool, arguments)
+        let given = request.arguments.unwrap_or_default();
+        let cause = cause::of(self, tool.name, &given).await.map_err(|error| {
+            tracing::warn!(%error, "what asked for a tool cannot be looked up");
+            ErrorData::internal_error("the gateway's store does not answer; try again", None)
+        })?;
+        let agent = Self {
+            cause,
+            ..self.clone()
+        };
+        let arguments = tools::Arguments::read(tool, given)
             .map_err(|message| ErrorData::invalid_params(message, None))?;
-        let result = match tool.call(self, arguments).await {
+        let result = match tool.call(&agent, arguments).await {
             Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
             Err(why) => CallToolResult::error(vec![ContentBlock::text(why)]),
         };
