@@ -80,8 +80,8 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
     assert!(world.page("trust-pulse/runs", &run).await.contains(SAID));
     // One file has it, and nothing that an agent or an auditor reads.
     let file = world.config.data_dir.join(format!("prompts/{run}.json"));
-    assert_eq!(world.files_with(SAID), [file.clone()]);
-    assert_eq!(world.files_with(KEY), [PathBuf::new(); 0]);
+    assert_eq!(world.files_with(SAID), std::slice::from_ref(&file));
+    assert_eq!(world.files_with(KEY), Vec::<PathBuf>::new());
     assert!(
         !world
             .agent()
@@ -101,7 +101,7 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
     // Its time is over, though nobody has looked at the folder yet.
     assert!(prompts.of_run(&row, in_days(7)).await.is_none());
     assert_eq!(prompts.forget(store, in_days(7)).await.unwrap(), 1);
-    assert_eq!(world.files_with(SAID), [PathBuf::new(); 0]);
+    assert_eq!(world.files_with(SAID), Vec::<PathBuf>::new());
     assert!(!world.page("approvals", &run).await.contains(SAID));
     let bundle = serde_json::to_string(&world.valid_evidence().await).unwrap();
     assert!(!bundle.contains(SAID));
@@ -117,5 +117,5 @@ async fn what_an_agent_asked_is_not_kept_where_the_contract_does_not_say_so() {
         "{plan}"
     );
     assert!(!plan.contains(SAID), "{plan}");
-    assert_eq!(world.files_with(SAID), [PathBuf::new(); 0]);
+    assert_eq!(world.files_with(SAID), Vec::<PathBuf>::new());
 }
