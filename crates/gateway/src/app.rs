@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
 use crate::notices::Notices;
+use crate::oidc::Oidc;
 use crate::operator::attempts::Attempts;
 use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
@@ -78,6 +79,8 @@ pub struct App {
     pub streams: Streams,
     /// Attempts to sign in that failed.
     pub sign_ins: Mutex<Attempts>,
+    /// Sign-in with OpenID Connect, when it is configured.
+    pub oidc: Option<Oidc>,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

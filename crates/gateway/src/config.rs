@@ -14,6 +14,7 @@ use crate::secret::SecretSource;
 
 mod models;
 mod notices;
+mod oidc;
 mod vault;
 
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
@@ -21,6 +22,7 @@ pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
     mailbox, safe_url,
 };
+pub use oidc::{Oidc, endpoint};
 pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
@@ -64,6 +66,9 @@ pub struct Config {
     /// People who are signed in with a browser.
     #[serde(default)]
     pub sessions: Sessions,
+    /// Sign-in with OpenID Connect; without it nobody signs in that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
     /// Keeps content, sealed to the auditors' keys; without it none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<Vault>,
@@ -355,6 +360,11 @@ impl Config {
         if let Some(key) = &mut config.watching.notification_key {
             key.resolve_against(folder);
         }
+        if let Some(oidc) = &mut config.oidc
+            && let Some(secret) = &mut oidc.client_secret
+        {
+            secret.resolve_against(folder);
+        }
         for channel in config.notices.values_mut() {
             channel.resolve_against(folder);
         }
@@ -452,6 +462,9 @@ impl Config {
             provider.check(name, &self.models)?;
         }
         notices::check(&self.notices)?;
+        if let Some(oidc) = &self.oidc {
+            oidc.check()?;
+        }
         self.vault.as_ref().map_or(Ok(()), Vault::check)
     }
 
@@ -478,7 +491,7 @@ impl Config {
 }
 
 /// Whether a host is this very machine.
-fn is_local(host: &str) -> bool {
+pub fn is_local(host: &str) -> bool {
     let ip = host.trim_matches(['[', ']']).parse();
     host == "localhost" || ip.is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }

@@ -26,6 +26,15 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// How long the gate may take to see that an apply has ended.
 const APPLY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Who opens a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Opener<'a> {
+    /// The operator's name.
+    pub operator: &'a str,
+    /// The person behind it, where that is known.
+    pub email: Option<&'a str>,
+}
+
 /// How a job's contract is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContractChoice {
@@ -106,7 +115,7 @@ impl From<BundleError> for JobError {
 /// holds control characters, or the store's.
 pub async fn open(
     parts: Issuer<'_>,
-    operator: &str,
+    opener: Opener<'_>,
     name: &str,
     choice: ContractChoice,
     now: Timestamp,
@@ -123,12 +132,13 @@ pub async fn open(
     let record = JobOpen {
         agent_did: agent_did.clone(),
         name: name.to_owned(),
-        opened_by: operator.to_owned(),
+        opened_by: opener.operator.to_owned(),
+        opened_by_email: opener.email.map(str::to_owned),
         policy_hash_b64u: contract.hash,
         gateway_did: parts.keys.receipt.did(),
     };
     let action = Action {
-        operator,
+        operator: opener.operator,
         name: "job.open",
         subject: job_id.to_string(),
         detail: vec![("policy_hash_b64u", contract.hash.to_string())],

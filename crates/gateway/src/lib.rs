@@ -21,6 +21,7 @@
 //! | [`operator`] | the operator API |
 //! | [`pages`] | what all pages share: frame, words, style |
 //! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
+//! | [`oidc`] | sign-in with OpenID Connect |
 //! | [`trust_pulse`] | read-only pages for reviewers |
 //! | [`cli`] | the commands |
 
@@ -42,6 +43,7 @@ pub mod jobs;
 pub mod keys;
 pub mod live;
 pub mod notices;
+pub mod oidc;
 pub mod operator;
 pub mod pages;
 pub mod passkeys;
@@ -51,6 +53,7 @@ pub mod run_tasks;
 pub mod secret;
 pub mod server;
 pub mod signature;
+pub mod spent;
 pub mod start;
 pub mod transcript;
 pub mod trust_pulse;

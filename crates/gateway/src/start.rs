@@ -18,6 +18,7 @@ use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::notices::{self, Notices};
+use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
@@ -96,8 +97,11 @@ pub async fn start_with(
     let watching = Watching::connect(&config)
         .await
         .context("cannot fetch watching.notification_key")?;
-    let notices = Notices::connect(&config, client).await?;
+    let notices = Notices::connect(&config, client.clone()).await?;
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
+    let oidc = Oidc::connect(&config, client, &operator_url)
+        .await
+        .context("cannot fetch oidc.client_secret")?;
     let operator_address = people.address()?;
     let app = Arc::new(App {
         keys,
@@ -122,6 +126,7 @@ pub async fn start_with(
         run_tasks,
         streams: Default::default(),
         sign_ins: Default::default(),
+        oidc,
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),

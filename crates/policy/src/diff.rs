@@ -70,6 +70,10 @@ fn rights(contract: &Contract) -> BTreeSet<String> {
         apply.allowed && !apply.requires_approval,
         "apply plans without approval",
     );
+    add(
+        apply.allowed && apply.requires_approval && apply.opener_may_approve,
+        "apply plans that whoever opened the job approved",
+    );
     add(permissions.state_read, "read state");
     add(permissions.outputs_read, "read outputs");
     let run = &permissions.run;
@@ -325,6 +329,13 @@ mod tests {
                 "",
                 "apply plans that were approved",
                 "approvers: nothing instead of infra-lead@example.com",
+            ),
+            (
+                "\"allowed\": true",
+                "\"allowed\": true, \"opener_may_approve\": true",
+                "apply plans that whoever opened the job approved",
+                "",
+                "",
             ),
             (
                 "infra-lead@",

@@ -14,6 +14,17 @@ pub use signed::{ApproverSignature, SignedStatement, StatementError, VerifiedSta
 /// The statement's kind and version.
 pub const STATEMENT: &str = "clawgate.approval-statement/1";
 
+/// Whether two e-mail addresses are one person's. Neither letter case nor what follows a `+` in
+/// the local part (subaddressing, RFC 5233) makes another person.
+pub fn is_same_person(one: &str, other: &str) -> bool {
+    let parts = |address: &str| {
+        let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+        let local = local.split('+').next().unwrap_or_default();
+        (local.to_ascii_lowercase(), domain.to_ascii_lowercase())
+    };
+    parts(one) == parts(other)
+}
+
 /// What the approver decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -185,6 +196,33 @@ impl Subject {
             expires_at: judgement.expires_at,
             nonce: judgement.nonce,
             reason: judgement.reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_person;
+
+    #[test]
+    fn case_and_subaddresses_make_no_other_person() {
+        for other in [
+            "ada@example.com",
+            "Ada@Example.COM",
+            "ada+approvals@example.com",
+            "ADA+x+y@example.com",
+        ] {
+            assert!(is_same_person("ada@example.com", other), "{other}");
+            assert!(is_same_person(other, "ada+jobs@example.com"), "{other}");
+        }
+        for other in [
+            "adam@example.com",
+            "ada@example.org",
+            "ada@sub.example.com",
+            "ada",
+            "",
+        ] {
+            assert!(!is_same_person("ada@example.com", other), "{other}");
         }
     }
 }

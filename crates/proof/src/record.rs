@@ -123,6 +123,9 @@ pub struct JobOpen {
     pub name: String,
     /// The operator who opened it.
     pub opened_by: String,
+    /// The e-mail address of the person behind that operator, where the gateway knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_by_email: Option<String>,
     /// The contract that holds for the whole job.
     pub policy_hash_b64u: Hash,
     /// The gateway's key for receipts.

@@ -63,6 +63,8 @@ pub struct JobRow {
     pub gateway_did: Did,
     /// The operator who opened it.
     pub opened_by: String,
+    /// The e-mail address of the person behind that operator, where it was known then.
+    pub opened_by_email: Option<String>,
     /// Time of the opening record.
     pub opened_at: Timestamp,
     /// Where it stands.

@@ -72,7 +72,7 @@ pub use passkeys::{
 };
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
-pub use sessions::{SessionRow, Sessions};
+pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
     open_sqlite_observed,

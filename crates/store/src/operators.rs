@@ -10,6 +10,8 @@ use crate::StoreError;
 pub struct OperatorRow {
     /// The name.
     pub name: String,
+    /// The e-mail address of the person behind it, where somebody has said so.
+    pub email: Option<String>,
     /// SHA-256 of the credential.
     pub token_hash: Hash,
     /// What the operator may do.
@@ -49,6 +51,10 @@ pub trait Operators {
 
     /// Every operator, by name.
     async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError>;
+
+    /// Says who is behind an operator; false when there is none of that name. Jobs that it has
+    /// opened before stay as they are.
+    async fn set_operator_email(&self, name: &str, email: &str) -> Result<bool, StoreError>;
 
     /// Removes an operator; false when there is none of that name.
     async fn remove_operator(&self, name: &str) -> Result<bool, StoreError>;

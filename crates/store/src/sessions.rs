@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 
@@ -12,19 +13,40 @@ pub struct SessionRow {
     pub id_hash: Hash,
     /// Who.
     pub operator: String,
-    /// What the operator may do; for one of the table, what the table says now.
+    /// What the operator may do; for one of the table, what the table says now. For an account
+    /// elsewhere its groups decide, not this.
     pub roles: Vec<String>,
-    /// How the operator signed in, by a stable name.
-    pub method: String,
-    /// The credential whose operator this is, by its hash: the session ends with it. `None` for
-    /// somebody who is not in the table of operators.
-    pub credential: Option<Hash>,
+    /// What opened the session.
+    pub proof: SessionProof,
     /// When the session began.
     pub opened_at: Timestamp,
     /// When it was used last, as far as that was noted.
     pub used_at: Timestamp,
     /// When it ends, however much it is used.
     pub expires_at: Timestamp,
+}
+
+/// What somebody signed in with. The session ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionProof {
+    /// An operator's credential, by its hash.
+    Credential(Hash),
+    /// A passkey, by its credential id.
+    Passkey(Vec<u8>),
+    /// An account at an OpenID Connect provider.
+    Account(Account),
+}
+
+/// An account at an OpenID Connect provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The provider, by its issuer identifier.
+    pub issuer: String,
+    /// The account, as the provider names it for ever.
+    pub subject: String,
+    /// The groups that it was in when it signed in.
+    pub groups: Vec<String>,
 }
 
 /// Sessions.
@@ -34,8 +56,8 @@ pub trait Sessions {
     /// oldest ones beyond `most`, this one included.
     async fn open_session(&self, session: SessionRow, most: u32) -> Result<(), StoreError>;
 
-    /// The session with this cookie, whatever the time; `None` also when the credential that it
-    /// belongs to is gone.
+    /// The session with this cookie, whatever the time; `None` also when the credential or the
+    /// passkey that opened it is gone.
     async fn session(&self, id_hash: &Hash) -> Result<Option<SessionRow>, StoreError>;
 
     /// Notes that a session was used.

@@ -148,6 +148,8 @@ codes! {
         "Two statements by one passkey have counters that do not rise. Its key exists twice, or the order of the records is not that of the signatures."
     ApproverNotAllowed "APPROVER_NOT_ALLOWED" "The approver is not allowed by the contract"
         "The contract's permissions.apply.approvers does not list the approver."
+    ApproverOpenedJob "APPROVER_OPENED_JOB" "Whoever opened the job approved it"
+        "The opening record names the e-mail address of whoever opened the job, and the contract does not say permissions.apply.opener_may_approve: neither that address nor a key that the trust root lists for it may approve."
     ApprovalExpired "APPROVAL_EXPIRED" "An approval had expired, or lasted too long"
         "The approval was used after its end, or its end is later than the contract's approval_ttl_seconds after it was recorded."
     ApprovalReused "APPROVAL_REUSED" "An approval was used twice"

@@ -165,6 +165,14 @@ impl Document {
         Some(&self.events[*self.event_of_record.get(&index)?])
     }
 
+    /// The e-mail address of whoever opened the job, where the gateway knew it.
+    pub(crate) fn opener(&self) -> Option<&str> {
+        match &self.bundle.records.first()?.body {
+            Body::JobOpen(open) => open.opened_by_email.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The run with this id.
     pub(crate) fn run(&self, run_id: &str) -> Option<&Run> {
         let index = self.run_by_id.get(run_id)?;

@@ -1,8 +1,9 @@
 //! A job as a gateway records it verifies.
 
-use clawverify::testing::{Story, bytes, seal};
+use clawverify::testing::{APPROVER, Story, bytes, seal};
 use clawverify::{Options, Verdict, verify};
 use proof::Hash;
+use proof::approval::Statement;
 use proof::record::{Body, CausedBy, Match, ToolCall};
 
 #[test]
@@ -31,6 +32,38 @@ fn a_long_job_has_several_public_halves() {
     shorter.proof_bundles.pop();
     let report = verify(&bytes(&shorter), &trust, &Options::default());
     assert_eq!(report.verdict, Verdict::Invalid);
+}
+
+/// The approver opened the job: the contract allows that, or the opening record is of a time when
+/// it named nobody.
+#[test]
+fn an_opener_approves_where_that_is_allowed_or_not_known() {
+    for (email, allowed, verdict) in [
+        (Some("ops@example.com"), false, Verdict::Valid),
+        (Some(APPROVER), false, Verdict::Invalid),
+        (Some(APPROVER), true, Verdict::Valid),
+        (None, false, Verdict::Valid),
+    ] {
+        let mut story = Story::apply();
+        if allowed {
+            story.contract["permissions"]["apply"]["opener_may_approve"] = true.into();
+            let hash = story.policy_hash();
+            let place = story.position(|body| matches!(body, Body::Approval(_)));
+            let mut statement: Statement = story.approvals.remove(0).payload.to_typed().unwrap();
+            statement.policy_hash_b64u = hash;
+            let key = story.keys.approver.clone();
+            story.steps[place].body = story.approve(&statement, &key);
+        }
+        let Body::JobOpen(open) = &mut story.steps[0].body else {
+            panic!("a job begins with its opening")
+        };
+        open.opened_by = APPROVER.to_owned();
+        open.opened_by_email = email.map(str::to_owned);
+        let bundle = seal(story.evidence(), &story.keys).to_file();
+        let trust = bytes(&story.keys.trust_root());
+        let report = verify(&bundle, &trust, &Options::default());
+        assert_eq!(report.verdict, verdict, "{email:?} {allowed}: {report:#?}");
+    }
 }
 
 #[test]

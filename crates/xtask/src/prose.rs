@@ -123,6 +123,7 @@ fn each_configuration_key_is_documented() {
     let own = read("crates/gateway/src/config.rs");
     let models = read("crates/gateway/src/config/models.rs");
     let notices = read("crates/gateway/src/config/notices.rs");
+    let oidc = read("crates/gateway/src/config/oidc.rs");
     let guide = read("docs/operations.md");
     let code = own.split("pub enum ConfigError").next().unwrap().lines();
     let keys: BTreeSet<&str> = code
@@ -134,6 +135,7 @@ fn each_configuration_key_is_documented() {
                 .unwrap()
                 .lines(),
         )
+        .chain(oidc.split("impl Oidc").next().unwrap().lines())
         .filter_map(|line| {
             line.strip_prefix("    pub ")?
                 .split_once(": ")

@@ -193,6 +193,7 @@ impl Work<'_> {
             agent_did: did(n),
             name: format!("resize the staging database, part {n}"),
             opened_by: "olga".into(),
+            opened_by_email: None,
             policy_hash_b64u: self.contract(n),
             gateway_did: author().did(),
         };

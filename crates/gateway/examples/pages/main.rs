@@ -153,7 +153,8 @@ struct Visitor {
 impl Visitor {
     async fn new(running: &Running, http: HttpClient) -> Self {
         let app = &running.app;
-        let credential = credential::add(&*app.store, "visitor", &[Role::Admin], app.now()).await;
+        let credential =
+            credential::add(&*app.store, "visitor", None, &[Role::Admin], app.now()).await;
         Self {
             http,
             base: format!("http://{}", running.operator_address),

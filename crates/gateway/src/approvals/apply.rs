@@ -13,7 +13,7 @@ use proof::record::Body;
 use store::{GateState, RunRow, RunUpdate};
 
 use super::gate::{Next, end_of, move_to};
-use super::{inspect, ours};
+use super::{Barred, inspect, ours};
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::clawproxy::terraform::runs::{related, status};
@@ -169,6 +169,9 @@ async fn approved<'r>(app: &Arc<App>, run: &'r RunRow) -> Result<&'r Subject, Re
             .statements(&run.run_id)
             .await
             .map_err(unavailable)?;
+        let job = app.store.job(&run.job_id).await.map_err(unavailable)?;
+        let job = job.ok_or(ReasonCode::ApprovalUnknown)?;
+        let barred = Barred::of(&job, apply);
         let mut approvers = HashSet::new();
         for row in statements.iter().filter(|row| row.counted) {
             let statement: proof::approval::Statement = row
@@ -179,11 +182,14 @@ async fn approved<'r>(app: &Arc<App>, run: &'r RunRow) -> Result<&'r Subject, Re
             if row.decision == Decision::Deny {
                 return Err(ReasonCode::ApprovalDenied.into());
             }
-            if statement.subject() == *subject && statement.expires_at > app.now() {
+            let counts = !barred.is(&row.approver);
+            if counts && statement.subject() == *subject && statement.expires_at > app.now() {
                 approvers.insert(row.approver.clone());
             }
         }
         if approvers.len() < apply.min_approvals as usize {
+            let counted = statements.iter().filter(|row| row.counted);
+            barred.check(counted.map(|row| row.approver.as_str()))?;
             return Err(ReasonCode::ApprovalExpired.into());
         }
     }

@@ -15,16 +15,17 @@ mod apply;
 mod gate;
 mod inspect;
 mod ours;
+mod own;
 pub mod question;
 
 use std::sync::Arc;
 
-use policy::contract::Email;
+use policy::contract::Apply;
 use policy::{ReasonCode, Refusal};
 use proof::EnvelopeError;
 use proof::approval::{Decision, STATEMENT, SignedStatement, StatementError, VerifiedStatement};
 use proof::record::ApprovalVia;
-use store::{GateState, NewStatement, RunRow, RunUpdate, StatementOutcome, StoreError};
+use store::{GateState, JobRow, NewStatement, RunRow, RunUpdate, StatementOutcome, StoreError};
 
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
@@ -35,6 +36,7 @@ pub use apply::confirmed;
 pub use gate::Gate;
 pub use inspect::{SeenPlan, read_plan, read_sensitive};
 pub use ours::{read as read_document, read_run};
+pub use own::Barred;
 
 /// How far an approver's clock may be ahead of ours, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 60;
@@ -78,7 +80,7 @@ pub async fn submit(
         .map_err(unavailable)?
         .ok_or(ReasonCode::ContractUnknown)?;
     let apply = &contract.contract.permissions.apply;
-    let verified = check(app, &run, &envelope, &apply.approvers).await?;
+    let verified = check(app, &run, &job, &envelope, apply).await?;
     let min_approvals = apply.min_approvals;
     let statement = NewStatement {
         envelope,
@@ -122,8 +124,9 @@ pub async fn submit(
 pub async fn check(
     app: &App,
     run: &RunRow,
+    job: &JobRow,
     envelope: &SignedStatement,
-    approvers: &[Email],
+    terms: &Apply,
 ) -> Result<VerifiedStatement, Refusal> {
     let (signed, enrolled_for) = verify(app, envelope).await?;
     let statement = signed.statement();
@@ -139,11 +142,17 @@ pub async fn check(
         let detail = "the envelope's time is not the statement's";
         return Err(Refusal::new(ReasonCode::ApprovalMalformed, detail));
     }
-    let named = approvers
+    let named = terms
+        .approvers
         .iter()
         .any(|email| email.as_str() == statement.approver);
     if !(named && enrolled_for.contains(&statement.approver)) {
         return Err(ReasonCode::ApprovalNotAnApprover.into());
+    }
+    if statement.decision == Decision::Approve {
+        // A key that serves two addresses is one person's.
+        let addresses = enrolled_for.iter().chain([&statement.approver]);
+        Barred::of(job, terms).check(addresses.map(String::as_str))?;
     }
     let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalClosed)?;
     if statement.plan_sha256_b64u != subject.plan_sha256_b64u {

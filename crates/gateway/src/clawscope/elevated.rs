@@ -56,10 +56,10 @@ pub async fn issue_elevated(
         let detail = format!("the run stands at `{}`", run.gate.as_str());
         return Err(Refusal::new(ReasonCode::ApprovalClosed, detail).into());
     }
-    let approvers = &contract.contract.permissions.apply.approvers;
+    let terms = &contract.contract.permissions.apply;
     let envelope = SignedStatement::try_from(request.envelope)
         .map_err(|error| Refusal::new(ReasonCode::ApprovalMalformed, error.to_string()))?;
-    let verified = approvals::check(app, &run, &envelope, approvers).await?;
+    let verified = approvals::check(app, &run, &job, &envelope, terms).await?;
     let statement = verified.into_statement();
     if statement.decision != Decision::Approve {
         let detail = "a token can carry an approval only; hand a denial in as it is";

@@ -120,7 +120,7 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
     Keys::create(&data.join("keys"))?;
     let store = store::open_sqlite(&data.join("clawgate.db"))?;
     let credential = if store.operators().await?.is_empty() {
-        Some(operator::add(&*store, FIRST_OPERATOR, &[Role::Admin]).await?)
+        Some(operator::add(&*store, FIRST_OPERATOR, None, &[Role::Admin]).await?)
     } else {
         None
     };

@@ -20,7 +20,7 @@ use crate::config::{
     Approver, Author, Config, Dialect, Limits, Listener, ModelProvider as ConfiguredProvider,
     Policy, RunTasks, Sessions, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
 };
-use crate::jobs::ContractChoice;
+use crate::jobs::{ContractChoice, Opener};
 use crate::keys::{self, Keys, random_key, random_text};
 use crate::run_tasks::attachment::{Administrator, Mode, Wanted};
 use crate::secret::{Secret, SecretSource};
@@ -29,6 +29,9 @@ use crate::{bundles, clawcontrols, clawscope, jobs};
 
 /// Name of the operator whom the sandbox acts as.
 pub const OPERATOR: &str = "sandbox";
+
+/// The person behind it, who is none of the approvers.
+const OPERATOR_EMAIL: &str = "operator@example.com";
 
 /// Name of the simulator's credential that the gateway does not have.
 const OUTSIDE: &str = "owner";
@@ -140,7 +143,11 @@ impl Sandbox {
         let policy_hash = publish(&gateway.app, &contract, &author.key).await?;
         let issuer = Issuer::of(&gateway.app);
         let choice = ContractChoice::Hash(policy_hash);
-        let job = jobs::open(issuer, OPERATOR, "resize staging", choice, now()).await?;
+        let opener = Opener {
+            operator: OPERATOR,
+            email: Some(OPERATOR_EMAIL),
+        };
+        let job = jobs::open(issuer, opener, "resize staging", choice, now()).await?;
         let cst = mint(&gateway.app, &job.job_id, &parsed).await?;
         Ok(Self {
             cloud,
@@ -342,6 +349,7 @@ fn configuration(
                 did: person.key.did(),
             })
             .collect(),
+        oidc: None,
         vault: None,
         policy: Policy::default(),
         watching: Watching {
@@ -376,6 +384,7 @@ async fn add_operator(app: &App, folder: &Path) -> anyhow::Result<String> {
     app.store.remove_operator(OPERATOR).await?;
     let operator = store::OperatorRow {
         name: OPERATOR.to_owned(),
+        email: Some(OPERATOR_EMAIL.to_owned()),
         token_hash: Hash::of(token.as_bytes()),
         roles: vec!["admin".to_owned()],
         created_at: now(),

@@ -244,7 +244,7 @@ impl Seen {
         if self.led && !self.cookie {
             // The browser keeps a strict cookie to itself when another site led it here. Once our
             // own page leads it on, it shows whether it has one.
-            return pages::lead_on(app, &self.root);
+            return pages::lead_on(app, &self.root, "");
         }
         let next = pages::Next::of(&self.uri);
         let to = format!("{}sign-in{}", self.root, next.query());

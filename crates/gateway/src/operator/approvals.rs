@@ -147,6 +147,11 @@ async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
     };
     let outside = app.store.observations(outside).await?;
     let outside: Vec<Value> = outside.iter().map(super::watching::view).collect();
+    let contract = clawcontrols::contract(app, &job.policy_hash).await?;
+    let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
+    let terms = &contract.contract.permissions.apply;
+    let not_by = approvals::Barred::of(&job, terms).address();
+    let not_by = not_by.map(str::to_owned);
     let run_brief = RunBrief {
         run_id: run.run_id.clone(),
         job_id: run.job_id.clone(),
@@ -165,6 +170,10 @@ async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
     view["reason"] = json!(run.gate_reason);
     view["summary"] = json!(run.summary);
     view["outside"] = json!(outside);
+    view["opened_by"] = json!(job.opened_by);
+    view["opened_by_email"] = json!(job.opened_by_email);
+    view["opener_may_approve"] = json!(terms.opener_may_approve);
+    view["not_by"] = json!(not_by);
     Ok(view)
 }
 

@@ -83,6 +83,14 @@ impl Attempts {
         })
     }
 
+    /// The attempt could not be looked at, for a reason that is not the caller's.
+    pub fn taken_back(&mut self, address: IpAddr) {
+        if let Some(window) = self.by_network.get_mut(&network(address)) {
+            window.count = window.count.saturating_sub(1);
+        }
+        self.all.count = self.all.count.saturating_sub(1);
+    }
+
     /// The attempt was good after all.
     pub fn succeeded(&mut self, address: IpAddr) {
         self.by_network.remove(&network(address));
@@ -165,6 +173,17 @@ mod tests {
             }
             attempts.succeeded(v4(1));
         }
+    }
+
+    #[test]
+    fn an_attempt_that_is_taken_back_does_not_count_and_no_other_one_either() {
+        let mut attempts = Attempts::default();
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(attempts.begin(v4(1), at(0)), Ok(()));
+        }
+        attempts.taken_back(v4(1));
+        assert_eq!(attempts.begin(v4(1), at(1)), Ok(()));
+        assert!(attempts.begin(v4(1), at(2)).is_err());
     }
 
     #[test]

@@ -10,7 +10,9 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use policy::ReasonCode;
+use policy::contract::Email;
 use proof::{Hash, Timestamp};
+use serde::{Deserialize, Serialize};
 use store::{OperatorRow, Store, StoreError};
 use zeroize::Zeroizing;
 
@@ -24,7 +26,8 @@ pub const PREFIX: &str = "clawop_";
 const LENGTH: usize = PREFIX.len() + 43;
 
 /// What an operator may do. Reading is open to every role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything.
     Admin,
@@ -143,6 +146,7 @@ impl<S: Sync> FromRequestParts<S> for Operator {
 pub async fn add(
     store: &dyn Store,
     name: &str,
+    email: Option<&Email>,
     roles: &[Role],
     at: Timestamp,
 ) -> Result<Zeroizing<String>, StoreError> {
@@ -151,12 +155,28 @@ pub async fn add(
     let token_hash = Hash::of(credential.as_bytes());
     let row = OperatorRow {
         name: name.to_owned(),
+        email: email.map(ToString::to_string),
         token_hash,
         roles,
         created_at: at,
     };
     store.add_operator(row).await?;
     Ok(credential)
+}
+
+/// The person behind an operator: whom an administrator has named, or whose address the name is.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn email_of(store: &dyn Store, name: &str) -> Result<Option<Email>, StoreError> {
+    let operators = store.operators().await?;
+    let row = operators.into_iter().find(|row| row.name == name);
+    Ok(row.as_ref().and_then(person))
+}
+
+/// The same of an operator's row.
+pub fn person(row: &OperatorRow) -> Option<Email> {
+    Email::new(row.email.as_deref().unwrap_or(&row.name))
 }
 
 /// Who sends this request: exactly one bearer credential that is known.
@@ -247,7 +267,8 @@ mod tests {
     async fn only_a_known_credential_is_somebody() {
         let store = store::open_sqlite_in_memory().unwrap();
         let at = Timestamp::from_seconds(1);
-        let good = add(&*store, "olga", &[Role::Issuer], at).await.unwrap();
+        let good = add(&*store, "olga", None, &[Role::Issuer], at);
+        let good = good.await.unwrap();
         let who = authenticate(&*store, &headers(&[&format!("Bearer {}", *good)]))
             .await
             .unwrap();
@@ -283,6 +304,40 @@ mod tests {
             let problem = authenticate(&*store, &headers(values)).await.unwrap_err();
             assert_eq!(problem.code, code, "{values:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_person_behind_an_operator_is_named_or_the_name() {
+        let store = store::open_sqlite_in_memory().unwrap();
+        let (at, ada) = (Timestamp::from_seconds(1), Email::new("ada@example.com"));
+        for (name, email) in [
+            ("ada", ada.as_ref()),
+            ("eve@example.com", None),
+            ("ci", None),
+        ] {
+            add(&*store, name, email, &[Role::Issuer], at)
+                .await
+                .unwrap();
+        }
+        let of = async |name: &str| {
+            let email = email_of(&*store, name).await.unwrap();
+            email.map(|email| email.to_string())
+        };
+        assert_eq!(of("ada").await.as_deref(), Some("ada@example.com"));
+        assert_eq!(
+            of("eve@example.com").await.as_deref(),
+            Some("eve@example.com")
+        );
+        assert_eq!(of("ci").await, None);
+        assert_eq!(of("nobody").await, None);
+        assert!(
+            store
+                .set_operator_email("ci", "ada@example.com")
+                .await
+                .unwrap()
+        );
+        assert_eq!(of("ci").await.as_deref(), Some("ada@example.com"));
+        assert!(!store.set_operator_email("nobody", "a@b").await.unwrap());
     }
 
     #[test]

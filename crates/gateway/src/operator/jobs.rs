@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use policy::ReasonCode;
+use policy::contract::Email;
 use policy::decimal::Decimal;
 use proof::Hash;
 use proof::record::JobId;
@@ -12,12 +13,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{JobFilter, JobPhase, JobRow, JobState, RunRow, TokenRow};
 
-use super::credential::Operator;
+use super::credential::{self, Operator};
 use super::extract::{Id, Params, Reason, Strict};
 use super::problem::Problem;
 use crate::app::App;
 use crate::clawscope::Issuer;
-use crate::jobs::{self, ClosedJob, ContractChoice, JobError, RunningApply};
+use crate::jobs::{self, ClosedJob, ContractChoice, JobError, Opener, RunningApply};
 
 /// Most entries of one answer.
 const MAX_PAGE: u32 = 1000;
@@ -50,7 +51,12 @@ pub(super) async fn open(
         }
     };
     let issuer = Issuer::of(&app);
-    let job = jobs::open(issuer, operator.name(), &body.name, choice, app.now()).await?;
+    let email = credential::email_of(&*app.store, operator.name()).await?;
+    let opener = Opener {
+        operator: operator.name(),
+        email: email.as_ref().map(Email::as_str),
+    };
+    let job = jobs::open(issuer, opener, &body.name, choice, app.now()).await?;
     Ok(Json(json!({
         "job_id": job.job_id,
         "agent_did": job.agent_did,
@@ -226,6 +232,7 @@ fn view(job: &JobRow) -> Value {
         "agent_did": job.agent_did,
         "policy_hash_b64u": job.policy_hash,
         "opened_by": job.opened_by,
+        "opened_by_email": job.opened_by_email,
         "opened_at": job.opened_at,
         "last_at": job.last_at,
         "state": match job.state {

@@ -9,6 +9,7 @@ pub mod attempts;
 pub mod audit;
 mod connection;
 mod contracts;
+pub mod cookie;
 pub mod credential;
 mod evidence;
 pub mod export;
@@ -42,12 +43,14 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use policy::ReasonCode;
 
 use crate::app::App;
+use crate::oidc;
 use crate::pages::{self, assets, people};
 use crate::trust_pulse;
 use credential::{Access, Role};
 
 pub(crate) use admit::Form;
 pub use admit::{FORM_TOKEN, Visit};
+pub(crate) use origin::led_from_elsewhere;
 pub use problem::{Finding, Problem};
 
 /// Where the reviewers' pages stand.
@@ -157,6 +160,8 @@ pub fn pages() -> Vec<Route> {
         get("/sign-in", Public, people::sign_in_form),
         post("/sign-in", Public, people::sign_in),
         post("/sign-in/passkey", Public, people::sign_in_with_passkey),
+        get("/sign-in/oidc", Public, people::oidc::begin),
+        get(oidc::CALLBACK, Public, people::oidc::finish),
         post("/sign-out", Operator, people::sign_out),
         get("/sessions", Operator, people::sessions),
         post("/sessions/end", Operator, people::end_session),

@@ -11,7 +11,7 @@
 //!
 //! | the page wants | it renders | on `POST` it calls |
 //! |---|---|---|
-//! | to sign somebody in | `passkeys::sign_in_options(&app)` | `passkeys::signed_in(&app, assertion)`: the `Operator`, whose name is the e-mail address and whose one role is approver |
+//! | to sign somebody in | `passkeys::sign_in_options(&app)` | `passkeys::signed_in(&app, assertion)`: the operator, whose name is the e-mail address and whose one role is approver |
 //! | an approval or a denial | `passkeys::question(&app, run_id, asked)`: the statement and the options | `passkeys::answer(&app, run_id, operator, statement, assertion)` |
 //! | whether there is a passkey | `passkeys::of(&app, email)` | |
 //! | whether passkeys work here | `passkeys::site(&app)` | |
@@ -66,7 +66,6 @@ use super::audit::{Action, audited};
 use super::credential::Operator;
 use super::extract::{Id, Strict};
 use super::problem::Problem;
-use super::session::{self, Method};
 use crate::app::App;
 use crate::passkeys::{self, Asked, Assertion, DEFAULT_INVITATION_SECONDS};
 
@@ -184,9 +183,8 @@ pub(super) async fn remove(
         at: app.now(),
     };
     let removed = audited(&*app.store, action, async {
+        // The sessions that a passkey opened end with it.
         let removed = passkeys::remove(&app, operator.name(), &asked.email, passkey).await;
-        // Which of several passkeys opened a session is not kept: all of them end.
-        session::end_all(&app, &asked.email, Method::Passkey).await?;
         removed.map_err(Problem::from)
     })
     .await?;

@@ -6,16 +6,18 @@
 //! word about where the form stood (`origin`).
 
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 use proof::{Hash, Timestamp};
 use sha2::Sha256;
-use store::{SessionRow, StoreError};
+use store::{SessionProof, SessionRow, StoreError};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::audit::{Action, audited};
-use super::credential::Operator;
+use super::cookie::SESSION;
+use super::credential::{Operator, Role};
 use crate::app::App;
+use crate::config::Oidc;
 use crate::keys::random_text;
 
 /// Most sessions of one operator; the oldest one ends when another begins.
@@ -24,25 +26,21 @@ const MAX_SESSIONS: u32 = 20;
 /// How exactly the last use is noted: not each page writes.
 const NOTED_EVERY_SECONDS: i64 = 60;
 
-/// Length of the cookie's text: 32 bytes in base64url.
-const COOKIE_LENGTH: usize = 43;
-
-/// How somebody proved who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// With an operator's credential.
-    Credential,
-    /// With a passkey.
-    Passkey,
+/// Somebody whose proof was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// Who.
+    pub operator: Operator,
+    /// With what. The session ends with it.
+    pub proof: SessionProof,
 }
 
-impl Method {
-    /// Its stable name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Credential => "credential",
-            Self::Passkey => "passkey",
-        }
+/// The stable name of a way to sign in.
+pub const fn method(proof: &SessionProof) -> &'static str {
+    match proof {
+        SessionProof::Credential(_) => "credential",
+        SessionProof::Passkey(_) => "passkey",
+        SessionProof::Account(_) => "oidc",
     }
 }
 
@@ -72,31 +70,21 @@ impl Session {
 ///
 /// # Errors
 /// When the store cannot be written.
-pub async fn open(
-    app: &App,
-    operator: &Operator,
-    method: Method,
-    now: Timestamp,
-) -> Result<HeaderValue, StoreError> {
+pub async fn open(app: &App, proven: Proven, now: Timestamp) -> Result<HeaderValue, StoreError> {
+    let Proven { operator, proof } = proven;
     let text = Zeroizing::new(random_text());
     let id_hash = Hash::of(text.as_bytes());
-    // A passkey's owner is known by an e-mail address, which an operator may have for a name: it
-    // opens what the passkey opens, and nothing of that operator's.
-    let credential = match method {
-        Method::Credential => {
-            let operators = app.store.operators().await?;
-            let row = operators.into_iter().find(|row| row.name == operator.name);
-            row.map(|row| row.token_hash)
-        }
-        Method::Passkey => None,
-    };
+    let mut detail = vec![("method", method(&proof).to_owned())];
+    if let SessionProof::Account(account) = &proof {
+        detail.push(("issuer", account.issuer.clone()));
+        detail.push(("subject", account.subject.clone()));
+    }
     let roles = operator.roles.iter().map(|role| role.as_str().to_owned());
     let session = SessionRow {
         id_hash,
         operator: operator.name.clone(),
         roles: roles.collect(),
-        method: method.as_str().to_owned(),
-        credential,
+        proof,
         opened_at: now,
         used_at: now,
         expires_at: now.plus_seconds(app.config.sessions.max_seconds.into()),
@@ -105,14 +93,14 @@ pub async fn open(
         operator: operator.name(),
         name: "session.open",
         subject: id_hash.to_hex(),
-        detail: vec![("method", method.as_str().to_owned())],
+        detail,
         at: now,
     };
     audited(&*app.store, action, async {
         app.store.open_session(session, MAX_SESSIONS).await
     })
     .await?;
-    Ok(cookie(app, &text))
+    Ok(SESSION.set(app, &text))
 }
 
 /// Who is signed in, if anybody is.
@@ -124,7 +112,7 @@ pub async fn find(
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<Option<Session>, StoreError> {
-    let Some(text) = sent(headers, name(app)) else {
+    let Some(text) = SESSION.sent(app, headers) else {
         return Ok(None);
     };
     let id_hash = Hash::of(text.as_bytes());
@@ -138,12 +126,9 @@ pub async fn find(
     if now.seconds() - row.used_at.seconds() >= NOTED_EVERY_SECONDS {
         app.store.note_session_use(&id_hash, now).await?;
     }
-    // A role that this version does not know grants nothing.
-    let roles = row
-        .roles
-        .iter()
-        .filter_map(|role| role.parse().ok())
-        .collect();
+    let Some(roles) = roles(app.config.oidc.as_ref(), &row) else {
+        return Ok(None);
+    };
     Ok(Some(Session {
         operator: Operator {
             name: row.operator,
@@ -178,74 +163,22 @@ pub async fn end(
     .await
 }
 
-/// Ends every session that somebody opened in one way, because that way is closed now.
-///
-/// # Errors
-/// When the store cannot be written.
-pub async fn end_all(app: &App, name: &str, method: Method) -> Result<(), StoreError> {
-    for row in app.store.sessions_of(name).await? {
-        if row.method == method.as_str() {
-            app.store.end_session(name, &row.id_hash).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The cookie that takes the session's cookie away.
-pub fn forget(app: &App) -> HeaderValue {
-    let text = format!("{}=; Max-Age=0{}", name(app), attributes(app));
-    HeaderValue::try_from(text).expect("plain ASCII")
+/// What somebody may do now; `None` for somebody whom nothing lets in any more.
+fn roles(oidc: Option<&Oidc>, row: &SessionRow) -> Option<Vec<Role>> {
+    let SessionProof::Account(account) = &row.proof else {
+        // A role that this version does not know grants nothing.
+        let roles = row.roles.iter().filter_map(|role| role.parse().ok());
+        return Some(roles.collect());
+    };
+    // The provider, and what its groups may do, is what the configuration says today.
+    let provider = oidc.filter(|provider| provider.issuer == account.issuer)?;
+    let roles = provider.roles_of(&account.groups);
+    (!roles.is_empty()).then_some(roles)
 }
 
 /// Whether a session is neither too old nor unused for too long.
 fn holds(row: &SessionRow, idle_seconds: i64, now: Timestamp) -> bool {
     now < row.expires_at && now < row.used_at.plus_seconds(idle_seconds)
-}
-
-fn cookie(app: &App, text: &str) -> HeaderValue {
-    let text = Zeroizing::new(format!("{}={text}{}", name(app), attributes(app)));
-    let mut value = HeaderValue::try_from(text.as_str()).expect("plain ASCII");
-    value.set_sensitive(true);
-    value
-}
-
-/// A browser takes a `__Host-` cookie over TLS only, for exactly this host and all its paths, so
-/// that no neighbour can plant one.
-fn name(app: &App) -> &'static str {
-    if is_https(app) {
-        "__Host-clawgate"
-    } else {
-        "clawgate"
-    }
-}
-
-fn attributes(app: &App) -> &'static str {
-    if is_https(app) {
-        "; Path=/; HttpOnly; SameSite=Strict; Secure"
-    } else {
-        "; Path=/; HttpOnly; SameSite=Strict"
-    }
-}
-
-fn is_https(app: &App) -> bool {
-    app.operator_url.starts_with("https://")
-}
-
-/// The cookie of this name, when there is exactly one that can be ours.
-fn sent(headers: &HeaderMap, name: &str) -> Option<Zeroizing<String>> {
-    let lines = headers.get_all(header::COOKIE).iter();
-    let pairs = lines.filter_map(|line| line.to_str().ok());
-    let pairs = pairs.flat_map(|line| line.split(';'));
-    let mut own = pairs.filter_map(|pair| {
-        let (key, value) = pair.trim().split_once('=')?;
-        (key == name).then_some(value)
-    });
-    let (value, None) = (own.next()?, own.next()) else {
-        return None;
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let good = value.len() == COOKIE_LENGTH && value.bytes().all(plain);
-    good.then(|| Zeroizing::new(value.to_owned()))
 }
 
 /// The token of a session's forms: follows from the cookie, which only browser and session know,
@@ -261,43 +194,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_cookie_of_the_right_shape_is_read() {
-        let good = "A".repeat(COOKIE_LENGTH);
-        let read = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(header::COOKIE, line.parse().unwrap());
-            }
-            sent(&headers, "clawgate").map(|text| text.to_string())
-        };
-        let pair = format!("clawgate={good}");
-        assert_eq!(read(&[&format!("a=b; {pair}; c")]), Some(good.clone()));
-        assert_eq!(read(&["a=b", &pair]), Some(good.clone()));
-        for lines in [
-            &[][..],
-            &["a=b"],
-            &["clawgate="],
-            &[&pair[..pair.len() - 1]],
-            &[&format!("{pair}A")],
-            &[&format!("clawgate={}", "!".repeat(COOKIE_LENGTH))],
-            &[&format!("{pair}; {pair}")],
-            &[&pair, &pair],
-            &[&format!("__Host-{pair}")],
-            &[&format!("Clawgate={good}")],
-        ] {
-            assert_eq!(read(lines), None, "{lines:?}");
-        }
-    }
-
-    #[test]
     fn a_session_ends_when_idle_and_when_old() {
         let at = Timestamp::from_seconds;
         let row = SessionRow {
             id_hash: Hash::of(b"x"),
             operator: "olga".into(),
             roles: Vec::new(),
-            method: "credential".into(),
-            credential: None,
+            proof: SessionProof::Passkey(b"id".to_vec()),
             opened_at: at(0),
             used_at: at(1000),
             expires_at: at(1500),

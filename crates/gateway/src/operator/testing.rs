@@ -94,7 +94,11 @@ impl Fixture {
     /// Opens a job under the contract with this hash.
     pub(crate) async fn job(&self, hash: Hash) -> JobId {
         let choice = ContractChoice::Hash(hash);
-        jobs::open(self.issuer(), "olga", "a job", choice, now())
+        let opener = jobs::Opener {
+            operator: "olga",
+            email: None,
+        };
+        jobs::open(self.issuer(), opener, "a job", choice, now())
             .await
             .unwrap()
             .job_id

@@ -262,6 +262,8 @@ impl WayOn {
 #[template(path = "lead_on.html")]
 struct LeadOnPage {
     frame: Frame,
+    /// Relative; empty for the same page.
+    to: String,
 }
 
 /// What somebody is told who is turned away, or whose request fails.
@@ -318,9 +320,11 @@ pub fn stranger(app: &App, root: &str) -> Frame {
     Frame::bare(&app.config.gateway_id, root, Place::Nowhere, app.now())
 }
 
-/// Leads a browser that came from another site to the same page once more, from here.
-pub fn lead_on(app: &App, root: &str) -> Response {
+/// Leads a browser that came from another site on to a page, from here: to the same one once more
+/// when no other is given.
+pub fn lead_on(app: &App, root: &str, to: &str) -> Response {
     let page = LeadOnPage {
+        to: to.to_owned(),
         frame: stranger(app, root),
     };
     html(StatusCode::OK, &page)

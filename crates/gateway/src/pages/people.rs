@@ -1,5 +1,7 @@
 //! Signing in and out, and where somebody is signed in.
 
+pub mod oidc;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,17 +10,19 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use policy::ReasonCode;
+use proof::Hash;
 use serde::Deserialize;
-use store::{OperatorAction, SessionRow};
+use store::{OperatorAction, SessionProof, SessionRow};
 use zeroize::Zeroizing;
 
 use super::words::{self, Moment, Quoted};
 use super::{Frame, Next, Place, failed, html, see, with_script};
 use crate::app::App;
 use crate::operator::audit::Action;
-use crate::operator::credential::{self, Operator};
+use crate::operator::cookie::SESSION;
+use crate::operator::credential;
 use crate::operator::extract::hash_from_hex;
-use crate::operator::session::{self, Method};
+use crate::operator::session::{self, Proven};
 use crate::operator::{Form, Problem, Visit};
 use crate::passkeys::{self, UnreadablePasskey};
 
@@ -36,6 +40,8 @@ struct SignInPage {
     advice: String,
     /// For the browser's passkeys, as JSON text, where they work.
     passkey: Option<String>,
+    /// The OpenID Connect provider, when there is one.
+    provider: Option<oidc::Button>,
 }
 
 /// Where to go after signing in.
@@ -72,6 +78,7 @@ fn sign_in_page(app: &App, visit: &Visit, next: &Next, problem: Option<&Problem>
         passkey: passkeys::sign_in_options(app)
             .ok()
             .map(|options| options.to_string()),
+        provider: oidc::Button::of(app, next),
     };
     let status = StatusCode::from_u16(status).expect("the table holds statuses");
     with_script(html(status, &page))
@@ -94,8 +101,14 @@ pub async fn sign_in(
     Form(form): Form<SignIn>,
 ) -> Response {
     let credential = Zeroizing::new(form.credential);
-    let operator = async || credential::identify(&*app.store, credential.trim()).await;
-    let checked = checked(&app, peer, Method::Credential, operator).await;
+    let proven = async || {
+        let credential = credential.trim();
+        Ok(Proven {
+            operator: credential::identify(&*app.store, credential).await?,
+            proof: SessionProof::Credential(Hash::of(credential.as_bytes())),
+        })
+    };
+    let checked = checked(&app, peer, proven).await.map_err(Refused::advised);
     signed_in(&app, &visit, &Next::read(&form.next), checked)
 }
 
@@ -115,15 +128,39 @@ pub async fn sign_in_with_passkey(
     visit: Visit,
     Form(form): Form<Asserted>,
 ) -> Response {
-    let operator = async || {
+    let proven = async || {
         let assertion = form.assertion.parse().map_err(|error: UnreadablePasskey| {
             Problem::new(ReasonCode::PasskeyMalformed, error.to_string())
         })?;
-        let operator = passkeys::signed_in(&app, assertion).await;
-        operator.map_err(Problem::from)
+        let proven = passkeys::signed_in(&app, assertion).await;
+        proven.map_err(Problem::from)
     };
-    let checked = checked(&app, peer, Method::Passkey, operator).await;
+    let checked = checked(&app, peer, proven).await.map_err(Refused::advised);
     signed_in(&app, &visit, &Next::read(&form.next), checked)
+}
+
+/// Why somebody does not get in.
+struct Refused {
+    problem: Problem,
+    /// Seconds after which to try again, where that is known.
+    retry_after: Option<i64>,
+}
+
+impl Refused {
+    fn new(problem: Problem) -> Self {
+        Self {
+            problem,
+            retry_after: None,
+        }
+    }
+
+    /// Tells what to do, and nothing of what was wrong.
+    fn advised(mut self) -> Self {
+        if self.retry_after.is_none() {
+            self.problem.detail = self.problem.code.advice().to_owned();
+        }
+        self
+    }
 }
 
 /// Leads whoever got in to where that person wanted to go.
@@ -131,7 +168,7 @@ fn signed_in(
     app: &App,
     visit: &Visit,
     next: &Next,
-    checked: Result<HeaderValue, (Problem, Option<i64>)>,
+    checked: Result<HeaderValue, Refused>,
 ) -> Response {
     match checked {
         Ok(cookie) => {
@@ -139,24 +176,25 @@ fn signed_in(
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }
-        Err((problem, retry_after)) => {
-            let mut response = sign_in_page(app, visit, next, Some(&problem));
-            if let Some(seconds) = retry_after {
-                let headers = response.headers_mut();
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            response
-        }
+        Err(refused) => not_signed_in(app, visit, next, &refused),
     }
 }
 
-/// The cookie of a new session; or why there is none, and after how many seconds to try again.
+fn not_signed_in(app: &App, visit: &Visit, next: &Next, refused: &Refused) -> Response {
+    let mut response = sign_in_page(app, visit, next, Some(&refused.problem));
+    if let Some(seconds) = refused.retry_after {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The cookie of a new session; or why there is none. Each attempt counts until it was good.
 async fn checked(
     app: &App,
     peer: SocketAddr,
-    method: Method,
-    identify: impl AsyncFnOnce() -> Result<Operator, Problem>,
-) -> Result<HeaderValue, (Problem, Option<i64>)> {
+    identify: impl AsyncFnOnce() -> Result<Proven, Problem>,
+) -> Result<HeaderValue, Refused> {
     let (now, address) = (app.now(), peer.ip());
     let counted = attempts(app).begin(address, now);
     if let Err(locked) = counted {
@@ -169,29 +207,31 @@ async fn checked(
                 at: now,
             };
             let noted = action.note(&*app.store).await;
-            noted.map_err(|error| (error.into(), None))?;
+            noted.map_err(|error| Refused::new(error.into()))?;
         }
         tracing::warn!(%address, "too many attempts to sign in");
         let seconds = u64::try_from(locked.retry_after).unwrap_or(0);
         let wait = words::count(seconds, "second", "seconds");
         let detail = format!("Try again in {wait}.");
-        return Err((
-            Problem::new(ReasonCode::SignInLimited, detail),
-            Some(locked.retry_after),
-        ));
+        return Err(Refused {
+            problem: Problem::new(ReasonCode::SignInLimited, detail),
+            retry_after: Some(locked.retry_after),
+        });
     }
-    let operator = match identify().await {
-        Ok(operator) => operator,
+    let proven = match identify().await {
+        Ok(proven) => proven,
         Err(problem) => {
             tracing::warn!(%address, code = %problem.code, "an attempt to sign in failed");
-            let advice = problem.code.advice();
-            return Err((Problem::new(problem.code, advice), None));
+            if problem.code == ReasonCode::OidcUnavailable {
+                attempts(app).taken_back(address);
+            }
+            return Err(Refused::new(problem));
         }
     };
     attempts(app).succeeded(address);
-    session::open(app, &operator, method, now)
+    session::open(app, proven, now)
         .await
-        .map_err(|error| (error.into(), None))
+        .map_err(|error| Refused::new(error.into()))
 }
 
 fn attempts(app: &App) -> std::sync::MutexGuard<'_, crate::operator::attempts::Attempts> {
@@ -217,7 +257,7 @@ pub async fn sign_out(
     }
     let mut response = see("sign-in".to_owned());
     let headers = response.headers_mut();
-    headers.insert(header::SET_COOKIE, session::forget(&app));
+    headers.insert(header::SET_COOKIE, SESSION.forget(&app));
     // What the pages showed goes from the browser's memory, too.
     headers.insert("clear-site-data", HeaderValue::from_static("\"cache\""));
     response
@@ -235,7 +275,7 @@ struct SessionsPage {
 struct SessionView {
     id: String,
     here: bool,
-    method: String,
+    with: String,
     opened_at: Moment,
     used_at: Moment,
     expires_at: Moment,
@@ -257,7 +297,11 @@ pub async fn sessions(State(app): State<Arc<App>>, visit: Visit) -> Response {
     let view = |row: SessionRow| SessionView {
         id: row.id_hash.to_hex(),
         here: Some(row.id_hash) == here,
-        method: row.method,
+        with: match &row.proof {
+            SessionProof::Credential(_) => "a credential".to_owned(),
+            SessionProof::Passkey(_) => "a passkey".to_owned(),
+            SessionProof::Account(account) => format!("an account at {}", account.issuer),
+        },
         opened_at: row.opened_at.into(),
         used_at: row.used_at.into(),
         expires_at: row.expires_at.into(),

@@ -4,37 +4,31 @@
 //! costs us nothing to remember; only one that a passkey has answered is remembered, until its
 //! end. A restart makes another key, and ends them all.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use policy::{ReasonCode, Refusal};
 use proof::Timestamp;
 use sha2::Sha256;
 
 use crate::keys::random_bytes;
+use crate::spent::{NAME as RANDOM, Spent};
 
 /// How long a challenge is good, in seconds.
 pub const LIFE_SECONDS: i64 = 300;
 
-/// Most answered challenges that are remembered: so many sign-ins in five minutes.
-const MAX_SPENT: usize = 10_000;
-
-const RANDOM: usize = 16;
 const END: usize = 8;
 const SEAL: usize = 32;
 
 /// Makes challenges and knows which of them were answered.
 pub struct SignInChallenges {
     key: [u8; 32],
-    spent: Mutex<HashMap<[u8; RANDOM], Timestamp>>,
+    spent: Spent,
 }
 
 impl Default for SignInChallenges {
     fn default() -> Self {
         Self {
             key: random_bytes(),
-            spent: Mutex::default(),
+            spent: Spent::default(),
         }
     }
 }
@@ -56,7 +50,7 @@ impl SignInChallenges {
     /// `PASSKEY_WRONG_CHALLENGE`.
     pub fn check(&self, challenge: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let (name, _) = self.open(challenge, now)?;
-        if self.spent().contains_key(&name) {
+        if self.spent.contains(&name) {
             return Err(spent());
         }
         Ok(())
@@ -68,18 +62,11 @@ impl SignInChallenges {
     /// `PASSKEY_WRONG_CHALLENGE`; `OVERLOADED` when too many sign in at a time.
     pub fn spend(&self, challenge: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let (name, end) = self.open(challenge, now)?;
-        let mut known = self.spent();
-        if known.contains_key(&name) {
-            return Err(spent());
+        if self.spent.add(name, end, now)? {
+            Ok(())
+        } else {
+            Err(spent())
         }
-        if known.len() >= MAX_SPENT {
-            known.retain(|_, end| now < *end);
-        }
-        if known.len() >= MAX_SPENT {
-            return Err(ReasonCode::Overloaded.into());
-        }
-        known.insert(name, end);
-        Ok(())
     }
 
     fn open(&self, challenge: &[u8], now: Timestamp) -> Result<([u8; RANDOM], Timestamp), Refusal> {
@@ -109,12 +96,6 @@ impl SignInChallenges {
             Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         mac.update(bytes);
         mac
-    }
-
-    fn spent(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; RANDOM], Timestamp>> {
-        self.spent
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -150,22 +131,5 @@ mod tests {
         assert!(challenges.spend(&one, now).is_ok());
         assert!(challenges.spend(&one, now).is_err());
         assert!(challenges.check(&one, now).is_err());
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded_and_forgotten_in_time() {
-        let now = Timestamp::from_seconds(1000);
-        let challenges = SignInChallenges::default();
-        for _ in 0..MAX_SPENT {
-            let challenge = challenges.make(now);
-            assert!(challenges.spend(&challenge, now).is_ok());
-        }
-        let more = challenges.make(now);
-        let refused = challenges.spend(&more, now).unwrap_err();
-        assert_eq!(refused.code, ReasonCode::Overloaded);
-        let later = now.plus_seconds(LIFE_SECONDS);
-        let more = challenges.make(later);
-        assert!(challenges.spend(&more, later).is_ok());
-        assert_eq!(challenges.spent().len(), 1);
     }
 }

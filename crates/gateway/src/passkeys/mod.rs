@@ -24,11 +24,12 @@ mod wire;
 use policy::{ReasonCode, Refusal};
 use proof::Hash;
 use proof::passkey::{PasskeyError, Site};
-use store::{PasskeyRow, PasskeyUse};
+use store::{PasskeyRow, PasskeyUse, SessionProof};
 
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
 use crate::operator::credential::{Operator, Role};
+use crate::operator::session::Proven;
 
 pub use enrolment::{
     DEFAULT_INVITATION_SECONDS, Invited, MAX_INVITATION_SECONDS, MIN_INVITATION_SECONDS,
@@ -134,7 +135,7 @@ pub fn sign_in_options(app: &App) -> Result<serde_json::Value, Refusal> {
 ///
 /// # Errors
 /// A `PASSKEY_…` code, `PASSKEYS_UNAVAILABLE` or `STORE_UNAVAILABLE`.
-pub async fn signed_in(app: &App, assertion: Assertion) -> Result<Operator, Refusal> {
+pub async fn signed_in(app: &App, assertion: Assertion) -> Result<Proven, Refusal> {
     let challenge = assertion.signed.challenge().map_err(refused)?;
     app.sign_in_challenges.check(&challenge, app.now())?;
     let row = app.store.passkey(&assertion.credential_id).await;
@@ -150,9 +151,12 @@ pub async fn signed_in(app: &App, assertion: Assertion) -> Result<Operator, Refu
         .await
         .map_err(unavailable)?;
     match used {
-        PasskeyUse::Counted => Ok(Operator {
-            name: row.email,
-            roles: vec![Role::Approver],
+        PasskeyUse::Counted => Ok(Proven {
+            operator: Operator {
+                name: row.email,
+                roles: vec![Role::Approver],
+            },
+            proof: SessionProof::Passkey(assertion.credential_id),
         }),
         PasskeyUse::Gone => Err(ReasonCode::PasskeyUnknown.into()),
         PasskeyUse::CounterBack => {

@@ -10,6 +10,7 @@ use store::GateState;
 use super::wire::{Assertion, request_options};
 use super::{of, short_id, site};
 use crate::app::App;
+use crate::approvals::Barred;
 use crate::approvals::{self, MAX_REASON_BYTES, Submitted};
 use crate::clawcontrols;
 use crate::clawproxy::authenticate::unavailable;
@@ -57,12 +58,16 @@ pub async fn question(app: &App, run_id: &str, asked: Asked<'_>) -> Result<Quest
     let contract = clawcontrols::contract(app, &job.policy_hash).await;
     let contract = contract.map_err(unavailable)?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
-    let approvers = &contract.contract.permissions.apply.approvers;
-    if !approvers
+    let terms = &contract.contract.permissions.apply;
+    if !terms
+        .approvers
         .iter()
         .any(|email| email.as_str() == asked.approver)
     {
         return Err(ReasonCode::ApprovalNotAnApprover.into());
+    }
+    if asked.decision == Decision::Approve {
+        Barred::of(&job, terms).check([asked.approver].into_iter())?;
     }
     let open = match asked.decision {
         Decision::Approve => run.gate == GateState::AwaitingApproval,

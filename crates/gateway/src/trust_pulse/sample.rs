@@ -99,6 +99,7 @@ impl Sample {
             agent_did: agent.clone(),
             name: name.into(),
             opened_by: "olga@example.com".into(),
+            opened_by_email: Some("olga@example.com".into()),
             policy_hash_b64u: self.contract.hash(),
             gateway_did: key(4).did(),
         };

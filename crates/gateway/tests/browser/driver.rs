@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// Longest that one step may take on a busy machine: a test that hangs should fail.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 const HOW_TO: &str = "on Debian `apt-get install chromium chromium-driver` brings them";
 
@@ -50,6 +50,20 @@ pub(crate) fn axe() -> Option<String> {
         );
     }
     source
+}
+
+/// Node, and the folder of packages that has this one; as with the browser, CI must have it.
+pub(crate) fn node(package: &str) -> Option<(PathBuf, PathBuf)> {
+    let node = program("node")?;
+    let folder = std::env::var_os("CLAWGATE_NODE_MODULES").map(PathBuf::from);
+    let folder = folder.filter(|folder| folder.join(package).is_dir());
+    if folder.is_none() {
+        missing(&format!(
+            "{package} is not there: `npm install --prefix DIR {package}`, then set \
+             CLAWGATE_NODE_MODULES to DIR/node_modules"
+        ));
+    }
+    Some((node, folder?))
 }
 
 /// A browser with nothing in it.

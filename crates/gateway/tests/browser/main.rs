@@ -10,6 +10,7 @@
 mod client;
 mod deciding;
 mod driver;
+mod oidc;
 mod passkeys;
 mod people;
 mod pictures;

@@ -25,6 +25,7 @@ async fn an_approver_signs_in_and_denies_a_plan() {
     let credential = clawgate::operator::credential::add(
         &*world.app().store,
         "olga",
+        None,
         &[Role::Approver],
         world.app().now(),
     );

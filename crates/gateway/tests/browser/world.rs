@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clawgate::app::App;
+use clawgate::config::Config;
 use clawgate::demo::sandbox::Sandbox;
 use clawgate::keys::random_bytes;
 use clawgate::operator::credential::{self, Role};
@@ -45,11 +46,25 @@ pub(crate) struct World {
 impl World {
     /// Starts it; `None` where there is no browser.
     pub(crate) async fn start() -> Option<Self> {
-        Self::under(policy::EXAMPLE_CONTRACT).await
+        Self::started(policy::EXAMPLE_CONTRACT, |_| {}).await
     }
 
-    /// The same under another contract.
+    /// How people know the operator listener.
+    pub(crate) fn public_url() -> String {
+        format!("http://gate.localhost:{PORT}")
+    }
+
+    /// With another configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Option<Self> {
+        Self::started(policy::EXAMPLE_CONTRACT, change).await
+    }
+
+    /// Under another contract.
     pub(crate) async fn under(contract: &str) -> Option<Self> {
+        Self::started(contract, |_| {}).await
+    }
+
+    async fn started(contract: &str, change: impl FnOnce(&mut Config)) -> Option<Self> {
         // An address of its own, where nobody else can take the port, and a name for it: browsers
         // make passkeys for names only.
         let [a, b, c] = random_bytes();
@@ -63,7 +78,8 @@ impl World {
             config.trust_pulse.open = false;
             config.limits.drain_seconds = 1;
             config.operator_listener.address = (own, PORT).into();
-            config.operator_listener.public_url = Some(format!("http://gate.localhost:{PORT}"));
+            config.operator_listener.public_url = Some(Self::public_url());
+            change(config);
         });
         Some(Self {
             sandbox: sandbox.await.unwrap(),
@@ -114,7 +130,7 @@ impl World {
     /// A new operator, signed in.
     pub(crate) async fn sign_in(&self, name: &str, roles: &[Role]) {
         let store = &*self.app().store;
-        let credential = credential::add(store, name, roles, self.app().now()).await;
+        let credential = credential::add(store, name, None, roles, self.app().now()).await;
         self.sign_in_with(&credential.unwrap()).await;
     }
 

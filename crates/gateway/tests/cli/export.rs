@@ -263,7 +263,7 @@ async fn an_export_is_narrowed_and_written_as_it_is_asked_for() {
         (output.status.code(), said)
     };
     let app = world.app();
-    let issuer = credential::add(&*app.store, "ina", &[Role::Issuer], app.now()).await;
+    let issuer = credential::add(&*app.store, "ina", None, &[Role::Issuer], app.now()).await;
     let (code, said) = fails(&issuer.unwrap(), &[]).await;
     assert_eq!(code, Some(1));
     assert!(said.contains("OPERATOR_FORBIDDEN"), "{said}");
@@ -281,7 +281,7 @@ async fn approvers_are_told_of_plans_across_a_restart() {
     // Fixes the ports.
     world.restart().await;
     let app = world.app();
-    let anna = credential::add(&*app.store, "anna", &[Role::Approver], app.now());
+    let anna = credential::add(&*app.store, "anna", None, &[Role::Approver], app.now());
     let anna = anna.await.unwrap();
     let mut plain = Running::start(&world, &anna, &["approvals", "watch"]);
     let mut json = Running::start(

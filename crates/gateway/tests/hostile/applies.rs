@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use proof::approval::{Decision, Judgement, Subject};
+use proof::approval::{Decision, Judgement, SignedStatement, Subject};
+use proof::record::ApprovalVia;
 use proof::{Envelope, EnvelopeType};
 use serde_json::{Value, json};
 use store::GateState;
@@ -322,5 +323,42 @@ async fn b04_a_plan_only_contract_makes_plans_only() {
     ] {
         assert_eq!(run[name], Value::Bool(value), "{name}");
     }
+    assert_eq!(rig.applies(), Vec::<String>::new());
+}
+
+/// The opener's approval is refused at the door; and one that got into the store all the same, by
+/// whatever way, is not counted when it matters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_openers_own_approval_is_not_counted_before_the_apply() {
+    let rig = Rig::start().await;
+    let person = rig.sandbox.approvers[0].email.clone();
+    let job = rig.job_by(&person, rig.sandbox.policy_hash).await;
+    let token = rig.token(&job).await;
+    let (planned, subject) = rig.waiting(&token).await;
+    let envelope = rig.statement(&subject, 0);
+    let reply = rig.approve(&planned.run, &envelope).await;
+    assert_eq!(reply.refusal(), (403, "APPROVAL_OWN_JOB".to_owned()));
+    let store = &rig.app().store;
+    let statement = store::NewStatement {
+        statement: envelope.payload.to_typed().unwrap(),
+        envelope: SignedStatement::try_from(envelope).unwrap(),
+        via: ApprovalVia::Key,
+        sign_count: None,
+        at: rig.app().now(),
+        min_approvals: 1,
+    };
+    let kept = store.record_statement(statement).await.unwrap();
+    assert!(matches!(kept, store::StatementOutcome::Counted { .. }));
+    rig.app().gate.wake(&planned.run);
+    let mut commits = store.commits();
+    let run = loop {
+        let run = store.run(&planned.run).await.unwrap().unwrap();
+        if run.gate.is_final() {
+            break run;
+        }
+        commits.changed().await.unwrap();
+    };
+    assert_eq!(run.gate, GateState::Superseded);
+    assert!(run.gate_reason.unwrap().starts_with("APPROVAL_OWN_JOB"));
     assert_eq!(rig.applies(), Vec::<String>::new());
 }

@@ -92,9 +92,18 @@ impl Rig {
     }
 
     pub(crate) async fn job_under(&self, contract: Hash) -> JobId {
+        self.job_by("operator@example.com", contract).await
+    }
+
+    /// Another job, opened by this person.
+    pub(crate) async fn job_by(&self, email: &str, contract: Hash) -> JobId {
         let choice = ContractChoice::Hash(contract);
         let issuer = Issuer::of(self.app());
-        jobs::open(issuer, OPERATOR, "another job", choice, now())
+        let opener = jobs::Opener {
+            operator: OPERATOR,
+            email: Some(email),
+        };
+        jobs::open(issuer, opener, "another job", choice, now())
             .await
             .unwrap()
             .job_id

@@ -4,7 +4,7 @@ use clawgate::operator::credential::{Access, Role};
 use clawgate::operator::{FORM_TOKEN, pages};
 use http::header;
 use proof::Hash;
-use store::{GateState, SessionRow};
+use store::{GateState, SessionProof, SessionRow};
 
 use crate::approvals::waiting_run;
 use crate::world::{Answer, World};
@@ -373,7 +373,8 @@ async fn people_sign_in_and_out() {
     let id = text_of.split_once('=').unwrap().1;
     let store = &world.gateway.app.store;
     let kept = store.session(&Hash::of(id.as_bytes())).await.unwrap();
-    assert_eq!(kept.unwrap().method, "credential");
+    let proof = SessionProof::Credential(Hash::of(credential.as_bytes()));
+    assert_eq!(kept.unwrap().proof, proof);
 
     // Who is signed in goes on at once; the API does not know cookies.
     assert_eq!(browser.get("/sign-in?next=activity").await.status, 303);
@@ -417,10 +418,9 @@ async fn sessions_end_with_time_and_with_the_operator() {
         let id = letter.repeat(43);
         let session = SessionRow {
             id_hash: Hash::of(id.as_bytes()),
-            operator: "somebody".into(),
+            operator: "olga".into(),
             roles: vec!["auditor".into()],
-            method: "credential".into(),
-            credential: None,
+            proof: SessionProof::Credential(Hash::of(credential.as_bytes())),
             opened_at: now.plus_seconds(-7200),
             used_at: now.plus_seconds(used),
             expires_at: now.plus_seconds(ends),

@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use policy::EXAMPLE_CONTRACT;
+use policy::contract::Email;
 use proof::{Envelope, EnvelopeType, Hash, Json, Numbers, SigningKey};
 use serde_json::{Value, json};
 use sim::{Engine, TerraformCloud, TerraformCloudConfig};
@@ -133,10 +134,21 @@ impl World {
         Self { gateway, ..self }
     }
 
+    /// The same with other lines at the head of the configuration.
+    pub(crate) async fn restarted_with(mut self, more: &'static str) -> Self {
+        self.differs.more = more;
+        self.restarted(async |_| {}).await
+    }
+
     /// A new operator's credential.
     pub(crate) async fn operator(&self, name: &str, roles: &[Role]) -> String {
+        self.person(name, None, roles).await
+    }
+
+    /// The same of an operator of whom it is known who that is.
+    pub(crate) async fn person(&self, name: &str, email: Option<&Email>, roles: &[Role]) -> String {
         let app = &self.gateway.app;
-        credential::add(&*app.store, name, roles, app.now())
+        credential::add(&*app.store, name, email, roles, app.now())
             .await
             .unwrap()
             .to_string()

@@ -98,6 +98,11 @@ impl Contract {
             "has no effect: no approval is required",
         );
         warn(
+            apply.opener_may_approve && !(apply.allowed && apply.requires_approval),
+            "permissions.apply.opener_may_approve",
+            "has no effect: nothing asks for an approval",
+        );
+        warn(
             permissions.state_read,
             "permissions.state_read",
             "state holds secrets in clear text; agents will see them",

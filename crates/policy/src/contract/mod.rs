@@ -128,6 +128,8 @@ pub struct Apply {
     pub requires_approval: bool,
     /// Who may approve.
     pub approvers: Vec<Email>,
+    /// Whether whoever opened the job may be one of them.
+    pub opener_may_approve: bool,
     /// Distinct approvers needed, 1 to 5.
     pub min_approvals: u32,
     /// Life of an approval, 60 to 86400 seconds.
@@ -142,6 +144,7 @@ impl Default for Apply {
             allowed: false,
             requires_approval: true,
             approvers: Vec::new(),
+            opener_may_approve: false,
             min_approvals: 1,
             approval_ttl_seconds: 3600,
             on_missing_approval: OnMissingApproval::Hold,

@@ -233,6 +233,7 @@ fn apply(permissions: &Reader<'_>) -> Apply {
             "allowed",
             "requires_approval",
             "approvers",
+            "opener_may_approve",
             "min_approvals",
             "approval_ttl_seconds",
             "on_missing_approval",
@@ -243,6 +244,7 @@ fn apply(permissions: &Reader<'_>) -> Apply {
         allowed: reader.boolean("allowed", default.allowed),
         requires_approval: reader.boolean("requires_approval", default.requires_approval),
         approvers: reader.list("approvers", email).unwrap_or_default(),
+        opener_may_approve: reader.boolean("opener_may_approve", default.opener_may_approve),
         min_approvals: small(
             reader.integer("min_approvals", 1..=5),
             default.min_approvals,

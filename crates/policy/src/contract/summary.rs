@@ -57,9 +57,13 @@ impl Contract {
             OnMissingApproval::Hold => "the run is held",
             OnMissingApproval::Reject => "the wish is refused",
         };
+        let opener = match apply.opener_may_approve {
+            true => "whoever opened the job may be one of them",
+            false => "whoever opened the job cannot approve",
+        };
         format!(
-            "An apply needs {count} of the exact plan by {approvers}, valid for {}; until then \
-             {meanwhile}.",
+            "An apply needs {count} of the exact plan by {approvers}, valid for {}; {opener}; until \
+             then {meanwhile}.",
             duration(apply.approval_ttl_seconds)
         )
     }

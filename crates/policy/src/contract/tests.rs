@@ -463,8 +463,14 @@ fn the_summary_is_in_words() {
     assert_eq!(
         lines[1],
         "An apply needs one approval of the exact plan by infra-lead@example.com, valid for 1 hour; \
-         until then the run is held."
+         whoever opened the job cannot approve; until then the run is held."
     );
+    let open = changed(
+        "\"allowed\": true,",
+        "\"allowed\": true, \"opener_may_approve\": true,",
+    );
+    let lines = parse(&open).unwrap().summary();
+    assert!(lines[1].contains("whoever opened the job may be one of them"));
     assert_eq!(lines.last().unwrap(), "A token lives 30 minutes at most.");
     let plan_only = parse(&changed("\"allowed\": true", "\"allowed\": false"))
         .unwrap()

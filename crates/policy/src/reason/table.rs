@@ -59,6 +59,13 @@ reason_codes! {
     OperatorCredentialMissing "OPERATOR_CREDENTIAL_MISSING" 401 Token "No operator credential" "Send an operator credential as `Authorization: Bearer`.";
     OperatorCredentialInvalid "OPERATOR_CREDENTIAL_INVALID" 401 Token "Operator credential not accepted" "Check the credential; ask an administrator for a new one.";
     SignInLimited "SIGN_IN_LIMITED" 429 Gateway "Too many attempts to sign in" "Wait as long as `Retry-After` says, then try with the right credential.";
+    OidcUnavailable "OIDC_UNAVAILABLE" 503 Gateway "The sign-in provider does not answer" "Try again in a minute, or sign in another way; `clawgate doctor` and the gateway's log say what is wrong.";
+    OidcState "OIDC_STATE" 403 Policy "This sign-in cannot go on" "Begin again on the sign-in page, and come back in the same browser.";
+    OidcIssuer "OIDC_ISSUER" 403 Policy "The answer comes from another provider" "Begin again on the sign-in page; tell the gateway's administrator when it happens again.";
+    OidcDenied "OIDC_DENIED" 403 Policy "The provider does not let you in" "Begin again on the sign-in page; ask whoever runs the provider when it happens again.";
+    OidcToken "OIDC_TOKEN" 403 Policy "What the provider says is not accepted" "Begin again on the sign-in page; ask the gateway's administrator when it happens again.";
+    OidcEmail "OIDC_EMAIL" 403 Policy "No verified e-mail address" "Have the provider verify your e-mail address and tell it to this gateway, then sign in again.";
+    OidcNoRole "OIDC_NO_ROLE" 403 Policy "You have no role here" "Ask the gateway's administrator to give one of your groups a role under `[oidc.roles]`, or to have you put into a group that has one; then sign in again.";
     FormForeign "FORM_FOREIGN" 403 Policy "This form does not come from a page of yours" "Open the page anew and send its form from there; programs use the API.";
     OperatorForbidden "OPERATOR_FORBIDDEN" 403 Policy "This credential may not do that" "Use a credential with the role that the action needs.";
     TokenScope "TOKEN_SCOPE" 403 Policy "Token scope does not cover this call" "Ask for a token whose scope covers the call, if the contract allows it.";
@@ -177,6 +184,7 @@ reason_codes! {
     ApprovalAlreadyGiven "APPROVAL_ALREADY_GIVEN" 409 Policy "This approver has signed already" "Another approver must sign.";
     ApprovalAlreadyUsed "APPROVAL_ALREADY_USED" 409 Policy "Approval was used already" "Plan again; an approval serves one apply.";
     ApprovalSignature "APPROVAL_SIGNATURE" 422 Policy "Approval signature is wrong" "Sign with the approver's enrolled key.";
+    ApprovalOwnJob "APPROVAL_OWN_JOB" 403 Policy "Whoever opened the job cannot approve it" "Ask another approver; a contract whose author sets permissions.apply.opener_may_approve allows it for jobs to come.";
     PasskeysUnavailable "PASSKEYS_UNAVAILABLE" 409 Policy "Passkeys do not work at this address" "Let operator_listener.public_url be an https:// address with a name, or http://localhost with its port, and restart.";
     InvitationUnknown "INVITATION_UNKNOWN" 404 Policy "This invitation is worth nothing" "It was used, has expired or was withdrawn; ask the operator for another.";
     PasskeyUnknown "PASSKEY_UNKNOWN" 403 Policy "No such passkey is enrolled" "Use an enrolled passkey, or ask the operator for an invitation.";

@@ -184,8 +184,8 @@ fn open_job(
     column::change(
         connection,
         "INSERT INTO jobs (job_id, agent_did, name, policy_hash, gateway_did, opened_by,
-                           opened_at, last_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+                           opened_by_email, opened_at, last_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
         params![
             job_id.as_str(),
             open.agent_did.as_str(),
@@ -193,6 +193,7 @@ fn open_job(
             bytes(&open.policy_hash_b64u),
             open.gateway_did.as_str(),
             open.opened_by,
+            open.opened_by_email,
             at.millis(),
         ],
     )?;
@@ -319,6 +320,7 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
         policy_hash: row.hash("policy_hash")?,
         gateway_did: row.parsed("gateway_did")?,
         opened_by: row.text("opened_by")?,
+        opened_by_email: row.text_opt("opened_by_email")?,
         opened_at: row.time("opened_at")?,
         state,
         last_at: row.time("last_at")?,

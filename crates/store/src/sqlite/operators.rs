@@ -17,10 +17,11 @@ impl Operators for Sqlite {
         self.write(move |connection| {
             let added = column::change(
                 connection,
-                "INSERT INTO operators (name, token_hash, roles, created_at)
-                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                "INSERT INTO operators (name, email, token_hash, roles, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
                 params![
                     operator.name,
+                    operator.email,
                     bytes(&operator.token_hash),
                     column::json(&operator.roles)?,
                     operator.created_at.millis(),
@@ -63,6 +64,19 @@ impl Operators for Sqlite {
         .await
     }
 
+    async fn set_operator_email(&self, name: &str, email: &str) -> Result<bool, StoreError> {
+        let (name, email) = (name.to_owned(), email.to_owned());
+        self.write(move |connection| {
+            let set = column::change(
+                connection,
+                "UPDATE operators SET email = ?2 WHERE name = ?1",
+                [name, email],
+            )?;
+            Ok(set == 1)
+        })
+        .await
+    }
+
     async fn remove_operator(&self, name: &str) -> Result<bool, StoreError> {
         let name = name.to_owned();
         self.write(move |connection| {
@@ -70,8 +84,10 @@ impl Operators for Sqlite {
                 column::change(connection, "DELETE FROM operators WHERE name = ?1", [&name])?;
             column::change(
                 connection,
-                "DELETE FROM sessions WHERE operator = ?1",
-                [&name],
+                "DELETE FROM sessions
+                 WHERE credential IS NOT NULL
+                   AND credential NOT IN (SELECT token_hash FROM operators)",
+                [],
             )?;
             Ok(removed == 1)
         })
@@ -123,6 +139,7 @@ pub(super) fn action_row(row: &Row<'_>) -> Result<OperatorAction, StoreError> {
 fn operator_row(row: &Row<'_>) -> Result<OperatorRow, StoreError> {
     Ok(OperatorRow {
         name: row.text("name")?,
+        email: row.text_opt("email")?,
         token_hash: row.hash("token_hash")?,
         roles: row.json("roles")?,
         created_at: row.time("created_at")?,

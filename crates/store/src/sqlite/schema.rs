@@ -72,6 +72,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0015_run_briefs",
         include_str!("../../migrations/sqlite/0015_run_briefs.sql"),
     ),
+    (
+        "0016_session_proofs",
+        include_str!("../../migrations/sqlite/0016_session_proofs.sql"),
+    ),
+    (
+        "0017_openers",
+        include_str!("../../migrations/sqlite/0017_openers.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

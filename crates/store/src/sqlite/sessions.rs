@@ -5,18 +5,28 @@ use proof::{Hash, Timestamp};
 use rusqlite::{Row, params};
 
 use super::Sqlite;
-use super::column::{self, Columns as _, bytes, bytes_opt};
-use crate::{SessionRow, Sessions, StoreError};
+use super::column::{self, Columns as _, bytes};
+use crate::{SessionProof, SessionRow, Sessions, StoreError};
 
-/// Sessions with the roles that their operators have now; without those whose credential is gone.
+/// Sessions with the roles that their operators have now; without those whose credential or
+/// passkey is gone.
 const LIVING: &str = "SELECT sessions.*, coalesce(operators.roles, sessions.roles) AS roles_now
-     FROM sessions LEFT JOIN operators ON operators.token_hash = sessions.credential
-     WHERE (sessions.credential IS NULL OR operators.token_hash IS NOT NULL)";
+     FROM sessions
+     LEFT JOIN operators ON operators.token_hash = sessions.credential
+     LEFT JOIN passkeys ON passkeys.credential_id = sessions.passkey
+                       AND passkeys.removed_at IS NULL
+     WHERE (sessions.credential IS NULL OR operators.token_hash IS NOT NULL)
+       AND (sessions.passkey IS NULL OR passkeys.credential_id IS NOT NULL)";
 
 #[async_trait]
 impl Sessions for Sqlite {
     async fn open_session(&self, session: SessionRow, most: u32) -> Result<(), StoreError> {
         self.write(move |connection| {
+            let (credential, passkey, account) = match &session.proof {
+                SessionProof::Credential(hash) => (Some(bytes(hash)), None, None),
+                SessionProof::Passkey(id) => (None, Some(id.as_slice()), None),
+                SessionProof::Account(account) => (None, None, Some(account)),
+            };
             column::change(
                 connection,
                 "DELETE FROM sessions WHERE expires_at <= ?1",
@@ -24,15 +34,16 @@ impl Sessions for Sqlite {
             )?;
             column::change(
                 connection,
-                "INSERT INTO sessions (id_hash, operator, roles, method, credential, opened_at,
-                                       used_at, expires_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO sessions (id_hash, operator, roles, credential, passkey, account,
+                                       opened_at, used_at, expires_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
                     bytes(&session.id_hash),
                     session.operator,
                     column::json(&session.roles)?,
-                    session.method,
-                    bytes_opt(&session.credential),
+                    credential,
+                    passkey,
+                    column::json_opt(&account)?,
                     session.opened_at.millis(),
                     session.used_at.millis(),
                     session.expires_at.millis(),
@@ -101,10 +112,20 @@ fn session_row(row: &Row<'_>) -> Result<SessionRow, StoreError> {
         id_hash: row.hash("id_hash")?,
         operator: row.text("operator")?,
         roles: row.json("roles_now")?,
-        method: row.text("method")?,
-        credential: row.hash_opt("credential")?,
+        proof: proof(row)?,
         opened_at: row.time("opened_at")?,
         used_at: row.time("used_at")?,
         expires_at: row.time("expires_at")?,
     })
+}
+
+/// Exactly one of the three columns has a value.
+fn proof(row: &Row<'_>) -> Result<SessionProof, StoreError> {
+    if let Some(hash) = row.hash_opt("credential")? {
+        return Ok(SessionProof::Credential(hash));
+    }
+    if let Some(account) = row.json_opt("account")? {
+        return Ok(SessionProof::Account(account));
+    }
+    Ok(SessionProof::Passkey(row.blob("passkey")?))
 }

@@ -171,6 +171,7 @@ pub(crate) async fn operators_are_found_by_credential_only_while_they_are_there(
 ) {
     let operator = |name: &str, token: &str| OperatorRow {
         name: name.into(),
+        email: Some(format!("{name}@example.com")),
         token_hash: hash(token),
         roles: vec!["publish".into(), "approve".into()],
         created_at: at(0),
@@ -184,6 +185,20 @@ pub(crate) async fn operators_are_found_by_credential_only_while_they_are_there(
     assert_eq!(found, Some(ada.clone()));
     assert_eq!(store.operator_by_token(&hash("two")).await.unwrap(), None);
     assert_eq!(store.operators().await.unwrap(), [ada]);
+    assert!(
+        store
+            .set_operator_email("ada", "a@example.com")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .set_operator_email("eve", "a@example.com")
+            .await
+            .unwrap()
+    );
+    let named = store.operators().await.unwrap().remove(0);
+    assert_eq!(named.email.as_deref(), Some("a@example.com"));
     assert!(store.remove_operator("ada").await.unwrap());
     assert!(!store.remove_operator("ada").await.unwrap());
     assert_eq!(store.operator_by_token(&hash("one")).await.unwrap(), None);

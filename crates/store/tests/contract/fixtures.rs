@@ -55,6 +55,7 @@ pub(crate) fn opening(text: &str) -> JobOpen {
         agent_did: key(2).did(),
         name: "grow the staging database".into(),
         opened_by: "ada".into(),
+        opened_by_email: Some("ada@example.com".into()),
         policy_hash_b64u: hash(text),
         gateway_did: key(3).did(),
     }

@@ -126,7 +126,8 @@ suite! {
         a_closed_job_takes_no_approval;
     sessions:
         a_session_ends_with_its_operators_credential,
-        sessions_are_bounded_and_ended_by_their_operator;
+        sessions_are_bounded_and_ended_by_their_operator,
+        a_session_ends_with_the_passkey_that_opened_it;
     passkeys:
         a_link_enrols_once,
         a_credential_is_enrolled_for_one_person_once,

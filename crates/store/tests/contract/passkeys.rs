@@ -16,7 +16,7 @@ use store::{
 use crate::assert_conflict;
 use crate::fixtures::*;
 
-const ADA: &str = "approver-1@example.com";
+pub(crate) const ADA: &str = "approver-1@example.com";
 
 fn site() -> Site {
     Site {
@@ -25,7 +25,7 @@ fn site() -> Site {
     }
 }
 
-fn passkey(n: u8) -> SoftAuthenticator {
+pub(crate) fn passkey(n: u8) -> SoftAuthenticator {
     SoftAuthenticator::new(n, &site())
 }
 
@@ -50,7 +50,11 @@ fn invitation(email: &str, link: &str) -> Invitation {
     }
 }
 
-async fn enrolled(store: &Arc<dyn Store>, email: &str, authenticator: &SoftAuthenticator) {
+pub(crate) async fn enrolled(
+    store: &Arc<dyn Store>,
+    email: &str,
+    authenticator: &SoftAuthenticator,
+) {
     let link = format!("{:?}", authenticator.credential_id);
     store.invite(invitation(email, &link)).await.unwrap();
     let link = Hash::of(link.as_bytes());

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use proof::approval::{
     Decision, STATEMENT, SignedStatement, Statement, StatementError, VerifiedStatement,
+    is_same_person,
 };
 use proof::bundle::Run;
 use proof::passkey::PasskeyError;
@@ -70,6 +71,7 @@ pub(crate) fn check<'a>(
             }
         };
         check_signer(envelope, &signed, contract, believed, &place, findings);
+        check_opener(document, &signed, contract, believed, &place, findings);
         check_subject(document, contract, signed.statement(), &place, findings);
         if !nonces.insert(signed.statement().nonce.clone()) {
             findings.fail(
@@ -180,6 +182,38 @@ fn check_signer(
             Code::ApproverNotAllowed,
             format!("{place}/payload/approver"),
             format!("{} is no approver of the contract", statement.approver),
+        );
+    }
+}
+
+/// Whoever opened the job did not approve it, under this address or with a key that serves it,
+/// too. Jobs of which the opening record names no address are not judged.
+fn check_opener(
+    document: &Document,
+    signed: &VerifiedStatement,
+    contract: &Contract,
+    believed: &Believed<'_>,
+    place: &str,
+    findings: &mut Findings,
+) {
+    let statement = signed.statement();
+    let opener = document.opener();
+    let Some(opener) = opener.filter(|_| !contract.apply().opener_may_approve) else {
+        return;
+    };
+    let signer = signed.signer();
+    let keys = believed.root.approvers.iter();
+    let with_key = keys.filter(|approver| *signer == approver.did);
+    let passkey = believed.root.passkey(signer);
+    let mut people = with_key
+        .map(|approver| approver.email.as_str())
+        .chain(passkey.map(|passkey| passkey.email.as_str()))
+        .chain([statement.approver.as_str()]);
+    if statement.decision == Decision::Approve && people.any(|one| is_same_person(one, opener)) {
+        findings.fail(
+            Code::ApproverOpenedJob,
+            format!("{place}/payload/approver"),
+            format!("{} opened the job", statement.approver),
         );
     }
 }

@@ -43,7 +43,8 @@ impl Story {
         let open = JobOpen {
             agent_did: story.keys.job.did(),
             name: "Raise the instance size of staging".to_owned(),
-            opened_by: "ops@example.com".to_owned(),
+            opened_by: "ops".to_owned(),
+            opened_by_email: Some("ops@example.com".to_owned()),
             policy_hash_b64u: Hash::of(b""),
             gateway_did: story.keys.receipt.did(),
         };

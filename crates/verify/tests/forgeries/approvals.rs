@@ -35,6 +35,14 @@ fn approved_again(story: &mut Story, edit: impl Fn(&mut Statement)) {
     story.steps.insert(place + 1, Step { after_ms: 1, body });
 }
 
+/// Lets somebody else open the job.
+fn opened_by(story: &mut Story, email: Option<&str>) {
+    let Body::JobOpen(open) = &mut story.steps[0].body else {
+        panic!("a job begins with its opening")
+    };
+    open.opened_by_email = email.map(str::to_owned);
+}
+
 fn apply_rule(story: &mut Story, name: &str, value: serde_json::Value) {
     let old = story.policy_hash();
     story.contract["permissions"]["apply"][name] = value;
@@ -99,6 +107,15 @@ fn statements() -> Vec<Forgery> {
                     did,
                 });
             }),
+        forgery("by whoever opened the job", Code::ApproverOpenedJob)
+            .story(|s| opened_by(s, Some("Infra-Lead+jobs@Example.com"))),
+        forgery("by the opener under another name", Code::ApproverOpenedJob).trust(|trust| {
+            let did = trust.approvers[0].did.clone();
+            trust.approvers.push(Approver {
+                email: "ops@example.com".into(),
+                did,
+            });
+        }),
         forgery("for another plan", Code::ApprovalMismatch)
             .story(|s| approved_otherwise(s, |a| a.plan_sha256_b64u = Hash::of(b"other plan"))),
         forgery("for another run", Code::ApprovalMismatch)

@@ -214,7 +214,11 @@ fn approvals_line(approval: &Value) -> String {
         .map(term::plain)
         .collect();
     let needed = term::text(approval, "min_approvals");
-    format!("{given} of {needed}, from {}", approvers.join(", "))
+    let opener = match approval["not_by"].as_str() {
+        Some(address) => format!("; not by {}, who opened the job", term::plain(address)),
+        None => String::new(),
+    };
+    format!("{given} of {needed}, from {}{opener}", approvers.join(", "))
 }
 
 /// Changed objects, destructive ones first.

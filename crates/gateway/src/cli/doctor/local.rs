@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policy::Contract;
-use store::Store;
+use store::{OperatorRow, Store};
 
 use super::super::failure::chain;
 use super::Report;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, is_local};
 use crate::keys::Keys;
+use crate::operator::credential::person;
 use crate::vault::CONVERSATIONS;
 use crate::vault::notes::{self, What};
 
@@ -48,6 +49,41 @@ pub(super) fn listeners(config: &Config, report: &mut Report) {
             "listeners",
             format!("both listen on {}", config.agent_listener.address),
             "give the two planes addresses of their own",
+        );
+    }
+}
+
+/// What people's browsers send to the operator listener, and who else is shown it.
+pub(super) fn browsers(config: &Config, report: &mut Report) {
+    let url = super::operator_url(config);
+    let Some(authority) = url.strip_prefix("http://") else {
+        return;
+    };
+    let authority = authority.split('/').next().unwrap_or_default();
+    let authority = authority.parse::<http::uri::Authority>().ok();
+    let host = authority.as_ref().map_or("", |authority| authority.host());
+    if host.ends_with(".localhost") {
+        // Nobody else has that name, unless by choice.
+        return;
+    }
+    if is_local(host) {
+        report.ok(
+            "browsers",
+            format!(
+                "people write `{url}`; a browser shows their session to every port of that host. \
+                 Where agents run there, too, set operator_listener.tls, or a name of its own such \
+                 as http://clawgate.localhost:{} as operator_listener.public_url",
+                config.operator_listener.address.port()
+            ),
+        );
+    } else {
+        report.warn(
+            "browsers",
+            format!(
+                "people write `{url}`, plain HTTP: credentials and sessions can be read on the way"
+            ),
+            "set operator_listener.tls, or let operator_listener.public_url be the https:// \
+             address of what does TLS in front",
         );
     }
 }
@@ -233,16 +269,47 @@ pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dy
             "opens, but knows no operator",
             "clawgate operator add NAME --role admin",
         ),
-        (Ok(leaves), Ok(operators)) => report.ok(
-            "store",
-            format!("opens; {leaves} records, {} operators", operators.len()),
-        ),
+        (Ok(leaves), Ok(operators)) => {
+            report.ok(
+                "store",
+                format!("opens; {leaves} records, {} operators", operators.len()),
+            );
+            openers(&operators, report);
+        }
         (Err(error), _) | (_, Err(error)) => {
             report.problem("store", chain(&error), next);
             return None;
         }
     }
     Some(store)
+}
+
+/// Who opens a job does not approve it, as far as it is known who that is.
+fn openers(operators: &[OperatorRow], report: &mut Report) {
+    let opens = |row: &&OperatorRow| {
+        row.roles
+            .iter()
+            .any(|role| role == "admin" || role == "issuer")
+    };
+    let unknown = operators
+        .iter()
+        .filter(opens)
+        .filter(|row| person(row).is_none());
+    let names: Vec<&str> = unknown.map(|row| row.name.as_str()).collect();
+    if let Some(first) = names.first() {
+        report.warn(
+            "two people",
+            format!(
+                "nobody knows who is behind {}: such an operator's jobs can be approved by the \
+                 same person",
+                names.join(", ")
+            ),
+            format!(
+                "clawgate operator email {first} ADDRESS; for a machine the address of whoever \
+                 answers for it"
+            ),
+        );
+    }
 }
 
 /// The contracts that agents work under now, or can: the latest version of each name unless it

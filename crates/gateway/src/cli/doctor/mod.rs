@@ -17,6 +17,7 @@ mod credentials;
 mod local;
 mod notices;
 mod objects;
+mod oidc;
 mod passkeys;
 mod run_tasks;
 mod watching;
@@ -199,6 +200,18 @@ impl Doctor {
     }
 }
 
+/// How people write the operator listener's address, as far as the configuration says.
+fn operator_url(config: &Config) -> String {
+    let listener = &config.operator_listener;
+    let scheme = match listener.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let bound = || format!("{scheme}://{}", listener.address);
+    let url = listener.public_url.clone().unwrap_or_else(bound);
+    url.trim_end_matches('/').to_owned()
+}
+
 /// Looks at everything; what hangs on something broken is not looked at.
 pub async fn examine(config_file: &Path, offline: bool) -> Report {
     let mut report = Report::default();
@@ -217,6 +230,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
         }
     };
     local::listeners(&config, &mut report);
+    local::browsers(&config, &mut report);
     local::people(&config, &mut report);
     local::keys(&config, &mut report);
     local::vault(&config, &mut report);
@@ -231,6 +245,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
         &mut report,
     )
     .await;
+    oidc::provider(&config, offline, &mut report).await;
     local::engine(&mut report);
     let secrets = credentials::fetch(&config, &mut report).await;
     if offline {
@@ -285,6 +300,60 @@ mod tests {
             .iter()
             .filter(|finding| finding.check == check);
         of_check.map(|finding| finding.level).collect()
+    }
+
+    #[tokio::test]
+    async fn plain_addresses_are_said_what_they_cost() {
+        let (_folder, config) = set_up().await;
+        let text = std::fs::read_to_string(&config).unwrap();
+        let line = "# public_url = \"http://localhost:8788\"";
+        assert!(text.contains(line));
+        for (url, expected) in [
+            (None, Some(Level::Ok)),
+            (Some("http://localhost:8788"), Some(Level::Ok)),
+            (Some("http://clawgate.localhost:8788"), None),
+            (Some("https://gate.example.com"), None),
+            (Some("http://gate.example.com"), Some(Level::Warning)),
+            (Some("http://10.0.0.7:8788/"), Some(Level::Warning)),
+            (Some("http://localhost.example.com"), Some(Level::Warning)),
+        ] {
+            let own = url.map_or_else(String::new, |url| format!("public_url = \"{url}\""));
+            std::fs::write(&config, text.replace(line, &own)).unwrap();
+            let report = examine(&config, true).await;
+            assert_eq!(
+                level(&report, "browsers").first().copied(),
+                expected,
+                "{url:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_provider_is_asked_as_a_sign_in_would() {
+        let (folder, config) = set_up().await;
+        let text = std::fs::read_to_string(&config).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = free.local_addr().unwrap();
+        drop(free);
+        let with = |secret: &str| {
+            format!(
+                "{text}\n[oidc]\nissuer = \"http://{there}\"\nclient_id = \"clawgate\"\n\
+                 client_secret = {{ command = [\"{secret}\", \"x\"] }}\n\
+                 [oidc.roles]\nplatform = [\"admin\"]\n"
+            )
+        };
+        for (secret, offline, expected) in [
+            ("echo", true, Level::Ok),
+            ("echo", false, Level::Problem),
+            ("false", true, Level::Problem),
+        ] {
+            std::fs::write(&config, with(secret)).unwrap();
+            let mut report = Report::default();
+            let config = Config::load(&config).unwrap();
+            oidc::provider(&config, offline, &mut report).await;
+            assert_eq!(level(&report, "oidc"), [expected], "{secret} {offline}");
+        }
+        drop(folder);
     }
 
     #[tokio::test]

@@ -17,16 +17,9 @@ pub(super) async fn work(config: &Config, store: Option<&dyn Store>, report: &mu
              under [[approvers]]",
         );
     }
-    let listener = &config.operator_listener;
-    let scheme = if listener.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let bound = format!("{scheme}://{}", listener.address);
-    let url = listener.public_url.as_deref().unwrap_or(&bound);
+    let url = super::operator_url(config);
     let count = passkeys.len();
-    let site = match site_of(url) {
+    let site = match site_of(&url) {
         Ok(site) => site,
         Err(why) => {
             let message = format!("not offered: the operator listener's address `{url}` {why}");

@@ -25,6 +25,7 @@ fn job(name: &str) -> JobRow {
         policy_hash: Hash::of(b"contract"),
         gateway_did: SigningKey::from_seed(&[3; 32]).did(),
         opened_by: "ada".into(),
+        opened_by_email: None,
         opened_at: at(0),
         state: JobState::Open,
         last_at: at(1),

@@ -1,6 +1,7 @@
 //! From the store to the inbox and to a plan's page.
 
 use policy::ReasonCode;
+use policy::contract::Apply;
 use policy::plan::{Line, LineKind};
 use proof::approval::{Changes, Decision};
 use proof::record::Body;
@@ -12,10 +13,11 @@ use store::{
 };
 
 use super::view::{
-    AttributeView, ContractView, InboxPage, JobView, LineView, ObjectView, PasskeyView, PlanPage,
-    RefusalView, RemarkView, SideView, StatementView, Waiting,
+    AttributeView, ContractView, InboxPage, JobView, LineView, ObjectView, OpenerView, PasskeyView,
+    PlanPage, RefusalView, RemarkView, SideView, StatementView, Waiting,
 };
 use crate::app::App;
+use crate::approvals::Barred;
 use crate::approvals::question::{self, Attribute, Object, Remark, Side};
 use crate::clawcontrols;
 use crate::operator::Visit;
@@ -163,6 +165,7 @@ pub(super) async fn plan(
             .gate_reason
             .as_deref()
             .map(|text| Quoted::new(text, "the gate, with names from elsewhere")),
+        opener: opener(visit, &job, terms),
         verdict: run.changes.is_some().then(|| question::verdict(&changes)),
         destructive: changes.is_destructive(),
         changes: words::changes(&changes),
@@ -459,6 +462,22 @@ fn statement(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<StatementView
             .reason
             .map(|text| Quoted::new(&text, "the approver")),
     })
+}
+
+/// Whether whoever opened the job may approve it.
+fn opener(visit: &Visit, job: &JobRow, terms: Option<&Apply>) -> OpenerView {
+    let Some(terms) = terms.filter(|terms| !terms.opener_may_approve) else {
+        return OpenerView::May;
+    };
+    let barred = Barred::of(job, terms);
+    let visitor = visit.operator.as_ref().map_or("", |visitor| visitor.name());
+    match barred.address() {
+        None => OpenerView::Unknown,
+        Some(address) => OpenerView::Barred {
+            address: address.to_owned(),
+            here: visitor == job.opened_by || barred.is(visitor),
+        },
+    }
 }
 
 /// What the visitor's passkey would sign, when the visitor has one and is asked.

@@ -77,6 +77,7 @@ pub(super) struct PlanPage {
     pub(super) counted: usize,
     pub(super) needed: u32,
     pub(super) approvers: Vec<String>,
+    pub(super) opener: OpenerView,
     pub(super) expires_at: Option<Moment>,
     pub(super) left: String,
     /// It can be approved.
@@ -160,6 +161,22 @@ pub(super) struct JobView {
     pub(super) agent_short: String,
     pub(super) opened_by: String,
     pub(super) opened_at: Moment,
+}
+
+/// Whether whoever opened the job may approve it.
+#[derive(Debug)]
+pub(super) enum OpenerView {
+    /// The contract says so.
+    May,
+    /// This person may not.
+    Barred {
+        /// Under this address.
+        address: String,
+        /// It is the visitor.
+        here: bool,
+    },
+    /// It may not, but nobody knows who it is.
+    Unknown,
 }
 
 /// The contract that holds.

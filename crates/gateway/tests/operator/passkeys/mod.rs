@@ -152,9 +152,9 @@ pub(crate) async fn sign_in(
 pub(crate) async fn enter(world: &World, assertion: &Value) -> Result<String, String> {
     let assertion: Assertion = assertion.to_string().parse().unwrap();
     match passkeys::signed_in(&world.gateway.app, assertion).await {
-        Ok(operator) => {
-            assert_eq!(operator.roles, [Role::Approver]);
-            Ok(operator.name)
+        Ok(proven) => {
+            assert_eq!(proven.operator.roles, [Role::Approver]);
+            Ok(proven.operator.name)
         }
         Err(refusal) => Err(refusal.code.to_string()),
     }

@@ -40,6 +40,7 @@ async fn store(token: &LiveToken) -> Arc<dyn Store> {
         agent_did: token.job.agent_did.clone(),
         name: "test".into(),
         opened_by: "ada".into(),
+        opened_by_email: None,
         policy_hash_b64u: contract.hash,
         gateway_did: author.did(),
     };
