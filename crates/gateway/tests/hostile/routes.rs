@@ -223,7 +223,7 @@ async fn other_surfaces_of_the_operator_do_not_exist_for_agents() {
         .filter(|(_, path)| !path.starts_with("/v1/job"))
     {
         let served = path.starts_with("/openai/") || path.starts_with("/anthropic/");
-        if served || *path == "/api/v2/ping" {
+        if served || ["/api/v2/ping", "/mcp"].contains(path) {
             continue;
         }
         let reply = rig.agent(method, path).send().await;
