@@ -171,6 +171,7 @@ pub fn pages() -> Vec<Route> {
         get("/trust-pulse", Public, pages::slash),
         get("/trust-pulse/", Operator, trust_pulse::list),
         get("/trust-pulse/outside", Operator, trust_pulse::outside),
+        get("/trust-pulse/check", Operator, trust_pulse::check::show),
         get("/trust-pulse/jobs/{job_id}", Operator, trust_pulse::job),
         get(
             "/trust-pulse/jobs/{job_id}/bundle.json",

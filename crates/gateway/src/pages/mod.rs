@@ -139,6 +139,11 @@ impl Frame {
     pub fn icon(&self) -> &'static str {
         &assets::ICON.name
     }
+
+    /// Name of the file with the script that checks bundles.
+    pub fn check_script(&self) -> &'static str {
+        &assets::CHECK.name
+    }
 }
 
 /// Where somebody wanted to go before signing in: a page of ours, as it follows the root.
@@ -206,6 +211,15 @@ pub fn html(status: StatusCode, page: &impl Template) -> Response {
 /// Lets a page run our own script.
 pub fn with_script(mut response: Response) -> Response {
     let policy = format!("{CONTENT_SECURITY_POLICY}{SCRIPTED}");
+    let policy = HeaderValue::try_from(policy).expect("plain ASCII");
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// Lets a page run our own script and fetch from us.
+pub fn with_fetching_script(mut response: Response) -> Response {
+    let policy = format!("{CONTENT_SECURITY_POLICY}{SCRIPTED}; connect-src 'self'");
     let policy = HeaderValue::try_from(policy).expect("plain ASCII");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);

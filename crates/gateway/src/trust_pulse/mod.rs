@@ -10,6 +10,7 @@
 //! closed job offers with its digest.
 
 pub(crate) mod agent;
+pub(crate) mod check;
 pub(crate) mod contract;
 pub mod origin;
 mod outside;

@@ -5,6 +5,8 @@
     reason = "a test that cannot set up its world fails"
 )]
 
+mod agreement;
+mod checking;
 #[path = "../cli/client.rs"]
 #[expect(dead_code, reason = "the pages need a part of what an agent does")]
 mod client;

@@ -1,7 +1,7 @@
 //! Lies about records, calls, tokens, receipts and decisions.
 
-use clawverify::Code;
-use clawverify::testing::{Step, Story};
+use crate::Code;
+use crate::testing::{Step, Story};
 use proof::Hash;
 use proof::record::{Body, Ended, Intent, Lane, MAX_TOOL_CALLS, Outcome, Revocation, ToolCall};
 use proof::token::Scope;
