@@ -72,6 +72,8 @@ pub struct App {
     pub run_tasks: Option<RunTasks>,
     /// Attempts to sign in that failed.
     pub sign_ins: Mutex<Attempts>,
+    /// Attempts to open links of published jobs that failed.
+    pub link_openings: Mutex<Attempts>,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

@@ -118,6 +118,7 @@ pub async fn start_with(
         notices,
         run_tasks,
         sign_ins: Default::default(),
+        link_openings: Default::default(),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),

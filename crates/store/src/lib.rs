@@ -39,6 +39,7 @@ mod objects;
 mod observations;
 mod operators;
 mod passkeys;
+mod publications;
 mod receipts;
 mod runs;
 mod sessions;
@@ -68,6 +69,7 @@ pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use passkeys::{
     Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
 };
+pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
 pub use sessions::{SessionRow, Sessions};
@@ -95,6 +97,7 @@ pub trait Store:
     + Operators
     + Sessions
     + Passkeys
+    + Publications
     + Budgets
     + ModelKeys
     + Commits
@@ -119,6 +122,8 @@ impl<T> Store for T where
         + Operators
         + Sessions
         + Passkeys
+        + Publications
+        + Publications
         + Budgets
         + ModelKeys
         + Commits

@@ -30,6 +30,7 @@ mod key;
 mod notices;
 pub mod operator;
 mod policy;
+mod pulse;
 mod rollback;
 mod routes;
 #[cfg(feature = "demo")]
@@ -91,6 +92,8 @@ enum Command {
     Approvers(approvers::Approvers),
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    #[command(subcommand)]
+    Pulse(pulse::Pulse),
     #[command(subcommand)]
     Evidence(evidence::Evidence),
     #[command(subcommand)]
@@ -156,6 +159,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Notices(notices) => notices.run().await?,
         Command::Approvers(approvers) => approvers.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
+        Command::Pulse(pulse) => pulse.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,
         Command::Watch(watch) => watch.run().await?,

@@ -191,13 +191,17 @@ impl Next {
 
 /// Answers with a page.
 pub fn html(status: StatusCode, page: &impl Template) -> Response {
-    let text = match page.render() {
-        Ok(text) => text,
+    match page.render() {
+        Ok(text) => answer(status, text),
         Err(error) => {
             tracing::error!(%error, "a page cannot be rendered");
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
-    };
+    }
+}
+
+/// Answers with a page that is rendered already.
+pub fn answer(status: StatusCode, text: String) -> Response {
     let mut response = (status, text).into_response();
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

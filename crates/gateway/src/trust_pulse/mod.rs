@@ -14,6 +14,7 @@ pub(crate) mod check;
 pub(crate) mod contract;
 pub mod origin;
 mod outside;
+pub mod published;
 pub(crate) mod read;
 pub(crate) mod receipt;
 pub(crate) mod run;
@@ -150,7 +151,7 @@ pub(crate) async fn bundle(
     }
 }
 
-fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
+pub(crate) fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
     let name = format!("attachment; filename=\"{job_id}.bundle.json\"");
     let headers = [
         (

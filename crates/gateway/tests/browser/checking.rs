@@ -9,20 +9,20 @@ use crate::driver;
 use crate::soundness::failures_of;
 use crate::world::{HOSTILE, World};
 
-const BUTTON: &str = "form[data-check] button";
+pub(crate) const BUTTON: &str = "form[data-check] button";
 const VERDICT: &str = "return [...document.querySelectorAll('[data-verdict]')]
     .map((card) => [card.dataset.verdict, card.innerText])";
 
 impl World {
     /// Writes a file that somebody may choose.
-    fn file(folder: &Path, name: &str, bytes: &[u8]) -> String {
+    pub(crate) fn file(folder: &Path, name: &str, bytes: &[u8]) -> String {
         let path = folder.join(name);
         std::fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// The one verdict on the page, when it has come, and what stands there.
-    async fn verdict(&self) -> (String, String) {
+    pub(crate) async fn verdict(&self) -> (String, String) {
         self.browser.find("[data-verdict]").await;
         let shown = self.browser.script(VERDICT, json!([])).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -8,11 +8,11 @@
 mod agreement;
 mod checking;
 #[path = "../cli/client.rs"]
-#[expect(dead_code, reason = "the pages need a part of what an agent does")]
 mod client;
 mod driver;
 mod passkeys;
 mod people;
 mod pictures;
+mod publishing;
 mod soundness;
 mod world;

@@ -23,6 +23,7 @@ mod objects;
 mod observations;
 mod operators;
 mod passkeys;
+mod publications;
 mod readers;
 mod receipts;
 mod runs;

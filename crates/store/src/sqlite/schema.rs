@@ -56,6 +56,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0011_notices",
         include_str!("../../migrations/sqlite/0011_notices.sql"),
     ),
+    (
+        "0012_publications",
+        include_str!("../../migrations/sqlite/0012_publications.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
