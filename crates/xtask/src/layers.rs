@@ -55,9 +55,14 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "clawgate",
-        uses: &["clawgate-policy", "clawgate-proof", "clawgate-store"],
-        // Stand-ins and the verifier are for the demo; production images leave them out.
-        uses_with_feature: &["clawgate-sim", "clawverify"],
+        uses: &[
+            "clawgate-policy",
+            "clawgate-proof",
+            "clawgate-store",
+            "clawverify",
+        ],
+        // Stand-ins are for the demo; production images leave them out.
+        uses_with_feature: &["clawgate-sim"],
         pure: false,
     },
     Layer {

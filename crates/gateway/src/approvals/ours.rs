@@ -181,47 +181,87 @@ pub(super) async fn execute(
     answer.map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
 
-/// Discards a run upstream, unless it has ended there already.
+/// How often a discard follows a run that moves under it.
+const MOST_MOVES: usize = 5;
+
+/// What upstream says can be done with a run just now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Switches {
+    Discardable,
+    Cancelable,
+    Neither,
+}
+
+impl Switches {
+    fn of(run: &Json) -> Self {
+        let on = |name: &str| {
+            let switch = run.at(&["data", "attributes", "actions", name]);
+            switch.and_then(Json::as_bool) == Some(true)
+        };
+        match (on("is-discardable"), on("is-cancelable")) {
+            (true, _) => Self::Discardable,
+            (false, true) => Self::Cancelable,
+            (false, false) => Self::Neither,
+        }
+    }
+}
+
+/// Discards a run upstream, or cancels it while it is at work, unless it has ended there already.
+/// A conflict says that it has moved between our look and our call, and so is looked at again.
+///
+/// # Errors
+/// `UPSTREAM_REFUSED` when upstream will not, however often it is asked; another `UPSTREAM_…` code
+/// or `STORE_UNAVAILABLE` when it is worth asking again.
 pub(super) async fn discard_upstream(app: &App, run: &RunRow) -> Result<(), Refusal> {
-    let json = read_run(app, &run.run_id).await?;
-    let found = status(&json);
-    if is_final(&found) {
-        return saw(app, run, found).await;
+    let mut conflict: Option<(String, Switches)> = None;
+    for _ in 0..MOST_MOVES {
+        let json = read_run(app, &run.run_id).await?;
+        let (found, switches) = (status(&json), Switches::of(&json));
+        if is_final(&found) {
+            return saw(app, run, found).await;
+        }
+        let (operation, action) = match switches {
+            Switches::Discardable | Switches::Neither => (Operation::DiscardRun, "discard"),
+            Switches::Cancelable => (Operation::CancelRun, "cancel"),
+        };
+        let here = (found, switches);
+        if conflict.as_ref() == Some(&here) {
+            let detail = format!(
+                "upstream does not {action} the run while it is `{}`",
+                here.0
+            );
+            return Err(Refusal::new(ReasonCode::UpstreamRefused, detail));
+        }
+        let turn = turn(app).await?;
+        let body = comment(run);
+        let permit = permit(app, run, operation, &body).await?;
+        let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
+        let answer = execute(app, turn, permit, run, &target, body).await?;
+        if answer.status.is_success() {
+            let found = status(&read_run(app, &run.run_id).await?);
+            return saw(app, run, found).await;
+        }
+        if answer.status != http::StatusCode::CONFLICT {
+            let code = match is_refusal(answer.status) {
+                true => ReasonCode::UpstreamRefused,
+                false => ReasonCode::UpstreamUnavailable,
+            };
+            let detail = format!("upstream answered {}", answer.status.as_u16());
+            return Err(Refusal::new(code, detail));
+        }
+        conflict = Some(here);
     }
-    let switch = |name: &str| {
-        json.at(&["data", "attributes", "actions", name])
-            .and_then(Json::as_bool)
-            == Some(true)
-    };
-    let (operation, action) = if switch("is-discardable") || !switch("is-cancelable") {
-        (Operation::DiscardRun, "discard")
-    } else {
-        (Operation::CancelRun, "cancel")
-    };
-    let mut comment = Json::object();
+    let detail = "the run moved each time it was to be discarded";
+    Err(Refusal::new(ReasonCode::UpstreamUnavailable, detail))
+}
+
+/// Why the gate ends a run, for those who see it upstream.
+fn comment(run: &RunRow) -> Bytes {
     let reason = run.gate_reason.as_deref().unwrap_or("ended by the gateway");
-    comment.set(
-        "comment",
-        format!("Clawgate: {reason}")
-            .chars()
-            .take(500)
-            .collect::<String>(),
-    );
-    let body = Bytes::from(comment.to_jcs());
-    let turn = turn(app).await?;
-    let permit = permit(app, run, operation, &body).await?;
-    let target = format!("/api/v2/runs/{}/actions/{action}", run.run_id);
-    let answer = execute(app, turn, permit, run, &target, body).await?;
-    if answer.status.is_success() || answer.status == http::StatusCode::CONFLICT {
-        let found = status(&read_run(app, &run.run_id).await?);
-        return saw(app, run, found).await;
-    }
-    let code = match is_refusal(answer.status) {
-        true => ReasonCode::UpstreamRefused,
-        false => ReasonCode::UpstreamUnavailable,
-    };
-    let detail = format!("upstream answered {}", answer.status.as_u16());
-    Err(Refusal::new(code, detail))
+    let text: String = format!("Clawgate: {reason}").chars().take(500).collect();
+    let mut comment = Json::object();
+    comment.set("comment", text);
+    Bytes::from(comment.to_jcs())
 }
 
 /// Remembers how a run stands upstream.

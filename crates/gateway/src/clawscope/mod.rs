@@ -59,6 +59,8 @@ pub struct TokenRequest {
     pub ttl_seconds: Option<u32>,
     /// What the token shall be good for.
     pub scopes: Option<Vec<Scope>>,
+    /// The token that it takes the place of. None does in a job of which a token was revoked.
+    pub renews: Option<Hash>,
 }
 
 /// A token that was just made.
@@ -92,7 +94,8 @@ impl From<ReasonCode> for IssueError {
 /// Issues a token for an open job.
 ///
 /// # Errors
-/// `JOB_UNKNOWN`, `JOB_CLOSED`, `CONTRACT_WITHDRAWN`, `TOKEN_REQUEST_REFUSED`, or the store's.
+/// `JOB_UNKNOWN`, `JOB_CLOSED`, `CONTRACT_WITHDRAWN`, `TOKEN_REQUEST_REFUSED`, `TOKEN_REVOKED` when
+/// the token that it shall renew was, or the store's.
 pub async fn issue(
     issuer: Issuer<'_>,
     operator: &str,
@@ -101,6 +104,9 @@ pub async fn issue(
     now: Timestamp,
 ) -> Result<IssuedToken, IssueError> {
     let (job, contract) = open_job(issuer, job_id).await?;
+    if let Some(renewed) = &request.renews {
+        may_be_renewed(issuer, job_id, renewed).await?;
+    }
     let terms = &contract.contract;
     let most = terms.max_ttl_seconds;
     let ttl = request.ttl_seconds.unwrap_or(most);
@@ -136,6 +142,24 @@ pub async fn issue(
         now,
     )
     .await
+}
+
+/// Whoever revoked a token meant its holder, who must not go on under another one; and of several
+/// in a row it may have been any that was revoked.
+async fn may_be_renewed(
+    issuer: Issuer<'_>,
+    job_id: &JobId,
+    renewed: &Hash,
+) -> Result<(), IssueError> {
+    let tokens = issuer.store.tokens(job_id).await?;
+    let own = |row: &TokenRow| row.token.token_hash == *renewed && row.token.elevated.is_none();
+    if !tokens.iter().any(own) {
+        return refuse("the job has no such token to renew".to_owned());
+    }
+    match tokens.iter().any(|row| row.revoked.is_some()) {
+        true => Err(ReasonCode::TokenRevoked.into()),
+        false => Ok(()),
+    }
 }
 
 /// An open job under a contract that holds.

@@ -21,6 +21,7 @@ async fn ask(
     let request = TokenRequest {
         ttl_seconds,
         scopes,
+        renews: None,
     };
     let issued = issue(fixture.issuer(), "olga", job, request, now()).await;
     issued.map_err(|error| match error {
@@ -123,6 +124,42 @@ async fn less_may_be_asked_for_and_never_more() {
         let refused = ask(&fixture, job, ttl, scopes).await.unwrap_err();
         assert_eq!(refused, code, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_until_one_of_its_job_is_revoked() {
+    let fixture = Fixture::new();
+    let hash = fixture.published().await;
+    let (job, other) = (fixture.job(hash).await, fixture.job(hash).await);
+    let renew = async |renews: Hash| {
+        let request = TokenRequest {
+            renews: Some(renews),
+            ..TokenRequest::default()
+        };
+        let issued = issue(fixture.issuer(), "olga", &job, request, now()).await;
+        issued.map(|token| token.hash).map_err(|error| match error {
+            IssueError::Refused(refusal) => refusal.code,
+            IssueError::Store(error) => panic!("{error}"),
+        })
+    };
+    let first = ask(&fixture, &job, None, None).await.unwrap().hash;
+    let foreign = ask(&fixture, &other, None, None).await.unwrap().hash;
+    let second = renew(first).await.unwrap();
+    for (what, renewed) in [
+        ("unknown", Hash::of(b"no token")),
+        ("another job's", foreign),
+    ] {
+        assert_eq!(renew(renewed).await, Err(R::TokenRequestRefused), "{what}");
+    }
+    let revoked = fixture.store.revoke(&first, "olga", "stop", now()).await;
+    assert!(revoked.unwrap().is_some());
+    for renewed in [first, second] {
+        assert_eq!(renew(renewed).await, Err(R::TokenRevoked));
+    }
+    assert!(
+        ask(&fixture, &job, None, None).await.is_ok(),
+        "an operator's word"
+    );
 }
 
 #[tokio::test]

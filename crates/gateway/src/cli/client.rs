@@ -81,6 +81,15 @@ impl Remote {
         })
     }
 
+    /// Files that hold an operator credential, whether they are there or not.
+    pub(super) fn credential_files(&self) -> Vec<PathBuf> {
+        let named = self.credential_file.clone();
+        named
+            .into_iter()
+            .chain([DEFAULT_CREDENTIAL_FILE.into()])
+            .collect()
+    }
+
     fn credential(&self) -> Result<Secret, Failure> {
         let from_environment = from_environment("CLAWGATE_CREDENTIAL");
         let text = match (&self.credential_file, from_environment) {

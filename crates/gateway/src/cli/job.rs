@@ -125,11 +125,16 @@ impl Job {
     }
 }
 
-async fn open(name: &str, contract: &str, remote: &Remote) -> Result<(), Failure> {
-    let body = match named_hash(contract) {
+/// What opens a job, under the version of a hash or the latest of a name.
+pub(super) fn opening(name: &str, contract: &str) -> Value {
+    match named_hash(contract) {
         Some(hash) => json!({ "name": name, "policy_hash_b64u": hash }),
         None => json!({ "name": name, "contract": contract }),
-    };
+    }
+}
+
+async fn open(name: &str, contract: &str, remote: &Remote) -> Result<(), Failure> {
+    let body = opening(name, contract);
     let job = remote.connect()?.post("/v1/jobs", &body).await?;
     if remote.json {
         term::print_json(&job);

@@ -33,6 +33,7 @@ mod policy;
 mod pulse;
 mod rollback;
 mod routes;
+mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
@@ -76,6 +77,7 @@ enum Command {
     Sandbox(sandbox::Sandbox),
     Init(init::Init),
     Serve(serve::Serve),
+    Run(run::Run),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -150,6 +152,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Sandbox(sandbox) => sandbox.run().await?,
         Command::Init(init) => init.run().await?,
         Command::Serve(serve) => return serve.run().await,
+        Command::Run(run) => return run.run().await,
         Command::Doctor(doctor) => return doctor.run().await,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,

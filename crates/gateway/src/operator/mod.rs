@@ -7,6 +7,7 @@ mod admit;
 mod approvals;
 pub mod attempts;
 pub mod audit;
+mod connection;
 mod contracts;
 pub mod credential;
 mod evidence;
@@ -86,6 +87,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/jobs", Needs(Issuer), jobs::open),
         get("/v1/jobs", Operator, jobs::list),
         get("/v1/top", Operator, top::show),
+        get("/v1/connection", Operator, connection::show),
         get("/v1/jobs/{id}", Operator, jobs::show),
         get("/v1/jobs/{id}/records", Operator, jobs::records),
         get("/v1/jobs/{id}/runs", Operator, jobs::runs),

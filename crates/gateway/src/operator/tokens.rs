@@ -30,6 +30,9 @@ pub(super) struct Issue {
     ttl_seconds: Option<u32>,
     #[serde(default)]
     scopes: Option<Vec<Scope>>,
+    /// Hash of the token that this one takes the place of.
+    #[serde(default)]
+    renews: Option<String>,
 }
 
 /// Issues a token; its text is in this answer and nowhere else.
@@ -38,9 +41,11 @@ pub(super) async fn issue(
     operator: Operator,
     Strict(body): Strict<Issue>,
 ) -> Result<Json<Value>, Problem> {
+    let renews = body.renews.as_deref().map(hash_from_hex).transpose()?;
     let request = clawscope::TokenRequest {
         ttl_seconds: body.ttl_seconds,
         scopes: body.scopes,
+        renews,
     };
     let issuer = Issuer::of(&app);
     let token = clawscope::issue(issuer, operator.name(), &body.job_id, request, app.now()).await?;
@@ -80,6 +85,7 @@ fn issued(token: &IssuedToken) -> Value {
         "job_id": token.claims.mission_id,
         "policy_hash_b64u": token.claims.policy_hash_b64u,
         "expires_at": token.claims.expires_at(),
+        "expires_in": token.claims.exp - token.claims.iat,
     })
 }
 

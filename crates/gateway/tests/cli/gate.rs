@@ -256,13 +256,24 @@ async fn held_at_the_last_look(world: &World, method: &str, path: &str) -> (Stri
     let run = world.agent().held_run().await;
     let yes = world.yes(&run, 0).await;
     let path = path.replace("{run}", &run);
-    let fault = sim::Fault::once(method, &path, sim::FaultAction::Hold);
-    let held = world.cloud.set_fault(fault).unwrap();
-    let seen = world.cloud.requests().len();
+    let hold = || {
+        let fault = sim::Fault::once(method, &path, sim::FaultAction::Hold);
+        let seen = world.cloud.requests().len();
+        (world.cloud.set_fault(fault).unwrap(), seen)
+    };
+    let (mut held, mut seen) = hold();
     world.submit(&run, &yes).await.ok();
-    let look = |r: &sim::Request| r.path == path && r.method == method && r.seq as usize > seen;
-    world.cloud.wait_for_request(look).await;
-    (run, held)
+    loop {
+        let look = |r: &sim::Request| r.path == path && r.method == method && r.seq as usize > seen;
+        world.cloud.wait_for_request(look).await;
+        if world.run(&run).await.gate == GateState::Rechecking {
+            return (run, held);
+        }
+        // That was the look of a gate that waits for people; the next may be the last one.
+        let next = hold();
+        world.cloud.release(&held);
+        (held, seen) = next;
+    }
 }
 
 #[tokio::test]
@@ -306,4 +317,62 @@ async fn a_run_that_its_agent_cancels_during_the_last_look_is_not_applied() {
     let again = agent.send(&cancel, &json!({})).await;
     assert_eq!(again.status, http::StatusCode::CONFLICT, "{}", again.text());
     world.valid_evidence().await;
+}
+
+#[tokio::test]
+async fn a_run_that_moves_under_its_discard_is_discarded_where_it_stands() {
+    let world = Setup::new().start().await;
+    let hold = |method, path: &str| {
+        let fault = sim::Fault::once(method, path, sim::FaultAction::Hold);
+        world.cloud.set_fault(fault).unwrap()
+    };
+    let planning = hold("ENGINE", "plan");
+    let agent = world.agent();
+    let upload = agent.upload().await;
+    let made = agent.run(&upload, &json!({"auto-apply": true})).await.ok();
+    let run = made["data"]["id"].as_str().unwrap();
+    // The gate sees a run at work, and cancels it; in this moment it comes to wait for people.
+    let cancel = format!("/api/v2/runs/{run}/actions/cancel");
+    let cancelling = hold("POST", &cancel);
+    let asked = |request: &sim::Request| request.path == cancel;
+    let path = format!("/v1/rollback/run/{run}");
+    let (operator, reason) = (world.operator(), json!({"reason": "not this one"}));
+    let discard = operator.post(&path, &reason);
+    let meanwhile = async {
+        world.cloud.wait_for_request(asked).await;
+        world.cloud.release(&planning);
+        world.cloud.wait_until_confirmable(run).await.unwrap();
+        world.cloud.release(&cancelling);
+    };
+    let (discarded, ()) = tokio::join!(discard, meanwhile);
+    discarded.ok();
+    not_applied(&world, run).await;
+    let bundle = world.valid_evidence().await;
+    assert_eq!(
+        (begun(&bundle, "cancel-run"), begun(&bundle, "discard-run")),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_discard_that_upstream_never_takes_is_asked_for_once() {
+    let world = Setup::new().start().await;
+    let run = world.agent().held_run().await;
+    let path = format!("/api/v2/runs/{run}/actions/discard");
+    let mut stubborn = sim::Fault::once("POST", &path, sim::FaultAction::Status(409));
+    stubborn.times = 100;
+    world.cloud.set_fault(stubborn).unwrap();
+    world.deny(&run, "not today").await;
+    let gate = &world.app().gate;
+    let let_go = async {
+        loop {
+            let changed = gate.changed();
+            if !gate.watches(&run) {
+                return;
+            }
+            changed.await;
+        }
+    };
+    let_go.await;
+    assert_eq!(world.asked("POST", "/actions/discard").len(), 1);
 }

@@ -29,6 +29,7 @@ mod queue;
 mod remote_backend;
 mod restart;
 mod rollback;
+mod run;
 mod task_calls;
 mod tasks;
 mod terraform;

@@ -140,7 +140,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn begin(mut command: Command, arguments: &[&str], seen: Seen) -> Self {
+    pub(crate) fn begin(mut command: Command, arguments: &[&str], seen: Seen) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -198,10 +198,14 @@ impl Session {
 
     /// What Ctrl-C on its terminal does.
     pub(crate) async fn interrupt(&self) {
+        self.signal("INT").await;
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("the command runs");
         // The shell's own `kill` is everywhere.
         let sent = Command::new("sh")
-            .args(["-c", &format!("kill -INT {id}")])
+            .args(["-c", &format!("kill -{name} {id}")])
             .status();
         assert!(sent.await.unwrap().success());
     }

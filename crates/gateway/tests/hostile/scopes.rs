@@ -17,6 +17,7 @@ async fn scoped(rig: &Rig, scopes: &[Scope]) -> String {
     let request = TokenRequest {
         ttl_seconds: None,
         scopes,
+        ..TokenRequest::default()
     };
     let issuer = Issuer::of(rig.app());
     let issued = clawscope::issue(issuer, OPERATOR, &rig.sandbox.job_id, request, now()).await;

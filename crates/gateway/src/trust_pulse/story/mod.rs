@@ -18,7 +18,9 @@ use proof::record::{Body, Ended, Intent, Lane, Outcome, Record, Refusal};
 
 use super::words::Quoted;
 use entry::weight;
-use operations::{in_words, is_change, is_model_call, sentence};
+use operations::{in_words, is_model_call, sentence};
+
+pub(crate) use operations::is_change;
 
 pub use entry::{
     BARS, Bar, Call, Entry, ModelTally, Note, Read, Refused, Row, Tone, What, bar_tone,

@@ -9,7 +9,7 @@ pub(super) fn is_model_call(intent: &Intent) -> bool {
 }
 
 /// Whether a call can change something; the agent's model calls cannot.
-pub(super) fn is_change(intent: &Intent) -> bool {
+pub(crate) fn is_change(intent: &Intent) -> bool {
     match intent.operation.parse::<Operation>() {
         Ok(operation) => operation.effect() == Effect::Mutate,
         // Names outside the route table: uploads and rollbacks change, logs and models read.

@@ -1,0 +1,261 @@
+//! A way to the gateway that outlives a token: the command goes on using the first one, and what
+//! it asks goes out with the present one.
+//!
+//! It listens on loopback, decides nothing and keeps nothing. Whoever calls it without the
+//! command's token has what he would have at the gateway itself: nothing.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use zeroize::Zeroizing;
+
+use super::super::Failure;
+use crate::server::{Body, whole};
+use crate::upstream::{HttpClient, cause};
+
+/// Largest body that is passed on; the gateway's own bounds are smaller.
+const MAX_BODY: usize = 64 << 20;
+
+/// Calls at once; more wait.
+const MAX_CALLS: usize = 256;
+
+/// How long to wait when no connection could be taken.
+const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
+
+/// What belongs to one connection and is not passed on (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// A running relay; dropped, it ends.
+pub(super) struct Relay {
+    /// Its address, without a slash at the end.
+    pub(super) url: String,
+    passing: Arc<Passing>,
+    task: AbortHandle,
+}
+
+struct Passing {
+    http: HttpClient,
+    gateway: String,
+    /// The token that the command holds.
+    first: Zeroizing<String>,
+    /// The one that counts.
+    present: RwLock<Zeroizing<String>>,
+    calls: Semaphore,
+}
+
+impl Relay {
+    /// Listens on a free port of loopback.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn start(
+        http: HttpClient,
+        gateway: String,
+        token: Zeroizing<String>,
+    ) -> Result<Self, Failure> {
+        let no_port = |error| Failure::new(format!("cannot listen on loopback: {error}"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(no_port)?;
+        let address = listener.local_addr().map_err(no_port)?;
+        let passing = Arc::new(Passing {
+            http,
+            gateway,
+            present: RwLock::new(token.clone()),
+            first: token,
+            calls: Semaphore::new(MAX_CALLS),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&passing))).abort_handle();
+        Ok(Self {
+            url: format!("http://{address}"),
+            passing,
+            task,
+        })
+    }
+
+    /// From now on calls go out with this token.
+    pub(super) fn renew(&self, token: Zeroizing<String>) {
+        *self.passing.present.write().expect("nobody panics with it") = token;
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, passing: Arc<Passing>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, say, which takes a moment.
+            tokio::time::sleep(AFTER_A_FAILURE).await;
+            continue;
+        };
+        let passing = Arc::clone(&passing);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let passing = Arc::clone(&passing);
+                async move { Ok::<_, Infallible>(passing.pass(request).await) }
+            });
+            // A connection that breaks is the command's affair.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+impl Passing {
+    async fn pass(&self, request: Request<Incoming>) -> Response<Body> {
+        let _one = self.calls.acquire().await;
+        let (head, body) = request.into_parts();
+        let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+            let why = "the request is too large, or broke off";
+            return own_answer(StatusCode::PAYLOAD_TOO_LARGE, why);
+        };
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let Ok(uri) = format!("{}{target}", self.gateway).parse::<Uri>() else {
+            return own_answer(StatusCode::BAD_REQUEST, "the address cannot be read");
+        };
+        let mut request = Request::new(Full::new(body.to_bytes()));
+        *request.method_mut() = head.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.outgoing(head.headers);
+        match self.http.request(request).await {
+            Ok(answer) => {
+                let (mut head, body) = answer.into_parts();
+                for name in &HOP_BY_HOP {
+                    head.headers.remove(name);
+                }
+                Response::from_parts(head, body.map_err(Into::into).boxed_unsync())
+            }
+            Err(error) => {
+                let why = format!("no gateway at {}: {}", self.gateway, cause(&error));
+                own_answer(StatusCode::BAD_GATEWAY, &why)
+            }
+        }
+    }
+
+    /// The headers as they go to the gateway. A header that is not the command's token passes as
+    /// it is: the gateway says what it thinks of it.
+    fn outgoing(&self, mut headers: HeaderMap) -> HeaderMap {
+        for name in HOP_BY_HOP.iter().chain([&header::HOST]) {
+            headers.remove(name);
+        }
+        let present = self.present.read().expect("nobody panics with it");
+        for value in headers.values_mut() {
+            let text = value.as_bytes();
+            let scheme = match text.get(..7) {
+                Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer ") => 7,
+                _ => 0,
+            };
+            if bool::from(text[scheme..].ct_eq(self.first.as_bytes())) {
+                let mut renewed = Zeroizing::new(text[..scheme].to_vec());
+                renewed.extend_from_slice(present.as_bytes());
+                if let Ok(mut renewed) = HeaderValue::from_bytes(&renewed) {
+                    renewed.set_sensitive(true);
+                    *value = renewed;
+                }
+            }
+        }
+        headers
+    }
+}
+
+/// An answer in the gateway's place that each of the clients can show: Terraform and the vendor's
+/// libraries read `errors`, model libraries `error.message`.
+fn own_answer(status: StatusCode, why: &str) -> Response<Body> {
+    let body = json!({
+        "errors": [{"status": status.as_str(), "title": "clawgate run", "detail": why}],
+        "error": {"type": "api_error", "message": format!("clawgate run: {why}")},
+    });
+    let mut response = Response::new(whole(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::http_client_with;
+
+    fn passing(present: &str) -> Passing {
+        Passing {
+            http: http_client_with(None).unwrap(),
+            gateway: "http://127.0.0.1:9".to_owned(),
+            first: Zeroizing::new("first".to_owned()),
+            present: RwLock::new(Zeroizing::new(present.to_owned())),
+            calls: Semaphore::new(1),
+        }
+    }
+
+    #[test]
+    fn only_the_commands_own_token_is_renewed() {
+        let passing = passing("second");
+        for (name, value, sent) in [
+            ("authorization", "Bearer first", "Bearer second"),
+            ("authorization", "bearer first", "bearer second"),
+            ("x-api-key", "first", "second"),
+            ("authorization", "Bearer firs", "Bearer firs"),
+            ("authorization", "Bearer first ", "Bearer first "),
+            ("authorization", "Bearer other", "Bearer other"),
+            ("authorization", "Basic first", "Basic first"),
+            ("x-note", "é", "é"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:1"));
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            let out = passing.outgoing(headers);
+            assert_eq!(out.len(), 1, "{name}: {value}");
+            assert_eq!(out[name].as_bytes(), sent.as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_there_is_told_of() {
+        let http = http_client_with(None).unwrap();
+        // Nothing listens on a port that was given back.
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let gateway = format!("http://{}", free.local_addr().unwrap());
+        drop(free);
+        let token = Zeroizing::new("first".to_owned());
+        let relay = Relay::start(http.clone(), gateway, token).await.unwrap();
+        let uri: Uri = format!("{}/v1/job", relay.url).parse().unwrap();
+        let answer = http.get(uri).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("no gateway at"), "{text}");
+    }
+}
