@@ -49,7 +49,7 @@
     const close = await report.run("close", (f) => contract && c.checkClose(bundle, contract, root, f));
     await report.run("evidence", (f) => close && c.checkEvidence(bundle, close, f));
     const carried = await report.run("public-half", (f) =>
-      contract && close && c.checkPublicHalf(bundle, contract, close, root, f));
+      contract && close && c.checkPublicHalf(bundle, contract, close, root, pause, f));
 
     const facts = contract && calls && tokens && { bundle, root, contract, calls, tokens };
     const model = await report.run("model-receipts", (f) =>

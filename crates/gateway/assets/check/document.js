@@ -3,7 +3,7 @@
 "use strict";
 
 {
-  const { NotJson, parseLarge, canonical, hashOf, isSignedBy, fromBase64, shapes } = clawcheck;
+  const { NotJson, parseLarge, canonical, canonicalLarge, hashOf, isSignedBy, fromBase64, shapes } = clawcheck;
   const { Misfit } = shapes;
 
   // Largest bundle that a page reads, in bytes: some 6,000 calls. `clawverify` reads four times
@@ -66,15 +66,16 @@
     ["proof_bundles", shapes.envelope], ["terraform/runs", shapes.run],
     ["terraform/receipts", shapes.envelope], ["log/proofs", shapes.inclusion],
   ];
+  // The long lists are read one by one.
   const frameOf = shapes.object({
     bundle: shapes.text, job: shapes.job, "proof_bundle?": shapes.envelope,
     "proof_bundles*": shapes.list(shapes.envelope), wpc: shapes.envelope,
     tokens: shapes.list(shapes.token),
     terraform: shapes.object({
-      runs: shapes.list(shapes.run), receipts: shapes.list(shapes.envelope),
+      runs: shapes.list(shapes.run), receipts: shapes.list(shapes.json),
     }),
-    approvals: shapes.list(shapes.signedStatement), records: shapes.list((record) => record),
-    log: shapes.object({ checkpoint: shapes.text, proofs: shapes.list(shapes.inclusion) }),
+    approvals: shapes.list(shapes.signedStatement), records: shapes.list(shapes.json),
+    log: shapes.object({ checkpoint: shapes.text, proofs: shapes.list(shapes.json) }),
     close: shapes.envelope,
   });
 
@@ -117,13 +118,13 @@
     let place = () => misfitPlace(json);
     try {
       frame = frameOf(json);
-      const records = [];
-      for (const [n, record] of written.entries()) {
+      const { terraform, log } = frame;
+      terraform.receipts = await each(terraform.receipts, pause, shapes.envelope);
+      log.proofs = await each(log.proofs, pause, shapes.inclusion);
+      frame.records = await each(written, pause, (record, n) => {
         place = () => `/records/${n}`;
-        records.push(shapes.record(record));
-        if (n % (8 * AT_A_TIME) === 0) await pause(n / written.length);
-      }
-      frame.records = records;
+        return shapes.record(record);
+      });
     } catch (error) {
       if (!(error instanceof Misfit)) throw error;
       findings.fail("FILE_SHAPE", place(), error.message);
@@ -160,10 +161,9 @@
       texts[n] = canonical(record);
       return hashOf(new Uint8Array([0]), texts[n]);
     });
-    const members = [...json.keys()].sort()
-      .filter((name) => !["proof_bundle", "proof_bundles", "close"].includes(name))
-      .map((name) => `"${name}":${name === "records" ? `[${texts.join(",")}]` : canonical(json.get(name))}`);
-    const evidenceHash = await hashOf(`{${members.join(",")}}`);
+    const evidence = new Map(json);
+    for (const seal of ["proof_bundle", "proof_bundles", "close"]) evidence.delete(seal);
+    const evidenceHash = await hashOf(await canonicalLarge(evidence, pause));
     const events = [];
     const eventOf = new Map();
     for (const [n, record] of frame.records.entries()) {
@@ -182,7 +182,7 @@
       event.event_hash_b64u = await hashOf(JSON.stringify(event));
       eventOf.set(n + 1, event);
       events.push(event);
-      if (n % AT_A_TIME === 0) await pause(n / written.length);
+      await pause(n / written.length);
     }
     return { leaves, evidenceHash, events, eventOf, LONGEST_CHAIN };
   };
@@ -196,13 +196,13 @@
   }
 
   /** Checks type, hash and signature, and reads the payload. */
-  const open = async (envelope, type, shape) => {
+  const open = async (envelope, type, shape, pause = () => {}) => {
     const version = type === "tool_receipt" ? "2" : "1";
     if (envelope.envelope_type !== type || envelope.envelope_version !== version
       || envelope.hash_algorithm !== "SHA-256" || envelope.algorithm !== "Ed25519") {
       throw new Unaccepted("ENVELOPE_MISMATCH", "an envelope of another type or version");
     }
-    const hash = await hashOf(canonical(envelope.payload));
+    const hash = await hashOf(await canonicalLarge(envelope.payload, pause));
     if (hash !== envelope.payload_hash_b64u) {
       throw new Unaccepted("SIGNATURE_INVALID", "the payload's hash does not match");
     }

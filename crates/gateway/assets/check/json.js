@@ -206,6 +206,23 @@ globalThis.clawcheck = Object.create(null);
     return `{${members.join(",")}}`;
   };
 
+  /** The same for what may be large: the page lives between the elements of its lists. */
+  const canonicalLarge = async (value, pause) => {
+    if (!(value instanceof Map) && !Array.isArray(value)) return canonical(value);
+    const texts = [];
+    if (Array.isArray(value)) {
+      for (const [n, element] of value.entries()) {
+        texts.push(canonical(element));
+        await pause(n / value.length);
+      }
+      return `[${texts.join(",")}]`;
+    }
+    for (const name of [...value.keys()].sort()) {
+      texts.push(`${JSON.stringify(name)}:${await canonicalLarge(value.get(name), pause)}`);
+    }
+    return `{${texts.join(",")}}`;
+  };
+
   const toUtf8 = (text) => new TextEncoder().encode(text);
 
   /** Base64url without padding. */
@@ -224,6 +241,6 @@ globalThis.clawcheck = Object.create(null);
   };
 
   Object.assign(clawcheck, {
-    NotJson, parse, parseLarge, canonical, toUtf8, toBase64, fromBase64,
+    NotJson, parse, parseLarge, canonical, canonicalLarge, toUtf8, toBase64, fromBase64,
   });
 }

@@ -65,7 +65,7 @@
       return null;
     }
     const rules = rulesOf(opened.payload);
-    findings.note = `${rules.name} by ${author.name}`;
+    findings.leaves(`${rules.name} by ${author.name}; whether all of it loads: clawverify reads it whole`);
     return { hash: opened.hash, ...rules };
   };
 

@@ -152,7 +152,7 @@
     && EVENT_MEMBERS.every((name) => (found[name] ?? null) === made[name]);
 
   /** The public half, in one part or several: the job's own signature over the event chain. */
-  const checkPublicHalf = async (bundle, contract, close, root, findings) => {
+  const checkPublicHalf = async (bundle, contract, close, root, pause, findings) => {
     const { events, halves, job, LONGEST_CHAIN } = bundle;
     const needed = Math.ceil(events.length / LONGEST_CHAIN);
     if (halves.length !== needed) {
@@ -165,8 +165,8 @@
     for (const [n, envelope] of halves.entries()) {
       const place = bundle.halfPlace(n);
       const half = await accepted(place, findings, async () => {
-        const { payload } = await open(envelope, "proof_bundle", shapes.publicHalf);
-        return { ...payload, receipts: typed(shapes.list(shapes.envelope), payload.receipts) };
+        const { payload } = await open(envelope, "proof_bundle", shapes.publicHalf, pause);
+        return { ...payload, receipts: await each(payload.receipts, pause, (receipt) => typed(shapes.envelope, receipt)) };
       });
       if (half === null) return null;
       findings.require(

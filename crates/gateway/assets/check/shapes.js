@@ -242,7 +242,7 @@
   });
 
   clawcheck.shapes = {
-    Misfit, object, list, text, envelope, signedStatement, statement, token,
+    Misfit, object, list, text, json, envelope, signedStatement, statement, token,
     run, record, job, inclusion, close, publicHalf, gatewayReceipt, toolReceipt, trustRoot,
   };
 }

@@ -1,6 +1,6 @@
 //! `clawgate pulse`: sealed jobs for people who have no access to the gateway.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -22,14 +22,19 @@ pub(super) enum Pulse {
 Examples:
   clawgate pulse publish job_0198… --out job            a folder; open job/index.html
   clawgate pulse publish job_0198… --link --expires 7d  a link that ends by itself
+  clawgate pulse publish --bundle bundle.json --out job
+                                  a folder by this program, whoever gave you the bundle
 
 Both show what the job's bundle holds, and let the reader check it in a browser. A folder needs no
 server: put it into an archive or an object store. There are no keys in it; `clawgate trust export`
 writes them, and they reach the reader by another way. To have it on paper, print the page.")]
     Publish {
         /// The job; it must be closed
-        #[arg(value_parser = job_id)]
-        job: JobId,
+        #[arg(value_parser = job_id, required_unless_present = "bundle")]
+        job: Option<JobId>,
+        /// A bundle on disk, in place of a job; no gateway is asked
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["job", "link"])]
+        bundle: Option<PathBuf>,
         /// Folder to write: index.html and all that it needs; must not exist, or be empty
         #[arg(long, value_name = "DIR", required_unless_present = "link")]
         out: Option<PathBuf>,
@@ -85,11 +90,16 @@ impl Pulse {
         match self {
             Self::Publish {
                 job,
+                bundle,
                 out,
                 link,
                 expires,
                 remote,
-            } => publish(&job, out.as_deref(), link.then_some(expires), &remote).await,
+            } => {
+                let what = Published { job, bundle };
+                let link = link.then_some(expires);
+                what.publish(out.as_deref(), link, &remote).await
+            }
             Self::List { remote } => list(&remote).await,
             Self::Withdraw {
                 publication,
@@ -99,37 +109,60 @@ impl Pulse {
     }
 }
 
-async fn publish(
-    job: &JobId,
-    out: Option<&Path>,
-    link: Option<u32>,
-    remote: &Remote,
-) -> Result<(), Failure> {
-    let api = remote.connect()?;
-    let mut told = json!({ "job_id": job });
-    if let Some(out) = out {
-        let bundle = api.download(&format!("/v1/jobs/{job}/bundle")).await?;
-        let (sha256, length) = (Hash::of(&bundle).to_hex(), bundle.len());
-        let files = folder(bundle.to_vec())
-            .map_err(|error| Failure::new(format!("cannot make the page: {error}")))?;
-        write(out, &files)?;
-        told["folder"] = out.display().to_string().into();
-        told["bundle_sha256"] = sha256.into();
-        told["carries_bundle"] = (length <= MAX_CARRIED_BYTES).into();
+/// What is published: a job of the gateway, or a file.
+struct Published {
+    job: Option<JobId>,
+    bundle: Option<PathBuf>,
+}
+
+impl Published {
+    async fn publish(
+        &self,
+        out: Option<&Path>,
+        link: Option<u32>,
+        remote: &Remote,
+    ) -> Result<(), Failure> {
+        let mut told = json!({});
+        if let Some(job) = &self.job {
+            told["job_id"] = job.to_string().into();
+        }
+        if let Some(out) = out {
+            let bundle = self.bytes(remote).await?;
+            let (sha256, length) = (Hash::of(&bundle).to_hex(), bundle.len());
+            let files = folder(bundle)
+                .map_err(|error| Failure::new(format!("cannot make the page: {error}")))?;
+            write(out, &files)?;
+            told["folder"] = out.display().to_string().into();
+            told["bundle_sha256"] = sha256.into();
+            told["carries_bundle"] = (length <= MAX_CARRIED_BYTES).into();
+        }
+        if let (Some(job), Some(seconds)) = (&self.job, link) {
+            let body = json!({ "job_id": job, "expires_in_seconds": seconds });
+            let made = remote.connect()?.post("/v1/publications", &body).await?;
+            for name in ["publication", "link", "expires_at"] {
+                told[name] = made[name].clone();
+            }
+        }
+        if remote.json {
+            term::print_json(&told);
+        } else {
+            tell(&told);
+        }
+        Ok(())
     }
-    if let Some(seconds) = link {
-        let body = json!({ "job_id": job, "expires_in_seconds": seconds });
-        let made = api.post("/v1/publications", &body).await?;
-        for name in ["publication", "link", "expires_at"] {
-            told[name] = made[name].clone();
+
+    async fn bytes(&self, remote: &Remote) -> Result<Vec<u8>, Failure> {
+        match (&self.bundle, &self.job) {
+            (Some(file), _) => read(file).map_err(|error| {
+                Failure::new(format!("cannot read `{}`: {error}", file.display()))
+            }),
+            (None, Some(job)) => {
+                let path = format!("/v1/jobs/{job}/bundle");
+                Ok(remote.connect()?.download(&path).await?.to_vec())
+            }
+            (None, None) => Err(Failure::new("name a job, or a file with `--bundle`")),
         }
     }
-    if remote.json {
-        term::print_json(&told);
-    } else {
-        tell(&told);
-    }
-    Ok(())
 }
 
 fn tell(told: &Value) {
@@ -156,6 +189,19 @@ fn tell(told: &Value) {
         let publication = term::text(told, "publication");
         anstream::eprintln!("next: {BOLD}clawgate pulse withdraw {publication}{OFF} ends it");
     }
+}
+
+/// A bundle on disk, as far as one may be large.
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let most = proof::bundle::MAX_BYTES as u64;
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?
+        .take(most + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(std::io::Error::other("larger than a bundle may be"));
+    }
+    Ok(bytes)
 }
 
 /// Writes a folder's files; nothing that is there is overwritten.
@@ -204,8 +250,9 @@ async fn list(remote: &Remote) -> Result<(), Failure> {
 }
 
 async fn withdraw(publication: &str, remote: &Remote) -> Result<(), Failure> {
-    let path = format!("/v1/publications/{publication}/withdraw");
-    let answer = remote.connect()?.post(&path, &json!({})).await?;
+    let body = json!({ "publication": publication });
+    let api = remote.connect()?;
+    let answer = api.post("/v1/publications/withdraw", &body).await?;
     if remote.json {
         term::print_json(&answer);
     } else if answer["withdrawn"] == true {

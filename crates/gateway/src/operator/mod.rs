@@ -124,7 +124,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/publications", Needs(Admin), published::publish),
         get("/v1/publications", Operator, published::list),
         post(
-            "/v1/publications/{id}/withdraw",
+            "/v1/publications/withdraw",
             Needs(Admin),
             published::withdraw,
         ),

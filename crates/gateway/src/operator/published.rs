@@ -139,11 +139,17 @@ fn view(publication: &Publication, now: Timestamp) -> Value {
     })
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Withdraw {
+    publication: String,
+}
+
 /// Ends a publication: the next look at its link finds nothing.
 pub(super) async fn withdraw(
     State(app): State<Arc<App>>,
     operator: Operator,
-    Id(id): Id<String>,
+    Strict(Withdraw { publication: id }): Strict<Withdraw>,
 ) -> Result<Json<Value>, Problem> {
     let at = app.now();
     let action = Action {

@@ -1,6 +1,6 @@
 //! What all pages share: the frame around them, how they are answered, the style, the words.
 //!
-//! Server-rendered; works without scripts but for passkeys. A page is read from the store into
+//! Server-rendered; works without scripts but for passkeys and the check of bundles. A page is read from the store into
 //! plain data, and rendered from that. Nothing is loaded from elsewhere, and no text of somebody
 //! else is anything but text: [`words::Quoted`].
 
@@ -20,8 +20,8 @@ use crate::app::App;
 use crate::operator::{Problem, Visit};
 use words::Moment;
 
-/// No script runs and nothing is loaded but our own style and pictures. A page with passkeys
-/// also runs our own script: see [`with_script`].
+/// No script runs and nothing is loaded but our own style and pictures. A page with passkeys, or
+/// one that checks a bundle, also runs our own script: see [`with_script`].
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

@@ -7,7 +7,8 @@
 //! [`crate::operator::pages`].
 //!
 //! The pages are the gateway's own account. What proves it is the bundle, which each page of a
-//! closed job offers with its digest.
+//! closed job offers with its digest, and which the reviewer's browser can [`check`]. For outsiders
+//! a job is [`published`].
 
 pub(crate) mod agent;
 pub(crate) mod check;

@@ -35,6 +35,7 @@ async fn the_script_agrees_with_clawverify() {
     let mut cases = Vec::new();
     cases.extend(real(&world).await);
     cases.extend(forged());
+    cases.extend(long());
     cases.extend(faulty_files());
     cases.extend(altered());
     cases.extend(flipped());
@@ -106,7 +107,8 @@ fn told(report: &Value) -> Told {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let checks = report["checks"].as_array().unwrap().iter();
     let findings = checks
-        .filter(|c| c["status"] != "pass" && c["name"] != "decisions")
+        .filter(|c| c["status"] != "pass" && c["status"] != "not_checked")
+        .filter(|c| c["name"] != "decisions")
         .map(|c| ["name", "status", "code", "place"].map(|name| text(&c[name])));
     (text(&report["verdict"]), findings.collect())
 }
@@ -159,6 +161,29 @@ fn forged() -> Vec<Case> {
         }
     })
     .collect()
+}
+
+/// A job whose public half has several parts.
+fn long() -> Vec<Case> {
+    let (bundle, trust) = sealed(&Story::with_model_calls(1100));
+    let mut swapped: Value = serde_json::from_slice(&bundle).unwrap();
+    let halves = swapped["proof_bundles"].as_array_mut().unwrap();
+    assert_eq!(halves.len(), 2);
+    halves.swap(0, 1);
+    let mut fewer = swapped.clone();
+    fewer["proof_bundles"].as_array_mut().unwrap().pop();
+    let swapped = bytes(&swapped);
+    let bundles = [
+        ("long", bundle),
+        ("long, swapped", swapped),
+        ("long, one half", bytes(&fewer)),
+    ];
+    let case = |(name, bundle): (&str, Vec<u8>)| Case {
+        name: name.to_owned(),
+        bundle,
+        trust: trust.clone(),
+    };
+    bundles.into_iter().map(case).collect()
 }
 
 fn sealed(story: &Story) -> (Vec<u8>, Vec<u8>) {

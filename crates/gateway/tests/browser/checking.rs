@@ -76,6 +76,7 @@ async fn a_reviewer_checks_a_bundle_in_the_browser() {
         "Only clawverify calls a bundle valid",
         "decisions",
         "in part",
+        "clawverify reads it whole",
     ] {
         assert!(text.contains(words), "{words} is not in {text}");
     }
@@ -120,6 +121,22 @@ async fn a_reviewer_checks_a_bundle_in_the_browser() {
     let made = browser.script(made, json!([])).await;
     assert_eq!((&made[0], &made[1]), (&json!(1), &json!(0)));
     assert_ne!(made[2], "owned");
+
+    // Files are dropped anywhere on the form, and go where they belong.
+    browser.open(&world.url("/trust-pulse/check")).await;
+    let dropped =
+        "const [bundle, trust] = [...arguments].map((text) => new File([text], 'a.json'));
+        const files = new DataTransfer();
+        files.items.add(trust);
+        files.items.add(bundle);
+        const form = document.querySelector('form[data-check]');
+        form.dispatchEvent(new DragEvent('drop', { dataTransfer: files, cancelable: true }))";
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let files = json!([text(&bundle), text(&trust)]);
+    browser.script(dropped, files).await;
+    browser.click(BUTTON).await;
+    let (verdict, text) = world.verdict().await;
+    assert_eq!(verdict, "no_fault_found", "{text}");
 
     let own = world.url("/");
     for asked in browser.requests().await {

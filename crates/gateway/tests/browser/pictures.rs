@@ -2,6 +2,7 @@
 
 use clawgate::operator::credential::Role;
 
+use crate::checking::BUTTON;
 use crate::world::World;
 
 /// `docs/screenshots` says where to put them.
@@ -35,4 +36,25 @@ async fn the_pages_have_their_pictures() {
     let job = &world.sandbox.job_id;
     picture("job", &format!("/trust-pulse/jobs/{job}"), 1100, false).await;
     picture("run", &format!("/trust-pulse/runs/{run}"), 1100, false).await;
+
+    let operator = world.operator();
+    let close = serde_json::json!({ "reason": "done" });
+    operator
+        .post(&format!("/v1/jobs/{job}/close"), &close)
+        .await
+        .ok();
+    let files = tempfile::tempdir().unwrap();
+    let trust = operator.get("/v1/trust").await.body;
+    let trust = World::file(files.path(), "trust.json", &trust);
+    let browser = &world.browser;
+    browser
+        .open(&world.url(&format!("/trust-pulse/check?job={job}")))
+        .await;
+    browser.write("#check-trust", &trust).await;
+    browser.click(BUTTON).await;
+    world.verdict().await;
+    let checked = "document.querySelector('[data-check-result]').scrollIntoView()";
+    browser.script(checked, serde_json::json!([])).await;
+    let checked = browser.view().await;
+    std::fs::write(folder.join("check.png"), checked).unwrap();
 }

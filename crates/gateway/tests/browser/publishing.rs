@@ -111,10 +111,13 @@ async fn a_link_shows_one_job_to_whoever_has_it() {
 
     // Withdrawn is what never was.
     let id = made["publication"].as_str().unwrap();
-    let withdraw = format!("/v1/publications/{id}/withdraw");
-    assert_eq!(
-        operator.post(&withdraw, &json!({})).await.ok()["withdrawn"],
-        true
+    let withdrawn = world.clawgate(&["pulse", "withdraw", id]).await;
+    assert!(withdrawn.status.success(), "{withdrawn:?}");
+    let listed = world.clawgate(&["pulse", "list"]).await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains(id) && listed.contains("withdrawn, by sandbox"),
+        "{listed}"
     );
     let gone = world.stranger().get(path).await;
     let never = world.stranger().get("/published/never/").await;
@@ -166,6 +169,14 @@ async fn a_folder_needs_no_server() {
     assert!(published.status.success(), "{published:?}");
     let again = world.clawgate(&publish).await;
     assert_eq!(again.status.code(), Some(1), "{again:?}");
+    // An auditor makes the same folder from the file, without a gateway.
+    let (copy, sealed) = (folder.path().join("copy"), out.join("bundle.json"));
+    let [copied, sealed] = [&copy, &sealed].map(|path| path.to_str().unwrap());
+    let made = ["pulse", "publish", "--bundle", sealed, "--out", copied];
+    let made = world.clawgate(&made).await;
+    assert!(made.status.success(), "{made:?}");
+    let page = |folder: &std::path::Path| std::fs::read(folder.join("index.html")).unwrap();
+    assert_eq!(page(&copy), page(&out));
     let mut names: Vec<_> = std::fs::read_dir(&out)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -228,6 +239,43 @@ async fn a_folder_needs_no_server() {
             .devtools("Emulation.setDeviceMetricsOverride", size)
             .await;
         picture(&world, "published-paper").await;
+    }
+}
+
+/// What of a page is for screens only.
+const ON_PAPER: &str = "return [...document.querySelectorAll(
+    '.places, .self, .questions, .skip, form, .button, .download')]
+    .filter((e) => e.checkVisibility()).map((e) => e.outerHTML.slice(0, 80))";
+
+#[tokio::test]
+async fn a_job_and_a_run_go_onto_paper() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    let browser = &world.browser;
+    let job = world.sealed_job().await;
+    let run = world.app().store.runs(&job).await.unwrap().remove(0).run_id;
+    world.sign_in("ada", &[Role::Auditor]).await;
+    let paths = [
+        format!("/trust-pulse/jobs/{job}"),
+        format!("/trust-pulse/runs/{run}"),
+    ];
+    for (path, most) in paths.iter().zip([8, 4]) {
+        browser.open(&world.url(path)).await;
+        let (_, pages) = browser.print().await;
+        assert!((1..=most).contains(&pages), "{path}: {pages} pages");
+        let paper = json!({ "media": "print" });
+        browser.devtools("Emulation.setEmulatedMedia", paper).await;
+        let left = browser.script(ON_PAPER, json!([])).await;
+        assert_eq!(left, json!([]), "{path}");
+        let papers = "return [getComputedStyle(document.body).backgroundColor,
+            document.documentElement.scrollWidth > innerWidth,
+            [...document.querySelectorAll('[title^=\"did:\"]')].every((e) =>
+                getComputedStyle(e, '::after').content.includes(e.title))]";
+        let papers = browser.script(papers, json!([])).await;
+        assert_eq!(papers, json!(["rgb(255, 255, 255)", false, true]), "{path}");
+        picture(&world, &format!("paper{}", path.replace('/', "-"))).await;
+        browser.look(1400, false).await;
     }
 }
 
