@@ -21,7 +21,9 @@ use crate::keys::Keys;
 use crate::live::Live;
 use crate::notices::Notices;
 use crate::operator::attempts::Attempts;
+use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
+use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
@@ -58,6 +60,8 @@ pub struct App {
     pub vault: Option<Arc<Vault>>,
     /// Keeps what is said to models and by them, when the operator wants that.
     pub conversations: Option<Arc<Conversations>>,
+    /// What agents asked models before their runs, where contracts let approvers see it.
+    pub prompts: Arc<Prompts>,
     /// What upstream says about the contracts' workspaces.
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.
@@ -70,6 +74,8 @@ pub struct App {
     pub notices: Notices,
     /// Answers Terraform Cloud's run tasks, when they are configured.
     pub run_tasks: Option<RunTasks>,
+    /// Answers of the operator listener that go on.
+    pub streams: Streams,
     /// Attempts to sign in that failed.
     pub sign_ins: Mutex<Attempts>,
     /// Attempts to open links of published jobs that failed.

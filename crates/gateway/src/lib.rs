@@ -17,6 +17,7 @@
 //! | [`bundles`] | seals a job's evidence |
 //! | [`vault`] | keeps uploads and conversations, sealed to the auditors' keys |
 //! | [`transcript`] | puts conversations together from the bodies of model calls |
+//! | [`export`] | evidence as a SIEM reads it: CSV, OCSF, JSON lines |
 //! | [`operator`] | the operator API |
 //! | [`pages`] | what all pages share: frame, words, style |
 //! | [`passkeys`] | approvers' passkeys: enrolment, signing, signing in |
@@ -36,6 +37,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod export;
 pub mod jobs;
 pub mod keys;
 pub mod live;
@@ -43,6 +45,7 @@ pub mod notices;
 pub mod operator;
 pub mod pages;
 pub mod passkeys;
+pub mod prompts;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

@@ -286,6 +286,7 @@ fn intent(operator: &str, job: &JobRow, request: &StateRollback) -> Body {
         policy_hash_b64u: job.policy_hash,
         request_hash_b64u: Hash::of(&rollback_body(&request.state_version)),
         trace_id: None,
+        caused_by: None,
     }))
 }
 

@@ -18,6 +18,7 @@ use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::notices::{self, Notices};
+use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::upstream::{Upstream, http_client};
@@ -81,6 +82,7 @@ pub async fn start_with(
         .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
+    let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
     let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
@@ -111,12 +113,14 @@ pub async fn start_with(
         activity: Default::default(),
         vault,
         conversations,
+        prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
         gate: Gate::default(),
         watching,
         notices,
         run_tasks,
+        streams: Default::default(),
         sign_ins: Default::default(),
         link_openings: Default::default(),
         sign_in_challenges: Default::default(),
@@ -132,6 +136,7 @@ pub async fn start_with(
     let listeners = vec![
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
+        tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {

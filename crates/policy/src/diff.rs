@@ -142,6 +142,11 @@ fn rights(contract: &Contract) -> BTreeSet<String> {
                     .iter()
                     .for_each(|glob| add(true, &format!("offer the tool {glob} to a model"))),
             }
+            let days = models.show_prompts_days;
+            add(
+                days > 0,
+                &format!("have what it asks models kept and shown to approvers for {days} days"),
+            );
         }
     }
     for host in &contract.egress_allow_hosts {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::Action;
 use crate::reason::ReasonCode;
 
-pub use diff::{AttributeChange, Shown};
+pub use diff::{AttributeChange, Line, LineKind, Shown};
 pub use inspect::{MAX_PLAN, PlanReader, inspect};
 pub use judge::{judge, judge_unpriced};
 
@@ -107,8 +107,16 @@ pub struct ResourceChange {
     /// Terraform's own reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What changes in it, secrets masked, long values cut.
+    /// What changes in it, place by place, secrets masked, long values cut.
     pub diff: Vec<AttributeChange>,
+    /// How many places more differ than `diff` has room for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// An output that changes; values are never kept.

@@ -83,6 +83,7 @@ fn record() -> Record {
             policy_hash_b64u: Hash::of(b"contract"),
             request_hash_b64u: Hash::of(b"request"),
             trace_id: None,
+            caused_by: None,
         })),
     }
 }

@@ -178,6 +178,34 @@ pub struct Intent {
     /// W3C trace id that the client sent; untrusted, for grouping only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// The model call that asked for this one, as far as that can be told; only of calls that a
+    /// tool of ours made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caused_by: Option<CausedBy>,
+}
+
+/// The model call that a call of a tool comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CausedBy {
+    /// The model call's receipt, earlier in the same job.
+    pub receipt_id: String,
+    /// By what the two belong together.
+    #[serde(rename = "match")]
+    pub by: Match,
+    /// The tool as that call's outcome names it; with [`Match::Arguments`] only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolCall>,
+}
+
+/// By what a tool's call and a model's answer belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Match {
+    /// The answer asked for this tool with these very arguments.
+    Arguments,
+    /// The answer came before, and none came after it. No more than that.
+    Sequence,
 }
 
 /// How a call ended.

@@ -73,6 +73,17 @@ pub struct StatementRow {
     pub counted: bool,
 }
 
+/// A run that awaits approval, without what makes its row large.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRun {
+    /// Its id.
+    pub run_id: String,
+    /// Its job.
+    pub job_id: JobId,
+    /// Since when it waits, or is waited for in another way.
+    pub since: Timestamp,
+}
+
 /// Approvers' statements.
 #[async_trait]
 pub trait Approvals {
@@ -104,5 +115,8 @@ pub trait Approvals {
     async fn statements_of_job(&self, job_id: &JobId) -> Result<Vec<StatementRow>, StoreError>;
 
     /// Runs that await approval, the longest waiting first.
-    async fn awaiting(&self) -> Result<Vec<RunRow>, StoreError>;
+    async fn awaiting(&self, limit: u32) -> Result<Vec<RunRow>, StoreError>;
+
+    /// The names of all of those, in the same order.
+    async fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError>;
 }

@@ -31,6 +31,7 @@ mod bundles;
 mod commits;
 mod contracts;
 mod error;
+mod exports;
 mod jobs;
 mod log;
 mod model_keys;
@@ -47,7 +48,7 @@ mod sqlite;
 mod task_calls;
 mod tokens;
 
-pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
+pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow, WaitingRun};
 pub use budgets::{Budget, Budgets, ModelLimits, ModelSpend, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
 pub use commits::Commits;
@@ -55,6 +56,7 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
+pub use exports::{Exports, LogRange, LoggedRecord, NumberedAction};
 pub use jobs::{
     Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
 };
@@ -92,6 +94,7 @@ pub trait Store:
     + Runs
     + Approvals
     + Log
+    + Exports
     + Receipts
     + Bundles
     + Operators
@@ -117,6 +120,7 @@ impl<T> Store for T where
         + Runs
         + Approvals
         + Log
+        + Exports
         + Receipts
         + Bundles
         + Operators

@@ -2,6 +2,8 @@
 
 use clawverify::testing::{Story, bytes, seal};
 use clawverify::{Options, Verdict, verify};
+use proof::Hash;
+use proof::record::{Body, CausedBy, Match, ToolCall};
 
 #[test]
 fn the_story_is_valid() {
@@ -29,4 +31,31 @@ fn a_long_job_has_several_public_halves() {
     shorter.proof_bundles.pop();
     let report = verify(&bytes(&shorter), &trust, &Options::default());
     assert_eq!(report.verdict, Verdict::Invalid);
+}
+
+#[test]
+fn a_call_may_name_the_model_call_that_asked_for_it() {
+    let tool = ToolCall {
+        name: "clawgate__start_plan".to_owned(),
+        arguments_sha256_b64u: Some(Hash::of(b"{}")),
+    };
+    for (by, named) in [(Match::Sequence, None), (Match::Arguments, Some(&tool))] {
+        let mut story = Story::apply();
+        let asked = story.intent("chat-completions");
+        if let Body::Outcome(outcome) = &mut story.steps[asked + 1].body {
+            outcome.tool_calls = vec![tool.clone()];
+        }
+        let made = story.intent("create-run");
+        if let Body::Intent(intent) = &mut story.steps[made].body {
+            intent.caused_by = Some(CausedBy {
+                receipt_id: format!("rcpt_00000000-0000-7000-8000-{:012}", asked + 1),
+                by,
+                tool: named.cloned(),
+            });
+        }
+        let bundle = seal(story.evidence(), &story.keys).to_file();
+        let trust = bytes(&story.keys.trust_root());
+        let report = verify(&bundle, &trust, &Options::default());
+        assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+    }
 }

@@ -124,8 +124,28 @@
     return true;
   };
 
-  /** One outcome for each intent, after it; and callers that can be. */
+  /** Outcomes of model calls, by receipt. */
+  const answersOf = (bundle) => new Map(bundle.records
+    .filter((record) => record.kind === "outcome" && record.receipt !== undefined)
+    .filter(({ intent_seq }) => {
+      const intent = bundle.record(intent_seq);
+      return intent?.kind === "intent" && intent.lane === "model";
+    })
+    .map((outcome) => [outcome.receipt.receipt_id, outcome]));
+
+  /** Whether one of them can have asked for the call of that number as it is claimed. */
+  const canHaveCaused = (answers, { receipt_id, match, tool }, seq) => {
+    const outcome = answers.get(receipt_id);
+    const isNamed = () => outcome.tool_calls.some((named) => named.name === tool.name
+      && named.arguments_sha256_b64u === tool.arguments_sha256_b64u);
+    const asNamed = () => (match === "sequence" ? tool === undefined
+      : tool?.arguments_sha256_b64u !== undefined && isNamed());
+    return outcome !== undefined && outcome.seq < seq && asNamed();
+  };
+
+  /** One outcome for each intent, after it; callers that can be, and causes. */
   const checkCalls = (bundle, findings) => {
+    const answers = answersOf(bundle);
     // The outcome's number by the intent's.
     const calls = new Map();
     for (const [n, record] of bundle.records.entries()) {
@@ -156,6 +176,11 @@
       findings.require((record.lane === "gateway") === (record.caller.token_hash === "gateway"),
         "CALLER_UNKNOWN", `/records/${n}/caller`,
         "the gateway calls in its own lane, agents in the others");
+      const cause = record.caused_by;
+      findings.require(
+        cause === undefined
+          || (record.lane === "terraform" && canHaveCaused(answers, cause, record.seq)),
+        "CAUSE_STRAY", `/records/${n}/caused_by`, "no earlier model call of the job asked for this");
     }
     findings.note = `${calls.size} calls`;
     return calls;

@@ -42,6 +42,7 @@
     OUTCOME_WITHOUT_INTENT: "An outcome without an intent",
     INTENT_WITHOUT_OUTCOME: "An intent without an outcome",
     TOOL_CALLS_STRAY: "An outcome names tools that no model can have asked for in it",
+    CAUSE_STRAY: "A call names a model call that cannot have asked for it",
     OUTCOME_TWICE: "Two outcomes for one call",
     OUTCOME_UNKNOWN: "Nobody knows how a call ended",
     CALLER_UNKNOWN: "A call by somebody who is not in the bundle",

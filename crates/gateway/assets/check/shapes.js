@@ -152,6 +152,9 @@
     "clawgate.intent/1": {
       caller, lane, operation: text, "run_id?": text, input: json, decision: json,
       policy_hash_b64u: hash, request_hash_b64u: hash, "trace_id?": text,
+      "caused_by?": object({
+        receipt_id: text, match: oneOf("arguments", "sequence"), "tool?": toolCall,
+      }),
     },
     "clawgate.outcome/1": {
       intent_seq: natural, "status?": status, "upstream_status?": status,

@@ -1,6 +1,5 @@
 //! Reads the full plan, judges it by the contract, and asks the approvers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use http::StatusCode;
 use policy::cost::CostFacts;
 use policy::plan::ResourceChange;
 use policy::plan::{self, PlanError, PlanFacts, PlanReader};
+use policy::terraform::mask::Marked;
 use policy::{ReasonCode, Refusal};
 use proof::approval::{Changes, Subject};
 use proof::record::{Caller, Lane};
@@ -26,8 +26,10 @@ use crate::upstream::Duty;
 use crate::watching::reach::{self, Reach};
 use crate::watching::settings;
 
-/// Most resources that an approver's summary lists; the counts are always whole.
+/// Most resources that an approver's summary lists, and most bytes that they may take; the counts
+/// are always whole.
 const MAX_LISTED: usize = 500;
+const MAX_LISTED_BYTES: usize = 4 << 20;
 
 /// Most objects of a plan that are kept for its page, and most bytes that they may take before
 /// what changes inside them is left out.
@@ -106,9 +108,11 @@ pub(super) async fn inspect(app: &Arc<App>, run: RunRow) -> Result<Next, Refusal
     let ttl = i64::from(apply.approval_ttl_seconds);
     let objects = objects(&seen.facts);
     let mut summary = summary(&objects);
+    let kept = bounded(&objects, MAX_KEPT, MAX_KEPT_BYTES);
+    drop(objects);
     summary.set("message", message(&seen.message));
     app.store
-        .keep_plan_objects(&run.run_id, bounded(objects))
+        .keep_plan_objects(&run.run_id, kept)
         .await
         .map_err(unavailable)?;
     let update = RunUpdate {
@@ -191,9 +195,7 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
         }
     };
     let workspace = related(&json, "workspace").ok_or(ReasonCode::UpstreamGarbage)?;
-    if let Some(sensitive) = &read.sensitive {
-        app.sensitive.learn(&workspace, &plan_id, sensitive);
-    }
+    app.sensitive.learn(&workspace, &plan_id, &read.sensitive);
     let facts = read
         .facts
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
@@ -206,14 +208,13 @@ pub async fn read_plan(app: &App, run_id: &str) -> Result<SeenPlan, Refusal> {
     })
 }
 
-/// The values that a plan marks as sensitive; `None` when upstream shows no plan to the reader,
-/// or shows one that cannot be read.
+/// What a plan marks as sensitive; `None` when upstream shows no plan to the reader.
 ///
 /// # Errors
 /// An `UPSTREAM_…` code when asking again may help.
-pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<BTreeSet<String>>, Refusal> {
+pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<Marked>, Refusal> {
     match stream_plan(app, plan_id).await? {
-        Ok(read) => Ok(read.sensitive),
+        Ok(read) => Ok(Some(read.sensitive)),
         Err(status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
             Err(ReasonCode::UpstreamUnavailable.into())
         }
@@ -224,8 +225,8 @@ pub async fn read_sensitive(app: &App, plan_id: &str) -> Result<Option<BTreeSet<
 /// What was found in a plan.
 struct ReadPlan {
     facts: Result<PlanFacts, PlanError>,
-    /// A plan that cannot be read teaches none.
-    sensitive: Option<BTreeSet<String>>,
+    /// In a plan that cannot be read, whatever it has.
+    sensitive: Marked,
 }
 
 /// Reads the full JSON of a plan while it arrives, or says with what else it was answered.
@@ -254,13 +255,13 @@ fn read_pieces(mut arriving: mpsc::Receiver<Bytes>) -> ReadPlan {
         if let Err(error) = reader.push(&piece) {
             return ReadPlan {
                 facts: Err(error),
-                sensitive: None,
+                sensitive: Marked::TooMany,
             };
         }
     }
     ReadPlan {
         facts: reader.inspect(),
-        sensitive: reader.sensitive().ok(),
+        sensitive: reader.sensitive().unwrap_or(Marked::TooMany),
     }
 }
 
@@ -359,31 +360,36 @@ fn object(resource: &ResourceChange) -> Json {
         "diff",
         Json::from_value(&resource.diff).unwrap_or(Json::Null),
     );
+    if resource.left_out > 0 {
+        json.set("left_out", i64::from(resource.left_out));
+    }
     json
 }
 
 /// The part that stands with the run itself: in each answer about it.
 fn summary(objects: &[Json]) -> Json {
     let mut json = Json::object();
-    let listed = objects.iter().take(MAX_LISTED).cloned();
-    json.set("resources", Json::Array(listed.collect()));
+    let listed = bounded(objects, MAX_LISTED, MAX_LISTED_BYTES);
+    json.set("resources", Json::Array(listed));
     json.set("listed", objects.len() <= MAX_LISTED);
     json
 }
 
-/// The part that the page reads piece by piece. Where it grows too large what changes inside the
-/// objects is left out, and the last ones: the harmless ones.
-fn bounded(objects: Vec<Json>) -> Vec<Json> {
+/// So many objects, and of those that take more bytes together nothing of what changes inside:
+/// destructive ones come first.
+fn bounded(objects: &[Json], most: usize, most_bytes: usize) -> Vec<Json> {
     let mut bytes = 0;
-    let cut = |mut object: Json| {
+    let cut = |object: &Json| {
+        let mut object = object.clone();
         bytes += object.to_jcs().len();
-        if bytes > MAX_KEPT_BYTES {
+        if bytes > most_bytes {
             object.set("diff", Json::Array(Vec::new()));
+            object.remove("left_out");
             object.set("cut", true);
         }
         object
     };
-    objects.into_iter().take(MAX_KEPT).map(cut).collect()
+    objects.iter().take(most).map(cut).collect()
 }
 
 /// What the agent wrote about the run, cut when it is long.

@@ -147,6 +147,7 @@ fn planned<'a>(
         request_hash: Hash::of(body),
         mutates: true,
         trace_id: None,
+        caused_by: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Both read the same summary, which `inspect` wrote, and neither shows more than that.
 
+use policy::plan::Line;
 use proof::Json;
 use proof::approval::Changes;
 use serde_json::Value;
@@ -22,14 +23,16 @@ pub struct Object {
     pub reason: Option<String>,
     /// What changes in it.
     pub attributes: Vec<Attribute>,
+    /// How many places more differ in it, which there was no room for.
+    pub left_out: u64,
     /// There was no room to keep what changes in it.
     pub cut: bool,
 }
 
-/// One attribute that differs.
+/// One place that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its name.
+    /// Its path.
     pub name: String,
     /// The value before.
     pub before: Side,
@@ -37,6 +40,8 @@ pub struct Attribute {
     pub after: Side,
     /// This is why the object is replaced.
     pub forces_replacement: bool,
+    /// Of a text of several lines, the lines that differ and those around them.
+    pub lines: Vec<Line>,
 }
 
 /// A value as it may be shown.
@@ -76,6 +81,34 @@ impl Side {
     }
 }
 
+/// Of texts that are longer than `most` characters so many, from shortly before they differ.
+pub fn heads(before: &Side, after: &Side, most: usize) -> [Option<String>; 2] {
+    let text = |side: &'_ Side| match side {
+        Side::Value(text) => Some(text.clone()),
+        _ => None,
+    };
+    let (before, after) = (text(before), text(after));
+    let alike = match (&before, &after) {
+        (Some(one), Some(other)) => {
+            let pairs = one.chars().zip(other.chars());
+            pairs.take_while(|(one, other)| one == other).count()
+        }
+        _ => 0,
+    };
+    let from = alike.saturating_sub(most / 4);
+    [before, after].map(|side| {
+        let text = side?;
+        let length = text.chars().count();
+        if length <= most {
+            return Some(text);
+        }
+        let begin = (from > 0).then_some('…');
+        let end = (length > from + most).then_some('…');
+        let shown = text.chars().skip(from).take(most);
+        Some(begin.into_iter().chain(shown).chain(end).collect())
+    })
+}
+
 impl Object {
     /// Reads an entry of a summary.
     pub fn read(entry: &Value) -> Option<Self> {
@@ -87,6 +120,7 @@ impl Object {
             before: Side::read(&entry["before"]),
             after: Side::read(&entry["after"]),
             forces_replacement: entry["forces_replacement"] == true,
+            lines: serde_json::from_value(entry["lines"].clone()).unwrap_or_default(),
         };
         Some(Self {
             address: text("address")?,
@@ -96,6 +130,7 @@ impl Object {
                 .filter_map(|a| a.as_str().map(str::to_owned))
                 .collect(),
             attributes: diff.iter().map(attribute).collect(),
+            left_out: entry["left_out"].as_u64().unwrap_or(0),
             cut: entry["cut"] == true,
         })
     }
@@ -298,6 +333,25 @@ mod tests {
         }
         assert_eq!(in_words(&changes(1, 0, 0, 2)), "1 to destroy, 2 to create");
         assert_eq!(in_words(&changes(0, 0, 0, 0)), "no changes");
+    }
+
+    #[test]
+    fn of_long_values_the_difference_is_shown() {
+        let value = |text: String| Side::Value(text);
+        let [before, after] = heads(
+            &value(format!("{}old", "x".repeat(100))),
+            &value(format!("{}new and more{}", "x".repeat(100), "y".repeat(90))),
+            20,
+        );
+        assert_eq!(before.unwrap(), "…xxxxxold");
+        assert_eq!(after.unwrap(), "…xxxxxnew and moreyyy…");
+        let [none, after] = heads(&Side::Unknown, &value("z".repeat(30)), 20);
+        assert_eq!(
+            (none, after.unwrap()),
+            (None, format!("{}…", "z".repeat(20)))
+        );
+        let [short, _] = heads(&value("a".into()), &value("b".into()), 20);
+        assert_eq!(short.unwrap(), "a");
     }
 
     fn told(summary: &Value, outside: &Value) -> Vec<(bool, String)> {

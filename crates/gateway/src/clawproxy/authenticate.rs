@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use policy::{ReasonCode, Refusal};
 use proof::Hash;
 use proof::record::JobId;
@@ -83,6 +83,17 @@ pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
         return Err(ReasonCode::JobFull.into());
     }
     Ok(())
+}
+
+/// The same credential, as a header for calls that are made on the caller's behalf.
+///
+/// # Errors
+/// A `TOKEN_…` code when there is not exactly one.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    let text = format!("Bearer {}", credential(headers)?);
+    let mut value = HeaderValue::try_from(text).map_err(|_| ReasonCode::TokenMalformed)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The one credential: `Authorization: Bearer` or `x-api-key`, once.

@@ -11,6 +11,7 @@ pub mod authenticate;
 pub mod body;
 mod hygiene;
 mod job_view;
+mod mcp;
 pub mod model;
 pub mod objects;
 pub mod record;
@@ -21,11 +22,14 @@ pub mod weight;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use policy::{ReasonCode, Refusal, decide};
-use proof::record::Lane;
+use proof::record::{CausedBy, Lane};
 use proof::{Hash, Json};
 
 use crate::app::App;
@@ -67,10 +71,23 @@ async fn answered(
     carried.unwrap_or_else(|_| respond::refusal(surface, &ReasonCode::Internal.into()))
 }
 
-async fn answer(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+/// A call that a tool makes on its agent's behalf: the same life once more. (A box of its own, since
+/// a call within a call would be a type without end.)
+fn again(
+    app: Arc<App>,
+    request: Request<Full<Bytes>>,
+    peer: SocketAddr,
+) -> BoxFuture<'static, Response<Body>> {
+    Box::pin(answer(app, request, peer))
+}
+
+async fn answer<B>(app: Arc<App>, request: Request<B>, peer: SocketAddr) -> Response<Body>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+{
     let (parts, body) = request.into_parts();
     let mut asked = Asked::of(&parts, peer.ip());
-    match enforce(&app, &parts, body, peer.ip(), &mut asked).await {
+    match enforce(&app, &parts, body, peer, &mut asked).await {
         Ok(response) => response,
         Err(refusal) => {
             record::refusal(&app, &asked, &refusal).await;
@@ -80,15 +97,22 @@ async fn answer(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> 
 }
 
 /// The life of a call.
-async fn enforce(
+async fn enforce<B>(
     app: &Arc<App>,
     parts: &Parts,
-    body: Incoming,
-    peer: IpAddr,
+    body: B,
+    peer: SocketAddr,
     asked: &mut Asked,
-) -> Result<Response<Body>, Refusal> {
-    let caller = identify(app, parts, peer, asked).await?; //            who
+) -> Result<Response<Body>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+{
+    let caller = identify(app, parts, peer.ip(), asked).await?; //       who
     hygiene::check(parts, asked.surface)?;
+    if asked.surface == Surface::Mcp {
+        // Each call that a tool makes comes through here once more.
+        return mcp::answer(app, &caller, parts, body, peer).await;
+    }
     let job = &caller.token.job.id;
     let target = on_behalf_of(job, resolve(app, &caller, parts, body, asked)).await?; // what
     // The body may have come in slowly: who was let in before a revocation is not let through
@@ -101,7 +125,9 @@ async fn enforce(
     still.inspect_err(|_| asked.learn_input(&target))?;
     let decision = decide(&caller.contract().compiled, target.input()); // may it?
     let principal = Principal::from(&caller);
-    let planned = target.planned(hygiene::trace_id(&parts.headers));
+    let mut planned = target.planned(hygiene::trace_id(&parts.headers));
+    // A client's request has no extensions; what a tool asks for has.
+    planned.caused_by = parts.extensions.get::<CausedBy>().cloned();
     let permit = record::intent(app, principal, planned, decision).await; // durable before any effect
     let permit = permit.inspect_err(|_| asked.learn_input(&target))?;
     Ok(match target {
@@ -123,6 +149,8 @@ pub enum Surface {
     Openai,
     /// Anthropic's API.
     Anthropic,
+    /// Tools, by the Model Context Protocol.
+    Mcp,
     /// The agent's view of its own job.
     Job,
     /// None of these: refused.
@@ -139,6 +167,8 @@ impl Surface {
             Self::Openai
         } else if path.starts_with("/anthropic/") {
             Self::Anthropic
+        } else if path == mcp::PATH {
+            Self::Mcp
         } else if path == "/v1/job" || path.starts_with("/v1/job/") {
             Self::Job
         } else {
@@ -213,6 +243,7 @@ fn name_of(surface: Surface) -> &'static str {
         Surface::Object => "object",
         Surface::Openai => "openai",
         Surface::Anthropic => "anthropic",
+        Surface::Mcp => "mcp",
         Surface::Job => "job",
         Surface::Unknown => "unknown",
     }
@@ -263,13 +294,16 @@ async fn identify(
 }
 
 /// What is asked; `None` is the agent's view of its own job, which asks nothing of anybody.
-async fn resolve(
+async fn resolve<B>(
     app: &App,
     caller: &Caller,
     parts: &Parts,
-    body: Incoming,
+    body: B,
     asked: &mut Asked,
-) -> Result<Option<Target>, Refusal> {
+) -> Result<Option<Target>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
     let target = match asked.surface {
         Surface::Terraform => Target::Terraform(Box::new(
             terraform::resolve(app, caller, parts, body, asked).await?,
@@ -281,7 +315,7 @@ async fn resolve(
             model::resolve(app, &caller.token, parts, body, asked).await?,
         )),
         Surface::Job => return Ok(None),
-        Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),
+        Surface::Mcp | Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),
     };
     Ok(Some(target))
 }

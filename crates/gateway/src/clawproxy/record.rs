@@ -12,8 +12,8 @@ use policy::reason::Origin;
 use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
 use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
 use proof::record::{
-    Body, Caller as RecordedCaller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef, ToolCall,
-    Usage,
+    Body, Caller as RecordedCaller, CausedBy, Ended, Intent, JobId, Lane, Outcome, ReceiptRef,
+    ToolCall, Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
@@ -108,6 +108,8 @@ pub struct Planned<'a> {
     pub mutates: bool,
     /// The client's trace id.
     pub trace_id: Option<String>,
+    /// The model call that asked for it.
+    pub caused_by: Option<CausedBy>,
 }
 
 /// The proof that a call was decided and that its intent is recorded, or is being recorded for
@@ -207,6 +209,7 @@ fn decided(
         policy_hash_b64u: principal.policy_hash,
         request_hash_b64u: planned.request_hash,
         trace_id: planned.trace_id,
+        caused_by: planned.caused_by,
     };
     let unrecorded = Unrecorded {
         principal,

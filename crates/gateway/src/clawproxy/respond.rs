@@ -20,7 +20,7 @@ pub(super) fn refusal(surface: Surface, refusal: &Refusal) -> Response<Body> {
         Surface::Terraform | Surface::Object | Surface::Unknown => json_api(refusal),
         Surface::Openai => model::refusal_response(Dialect::Openai, refusal),
         Surface::Anthropic => model::refusal_response(Dialect::Anthropic, refusal),
-        Surface::Job => problem(refusal),
+        Surface::Job | Surface::Mcp => problem(refusal),
     }
 }
 

@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::Args;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::{Failure, term};
@@ -26,6 +27,12 @@ const MAX_ANSWER_BYTES: usize = 512 << 20;
 
 /// How long an answer may take: sealing a long job is the slowest.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest silence of an answer that goes on; a gateway says something every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(50);
+
+/// Longest line of such an answer.
+const MAX_LINE_BYTES: usize = 8 << 20;
 
 /// Which gateway, and as whom.
 #[derive(Debug, Clone, Args)]
@@ -213,12 +220,35 @@ impl OperatorApi {
         })
     }
 
-    async fn send(
+    /// Opens an answer that goes on, to be read line by line.
+    ///
+    /// # Errors
+    /// See [`Self::get`].
+    pub(super) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
+        let asked = self.http.request(self.request(Method::GET, path, None)?);
+        let response = tokio::time::timeout(SILENCE, asked)
+            .await
+            .map_err(|_| self.silent(SILENCE))?
+            .map_err(|error| self.unreachable(&error))?;
+        let (parts, body) = response.into_parts();
+        if !parts.status.is_success() {
+            let body = Limited::new(body, MAX_LINE_BYTES).collect().await;
+            let body = body.map(http_body_util::Collected::to_bytes);
+            return Err(problem(parts.status, &body.unwrap_or_default()));
+        }
+        Ok(Lines {
+            headers: parts.headers,
+            body,
+            read: BytesMut::new(),
+        })
+    }
+
+    fn request(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    ) -> Result<Request<Full<Bytes>>, Failure> {
         let mut bearer =
             http::HeaderValue::try_from(format!("Bearer {}", self.credential.expose()))
                 .expect("plain ASCII, checked when it was read");
@@ -238,9 +268,18 @@ impl OperatorApi {
         let body = body
             .map(|body| Bytes::from(body.to_string()))
             .unwrap_or_default();
-        let request = request
+        request
             .body(Full::new(body))
-            .map_err(|error| Failure::usage(format!("`{path}` is not an address: {error}")))?;
+            .map_err(|error| Failure::usage(format!("`{path}` is not an address: {error}")))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let request = self.request(method, path, body)?;
         let exchange = async {
             let response = self
                 .http
@@ -255,18 +294,82 @@ impl OperatorApi {
                 .to_bytes();
             Ok((status, body))
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| {
-            Failure::new(format!(
-                "`{}` gave no answer in {} s",
-                self.base,
-                TIMEOUT.as_secs()
-            ))
-        })?
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .map_err(|_| self.silent(TIMEOUT))?
+    }
+
+    fn silent(&self, after: Duration) -> Failure {
+        Failure::new(format!(
+            "`{}` gave no answer in {} s",
+            self.base,
+            after.as_secs()
+        ))
     }
 
     fn unreachable(&self, error: &dyn std::error::Error) -> Failure {
         Failure::new(format!("no gateway at {}: {}", self.base, cause(error)))
             .next("start it with `clawgate serve`, or name its address with --operator URL")
+    }
+}
+
+/// An answer that goes on.
+pub(super) struct Lines {
+    /// Its head.
+    pub(super) headers: HeaderMap,
+    body: Incoming,
+    read: BytesMut,
+}
+
+impl Lines {
+    /// The next line without its end; `None` after the last. What was read of a line stays when
+    /// this is given up before it is ready.
+    ///
+    /// # Errors
+    /// When the connection breaks, or when there is silence for longer than a gateway keeps it.
+    pub(super) async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(line) = self.ready()? {
+                return Ok(Some(line));
+            }
+            if self.read.len() > MAX_LINE_BYTES {
+                return Err(Failure::new("the gateway sends a line that does not end"));
+            }
+            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
+            let frame =
+                frame.map_err(|_| Failure::new(format!("silence for {} s", SILENCE.as_secs())))?;
+            match frame {
+                None if self.read.is_empty() => return Ok(None),
+                None => return Err(Failure::new("the answer ended within a line")),
+                Some(Err(error)) => {
+                    let message = format!("the answer broke off: {}", cause(&error));
+                    return Err(Failure::new(message));
+                }
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.read.extend_from_slice(data);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next line, when it has come already.
+    ///
+    /// # Errors
+    /// When it is no text.
+    pub(super) fn ready(&mut self) -> Result<Option<String>, Failure> {
+        let Some(end) = memchr::memchr(b'\n', &self.read) else {
+            return Ok(None);
+        };
+        let mut line = self.read.split_to(end + 1);
+        line.truncate(end);
+        if line.last() == Some(&b'\r') {
+            line.truncate(end - 1);
+        }
+        String::from_utf8(line.into())
+            .map(Some)
+            .map_err(|_| Failure::new("the gateway sends something that is no text"))
     }
 }
 

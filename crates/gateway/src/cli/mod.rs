@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod again;
 mod approvals;
 mod approvers;
 mod bundle;
@@ -254,6 +255,9 @@ mod tests {
             "clawgate bundle get job_1 -o bundle.json",
             "clawgate trust export",
             "clawgate evidence list --json",
+            "clawgate evidence export --as ocsf --state s --out o --follow",
+            "clawgate evidence export --as csv --since 2026-11-01 --until 2026-12-01T08:00:00+01:00",
+            "clawgate evidence export --of actions --after 7",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a.txt --out -",
             "clawgate evidence open -7DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --key a --vault v",
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --bundle b.json --vault v",
@@ -277,6 +281,9 @@ mod tests {
             "clawgate initt",
             "clawgate approvals deny run-1 --key k",
             "clawgate evidence open x --key a.txt",
+            "clawgate evidence export --as xml",
+            "clawgate evidence export --since yesterday",
+            "clawgate evidence export --after 7 --state s",
             "clawgate evidence open 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
             "clawgate evidence open rcpt_../x --key a.txt",
             "clawgate evidence open rcpt_1 --key a.txt --raw answer --json",

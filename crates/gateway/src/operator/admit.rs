@@ -93,7 +93,14 @@ pub(super) async fn to_page(
 ) -> Response {
     let seen = Seen::of(request.method(), request.uri(), request.headers());
     match let_in(&app, access, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => {
+            let mut response = next.run(request).await;
+            // What a handler could not read, it refuses as the API does.
+            match response.extensions_mut().remove::<Problem>() {
+                Some(problem) => seen.answer(&app, problem),
+                None => response,
+            }
+        }
         Err(problem) => seen.answer(&app, problem),
     }
 }
@@ -230,7 +237,9 @@ impl Seen {
         }
         let asks = problem.code == ReasonCode::OperatorCredentialMissing;
         if !asks || !self.reads {
-            return pages::refused(app, &self.root, &problem);
+            let posted = (!self.reads).then(|| self.uri.path());
+            let way_on = posted.and_then(|path| pages::WayOn::of(&self.root, path, asks));
+            return pages::refused(pages::stranger(app, &self.root), &problem, way_on);
         }
         if self.led && !self.cookie {
             // The browser keeps a strict cookie to itself when another site led it here. Once our

@@ -22,7 +22,7 @@ use crate::clawcontrols;
 use crate::operator::audit::{Action, audited};
 
 /// Most approvals in one answer; the ones that wait longest.
-const MAX_LIST: usize = 200;
+const MAX_LIST: u32 = 200;
 
 /// Observations of the workspace since the job was opened that stand with an approval.
 const MAX_OUTSIDE: u32 = 20;
@@ -41,7 +41,7 @@ pub(super) async fn list(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Value>, Problem> {
     let runs = match filter.state.as_deref() {
-        None | Some("awaiting_approval") => app.store.awaiting().await?,
+        None | Some("awaiting_approval") => app.store.awaiting(MAX_LIST + 1).await?,
         Some("active") => app.store.active_runs().await?,
         Some(name) => {
             let state = GateState::ALL
@@ -57,11 +57,11 @@ pub(super) async fn list(
         }
     };
     let mut views = Vec::new();
-    for run in runs.iter().take(MAX_LIST) {
+    for run in runs.iter().take(MAX_LIST as usize) {
         views.push(view(&app, run).await?);
     }
     Ok(Json(
-        json!({ "approvals": views, "more": runs.len() > MAX_LIST }),
+        json!({ "approvals": views, "more": runs.len() > MAX_LIST as usize }),
     ))
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn submitted(
     Ok(Json(view))
 }
 
-async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
+pub(super) async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
     let job = app
         .store
         .job(&run.job_id)

@@ -165,12 +165,24 @@ pub async fn add(
 /// `OPERATOR_CREDENTIAL_MISSING`, `TOKEN_AMBIGUOUS`, `TOKEN_WRONG_LISTENER` for a scoped token,
 /// `OPERATOR_CREDENTIAL_INVALID`.
 pub async fn authenticate(store: &dyn Store, headers: &HeaderMap) -> Result<Operator, Problem> {
+    identify(store, bearer(headers)?).await
+}
+
+/// The hash under which a request's credential would be known.
+///
+/// # Errors
+/// `OPERATOR_CREDENTIAL_MISSING`, `TOKEN_AMBIGUOUS`.
+pub fn hash_of(headers: &HeaderMap) -> Result<Hash, Problem> {
+    bearer(headers).map(|credential| Hash::of(credential.as_bytes()))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let value = single_authorization(headers)?;
     let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(ReasonCode::OperatorCredentialMissing.into());
     }
-    identify(store, credential.trim()).await
+    Ok(credential.trim())
 }
 
 fn single_authorization(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -203,16 +215,20 @@ pub async fn identify(store: &dyn Store, credential: &str) -> Result<Operator, P
         .operator_by_token(&Hash::of(credential.as_bytes()))
         .await?;
     let row = row.ok_or(ReasonCode::OperatorCredentialInvalid)?;
-    // A role that this version does not know grants nothing.
+    Ok(operator_of(row))
+}
+
+/// Whom a row of the store describes. A role that this version does not know grants nothing.
+pub fn operator_of(row: OperatorRow) -> Operator {
     let roles = row
         .roles
         .iter()
         .filter_map(|role| role.parse().ok())
         .collect();
-    Ok(Operator {
+    Operator {
         name: row.name,
         roles,
-    })
+    }
 }
 
 #[cfg(test)]

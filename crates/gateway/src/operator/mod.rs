@@ -11,6 +11,7 @@ mod connection;
 mod contracts;
 pub mod credential;
 mod evidence;
+pub mod export;
 pub(crate) mod extract;
 mod health;
 mod jobs;
@@ -22,10 +23,12 @@ pub(crate) mod published;
 mod rollback;
 mod run_tasks;
 pub mod session;
+pub mod streaming;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
 mod top;
+mod waiting;
 mod watching;
 
 use std::sync::Arc;
@@ -65,7 +68,7 @@ pub struct Route {
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
     use Access::{Link, Needs, Operator, Public, Signed};
-    use Role::{Admin, Approver, Author, Issuer};
+    use Role::{Admin, Approver, Auditor, Author, Issuer};
     vec![
         get("/healthz", Public, health::alive),
         get("/readyz", Public, health::ready),
@@ -103,6 +106,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/tokens/introspect", Needs(Issuer), tokens::introspect),
         post("/v1/tokens/revoke", Needs(Issuer), tokens::revoke),
         get("/v1/approvals", Operator, approvals::list),
+        get("/v1/approvals/watch", Operator, waiting::watch),
         get("/v1/approvals/{run_id}", Operator, approvals::show),
         post("/v1/approvals/{run_id}", Needs(Approver), approvals::submit),
         post(
@@ -148,6 +152,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
+        get("/v1/export", Needs(Auditor), export::export),
     ]
 }
 

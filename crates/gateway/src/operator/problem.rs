@@ -9,8 +9,9 @@ use store::{Conflict, StoreError};
 /// Media type of problem details.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// A refusal on its way to an operator.
-#[derive(Debug)]
+/// A refusal on its way to an operator. As an answer it is a document for programs, and stays with
+/// it for who makes a page of it.
+#[derive(Debug, Clone)]
 pub struct Problem {
     /// The stable reason.
     pub code: ReasonCode,
@@ -143,6 +144,7 @@ impl IntoResponse for Problem {
             let challenge = HeaderValue::from_static("Bearer realm=\"clawgate\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -13,6 +13,7 @@ use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http::Uri;
+use policy::terraform::ids::RunId;
 use proof::Timestamp;
 use store::StoreError;
 
@@ -239,6 +240,39 @@ struct NoticePage {
     what: String,
     advice: String,
     code: String,
+    way_on: Option<WayOn>,
+}
+
+/// Where somebody goes on from who was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WayOn {
+    href: String,
+    words: &'static str,
+}
+
+impl WayOn {
+    /// Back to a plan, from a form of its page.
+    pub fn to_plan(root: &str, run_id: &RunId) -> Self {
+        Self {
+            href: format!("{root}approvals/{run_id}"),
+            words: "Back to the plan",
+        }
+    }
+
+    /// From what was posted to this path: to the page that held the form, which is one of a
+    /// plan, and by way of the sign-in for somebody who is not signed in any more.
+    pub fn of(root: &str, path: &str, asks: bool) -> Option<Self> {
+        let (run_id, _) = path.strip_prefix("/approvals/")?.split_once('/')?;
+        let run_id: RunId = run_id.parse().ok()?;
+        if !asks {
+            return Some(Self::to_plan(root, &run_id));
+        }
+        let next = Next::read(&format!("approvals/{run_id}")).query();
+        Some(Self {
+            href: format!("{root}sign-in{next}"),
+            words: "Sign in, and look at the plan again",
+        })
+    }
 }
 
 /// A page that leads to itself.
@@ -249,10 +283,10 @@ struct LeadOnPage {
 }
 
 /// What somebody is told who is turned away, or whose request fails.
-pub fn refused(app: &App, root: &str, problem: &Problem) -> Response {
+pub fn refused(frame: Frame, problem: &Problem, way_on: Option<WayOn>) -> Response {
     let status = StatusCode::from_u16(problem.code.status()).expect("the table holds statuses");
     let page = NoticePage {
-        frame: Frame::bare(&app.config.gateway_id, root, Place::Nowhere, app.now()),
+        frame,
         title: problem.code.title().to_owned(),
         what: if problem.detail == problem.code.title() {
             String::new()
@@ -261,6 +295,7 @@ pub fn refused(app: &App, root: &str, problem: &Problem) -> Response {
         },
         advice: problem.code.advice().to_owned(),
         code: problem.code.to_string(),
+        way_on,
     };
     html(status, &page)
 }
@@ -291,14 +326,20 @@ fn notice(status: StatusCode, frame: Frame, title: &str, what: &str) -> Response
         what: what.to_owned(),
         advice: String::new(),
         code: String::new(),
+        way_on: None,
     };
     html(status, &page)
+}
+
+/// The frame of a page for who is not known.
+pub fn stranger(app: &App, root: &str) -> Frame {
+    Frame::bare(&app.config.gateway_id, root, Place::Nowhere, app.now())
 }
 
 /// Leads a browser that came from another site to the same page once more, from here.
 pub fn lead_on(app: &App, root: &str) -> Response {
     let page = LeadOnPage {
-        frame: Frame::bare(&app.config.gateway_id, root, Place::Nowhere, app.now()),
+        frame: stranger(app, root),
     };
     html(StatusCode::OK, &page)
 }
@@ -317,6 +358,26 @@ pub async fn slash(uri: Uri) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_was_refused_is_led_on() {
+        let href = |path: &str, asks| WayOn::of("../../", path, asks).map(|way| way.href);
+        assert_eq!(
+            href("/approvals/run-1/deny", false).as_deref(),
+            Some("../../approvals/run-1")
+        );
+        assert_eq!(
+            href("/approvals/run-1/signed", true).as_deref(),
+            Some("../../sign-in?next=approvals/run-1")
+        );
+        for path in [
+            "/approvals/run-1",
+            "/approvals/%22%3E/deny",
+            "/sessions/end",
+        ] {
+            assert_eq!(href(path, false), None, "{path}");
+        }
+    }
 
     #[test]
     fn signing_in_leads_to_our_own_pages_only() {

@@ -168,7 +168,7 @@ pub(crate) fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
 }
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,18 @@
 //! What led to a run: the call that made it, and what the agent asked a model just before.
 //!
 //! Nobody can say what was in the agent's mind; what stood before it in the same job, by the
-//! order of the records, is a fact.
+//! order of the records, is a fact. The chain to a run begins with one of those model calls, and
+//! says what links the two.
 
 use std::collections::HashMap;
 
 use policy::terraform::Operation;
-use proof::record::{Body, Ended, Lane, Outcome, Record};
+use proof::record::{Body, Ended, Intent, Lane, Outcome, Record};
 use store::{JobRow, RunRow, Store, StoreError};
 
 use super::story::model_names;
 use super::words::{Moment, Quoted};
+use crate::prompts::Kept;
 
 /// Model calls that are shown.
 const MOST: usize = 3;
@@ -27,8 +29,45 @@ const MAX_TOOLS: usize = 8;
 pub struct Origin {
     /// The call that made it.
     pub made_by: Option<MadeBy>,
-    /// The last model calls before that one, newest first.
+    /// The last model calls before that one, newest first. When there are any, one of them leads
+    /// to the run.
     pub asked: Vec<ModelAsk>,
+}
+
+impl Origin {
+    /// Puts beside the questions what is kept of their words.
+    pub fn tell(&mut self, kept: &Kept) {
+        for ask in &mut self.asked {
+            let said = kept.text(&ask.request);
+            ask.said = said.map(|text| Quoted::block(text, "the agent"));
+        }
+    }
+
+    /// The model call with which the chain to the run begins.
+    pub fn cause(&self) -> Option<&ModelAsk> {
+        self.asked.iter().find(|ask| ask.leads.is_some())
+    }
+}
+
+/// What says that a model call led to the call that made a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// The answer asked for this very call: the arguments are those that were given.
+    Arguments,
+    /// It came before it in the same job.
+    Sequence,
+}
+
+impl Match {
+    /// How far that can be relied on.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Arguments => {
+                "The run was made with the very arguments that this answer asked for."
+            }
+            Self::Sequence => "This came before the run; nothing proves that it caused it.",
+        }
+    }
 }
 
 /// The call that made a run.
@@ -65,6 +104,10 @@ pub struct ModelAsk {
     pub receipt: String,
     /// The answer broke off, or never came.
     pub broken: bool,
+    /// The chain to the run begins here, for this reason.
+    pub leads: Option<Match>,
+    /// The end of the question, where the contract lets approvers see it.
+    pub said: Option<Quoted>,
 }
 
 /// Reads what led to a run.
@@ -101,10 +144,10 @@ async fn first_after(store: &dyn Store, job: &JobRow, run: &RunRow) -> Result<u6
 }
 
 fn fold(records: &[Record], run_id: &str) -> Origin {
-    let outcomes: HashMap<u64, &Outcome> = records
+    let outcomes: HashMap<u64, (u64, &Outcome)> = records
         .iter()
         .filter_map(|record| match &record.body {
-            Body::Outcome(outcome) => Some((outcome.intent_seq, &**outcome)),
+            Body::Outcome(outcome) => Some((outcome.intent_seq, (record.seq, &**outcome))),
             _ => None,
         })
         .collect();
@@ -115,47 +158,128 @@ fn fold(records: &[Record], run_id: &str) -> Origin {
             continue;
         };
         let outcome = outcomes.get(&record.seq).copied();
-        let receipt = outcome.and_then(|outcome| outcome.receipt.as_ref());
-        let receipt = receipt.map_or_else(String::new, |receipt| receipt.receipt_id.clone());
         if intent.lane == Lane::Model {
-            let (provider, model) = model_names(intent);
-            let tools = outcome.map_or(&[][..], |outcome| &outcome.tool_calls);
-            let named = tools.iter().take(MAX_TOOLS);
-            before.push(ModelAsk {
-                seq: record.seq,
-                at: record.at.into(),
-                provider,
-                model,
-                request: intent.request_hash_b64u.to_string(),
-                answer: outcome.map(|outcome| outcome.response_hash_b64u.to_string()),
-                tools: named
-                    .map(|tool| Quoted::new(&tool.name, "the model"))
-                    .collect(),
-                more_tools: tools.len().saturating_sub(MAX_TOOLS),
-                receipt,
-                broken: outcome.is_none_or(|outcome| outcome.ended != Ended::Complete),
-            });
+            before.push((model_ask(record, intent, outcome), outcome));
             continue;
         }
         let made = intent.operation == Operation::CreateRun.name()
-            && outcome.is_some_and(|outcome| outcome.object_id.as_deref() == Some(run_id));
+            && outcome.is_some_and(|(_, outcome)| outcome.object_id.as_deref() == Some(run_id));
         if made {
             made_by = Some(MadeBy {
                 seq: record.seq,
                 at: record.at.into(),
-                receipt,
+                receipt: receipt(outcome),
             });
             break;
         }
     }
     // Without the call there is no before.
-    if made_by.is_none() {
-        before.clear();
-    }
+    let Some(made) = &made_by else {
+        return Origin::default();
+    };
     before.reverse();
-    before.truncate(MOST);
-    Origin {
-        made_by,
-        asked: before,
+    // The latest answer that asked for a tool, and was there before the run was asked for; else
+    // the latest model call at all.
+    let wanted = before.iter().position(|(_, outcome)| {
+        outcome.is_some_and(|(seq, outcome)| seq < made.seq && !outcome.tool_calls.is_empty())
+    });
+    let mut asked: Vec<ModelAsk> = before.into_iter().map(|(ask, _)| ask).collect();
+    let cause = wanted.unwrap_or(0);
+    if let Some(ask) = asked.get_mut(cause) {
+        ask.leads = Some(Match::Sequence);
+    }
+    if cause >= MOST {
+        asked.swap(cause, MOST - 1);
+    }
+    asked.truncate(MOST);
+    Origin { made_by, asked }
+}
+
+fn receipt(outcome: Option<(u64, &Outcome)>) -> String {
+    let receipt = outcome.and_then(|(_, outcome)| outcome.receipt.as_ref());
+    receipt.map_or_else(String::new, |receipt| receipt.receipt_id.clone())
+}
+
+fn model_ask(record: &Record, intent: &Intent, answered: Option<(u64, &Outcome)>) -> ModelAsk {
+    let outcome = answered.map(|(_, outcome)| outcome);
+    let (provider, model) = model_names(intent);
+    let tools = outcome.map_or(&[][..], |outcome| &outcome.tool_calls);
+    let named = tools.iter().take(MAX_TOOLS);
+    ModelAsk {
+        seq: record.seq,
+        at: record.at.into(),
+        provider,
+        model,
+        request: intent.request_hash_b64u.to_string(),
+        answer: outcome.map(|outcome| outcome.response_hash_b64u.to_string()),
+        tools: named
+            .map(|tool| Quoted::new(&tool.name, "the model"))
+            .collect(),
+        more_tools: tools.len().saturating_sub(MAX_TOOLS),
+        receipt: receipt(answered),
+        broken: outcome.is_none_or(|outcome| outcome.ended != Ended::Complete),
+        leads: None,
+        said: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proof::record::ToolCall;
+
+    use super::super::sample::Sample;
+    use super::*;
+
+    /// A job's calls in their order: `m` a model call, `t` one whose answer asks for a tool, `-`
+    /// another call, `r` the run. Which model call leads to the run, counted from the last.
+    #[tokio::test]
+    async fn the_chain_begins_with_the_latest_answer_that_wanted_a_tool() {
+        for (calls, leads, shown) in [
+            ("r", None, 0),
+            ("-r", None, 0),
+            ("mr", Some(0), 1),
+            ("tr", Some(0), 1),
+            ("mm-r", Some(0), 2),
+            ("tm-r", Some(1), 2),
+            ("ttm-r", Some(1), 3),
+            // One that is older than those that are shown, in the place of the oldest of them.
+            ("tmmmmr", Some(2), 3),
+            // What came afterwards leads nowhere.
+            ("mrt", Some(0), 1),
+            ("m", None, 0),
+        ] {
+            let mut sample = Sample::new().await;
+            let mut told = sample.open("job_1", "a job").await;
+            let mut wanting = Vec::new();
+            for call in calls.chars() {
+                match call {
+                    'r' => drop(told.terraform("create-run", Some("run-1")).await),
+                    '-' => drop(told.terraform("read-run", None).await),
+                    'm' => drop(told.model("gpt-5").await),
+                    _ => wanting.push(told.model("gpt-5").await),
+                }
+            }
+            let job = told.job.clone();
+            let records = sample.store.records(&job, 0, 1000).await.unwrap();
+            let mut records: Vec<Record> = records.into_iter().map(|row| row.record).collect();
+            for record in &mut records {
+                if let Body::Outcome(outcome) = &mut record.body
+                    && wanting.contains(&outcome.intent_seq)
+                {
+                    outcome.tool_calls.push(ToolCall {
+                        name: "create_run".into(),
+                        arguments_sha256_b64u: None,
+                    });
+                }
+            }
+            let origin = fold(&records, "run-1");
+            let place = origin.asked.iter().position(|ask| ask.leads.is_some());
+            assert_eq!((place, origin.asked.len()), (leads, shown), "{calls}");
+            let by = origin.cause().and_then(|ask| ask.leads);
+            assert_eq!(by, leads.map(|_| Match::Sequence), "{calls}");
+            let asked_for = origin.cause().map(|ask| ask.tools.len());
+            let has_tool = calls.find('t') < calls.find('r') && calls.contains('t');
+            assert_eq!(asked_for, leads.map(|_| usize::from(has_tool)), "{calls}");
+        }
     }
 }

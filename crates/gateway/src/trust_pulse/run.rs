@@ -87,14 +87,21 @@ pub(crate) async fn show(
     let Ok(run_id) = run_id.parse::<RunId>() else {
         return nothing_here(frame, "That is no run's id.");
     };
-    match page(&app, frame.clone(), run_id.as_str()).await {
+    // An open page is for anybody; the agent's words are not.
+    let known = visit.operator.is_some();
+    match page(&app, frame.clone(), run_id.as_str(), known).await {
         Ok(Some(page)) => html(StatusCode::OK, &page),
         Ok(None) => nothing_here(frame, "No job of this gateway has such a run."),
         Err(error) => failed(frame, &error),
     }
 }
 
-async fn page(app: &App, frame: Frame, run_id: &str) -> Result<Option<RunPage>, StoreError> {
+async fn page(
+    app: &App,
+    frame: Frame,
+    run_id: &str,
+    known: bool,
+) -> Result<Option<RunPage>, StoreError> {
     let Some(run) = app.store.run(run_id).await? else {
         return Ok(None);
     };
@@ -102,7 +109,10 @@ async fn page(app: &App, frame: Frame, run_id: &str) -> Result<Option<RunPage>, 
         return Ok(None);
     };
     let contract = app.store.contract(&job.policy_hash).await?;
-    let origin = origin::of_run(&*app.store, &job, &run).await?;
+    let mut origin = origin::of_run(&*app.store, &job, &run).await?;
+    if known && let Some(kept) = app.prompts.of_run(&run, app.now()).await {
+        origin.tell(&kept);
+    }
     let statements = app.store.statements(run_id).await?;
     let passkeys = app.store.passkeys().await?;
     let signed: Vec<SignedView> = statements

@@ -18,29 +18,29 @@ use store::{
 use crate::config::Config;
 
 /// A text that tries everything: markup, attributes, direction marks, length.
-pub(super) const HOSTILE: &str =
+pub(crate) const HOSTILE: &str =
     "</q><script>alert(1)</script>\" onclick='x' \u{202e}devorppa\u{202c} &amp; ✅ APPROVED";
 
 /// A store with jobs in it.
-pub(super) struct Sample {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) contract: Contract,
+pub(crate) struct Sample {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) contract: Contract,
     clock: Timestamp,
 }
 
 /// A job that is being told.
-pub(super) struct Told<'a> {
+pub(crate) struct Told<'a> {
     sample: &'a mut Sample,
-    pub(super) job: JobId,
+    pub(crate) job: JobId,
     agent: Did,
 }
 
-pub(super) fn key(number: u8) -> SigningKey {
+pub(crate) fn key(number: u8) -> SigningKey {
     SigningKey::from_seed(&[number; 32])
 }
 
 /// A configuration that knows the sample's author and approver.
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     let (author, approver) = (key(1).did(), key(2).did());
     let text = format!(
         r#"
@@ -61,7 +61,7 @@ pub(super) fn config() -> Config {
 }
 
 impl Sample {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let store = store::open_sqlite_in_memory().unwrap();
         let contract = Contract::parse(policy::EXAMPLE_CONTRACT.as_bytes()).unwrap();
         let clock: Timestamp = "2026-11-22T08:00:00.000Z".parse().unwrap();
@@ -91,7 +91,7 @@ impl Sample {
     }
 
     /// Opens a job.
-    pub(super) async fn open(&mut self, id: &str, name: &str) -> Told<'_> {
+    pub(crate) async fn open(&mut self, id: &str, name: &str) -> Told<'_> {
         self.clock = self.clock.plus_seconds(60);
         let job: JobId = id.parse().unwrap();
         let agent = key(3).derive(id).did();
@@ -120,7 +120,7 @@ impl Told<'_> {
     }
 
     /// Lets time pass.
-    pub(super) fn wait(&mut self, seconds: i64) -> &mut Self {
+    pub(crate) fn wait(&mut self, seconds: i64) -> &mut Self {
         self.sample.clock = self.sample.clock.plus_seconds(seconds);
         self
     }
@@ -134,7 +134,7 @@ impl Told<'_> {
     }
 
     /// A call that was made and answered.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &mut self,
         lane: Lane,
         operation: &str,
@@ -153,6 +153,7 @@ impl Told<'_> {
             policy_hash_b64u: self.sample.contract.hash(),
             request_hash_b64u: Hash::of(operation.as_bytes()),
             trace_id: None,
+            caused_by: None,
         };
         let at = self.sample.clock;
         let store = self.store();
@@ -201,20 +202,20 @@ impl Told<'_> {
     }
 
     /// A Terraform call in the staging workspace.
-    pub(super) async fn terraform(&mut self, operation: &str, object: Option<&str>) -> u64 {
+    pub(crate) async fn terraform(&mut self, operation: &str, object: Option<&str>) -> u64 {
         let input = json!({ "lane": "terraform", "workspace_id": "ws-staging-app" });
         self.call(Lane::Terraform, operation, input, object).await
     }
 
     /// A model call.
-    pub(super) async fn model(&mut self, model: &str) -> u64 {
+    pub(crate) async fn model(&mut self, model: &str) -> u64 {
         let input = json!({ "lane": "model", "provider": "openai", "model": model });
         self.call(Lane::Model, "chat-completions", input, None)
             .await
     }
 
     /// A call that was refused.
-    pub(super) async fn refuse(&mut self, asked: &str, code: &str, reason: &str) {
+    pub(crate) async fn refuse(&mut self, asked: &str, code: &str, reason: &str) {
         let refusal = Refusal {
             caller: self.caller(),
             lane: Lane::Terraform,
@@ -235,7 +236,7 @@ impl Told<'_> {
     }
 
     /// A token, used by its holder and tried by somebody else.
-    pub(super) async fn token(&mut self) {
+    pub(crate) async fn token(&mut self) {
         let at = self.sample.clock;
         let mut claims = Claims {
             token_version: "1".into(),
@@ -270,7 +271,7 @@ impl Told<'_> {
     }
 
     /// A run whose plan waits for a person.
-    pub(super) async fn run(&mut self, run_id: &str, address: &str) -> Subject {
+    pub(crate) async fn run(&mut self, run_id: &str, address: &str) -> Subject {
         let changes = Changes {
             create: 2,
             update: 1,
@@ -329,7 +330,7 @@ impl Told<'_> {
     }
 
     /// An approver's signed word.
-    pub(super) async fn decide(&mut self, subject: Subject, decision: Decision, reason: &str) {
+    pub(crate) async fn decide(&mut self, subject: Subject, decision: Decision, reason: &str) {
         let at = self.sample.clock;
         let approver = key(2);
         let statement = subject.judge(Judgement {
@@ -355,7 +356,7 @@ impl Told<'_> {
     }
 
     /// The gateway applies.
-    pub(super) async fn apply(&mut self, run_id: &str) {
+    pub(crate) async fn apply(&mut self, run_id: &str) {
         let input =
             json!({ "lane": "terraform", "workspace_id": "ws-staging-app", "run_id": run_id });
         self.call(Lane::Gateway, "apply-run", input, None).await;
@@ -381,7 +382,7 @@ impl Told<'_> {
     }
 
     /// Closes and seals.
-    pub(super) async fn close(&mut self, reason: &str) {
+    pub(crate) async fn close(&mut self, reason: &str) {
         let at = self.sample.clock;
         let store = self.store();
         store
@@ -403,7 +404,7 @@ impl Told<'_> {
 }
 
 /// A whole job: plans, refusals, an approval, an apply.
-pub(super) async fn whole_job(sample: &mut Sample, id: &str, name: &str, foreign: &str) -> JobId {
+pub(crate) async fn whole_job(sample: &mut Sample, id: &str, name: &str, foreign: &str) -> JobId {
     let mut job = sample.open(id, name).await;
     job.token().await;
     for operation in ["discovery", "ping", "entitlement-set", "workspace-by-name"] {

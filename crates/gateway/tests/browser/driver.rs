@@ -85,6 +85,15 @@ impl Drop for Browser {
     }
 }
 
+/// A form that is signed with a passkey.
+#[derive(Debug, Clone)]
+pub(crate) struct PasskeyForm {
+    pub(crate) action: String,
+    pub(crate) options: Value,
+    pub(crate) token: String,
+    pub(crate) statement: String,
+}
+
 /// An element of the page.
 #[derive(Debug, Clone)]
 pub(crate) struct Element(String);
@@ -265,6 +274,59 @@ impl Browser {
     pub(crate) async fn recognises(&self, authenticator: &str, owner: bool) {
         let path = format!("/webauthn/authenticator/{authenticator}/uv");
         self.post(&path, &json!({ "isUserVerified": owner })).await;
+    }
+
+    /// The form that the page holds for a passkey: where it leads, what it asks the authenticator,
+    /// and its fields.
+    pub(crate) async fn passkey_form(&self) -> PasskeyForm {
+        let form = "const form = document.querySelector('form[data-passkey]');
+            return [form.action, JSON.parse(form.dataset.passkeyOptions),
+                form.elements['form-token'].value, form.elements.statement.value]";
+        let form = self.script(form, json!([])).await;
+        let text = |place: usize| form[place].as_str().unwrap().to_owned();
+        PasskeyForm {
+            action: text(0),
+            options: form[1].clone(),
+            token: text(2),
+            statement: text(3),
+        }
+    }
+
+    /// Signs what a form asks for with the authenticator, and sends it, whatever page it is from.
+    pub(crate) async fn send_passkey_form(&self, form: &PasskeyForm) {
+        let script = "const [action, options, token, statement] = arguments;
+            const bytes = text => Uint8Array.from(
+                atob(text.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0));
+            const text = buffer => btoa(String.fromCharCode(...new Uint8Array(buffer)))
+                .replace(/\\+/g, '-').replace(/\\//g, '_').replace(/=+$/, '');
+            return navigator.credentials.get({publicKey: {...options,
+                challenge: bytes(options.challenge),
+                allowCredentials: options.allowCredentials.map(c => ({...c, id: bytes(c.id)})),
+            }}).then(made => {
+                const assertion = JSON.stringify({
+                    credential_id: text(made.rawId),
+                    authenticator_data: text(made.response.authenticatorData),
+                    client_data_json: text(made.response.clientDataJSON),
+                    signature: text(made.response.signature),
+                });
+                const form = document.createElement('form');
+                form.method = 'post';
+                form.action = action;
+                const fields = {'form-token': token, statement, assertion};
+                for (const [name, value] of Object.entries(fields)) {
+                    const field = document.createElement('input');
+                    Object.assign(field, {type: 'hidden', name, value});
+                    form.append(field);
+                }
+                const button = document.createElement('button');
+                button.id = 'forged';
+                button.textContent = 'Send';
+                form.append(button);
+                document.querySelector('main').prepend(form);
+            })";
+        let form = json!([form.action, form.options, form.token, form.statement]);
+        self.script(script, form).await;
+        self.click("#forged").await;
     }
 
     /// How wide the window is, in CSS pixels, and whether the person likes it dark.

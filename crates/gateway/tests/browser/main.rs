@@ -9,6 +9,7 @@ mod agreement;
 mod checking;
 #[path = "../cli/client.rs"]
 mod client;
+mod deciding;
 mod driver;
 mod passkeys;
 mod people;

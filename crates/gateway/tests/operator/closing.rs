@@ -211,6 +211,7 @@ async fn open_intent(world: &World, job: &str) -> u64 {
         policy_hash_b64u: row.policy_hash,
         request_hash_b64u: Hash::of(b""),
         trace_id: None,
+        caused_by: None,
     }));
     app.store
         .append(&job_id, app.now(), intent)

@@ -10,6 +10,7 @@ mod access;
 mod approvals;
 mod closing;
 mod contracts;
+mod export;
 mod notices;
 mod passkeys;
 mod receiver;

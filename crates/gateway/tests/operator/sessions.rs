@@ -4,8 +4,9 @@ use clawgate::operator::credential::{Access, Role};
 use clawgate::operator::{FORM_TOKEN, pages};
 use http::header;
 use proof::Hash;
-use store::SessionRow;
+use store::{GateState, SessionRow};
 
+use crate::approvals::waiting_run;
 use crate::world::{Answer, World};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -166,6 +167,126 @@ async fn every_page_asks_for_the_right_person() {
             assert_eq!(refused, !admitted, "{what} as {role}: {}", answer.status);
         }
     }
+}
+
+/// What somebody writes into a form who wants something else of it.
+const HOSTILE: [&str; 8] = [
+    "'; DROP TABLE runs; --",
+    "\" OR 1=1 --",
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "{{7*7}}${7*7}",
+    "\u{202e}txet\u{202c}\u{200b}",
+    "../../etc/passwd\0",
+    "a\r\nset-cookie: x=y",
+];
+
+/// Every field of every form, with words that somebody could take for more. People get a page.
+#[tokio::test]
+async fn hostile_words_stay_words_in_every_field_of_every_form() {
+    const FIELDS: [(&str, &[&str]); 7] = [
+        ("/sign-in", &["credential", "next"]),
+        ("/sign-in/passkey", &["assertion", "challenge", "next"]),
+        ("/sign-out", &[]),
+        ("/sessions/end", &["session"]),
+        ("/approvals/{run_id}/deny", &["reason"]),
+        ("/approvals/{run_id}/deny-signed", &["reason"]),
+        ("/approvals/{run_id}/signed", &["statement", "assertion"]),
+    ];
+    let forms = pages().into_iter().filter(|page| page.method == "POST");
+    let forms: Vec<&str> = forms.map(|page| page.path).collect();
+    assert_eq!(forms, FIELDS.map(|(path, _)| path), "each form is here");
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    waiting_run(&world, &job, "run-1").await;
+    let credential = world.operator("olga", &[Role::Approver]).await;
+    let mut browser = Browser::with(&world, &credential).await;
+    for (path, fields) in FIELDS {
+        let path = filled(path);
+        let own = fields.iter().chain(&[FORM_TOKEN, "more"]);
+        for (field, hostile) in own.flat_map(|field| HOSTILE.map(|text| (*field, text))) {
+            let denies = path.ends_with("/deny") && field == "reason";
+            let plain = !hostile.chars().any(char::is_control);
+            if denies && plain {
+                // This is a reason as good as any; how it is shown is below.
+                continue;
+            }
+            let token = browser.token().await;
+            let mut form = format!("{field}={}", escaped(hostile));
+            let mut add = |name: &str, value: &str| {
+                if name != field {
+                    form.push_str(&format!("&{name}={value}"));
+                }
+            };
+            add(FORM_TOKEN, &token);
+            for other in fields {
+                add(other, "x");
+            }
+            let answer = browser.post(&path, &form).await;
+            let what = format!(
+                "{path} {field}={hostile}: {} {}",
+                answer.status,
+                text(&answer)
+            );
+            assert!(answer.status.as_u16() < 500, "{what}");
+            let kind = answer.headers.get(header::CONTENT_TYPE);
+            if let Some(kind) = kind {
+                let kind = kind.to_str().unwrap();
+                assert!(kind.starts_with("text/html"), "{what}");
+            }
+            let page = text(&answer);
+            for raw in ["<script>alert", "<img", "\u{202e}"] {
+                assert!(!page.contains(raw), "{what}");
+            }
+            assert!(
+                answer
+                    .headers
+                    .get("set-cookie")
+                    .is_none_or(|cookie| cookie != "x=y")
+            );
+            if browser.get("/sessions").await.status != 200 {
+                browser = Browser::with(&world, &credential).await;
+            }
+        }
+    }
+    let app = &world.gateway.app;
+    let run = app.store.run("run-1").await.unwrap().unwrap();
+    assert_eq!(run.gate, GateState::AwaitingApproval);
+    assert_eq!(app.store.statements("run-1").await.unwrap(), []);
+    // A reason is taken, and shown as what it is.
+    let token = browser.token().await;
+    let reason = HOSTILE[..5].join(" ");
+    let form = format!("{FORM_TOKEN}={token}&reason={}", escaped(&reason));
+    browser.post("/approvals/run-1/deny", &form).await;
+    let page = text(&browser.get("/approvals/run-1").await);
+    assert!(page.contains("DROP TABLE runs"), "{page}");
+    assert!(page.contains("&#60;script&#62;alert(1)"), "{page}");
+    assert!(
+        !page.contains("<script>alert") && !page.contains("<img"),
+        "{page}"
+    );
+    // Runs of nobody are not there for any form or page.
+    let token = browser.token().await;
+    for ending in ["/deny", "/deny-signed", "/signed", ""] {
+        let path = format!("/approvals/run-of-others{ending}");
+        let form = format!("{FORM_TOKEN}={token}&reason=x");
+        let form = if ending == "/signed" {
+            format!("{FORM_TOKEN}={token}&statement=%7B%7D&assertion=x")
+        } else {
+            form
+        };
+        let answer = match ending {
+            "" => browser.get(&path).await,
+            _ => browser.post(&path, &form).await,
+        };
+        assert_eq!(answer.status, 404, "{path}: {}", text(&answer));
+    }
+}
+
+/// As a browser writes a field's value.
+fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 impl Browser<'_> {

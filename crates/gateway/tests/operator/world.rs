@@ -8,6 +8,7 @@ use clawgate::start::{Running, start};
 use clawgate::upstream::{HttpClient, http_client};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use policy::EXAMPLE_CONTRACT;
 use proof::{Envelope, EnvelopeType, Hash, Json, Numbers, SigningKey};
 use serde_json::{Value, json};
@@ -150,11 +151,24 @@ impl World {
         }
     }
 
-    /// Calls the operator listener.
+    /// Calls the operator listener, and leaves the answer to be read.
+    pub(crate) async fn open(&self, request: http::request::Builder) -> http::Response<Incoming> {
+        let request: Request<Full<Bytes>> = request.body(Full::default()).unwrap();
+        self.http.request(request).await.unwrap()
+    }
+
+    /// Calls the operator listener. Of an answer that goes on, the head.
     pub(crate) async fn call(&self, request: http::request::Builder, body: Vec<u8>) -> Answer {
         let request: Request<Full<Bytes>> = request.body(Full::new(Bytes::from(body))).unwrap();
         let (parts, body) = self.http.request(request).await.unwrap().into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        let goes_on = parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == "text/event-stream");
+        let bytes = match goes_on {
+            true => Bytes::new(),
+            false => body.collect().await.unwrap().to_bytes(),
+        };
         Answer {
             status: parts.status,
             headers: parts.headers,

@@ -139,6 +139,13 @@ impl Contract {
             "models.count_exactly",
             "without it, a call whose client leaves is charged in full, as reserved",
         );
+        warn(
+            self.models
+                .as_ref()
+                .is_some_and(|m| m.show_prompts_days > 0),
+            "models.show_prompts_days",
+            "the end of what agents ask models lies in clear text in the gateway's data folder",
+        );
         found
     }
 }

@@ -8,6 +8,8 @@ use crate::reason::quoted;
 
 /// Most redaction rules of a contract.
 const MAX_REDACTIONS: usize = 64;
+/// Most days for which prompts are kept.
+const MAX_PROMPT_DAYS: i64 = 30;
 /// Most steps of a redaction's path.
 const MAX_STEPS: usize = 16;
 
@@ -44,6 +46,9 @@ pub struct Models {
     /// Whether an answer is read to its end although the client has left, so that its tokens are
     /// the provider's count and not an estimate.
     pub count_exactly: bool,
+    /// For how many days after a run has ended the gateway keeps the end of what the agent asked
+    /// models before it, as text, for approvers; 0 keeps none.
+    pub show_prompts_days: u32,
 }
 
 /// `models.tools`
@@ -160,6 +165,7 @@ pub(super) fn read(root: &Reader<'_>) -> Models {
             "max_cost_usd",
             "redact",
             "count_exactly",
+            "show_prompts_days",
         ],
     );
     let count = |name| {
@@ -176,6 +182,10 @@ pub(super) fn read(root: &Reader<'_>) -> Models {
         max_cost_usd: reader.text("max_cost_usd", amount),
         redact: redact(&reader),
         count_exactly: reader.boolean("count_exactly", false),
+        show_prompts_days: reader
+            .integer("show_prompts_days", 0..=MAX_PROMPT_DAYS)
+            .and_then(|days| u32::try_from(days).ok())
+            .unwrap_or(0),
     }
 }
 

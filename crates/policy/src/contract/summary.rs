@@ -226,6 +226,13 @@ impl Contract {
                     .to_owned(),
             );
         }
+        if models.show_prompts_days > 0 {
+            lines.push(format!(
+                "Approvers see the end of what the agent asked models before a run; it is kept \
+                 until {} days after the run has ended.",
+                models.show_prompts_days
+            ));
+        }
     }
 }
 

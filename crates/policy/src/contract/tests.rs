@@ -76,7 +76,7 @@ fn every_member_is_understood() {
         "\"audit\"",
         r#""description": "for staging", "models": {"providers":["openai"],"allowed":["gpt-*"],
             "tools":{"allow":["*"],"deny":[]},"max_calls":10,"max_tokens":1000,"max_cost_usd":"5",
-            "redact":[{"path":"messages","action":"mask"}],"count_exactly":true},
+            "redact":[{"path":"messages","action":"mask"}],"count_exactly":true,"show_prompts_days":7},
         "egress": {"allow_hosts":["*.example.com"]}, "audit""#,
         1,
     );

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::contract::Action;
 use crate::rules;
+use crate::terraform::mask::Marked;
 use crate::terraform::rewrite::plain_text;
 
 /// Largest plan that is read, in bytes.
@@ -74,11 +75,11 @@ impl PlanReader {
         facts(&self.0)
     }
 
-    /// The values that the plan marks as sensitive, wherever it has them.
+    /// What the plan marks as sensitive, wherever it has it.
     ///
     /// # Errors
     /// When the plan cannot be read.
-    pub fn sensitive(&self) -> Result<BTreeSet<String>, PlanError> {
+    pub fn sensitive(&self) -> Result<Marked, PlanError> {
         secrets::collect(&self.0)
     }
 }
@@ -257,6 +258,7 @@ impl Found {
             return Ok(());
         }
         bounded(self.resources.len(), MAX_CHANGES, "changes")?;
+        let inside = attributes(change);
         self.resources.push(ResourceChange {
             address: plain_text(&address),
             previous_address: previous_address.map(|address| plain_text(&address)),
@@ -265,7 +267,8 @@ impl Found {
             actions,
             deposed: optional_text(resource, "deposed")?.is_some(),
             reason: optional_text(resource, "action_reason")?.map(|text| plain_text(&text)),
-            diff: attributes(change),
+            diff: inside.changes,
+            left_out: inside.left_out,
         });
         Ok(())
     }

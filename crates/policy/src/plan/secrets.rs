@@ -1,24 +1,20 @@
 //! The values that a plan marks as sensitive, collected in pieces.
 
-use std::collections::BTreeSet;
-
 use proof::json::Json;
 
 use super::PlanError;
 use super::document::{Cursor, Document, Value};
-use crate::terraform::mask::sensitive_values;
+use crate::terraform::mask::{Marked, Values};
 
-/// Most values of one plan.
-const MAX_VALUES: usize = 2000;
 /// Deepest nesting of modules.
 const MAX_MODULES: usize = 32;
 
-/// As [`sensitive_values`] of the whole plan, one object at a time.
-pub(super) fn collect(document: &Document) -> Result<BTreeSet<String>, PlanError> {
+/// As [`crate::terraform::mask::sensitive_values`] of the whole plan, one object at a time.
+pub(super) fn collect(document: &Document) -> Result<Marked, PlanError> {
     let cursor = &mut document.cursor();
     let root = cursor.root()?;
     let plan = cursor.members(root)?.unwrap_or_default();
-    let mut secrets = Secrets(BTreeSet::new());
+    let mut secrets = Secrets(Values::default());
     for list in ["resource_changes", "resource_drift"] {
         if let Some(changes) = member(&plan, list) {
             cursor.elements(changes, &mut |cursor, change| {
@@ -54,17 +50,15 @@ pub(super) fn collect(document: &Document) -> Result<BTreeSet<String>, PlanError
         both.set("variables", object(&[&name], cursor.json(value)?));
         secrets.of(both);
     }
-    Ok(secrets.0)
+    Ok(secrets.0.into_marked())
 }
 
-struct Secrets(BTreeSet<String>);
+struct Secrets(Values);
 
 impl Secrets {
     /// Adds those of a plan that holds one object.
     fn of(&mut self, plan: Json) {
-        let room = MAX_VALUES - self.0.len().min(MAX_VALUES);
-        self.0
-            .extend(sensitive_values(&plan).into_iter().take(room));
+        self.0.plan(&plan);
     }
 
     fn module(
@@ -74,6 +68,7 @@ impl Secrets {
         depth: usize,
     ) -> Result<(), PlanError> {
         if depth > MAX_MODULES {
+            self.0.give_up();
             return Ok(());
         }
         let members = inside(cursor, Some(module))?;

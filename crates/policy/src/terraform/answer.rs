@@ -5,6 +5,7 @@
 //! addresses never pass; a callback may put addresses of our own in their place. What the answer
 //! says about ids and their workspaces is handed to the id index.
 
+mod held_back;
 mod page;
 mod shape;
 
@@ -422,8 +423,14 @@ fn is_scalar(value: &Json) -> bool {
 }
 
 /// Masks what shows of secrets in the structured plan, in everything but its schemas; answers how
-/// many bytes.
+/// many bytes. Where more is marked than is known, no value of it stays.
 pub fn mask_redacted_plan(plan: &mut Answer, known: &Known) -> usize {
+    if known.is_overfull() {
+        let written = |json: &Json| json.to_jcs().len();
+        let before = written(&plan.body);
+        plan.body = held_back::held_back(&plan.body);
+        return before.saturating_sub(written(&plan.body));
+    }
     let Json::Object(members) = &mut plan.body else {
         return 0;
     };

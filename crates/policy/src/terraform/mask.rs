@@ -22,16 +22,20 @@ use proof::json::Json;
 
 pub use known::Known;
 pub use piece::{CONTEXT, Piece, Place};
-pub use sensitive::sensitive_values;
+pub(crate) use sensitive::Values;
+pub use sensitive::{Marked, sensitive_values};
 
 /// What stands in the place of each byte.
 const MASK: u8 = b'*';
+
+/// What an agent reads in the place of a log or a plan that is not shown.
+pub const HELD_BACK: &str = "clawgate holds this back: the plan marks more values as sensitive than can be looked for (2000 of them, or 1 MiB with their spellings), or could not be read whole, so that any text could show one. The run itself goes on. Who may read it finds it in Terraform Cloud; with fewer values marked in one workspace it is shown here.";
 
 /// Masks every secret that is recognised; answers how many bytes that were.
 ///
 /// Takes time and memory in proportion to the text, whatever the text is: an agent writes both
 /// the text and, by way of its configuration, the values that are looked for. Where looking for
-/// those would take longer, everything is masked.
+/// those would take longer, or there are more than are known, everything is masked.
 pub fn mask(text: &mut [u8], known: &Known) -> usize {
     let read = Text::new(text);
     let mut spans = Spans::default();

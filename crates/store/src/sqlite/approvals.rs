@@ -10,7 +10,7 @@ use super::column::{self, Columns as _, bytes};
 use super::{Sqlite, jobs, log, passkeys, runs};
 use crate::{
     Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunRow, RunUpdate, StatementOutcome,
-    StatementRow, StoreError,
+    StatementRow, StoreError, WaitingRun,
 };
 
 #[async_trait]
@@ -52,19 +52,32 @@ impl Approvals for Sqlite {
         .await
     }
 
-    async fn awaiting(&self) -> Result<Vec<RunRow>, StoreError> {
+    async fn awaiting(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        self.read(move |connection| column::all(connection, AWAITING, [limit], runs::run_row))
+            .await
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
         self.read(|connection| {
-            column::all(
-                connection,
-                "SELECT runs.*, job_id FROM runs JOIN jobs USING (job)
-                 WHERE active = 1 AND gate = ?1 ORDER BY updated_at, runs.id",
-                [GateState::AwaitingApproval.as_str()],
-                runs::run_row,
-            )
+            column::all(connection, WAITING, [], |row| {
+                Ok(WaitingRun {
+                    run_id: row.text("run_id")?,
+                    job_id: row.parsed("job_id")?,
+                    since: row.time("updated_at")?,
+                })
+            })
         })
         .await
     }
 }
+
+/// Runs that await approval; the state is written out, as in the partial index.
+const AWAITING: &str = "SELECT runs.*, job_id FROM runs CROSS JOIN jobs USING (job)
+     WHERE gate = 'awaiting_approval' ORDER BY updated_at, runs.id LIMIT ?1";
+
+/// Their names.
+const WAITING: &str = "SELECT run_id, job_id, updated_at FROM runs CROSS JOIN jobs USING (job)
+     WHERE gate = 'awaiting_approval' ORDER BY updated_at, runs.id";
 
 /// The statement that moves the gate must be the one that is kept as evidence.
 fn check_envelope(new: &NewStatement) -> Result<(), StoreError> {
@@ -310,4 +323,16 @@ fn statement_row(row: &Row<'_>) -> Result<StatementRow, StoreError> {
         seq: row.uint("seq")?,
         counted: row.flag("counted")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plans::assert_no_scan;
+    use super::*;
+
+    #[test]
+    fn what_waits_is_found_by_its_index() {
+        assert_no_scan(AWAITING, &[10.into()]);
+        assert_no_scan(WAITING, &[]);
+    }
 }

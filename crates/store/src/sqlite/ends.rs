@@ -10,7 +10,7 @@ use proof::{Envelope, EnvelopeType, Json, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _};
-use super::merkle;
+use super::{exports, merkle};
 use crate::{Appended, Conflict, StoreError};
 
 /// A record that is to be appended.
@@ -76,15 +76,19 @@ pub(super) struct Ends<'c> {
     connection: &'c Connection,
     /// Leaves of the log.
     size: u64,
+    /// The latest time of any of them.
+    latest: Option<Timestamp>,
     jobs: Vec<End>,
 }
 
 impl<'c> Ends<'c> {
     /// Reads the log's end; those of jobs are read when they are needed.
     pub(super) fn read(connection: &'c Connection) -> Result<Self, StoreError> {
+        let size = merkle::size(connection)?;
         Ok(Self {
             connection,
-            size: merkle::size(connection)?,
+            size,
+            latest: exports::latest_before(connection, size)?,
             jobs: Vec::new(),
         })
     }
@@ -140,15 +144,20 @@ impl<'c> Ends<'c> {
         let leaf_hash = proof::merkle::leaf_hash(&canonical);
         let event = end.chain.extend_written(&record, &canonical);
         let place = column::integer(leaf_index)?;
+        let latest = self
+            .latest
+            .map_or(record.at, |latest| latest.max(record.at));
         column::change(
             self.connection,
-            "INSERT INTO records (leaf_index, job, seq, kind, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO records (leaf_index, job, seq, kind, record, latest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 place,
                 end.job,
                 column::integer(record.seq)?,
                 kind(&record.body),
-                canonical
+                canonical,
+                latest.millis(),
             ],
         )?;
         merkle::add_leaf(self.connection, leaf_index, &leaf_hash)?;
@@ -162,6 +171,7 @@ impl<'c> Ends<'c> {
             )?;
         }
         self.size += 1;
+        self.latest = Some(latest);
         end.seq = record.seq;
         end.at = record.at;
         end.counts.add(&record.body);

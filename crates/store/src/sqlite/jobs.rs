@@ -1,5 +1,7 @@
 //! Jobs in SQLite.
 
+use std::cmp::Reverse;
+
 use async_trait::async_trait;
 use proof::record::{Body, Ended, JobClose, JobId, JobOpen, Outcome};
 use proof::{Hash, Timestamp};
@@ -38,12 +40,7 @@ impl Jobs for Sqlite {
     }
 
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>, StoreError> {
-        self.read(move |connection| {
-            let (sql, values) = listing(&filter);
-            let values = rusqlite::params_from_iter(values);
-            column::all(connection, &sql, values, job_row)
-        })
-        .await
+        self.read(move |connection| list(connection, &filter)).await
     }
 
     async fn close_job(
@@ -60,50 +57,114 @@ impl Jobs for Sqlite {
     }
 }
 
-/// The query of a list. Only conditions that are asked for stand in it, so that each can have its
-/// index: a condition that may be absent has none.
-fn listing(filter: &JobFilter) -> (String, Vec<Value>) {
-    let mut conditions = vec!["1".to_owned()];
-    let mut values = Vec::new();
-    let mut with = |condition: &str, value: Value| {
-        values.push(value);
-        conditions.push(condition.replace('?', &format!("?{}", values.len())));
+/// Jobs of a list. A contract's name stands for its versions, each with an index of its own, so
+/// each gives its newest jobs, and the newest of those are the list.
+fn list(connection: &Connection, filter: &JobFilter) -> Result<Vec<JobRow>, StoreError> {
+    let versions = match &filter.contract {
+        None => vec![None],
+        Some(name) => column::all(
+            connection,
+            "SELECT policy_hash FROM contracts WHERE name = ?1",
+            [name],
+            |row| row.hash("policy_hash").map(Some),
+        )?,
     };
-    if let Some(phase) = filter.phase {
-        with("phase = ?", phase_name(phase).to_owned().into());
+    let mut jobs: Vec<(i64, JobRow)> = Vec::new();
+    for version in &versions {
+        let (sql, values) = listing(filter, version.as_ref());
+        let values = rusqlite::params_from_iter(values);
+        jobs.extend(column::all(connection, &sql, values, |row| {
+            Ok((row.get("job")?, job_row(row)?))
+        })?);
     }
+    if versions.len() > 1 {
+        jobs.sort_by_key(|(job, _)| Reverse(*job));
+        jobs.truncate(filter.limit.min(PAGE) as usize);
+    }
+    Ok(jobs.into_iter().map(|(_, job)| job).collect())
+}
+
+/// The query of a list. Only conditions that are asked for stand in it. The first of them leads:
+/// it has an index in the order of the list. The engine knows nothing of how many jobs fulfil
+/// which, so the others are kept from leading (`+`), and what fewer jobs fulfil comes first here.
+fn listing(filter: &JobFilter, version: Option<&Hash>) -> (String, Vec<Value>) {
+    let mut values: Vec<Value> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    let mut with = |condition: &str, given: Option<Value>| {
+        let mut condition = condition.to_owned();
+        if let Some(value) = given {
+            values.push(value);
+            condition = condition.replace('?', &format!("?{}", values.len()));
+        }
+        let leads = conditions.is_empty();
+        conditions.push(condition.replace('+', if leads { "" } else { "+" }));
+    };
+    let text = |text: &str| Some(Value::from(text.to_owned()));
+    let phase = |phase: JobPhase| text(phase_name(phase));
     if let Some(agent) = &filter.agent {
-        with("agent_did = ?", agent.as_str().to_owned().into());
+        with("+agent_did = ?", text(agent.as_str()));
     }
-    if let Some(name) = &filter.contract {
-        let of_name = "policy_hash IN (SELECT policy_hash FROM contracts WHERE name = ?)";
-        with(of_name, name.clone().into());
+    if filter.phase == Some(JobPhase::Open) {
+        with("+phase = ?", phase(JobPhase::Open));
     }
-    if let Some(workspace) = &filter.workspace {
-        let of_workspace = "job IN (SELECT job FROM runs WHERE workspace_id = ?)";
-        with(of_workspace, workspace.clone().into());
+    // A workspace leads by its runs.
+    let by_runs = match &filter.workspace {
+        None => false,
+        Some(workspace) => {
+            let leads = filter.agent.is_none() && filter.phase != Some(JobPhase::Open);
+            let condition = match leads {
+                true => "workspace_id = ?",
+                false => {
+                    "EXISTS (SELECT 1 FROM runs WHERE workspace_id = ? AND runs.job = jobs.job)"
+                }
+            };
+            with(condition, text(workspace));
+            leads
+        }
+    };
+    match filter.outcome {
+        Some(JobOutcome::Applied) => with("+applies > 0", None),
+        Some(JobOutcome::Denied) => with("+denials > 0", None),
+        Some(JobOutcome::Refused) => with("+refusals > 0", None),
+        None => {}
     }
+    if let Some(version) = version {
+        let hash = Value::from(bytes(version).to_vec());
+        with("+policy_hash = ?", Some(hash));
+    }
+    if let Some(other) = filter.phase.filter(|phase| *phase != JobPhase::Open) {
+        with("+phase = ?", phase(other));
+    }
+    let key = if by_runs { "runs.job" } else { "jobs.job" };
+    // The list's order is that of opening, but for clocks that were set back: a time range is a
+    // part of it, of which not all need be within the range.
     if let Some(since) = filter.since {
-        with("opened_at >= ?", since.millis().into());
+        let begin = format!(
+            "jobs.opened_at >= ? AND {key} >=
+             (SELECT min(job) FROM jobs INDEXED BY jobs_opened WHERE opened_at >= ?)"
+        );
+        with(&begin, Some(since.millis().into()));
     }
     if let Some(until) = filter.until {
-        with("opened_at < ?", until.millis().into());
+        let end = format!(
+            "jobs.opened_at < ? AND {key} <=
+             (SELECT max(job) FROM jobs INDEXED BY jobs_opened WHERE opened_at < ?)"
+        );
+        with(&end, Some(until.millis().into()));
     }
     if let Some(before) = &filter.before {
-        let earlier = "job < (SELECT job FROM jobs WHERE job_id = ?)";
-        with(earlier, before.as_str().to_owned().into());
+        let earlier = format!("{key} < (SELECT job FROM jobs WHERE job_id = ?)");
+        with(&earlier, text(before.as_str()));
     }
-    if let Some(outcome) = filter.outcome {
-        // Word for word as in the partial indexes.
-        let condition = match outcome {
-            JobOutcome::Applied => "applies > 0",
-            JobOutcome::Denied => "denials > 0",
-            JobOutcome::Refused => "refusals > 0",
-        };
-        conditions.push(condition.to_owned());
+    if conditions.is_empty() {
+        conditions.push("1".to_owned());
     }
+    let (tables, group) = match by_runs {
+        true => ("runs CROSS JOIN jobs USING (job)", "GROUP BY runs.job"),
+        false => ("jobs", ""),
+    };
     let sql = format!(
-        "SELECT * FROM jobs WHERE {} ORDER BY job DESC LIMIT {}",
+        "SELECT jobs.* FROM {tables} WHERE {} {group} ORDER BY {key} DESC LIMIT {}",
         conditions.join(" AND "),
         filter.limit.min(PAGE)
     );
@@ -272,4 +333,62 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
             open_intents: row.uint("open_intents")?,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plans::{assert_plan, leads};
+    use super::*;
+
+    /// Every field alone and in pairs, on any page.
+    #[test]
+    fn every_list_of_jobs_is_led_by_an_index() {
+        let version = Hash::of(b"contract");
+        type Narrow = fn(&mut JobFilter);
+        // What leads, in the order of the query, and the condition.
+        let fields: [(&str, bool, Narrow); 9] = [
+            ("jobs_of_agent", false, |f| {
+                f.agent = Some(proof::SigningKey::from_seed(&[1; 32]).did());
+            }),
+            ("jobs_by_phase", false, |f| f.phase = Some(JobPhase::Open)),
+            ("runs_of_workspace", false, |f| {
+                f.workspace = Some("ws-1".into())
+            }),
+            ("jobs_applied", false, |f| {
+                f.outcome = Some(JobOutcome::Applied)
+            }),
+            ("jobs_denied", false, |f| {
+                f.outcome = Some(JobOutcome::Denied)
+            }),
+            ("jobs_refused", false, |f| {
+                f.outcome = Some(JobOutcome::Refused)
+            }),
+            ("jobs_of_contract", true, |_| {}),
+            ("jobs_by_phase", false, |f| f.phase = Some(JobPhase::Sealed)),
+            ("INTEGER PRIMARY KEY", false, |f| {
+                f.since = Some(Timestamp::from_millis(7));
+                f.until = Some(Timestamp::from_millis(9));
+            }),
+        ];
+        for (place, (leader, of_contract, narrow)) in fields.iter().enumerate() {
+            for (_, with_contract, second) in &fields[place..] {
+                for before in [None, Some("job_1".parse().unwrap())] {
+                    let mut filter = JobFilter {
+                        before,
+                        ..JobFilter::default()
+                    };
+                    // The one that leads stands where two fill the same field.
+                    second(&mut filter);
+                    narrow(&mut filter);
+                    let version = (*of_contract || *with_contract).then_some(&version);
+                    let (sql, values) = listing(&filter, version);
+                    assert_plan(&sql, &values, &[]);
+                    let first = leads(&sql, &values);
+                    assert!(first.contains(leader), "{sql}\n{first}");
+                }
+            }
+        }
+        let (sql, values) = listing(&JobFilter::default(), None);
+        assert_plan(&sql, &values, &["jobs"]);
+    }
 }

@@ -267,7 +267,7 @@ fn open_intent(connection: &Connection, leaf_index: u64) -> Result<OpenIntent, S
     }
 }
 
-fn record(row: &Row<'_>) -> Result<Record, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
     json::parse(&row.blob("record")?, Numbers::Integers)
         .and_then(|json| Record::from_json(&json))
         .map_err(|_| column::damaged("record"))

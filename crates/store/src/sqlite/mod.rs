@@ -14,6 +14,7 @@ mod bundles;
 mod column;
 mod contracts;
 mod ends;
+mod exports;
 mod jobs;
 mod log;
 mod merkle;
@@ -23,6 +24,8 @@ mod objects;
 mod observations;
 mod operators;
 mod passkeys;
+#[cfg(test)]
+mod plans;
 mod publications;
 mod readers;
 mod receipts;

@@ -103,19 +103,21 @@ impl Operators for Sqlite {
                 connection,
                 "SELECT * FROM operator_actions ORDER BY id DESC LIMIT ?1",
                 [limit.min(PAGE)],
-                |row| {
-                    Ok(OperatorAction {
-                        at: row.time("at")?,
-                        operator: row.text("operator")?,
-                        action: row.text("action")?,
-                        subject: row.text("subject")?,
-                        detail: row.json("detail")?,
-                    })
-                },
+                action_row,
             )
         })
         .await
     }
+}
+
+pub(super) fn action_row(row: &Row<'_>) -> Result<OperatorAction, StoreError> {
+    Ok(OperatorAction {
+        at: row.time("at")?,
+        operator: row.text("operator")?,
+        action: row.text("action")?,
+        subject: row.text("subject")?,
+        detail: row.json("detail")?,
+    })
 }
 
 fn operator_row(row: &Row<'_>) -> Result<OperatorRow, StoreError> {

@@ -57,8 +57,16 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0011_notices.sql"),
     ),
     (
-        "0012_publications",
-        include_str!("../../migrations/sqlite/0012_publications.sql"),
+        "0012_export",
+        include_str!("../../migrations/sqlite/0012_export.sql"),
+    ),
+    (
+        "0013_job_times",
+        include_str!("../../migrations/sqlite/0013_job_times.sql"),
+    ),
+    (
+        "0014_publications",
+        include_str!("../../migrations/sqlite/0014_publications.sql"),
     ),
 ];
 

@@ -98,6 +98,7 @@ pub(crate) fn bare_intent(lane: Lane) -> Intent {
         policy_hash_b64u: hash("v1"),
         request_hash_b64u: hash("request"),
         trace_id: None,
+        caused_by: None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod approvals;
 mod areas;
+mod exports;
 mod fixtures;
 mod jobs;
 mod log;
@@ -58,6 +59,10 @@ suite! {
         a_reservation_is_settled_once,
         a_key_belongs_to_one_request,
         whoever_waits_is_told_of_a_commit;
+    exports:
+        the_log_is_read_in_its_order_with_what_belongs_to_it,
+        a_time_is_found_in_the_log,
+        actions_are_read_in_their_order;
     jobs:
         a_job_opens_once_and_under_a_contract_in_force,
         closing_counts_its_own_record_and_ends_the_job,

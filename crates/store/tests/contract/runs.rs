@@ -162,9 +162,22 @@ pub(crate) async fn active_runs_are_those_whose_gate_is_open(store: Arc<dyn Stor
         .await
         .unwrap();
     assert_eq!(states().await, open[1..]);
-    let asked = store.awaiting().await.unwrap();
+    let asked = store.awaiting(10).await.unwrap();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].gate, GateState::AwaitingApproval);
+    let mut longer = run(&job, "run-99");
+    longer.gate = GateState::AwaitingApproval;
+    store.insert_run(longer).await.unwrap();
+    let names = async |limit| -> Vec<String> {
+        let runs = store.awaiting(limit).await.unwrap();
+        runs.into_iter().map(|run| run.run_id).collect()
+    };
+    let waiting = store.waiting().await.unwrap();
+    assert_eq!((&waiting[0].job_id, waiting[0].since), (&job, at(1)));
+    let waiting: Vec<String> = waiting.into_iter().map(|run| run.run_id).collect();
+    assert_eq!(waiting, ["run-99", &asked[0].run_id]);
+    assert_eq!(names(10).await, waiting);
+    assert_eq!(names(1).await, waiting[..1]);
 }
 
 pub(crate) async fn a_repeated_request_finds_its_run(store: Arc<dyn Store>) {

@@ -482,7 +482,7 @@ async fn the_step_to_fewer_pages_takes_along_what_is_there() {
         "ATTACH '{}' AS new;
          INSERT INTO contracts SELECT * FROM new.contracts;
          INSERT INTO jobs ({columns}) SELECT {columns} FROM new.jobs;
-         INSERT INTO records SELECT * FROM new.records;
+         INSERT INTO records SELECT leaf_index, job, seq, kind, record FROM new.records;
          INSERT INTO leaves SELECT * FROM new.leaves;
          INSERT INTO open_intents SELECT leaf_index, job, seq FROM new.records
              WHERE kind = 'intent' AND seq IN (4, 7) ORDER BY leaf_index DESC;
@@ -503,4 +503,29 @@ async fn the_step_to_fewer_pages_takes_along_what_is_there() {
         pending.await.unwrap();
     }
     assert_eq!(store.open_intents().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn records_from_before_times_were_noted_are_not_passed_over() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    for ms in [10, 900] {
+        store.append(&job, at(ms), refusal()).await.unwrap();
+    }
+    drop(store);
+    place.tamper(
+        "DROP TRIGGER records_stay; UPDATE records SET latest = NULL;
+         CREATE TRIGGER records_stay BEFORE UPDATE ON records
+         BEGIN SELECT raise(ABORT, 'append only'); END;",
+    );
+    let store = place.open();
+    let other = open_job(&store, 2).await;
+    for ms in [20, 950] {
+        store.append(&other, at(ms), refusal()).await.unwrap();
+    }
+    // The records of the second job have an older time than one of the first: leaves 3 and 4.
+    for (ms, leaf) in [(0, 0), (5, 0), (900, 0), (901, 5), (950, 5), (951, 6)] {
+        assert_eq!(store.log_place(at(ms)).await.unwrap(), leaf, "{ms}");
+    }
 }

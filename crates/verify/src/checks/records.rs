@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use proof::record::{Body, Ended, Lane, MAX_TOOL_CALLS, MAX_TOOL_NAME, ToolCall};
+use proof::record::{
+    Body, CausedBy, Ended, Lane, MAX_TOOL_CALLS, MAX_TOOL_NAME, Match, Outcome, ToolCall,
+};
 
 use crate::code::Code;
 use crate::document::Document;
@@ -62,6 +64,39 @@ pub(crate) fn check_sequence(document: &Document, findings: &mut Findings) -> Op
 /// Outcome number by intent number.
 pub(crate) type Calls = HashMap<u64, u64>;
 
+/// Outcomes of model calls with their places in the job, by receipt.
+type Answers<'a> = HashMap<&'a str, (u64, &'a Outcome)>;
+
+fn answers(document: &Document) -> Answers<'_> {
+    let by_model = |outcome: &Outcome| {
+        let intent = document.intent(outcome.intent_seq);
+        intent.is_some_and(|(_, intent)| intent.lane == Lane::Model)
+    };
+    let outcomes = document
+        .outcomes()
+        .filter(|(_, _, outcome)| by_model(outcome));
+    let named = outcomes.filter_map(|(_, record, outcome)| {
+        let receipt = outcome.receipt.as_ref()?;
+        Some((receipt.receipt_id.as_str(), (record.seq, outcome)))
+    });
+    named.collect()
+}
+
+/// Whether one of them can have asked for the call of that number as it is claimed.
+fn can_have_caused(answers: &Answers<'_>, cause: &CausedBy, seq: u64) -> bool {
+    let Some((answered, outcome)) = answers.get(cause.receipt_id.as_str()) else {
+        return false;
+    };
+    let as_named = match (cause.by, &cause.tool) {
+        (Match::Arguments, Some(tool)) => {
+            tool.arguments_sha256_b64u.is_some() && outcome.tool_calls.contains(tool)
+        }
+        (Match::Sequence, None) => true,
+        (Match::Arguments, None) | (Match::Sequence, Some(_)) => false,
+    };
+    *answered < seq && as_named
+}
+
 /// One outcome for each intent, after it; and callers that can be.
 pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Option<Calls> {
     let mut calls = Calls::new();
@@ -94,6 +129,7 @@ pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Optio
             findings.not_proven(Code::OutcomeUnknown, place, detail);
         }
     }
+    let answers = answers(document);
     for (place, record, intent) in document.intents() {
         if !calls.contains_key(&record.seq) {
             let detail = format!("{} has no outcome", intent.operation);
@@ -105,6 +141,14 @@ pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Optio
             format_args!("{place}/caller"),
             "the gateway calls in its own lane, agents in the others",
         );
+        if let Some(cause) = &intent.caused_by {
+            findings.require(
+                intent.lane == Lane::Terraform && can_have_caused(&answers, cause, record.seq),
+                Code::CauseStray,
+                format_args!("{place}/caused_by"),
+                "no earlier model call of the job asked for this",
+            );
+        }
     }
     findings.note(format!("{} calls", calls.len()));
     Some(calls)

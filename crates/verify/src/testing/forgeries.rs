@@ -151,6 +151,7 @@ fn set(json: &mut Json, path: &[&str], value: impl Into<Json>) {
 /// The same story without a lie, approved in every way.
 pub fn honest() -> Vec<Forgery> {
     let mut honest = approvals::passkeys::honest();
+    honest.extend(records::honest());
     honest.push(forgery("nothing is wrong", Code::Ok).valid());
     honest
 }

@@ -162,6 +162,7 @@ impl Story {
             policy_hash_b64u: Hash::of(b""),
             request_hash_b64u: Hash::of(format!("request {number}").as_bytes()),
             trace_id: None,
+            caused_by: None,
         };
         self.step(100, Body::Intent(Box::new(intent)));
     }

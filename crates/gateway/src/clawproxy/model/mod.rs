@@ -128,6 +128,7 @@ impl ModelCall {
             // It changes nothing but what has been used, and that is reserved durably.
             mutates: false,
             trace_id,
+            caused_by: None,
         }
     }
 
@@ -260,7 +261,7 @@ async fn keep(conversations: &Arc<Conversations>, call: &mut ModelCall) -> Resul
 /// Makes the call. Safe to drop at any time: the end is recorded all the same.
 pub fn forward(
     app: &Arc<App>,
-    _caller: &Caller,
+    caller: &Caller,
     permit: Permit,
     call: ModelCall,
 ) -> impl Future<Output = http::Response<Body>> + Send + use<> {
@@ -268,6 +269,11 @@ pub fn forward(
         provider: call.provider.name.clone(),
         model: call.model_name().to_owned(),
     };
+    let job = &caller.token.job;
+    let models = job.contract.contract.models.as_ref();
+    if models.is_some_and(|models| models.show_prompts_days > 0) {
+        app.prompts.hold(&job.id, call.request_hash, &call.body);
+    }
     let finish = Permitted {
         app: Arc::clone(app),
         permit,

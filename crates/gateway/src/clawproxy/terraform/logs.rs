@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use policy::terraform::answer::{SignedUrl, UrlPurpose};
-use policy::terraform::mask::{Piece, mask};
+use policy::terraform::mask::{HELD_BACK, Piece, mask};
 use policy::{ReasonCode, Refusal};
 use store::{GateState, RunRow};
 
@@ -94,7 +94,11 @@ pub(super) async fn read(app: &App, caller: &Caller, call: TerraformCall) -> Don
                 Ok(shown) => shown,
                 Err(refusal) => return Done::refused(refusal, facts),
             };
-            let known = app.sensitive.of(&capability.workspace);
+            let plan = match &capability.purpose {
+                Purpose::PlanLog { plan } => Some(plan.as_str()),
+                _ => plan_of(call.run.as_ref()),
+            };
+            let known = app.sensitive.of(&capability.workspace, plan);
             if shown {
                 let cut = move || piece.cut(answer.body.to_vec(), &known);
                 match tokio::task::spawn_blocking(cut).await {
@@ -173,8 +177,12 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
     if let Err(refusal) = learn_plan_of(app, call.workspace(), call.run.as_ref()).await {
         return Done::refused(refusal, facts);
     }
-    let known = app.sensitive.of(call.workspace());
+    let plan = plan_of(call.run.as_ref());
+    let known = app.sensitive.of(call.workspace(), plan);
     let masked = move || {
+        if known.is_overfull() {
+            return HELD_BACK.as_bytes().to_vec();
+        }
         let mut text = answer.body.to_vec();
         mask(&mut text, &known);
         text
@@ -187,10 +195,14 @@ pub(super) async fn policy_output(app: &App, call: TerraformCall) -> Done {
 
 /// What is printed about a run that was planned is masked by what its own plan marks; always true.
 async fn learn_plan_of(app: &App, workspace: &str, run: Option<&RunRow>) -> Result<bool, Refusal> {
-    if let Some(plan) = run.and_then(|run| run.plan_id.as_deref()) {
+    if let Some(plan) = plan_of(run) {
         sensitive::collect_ended(app, workspace, plan).await?;
     }
     Ok(true)
+}
+
+fn plan_of(run: Option<&RunRow>) -> Option<&str> {
+    run.and_then(|run| run.plan_id.as_deref())
 }
 
 /// Why the run of an apply log will not be applied, or not without somebody who has to be asked.

@@ -135,6 +135,7 @@ impl TerraformCall {
             request_hash: Hash::of(&self.body),
             mutates: self.mutates,
             trace_id,
+            caused_by: None,
         }
     }
 }
@@ -308,7 +309,7 @@ async fn document(app: &App, caller: &Caller, call: TerraformCall) -> Done {
         return Done::refused(refusal, facts);
     }
     let contract = Arc::clone(&caller.token.job.contract);
-    let known = app.sensitive.of(call.workspace());
+    let known = app.sensitive.of(call.workspace(), Some(plan.id));
     // Parsing and masking take a while: not on the threads that serve connections.
     let redacted = tokio::task::spawn_blocking(move || {
         let mut redacted = answer::rewrite_bytes(

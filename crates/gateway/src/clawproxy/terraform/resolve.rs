@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
-use hyper::body::Incoming;
 use policy::decide::TerraformInput;
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
 use policy::terraform::{Call, LogRange, Operation, ParsedTarget};
@@ -31,13 +30,16 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// Grammar of path, query or body; `UPSTREAM_…` when a fact cannot be had; `STORE_UNAVAILABLE`.
-pub async fn resolve(
+pub async fn resolve<B>(
     app: &App,
     caller: &Caller,
     parts: &Parts,
-    body: Incoming,
+    body: B,
     asked: &mut Asked,
-) -> Result<TerraformCall, Refusal> {
+) -> Result<TerraformCall, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
     let raw = parts
         .uri
         .path_and_query()
@@ -235,13 +237,16 @@ async fn own_object(
 ///
 /// # Errors
 /// `CAPABILITY_…`, grammar, or a body that is too large.
-pub async fn resolve_object(
+pub async fn resolve_object<B>(
     app: &App,
     caller: &Caller,
     parts: &Parts,
-    body: Incoming,
+    body: B,
     asked: &mut Asked,
-) -> Result<TerraformCall, Refusal> {
+) -> Result<TerraformCall, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
     let path = parts.uri.path();
     let capability = Box::new(app.capabilities.find(path, app.now())?);
     let (name, operation, method, run_id) = match &capability.purpose {

@@ -7,6 +7,7 @@ use http::{Method, Response, StatusCode, header};
 use policy::contract::OnMissingApproval;
 use policy::decide::DecisionInput;
 use policy::terraform::Call;
+use policy::terraform::ids::RunId;
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
 use store::{GateState, RunRow, RunUpdate};
@@ -181,15 +182,37 @@ async fn keep(
         };
         // Both at once: after a crash between them, a repeated request would find this run to be
         // another request's, and make a second one.
-        app.store.insert_requested_run(run, sent).await
+        let kept = app.store.insert_requested_run(run, sent).await;
+        kept.map_err(unavailable)?;
+        keep_prompts(app, caller, call, run_id).await;
     } else {
         app.store
             .remember_run_request(&job.id, sent, run_id, app.now())
             .await
+            .map_err(unavailable)?;
     }
-    .map_err(unavailable)?;
     app.gate.watch(app, &job.id, run_id);
     Ok(())
+}
+
+/// Keeps what the agent asked models just before, where the contract lets approvers see it. The
+/// run is made already, so that it goes on without.
+async fn keep_prompts(app: &App, caller: &Caller, call: &TerraformCall, run_id: &str) {
+    let job = &caller.token.job;
+    let models = job.contract.contract.models.as_ref();
+    let days = models.map_or(0, |models| models.show_prompts_days);
+    let Ok(run) = run_id.parse::<RunId>() else {
+        return;
+    };
+    if days == 0 {
+        return;
+    }
+    let (prompts, job, now) = (Arc::clone(&app.prompts), job.id.clone(), app.now());
+    let known = app.sensitive.of(call.workspace(), None);
+    let kept = tokio::task::spawn_blocking(move || prompts.keep(&run, &job, days, &known, now));
+    if let Ok(Err(error)) = kept.await {
+        tracing::error!(%error, run_id, "what the agent asked is not kept");
+    }
 }
 
 /// Runs that an earlier, unfinished request may have made, newest first: they are what was asked

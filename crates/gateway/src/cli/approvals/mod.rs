@@ -3,9 +3,7 @@
 //! The approver signs here, with a key that never leaves this machine, exactly the subject that
 //! was printed. The gateway cannot sign for anybody.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use proof::approval::{Changes, Decision};
@@ -20,6 +18,7 @@ use crate::{app, keys};
 
 mod around;
 mod shown;
+mod watch;
 
 use shown::Shown;
 
@@ -41,12 +40,12 @@ pub(super) enum Approvals {
     #[command(after_help = "\
 Examples:
   clawgate approvals watch
-  clawgate approvals watch --every 30 --json | while read -r plan; do notify \"$plan\"; done")]
+  clawgate approvals watch --json | jq -r 'select(.event == \"waiting\").run_id'
+
+Plans that wait already come first. The gateway tells of changes; nothing is polled. When the
+connection is lost it is made again, and no plan is told of twice. With --json each line has
+`event`: `waiting`, with what `approvals show` prints, or `ended`, with the state.")]
     Watch {
-        /// Seconds between two looks
-        #[arg(long, value_name = "SECONDS", default_value_t = 5,
-              value_parser = clap::value_parser!(u64).range(1..=3600))]
-        every: u64,
         #[command(flatten)]
         remote: Remote,
     },
@@ -136,7 +135,7 @@ impl Approvals {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::List { state, remote } => list(&state, &remote).await,
-            Self::Watch { every, remote } => watch(every, &remote).await,
+            Self::Watch { remote } => watch::run(&remote).await,
             Self::Show { run, remote } => {
                 let api = remote.connect()?;
                 let approval = api.get(&format!("/v1/approvals/{run}")).await?;
@@ -190,64 +189,6 @@ async fn list(state: &str, remote: &Remote) -> Result<(), Failure> {
         "nothing waits",
     );
     Ok(())
-}
-
-/// Looks again and again. A gateway that does not answer for a while is waited for; one that
-/// does not answer at all is an error at once.
-async fn watch(every: u64, remote: &Remote) -> Result<(), Failure> {
-    let api = remote.connect()?;
-    let mut known = BTreeSet::new();
-    let mut answered = false;
-    let mut stop = std::pin::pin!(crate::server::stop_signal());
-    loop {
-        match api.get("/v1/approvals").await {
-            Ok(answer) => {
-                answered = true;
-                for approval in begun(&mut known, &answer) {
-                    if remote.json {
-                        anstream::println!("{approval}");
-                    } else {
-                        anstream::println!("{}", announcement(&approval));
-                    }
-                }
-            }
-            Err(failure) if !answered => return Err(failure),
-            Err(failure) => anstream::eprintln!("{BAD}no answer{OFF}: {failure}"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(every)) => {}
-            _ = &mut stop => return Ok(()),
-        }
-    }
-}
-
-/// Plans of an answer that were not in the one before.
-fn begun(known: &mut BTreeSet<String>, answer: &Value) -> Vec<Value> {
-    let waiting = term::items(answer).iter();
-    let new = waiting
-        .clone()
-        .filter(|approval| !known.contains(&term::text(approval, "run_id")));
-    let new = new.cloned().collect();
-    *known = waiting
-        .map(|approval| term::text(approval, "run_id"))
-        .collect();
-    new
-}
-
-fn announcement(approval: &Value) -> String {
-    let subject = &approval["subject"];
-    let changes: Option<Changes> = serde_json::from_value(subject["changes"].clone()).ok();
-    let style = match &changes {
-        Some(changes) if changes.is_destructive() => BAD,
-        _ => GOOD,
-    };
-    format!(
-        "{style}{}{OFF}: {} in {}, until {}",
-        term::text(approval, "run_id"),
-        changes.map_or("-".into(), |changes| in_words(&changes)),
-        term::text(subject, "workspace_id"),
-        term::text(approval, "expires_at")
-    )
 }
 
 async fn decide(
@@ -354,37 +295,6 @@ fn enrolled_for(trust: &Value, key: &SigningKey) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_plan_is_told_once_for_as_long_as_it_waits() {
-        let answer = |runs: &[&str]| {
-            let runs: Vec<Value> = runs.iter().map(|run| json!({"run_id": run})).collect();
-            json!({ "approvals": runs, "more": false })
-        };
-        let mut known = BTreeSet::new();
-        for (waiting, told) in [
-            (&["run-1"][..], &["run-1"][..]),
-            (&["run-1", "run-2"], &["run-2"]),
-            (&["run-2"], &[]),
-            (&["run-2", "run-1"], &["run-1"]),
-            (&[], &[]),
-        ] {
-            let begun = begun(&mut known, &answer(waiting));
-            let begun: Vec<&str> = begun.iter().filter_map(|a| a["run_id"].as_str()).collect();
-            assert_eq!(begun, told);
-        }
-        let shown = announcement(&json!({
-            "run_id": "run-1\u{1b}[2J", "expires_at": "2026-11-22",
-            "subject": {"workspace_id": "ws-a", "changes": {
-                "create": 0, "update": 0, "delete": 2, "replace": 0, "forget": 0, "import": 0,
-            }},
-        }));
-        let shown = anstream::adapter::strip_str(&shown).to_string();
-        assert_eq!(
-            shown,
-            "run-1\\u{1b}[2J: 2 to destroy in ws-a, until 2026-11-22"
-        );
-    }
 
     #[test]
     fn the_address_is_the_one_enrolled_for_the_key() {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::Failure;
 use super::super::term::{self, BAD, BOLD, DIM, OFF, WARN};
 use super::around;
-use crate::approvals::question::{Attribute, Object, Side, agrees, in_words};
+use crate::approvals::question::{self, Attribute, Object, Side, agrees, in_words};
 use crate::keys;
 
 /// Most changed objects that are printed; the digest covers all of them.
@@ -31,36 +31,35 @@ pub(super) struct Shown {
 fn attributes(object: &Object) -> Vec<String> {
     let all = &object.attributes;
     let mut lines: Vec<String> = all.iter().take(MAX_ATTRIBUTES).map(attribute).collect();
-    if all.len() > MAX_ATTRIBUTES {
-        lines.push(format!(
-            "and {} more attributes",
-            all.len() - MAX_ATTRIBUTES
-        ));
+    let more = all.len().saturating_sub(MAX_ATTRIBUTES) as u64 + object.left_out;
+    if more > 0 {
+        lines.push(format!("and {more} more places"));
+    }
+    if object.cut {
+        lines.push("what changes inside is not kept: the plan is too large".to_owned());
     }
     lines
 }
 
 /// `name: before -> after`
 fn attribute(attribute: &Attribute) -> String {
-    let side = |side: &Side| match side {
-        Side::Value(text) => {
-            let text = term::plain(text);
-            match text.char_indices().nth(MAX_VALUE) {
-                Some((end, _)) => format!("{}…", &text[..end]),
-                None => text,
-            }
-        }
-        other => other.word().unwrap_or_default().to_owned(),
-    };
+    let (before, after) = (&attribute.before, &attribute.after);
+    let heads = question::heads(before, after, MAX_VALUE);
+    let [before, after] = [before, after].map(Side::word);
+    let [old, new] = heads.map(|text| text.map(|text| term::plain(&text)));
     let forces = if attribute.forces_replacement {
         "  (forces replacement)"
     } else {
         ""
     };
-    let (before, after) = (side(&attribute.before), side(&attribute.after));
+    let name = term::plain(&attribute.name);
+    let word = |text: Option<String>, word: Option<&str>| {
+        text.unwrap_or_else(|| word.unwrap_or_default().to_owned())
+    };
     format!(
-        "{}: {before} -> {after}{forces}",
-        term::plain(&attribute.name)
+        "{name}: {} -> {}{forces}",
+        word(old, before),
+        word(new, after)
     )
 }
 

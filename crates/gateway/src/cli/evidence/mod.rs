@@ -1,5 +1,6 @@
-//! `clawgate evidence`: what the vault keeps. Works on files, so it runs wherever they are; the
-//! key that opens them is the auditor's, and no gateway has it.
+//! `clawgate evidence`: records for a SIEM, and what the vault keeps. The vault's commands work on
+//! files, so they run wherever those are; the key that opens them is the auditor's, and no gateway
+//! has it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,26 @@ use crate::vault::opened::{self, OpenError};
 use crate::vault::{CONVERSATIONS, notes};
 
 mod conversation;
+mod export;
+mod state;
 
-/// Lists and opens what the vault keeps.
+/// Exports records, and lists and opens what the vault keeps.
 #[derive(Debug, Subcommand)]
 pub(super) enum Evidence {
+    /// Writes records of all jobs, or what operators did, as lines for a SIEM
+    #[command(after_help = "\
+Examples:
+  clawgate evidence export --as csv --since 2026-11-01 --until 2026-12-01 > november.csv
+  clawgate evidence export --as ocsf --state records.state --out records.ocsf.jsonl
+  clawgate evidence export --as ocsf --state records.state --follow | ship-to-siem
+  clawgate evidence export --of actions --as ocsf --state actions.state --out actions.jsonl
+  clawgate evidence export --job job_0198… | jq 'select(.decision == \"deny\")'
+
+Lines come in the order of the log and are numbered by it (`log_index`; what operators did by
+`action_index`), so whoever remembers the last number misses nothing. With --state FILE the number
+is kept there, after the lines were written: a command that was killed goes on where it stood, and
+writes at most its last lines twice.")]
+    Export(export::Export),
     /// Lists what the vault keeps, oldest first
     #[command(after_help = "\
 Examples:
@@ -115,6 +132,7 @@ impl Place {
 impl Evidence {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Export(export) => export.run().await,
             Self::List { place, json } => list(&place.folder()?, json),
             Self::Open {
                 named: Named::Upload(digest),

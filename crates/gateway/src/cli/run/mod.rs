@@ -57,7 +57,8 @@ Examples:
   clawgate run --contract staging-only --bundle evidence.json -- ./agent.sh
 
 The command finds OPENAI_BASE_URL and OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY,
-TFE_ADDRESS and TFE_TOKEN, TF_CLI_CONFIG_FILE and TF_TOKEN_…, CLAWGATE_URL, CLAWGATE_JOB and CST.
+TFE_ADDRESS and TFE_TOKEN, TF_CLI_CONFIG_FILE and TF_TOKEN_…, CLAWGATE_MCP (tools for agents),
+CLAWGATE_URL, CLAWGATE_JOB and CST.
 
 The exit code is the command's; 128 and the signal's number when a signal ended it; 127 when it
 is not there. When the command did well but the job could not be closed, or its bundle is not in

@@ -130,6 +130,7 @@ fn settings(way: &Way<'_>) -> BTreeMap<String, OsString> {
         ("ANTHROPIC_API_KEY", (*token).to_owned()),
         ("ANTHROPIC_BASE_URL", format!("{url}/anthropic")),
         ("CLAWGATE_JOB", way.job.to_owned()),
+        ("CLAWGATE_MCP", format!("{url}/mcp")),
         ("CLAWGATE_URL", (*url).to_owned()),
         ("CST", (*token).to_owned()),
         ("OPENAI_API_KEY", (*token).to_owned()),

@@ -290,6 +290,7 @@ mod tests {
             policy_hash_b64u: Hash::of(b""),
             request_hash_b64u: Hash::of(b""),
             trace_id: None,
+            caused_by: None,
         }))
     }
 

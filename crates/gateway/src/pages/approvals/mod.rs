@@ -21,7 +21,7 @@ use proof::approval::Decision;
 use serde::Deserialize;
 
 use super::words::Quoted;
-use super::{Frame, Place, failed, html, nothing_here, see, with_script};
+use super::{Frame, Place, WayOn, failed, html, nothing_here, see, with_script};
 use crate::app::App;
 use crate::approvals;
 use crate::operator::audit::{Action, audited};
@@ -97,7 +97,7 @@ pub async fn deny(
     });
     match denied.await {
         Ok(_) => see(format!("../{run_id}")),
-        Err(problem) => super::refused(&app, &visit.root, &problem),
+        Err(problem) => refused(&app, &visit, &run_id, &problem),
     }
 }
 
@@ -108,6 +108,11 @@ pub async fn deny_signed(
     Path(run_id): Path<String>,
     Form(denial): Form<Denial>,
 ) -> Response {
+    let run = match app.store.run(&run_id).await {
+        Ok(Some(run)) => run,
+        Ok(None) => return refused(&app, &visit, &run_id, &ReasonCode::ApprovalUnknown.into()),
+        Err(error) => return failed(Frame::new(&app, &visit, Place::Approvals), &error),
+    };
     let name = visit
         .operator
         .as_ref()
@@ -121,12 +126,9 @@ pub async fn deny_signed(
     };
     let question = match passkeys::question(&app, &run_id, asked).await {
         Ok(question) => question,
-        Err(refusal) => return super::refused(&app, &visit.root, &refusal.into()),
+        Err(refusal) => return refused(&app, &visit, &run_id, &refusal.into()),
     };
-    let changes = match app.store.run(&run_id).await {
-        Ok(run) => run.and_then(|run| run.changes).unwrap_or_default(),
-        Err(error) => return failed(Frame::new(&app, &visit, Place::Approvals), &error),
-    };
+    let changes = run.changes.unwrap_or_default();
     let page = view::SignPage {
         frame: Frame::new(&app, &visit, Place::Approvals),
         verdict: approvals::question::verdict(&changes),
@@ -135,6 +137,13 @@ pub async fn deny_signed(
         run_id,
     };
     with_script(html(StatusCode::OK, &page))
+}
+
+/// Says why a form came to nothing, and leads back to the plan.
+fn refused(app: &App, visit: &Visit, run_id: &str, problem: &Problem) -> Response {
+    let run_id = run_id.parse::<RunId>().ok();
+    let way_on = run_id.map(|run_id| WayOn::to_plan(&visit.root, &run_id));
+    super::refused(Frame::new(app, visit, Place::Approvals), problem, way_on)
 }
 
 /// A statement with a passkey's signature over it.
@@ -154,13 +163,16 @@ pub async fn signed(
 ) -> Response {
     match taken(&app, &visit, &run_id, &signed).await {
         Ok(()) => see(format!("../{run_id}")),
-        Err(problem) => super::refused(&app, &visit.root, &problem),
+        Err(problem) => refused(&app, &visit, &run_id, &problem),
     }
 }
 
 async fn taken(app: &App, visit: &Visit, run_id: &str, signed: &Signed) -> Result<(), Problem> {
     let operator = visit.operator.as_ref();
     let operator = operator.ok_or(ReasonCode::OperatorCredentialMissing)?;
+    if app.store.run(run_id).await?.is_none() {
+        return Err(ReasonCode::ApprovalUnknown.into());
+    }
     let statement = proof::json::parse(signed.statement.as_bytes(), Numbers::Integers);
     let statement = statement
         .map_err(|error| Problem::new(ReasonCode::ApprovalMalformed, error.to_string()))?;
@@ -170,9 +182,6 @@ async fn taken(app: &App, visit: &Visit, run_id: &str, signed: &Signed) -> Resul
         .map_err(|error: UnreadablePasskey| {
             Problem::new(ReasonCode::PasskeyMalformed, error.to_string())
         })?;
-    if app.store.run(run_id).await?.is_none() {
-        return Err(ReasonCode::ApprovalUnknown.into());
-    }
     passkeys::answer(app, run_id, operator, &statement, assertion)
         .await
         .map(drop)

@@ -1,6 +1,7 @@
 //! From the store to the inbox and to a plan's page.
 
 use policy::ReasonCode;
+use policy::plan::{Line, LineKind};
 use proof::approval::{Changes, Decision};
 use proof::record::Body;
 use proof::{Hash, Timestamp, jcs};
@@ -11,11 +12,11 @@ use store::{
 };
 
 use super::view::{
-    AttributeView, ContractView, InboxPage, JobView, ObjectView, PasskeyView, PlanPage,
+    AttributeView, ContractView, InboxPage, JobView, LineView, ObjectView, PasskeyView, PlanPage,
     RefusalView, RemarkView, SideView, StatementView, Waiting,
 };
 use crate::app::App;
-use crate::approvals::question::{self, Object, Remark, Side};
+use crate::approvals::question::{self, Attribute, Object, Remark, Side};
 use crate::clawcontrols;
 use crate::operator::Visit;
 use crate::operator::credential::{Access, Role};
@@ -128,7 +129,12 @@ pub(super) async fn plan(
     let known = app.store.passkeys().await?;
     let subject_hash = run.subject.as_ref().and_then(|s| jcs::to_bytes(s).ok());
     let refused = app.store.refusals(&run.job_id, MAX_REFUSED).await?;
-    let origin = origin::of_run(&*app.store, &job, &run).await?;
+    let mut origin = origin::of_run(&*app.store, &job, &run).await?;
+    if visit.operator.is_some()
+        && let Some(kept) = app.prompts.of_run(&run, now).await
+    {
+        origin.tell(&kept);
+    }
     let views: Vec<StatementView> = statements
         .into_iter()
         .filter_map(|row| statement(row, &known))
@@ -151,6 +157,10 @@ pub(super) async fn plan(
             .operator
             .as_ref()
             .is_some_and(|operator| operator.may(Access::Needs(Role::Approver)));
+    let visitor = visit.operator.as_ref().map(|operator| operator.name());
+    let approved_by_visitor = views
+        .iter()
+        .any(|view| view.approves && view.counts && Some(view.approver.as_str()) == visitor);
     let message = summary["message"].as_str().filter(|text| !text.is_empty());
     Ok(Some(PlanPage {
         frame,
@@ -173,6 +183,7 @@ pub(super) async fn plan(
             .into_iter()
             .map(remark)
             .collect(),
+        alone: summary["reach"].is_object(),
         contradicts,
         objects: piece.objects,
         objects_from: piece.from,
@@ -202,6 +213,7 @@ pub(super) async fn plan(
             .iter()
             .filter(|view| view.approves && view.counts)
             .count(),
+        voided: voided(run.gate).filter(|_| views.iter().any(|view| view.approves && view.counts)),
         statements: views,
         needed: terms.map_or(0, |terms| terms.min_approvals),
         approvers: terms.map_or_else(Vec::new, |terms| {
@@ -215,6 +227,7 @@ pub(super) async fn plan(
         expires_at: run.approval_expires_at.map(Into::into),
         open,
         passkey,
+        approved_by_visitor,
         may_deny,
         approve_command: command("approve", ""),
         deny_command: command("deny", " --reason 'why'"),
@@ -236,6 +249,20 @@ const fn stoppable(gate: GateState) -> bool {
             | GateState::Approved
             | GateState::Rechecking
     )
+}
+
+/// Why approvals that were given in time count no more.
+const fn voided(gate: GateState) -> Option<&'static str> {
+    match gate {
+        GateState::Superseded => Some(
+            "What was approved changed before it could be applied. Every approval of it is void; \
+             a new run asks anew.",
+        ),
+        GateState::Denied => Some("Somebody denied it in time, so the approvals are void."),
+        GateState::Expired => Some("Too few approved in time, so the approvals are void."),
+        GateState::Discarded => Some("It was discarded, so the approvals are void."),
+        _ => None,
+    }
 }
 
 /// How many objects the counts speak of.
@@ -330,29 +357,52 @@ fn view(object: Object, action: String) -> ObjectView {
         reason: object
             .reason
             .map(|text| Quoted::new(&text.replace('_', " "), "Terraform")),
-        attributes: object
-            .attributes
-            .into_iter()
-            .map(|attribute| AttributeView {
-                name: quoted(&attribute.name),
-                before: side(attribute.before),
-                after: side(attribute.after),
-                forces: attribute.forces_replacement,
-            })
-            .collect(),
+        attributes: object.attributes.into_iter().map(attribute).collect(),
+        left_out: object.left_out,
         cut: object.cut,
     }
 }
 
-fn side(side: Side) -> SideView {
-    match side {
-        Side::Value(text) if text.chars().nth(MAX_SHORT).is_some() => {
-            let whole = Quoted::block(&text, PLAN);
-            let head: String = whole.text.chars().take(MAX_SHORT).collect();
-            SideView::Long(format!("{}…", head.replace('\n', " ")), whole)
+fn attribute(attribute: Attribute) -> AttributeView {
+    let [before, after] = question::heads(&attribute.before, &attribute.after, MAX_SHORT);
+    AttributeView {
+        name: Quoted::new(&attribute.name, PLAN),
+        before: side(attribute.before, before),
+        after: side(attribute.after, after),
+        forces: attribute.forces_replacement,
+        lines: attribute.lines.into_iter().map(line).collect(),
+    }
+}
+
+fn line(line: Line) -> LineView {
+    let (class, word, sign) = match line.kind {
+        LineKind::Kept => ("kept", "", ' '),
+        LineKind::Removed => ("removed", "goes: ", '-'),
+        LineKind::Added => ("added", "comes: ", '+'),
+        LineKind::Skipped => ("skipped", "", ' '),
+    };
+    let text = match line.kind {
+        LineKind::Skipped => Quoted::new(&format!("… {} more lines", line.text), "the gateway"),
+        _ => Quoted::new(&line.text, PLAN),
+    };
+    LineView {
+        class,
+        word,
+        sign,
+        text,
+    }
+}
+
+/// A value; of a long one its head, and the whole behind it: a text as it is set.
+fn side(side: Side, head: Option<String>) -> SideView {
+    match (side, head) {
+        (Side::Value(text), Some(head)) if head != text => {
+            let set = serde_json::from_str::<String>(&text);
+            let whole = Quoted::block(&set.unwrap_or(text), PLAN);
+            SideView::Long(Quoted::new(&head, PLAN).text, whole)
         }
-        Side::Value(text) => SideView::Short(Quoted::new(&text, PLAN)),
-        other => SideView::Word(other.word().unwrap_or_default()),
+        (Side::Value(text), _) => SideView::Short(Quoted::new(&text, PLAN)),
+        (other, _) => SideView::Word(other.word().unwrap_or_default()),
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct PlanPage {
     pub(super) cost: Option<String>,
     /// What stands around the workspace.
     pub(super) remarks: Vec<RemarkView>,
+    /// Where an apply leads was read; without a remark, nowhere else.
+    pub(super) alone: bool,
     /// The list does not hold what the counts say: this must not be signed.
     pub(super) contradicts: bool,
     pub(super) objects: Vec<ObjectView>,
@@ -70,6 +72,8 @@ pub(super) struct PlanPage {
     pub(super) refused_all: u64,
     pub(super) digests: Vec<(&'static str, String)>,
     pub(super) statements: Vec<StatementView>,
+    /// Approvals were given and came to nothing: why.
+    pub(super) voided: Option<&'static str>,
     pub(super) counted: usize,
     pub(super) needed: u32,
     pub(super) approvers: Vec<String>,
@@ -79,6 +83,8 @@ pub(super) struct PlanPage {
     pub(super) open: bool,
     /// The visitor's passkey can approve it.
     pub(super) passkey: Option<PasskeyView>,
+    /// The visitor has approved it already; others must.
+    pub(super) approved_by_visitor: bool,
     /// Whoever looks may deny it.
     pub(super) may_deny: bool,
     pub(super) approve_command: String,
@@ -107,16 +113,31 @@ pub(super) struct ObjectView {
     pub(super) from: Option<Quoted>,
     pub(super) reason: Option<Quoted>,
     pub(super) attributes: Vec<AttributeView>,
+    /// How many places more differ.
+    pub(super) left_out: u64,
     pub(super) cut: bool,
 }
 
-/// An attribute that differs.
+/// A place that differs.
 #[derive(Debug)]
 pub(super) struct AttributeView {
     pub(super) name: Quoted,
     pub(super) before: SideView,
     pub(super) after: SideView,
     pub(super) forces: bool,
+    /// Of a text of several lines, in the place of both sides.
+    pub(super) lines: Vec<LineView>,
+}
+
+/// A line that goes, comes, or stands around such.
+#[derive(Debug)]
+pub(super) struct LineView {
+    /// `removed`, `added`, `kept` or `skipped`.
+    pub(super) class: &'static str,
+    /// In words, for who does not see the colour.
+    pub(super) word: &'static str,
+    pub(super) sign: char,
+    pub(super) text: Quoted,
 }
 
 /// A value.

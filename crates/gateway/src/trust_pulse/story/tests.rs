@@ -40,6 +40,7 @@ fn intent(seq: u64, lane: Lane, operation: &str, input: serde_json::Value) -> Re
         policy_hash_b64u: hash,
         request_hash_b64u: hash,
         trace_id: None,
+        caused_by: None,
     };
     record(seq, Body::Intent(Box::new(intent)))
 }

@@ -117,6 +117,59 @@ async fn d05_a_plan_in_progress_shows_no_secret_that_stood_there_before() {
     }
 }
 
+/// What is marked past the bound is not looked for, so an agent that marks enough beside a secret
+/// would be shown it.
+#[tokio::test]
+async fn d05_where_more_is_marked_than_can_be_masked_nothing_is_shown() {
+    for held_back in [false, true] {
+        let rig = Rig::start().await;
+        let cloud = &rig.sandbox.cloud;
+        let own = rig.planned(&rig.sandbox.cst).await;
+        rig.marks_plain(&own.run);
+        let mut plan = cloud.plan(&own.run).unwrap();
+        let marked: usize = plan["variables"].as_object().unwrap().len();
+        let more: Vec<String> = (0..2001 - marked).map(|n| format!("filler-{n}")).collect();
+        if held_back {
+            plan["output_changes"]["more"] = json!({
+                "actions": ["create"], "before": null, "after": more, "after_sensitive": true,
+            });
+            cloud.replace_plan(&own.run, plan).unwrap();
+        }
+        let text = format!("here it is: {PLAIN}\n");
+        cloud.rewrite_plan_log(&own.run, &text).unwrap();
+        let redacted = format!("/api/v2/plans/{}/json-output-redacted", own.plan);
+        let mut forgotten = rig.agent("GET", &redacted).send().await.ok();
+        if held_back {
+            // A value that upstream shows, and nobody knows to be marked.
+            forgotten = json!({
+                "plan_format_version": "1.2",
+                "resource_changes": [{"address": "a.b", "change": {"actions": ["create"]}}],
+            });
+        }
+        forgotten["resource_changes"][0]["change"]["after"] = json!({"note": PLAIN});
+        cloud.replace_redacted_plan(&own.run, forgotten).unwrap();
+        let log = rig.log_of(&own).await;
+        let shown = rig.piece(&log, 0, 65_536).await.text();
+        let json = rig.agent("GET", &redacted).send().await;
+        let change = &json.ok()["resource_changes"][0]["change"];
+        if held_back {
+            assert_eq!(
+                shown,
+                format!("\x02{}\n\x03", policy::terraform::mask::HELD_BACK)
+            );
+            assert_eq!(change["after"], json!({}), "{}", json.whole);
+            assert_eq!(change["after_sensitive"], json!(true));
+            let why = json.ok()["held_back"].clone();
+            assert_eq!(why, json!(policy::terraform::mask::HELD_BACK));
+        } else {
+            let stars = "*".repeat(PLAIN.len());
+            assert_eq!(shown, format!("\x02here it is: {stars}\n\x03"));
+            assert_eq!(change["after"]["note"], json!(stars), "{}", json.whole);
+        }
+        assert!(!shown.contains(PLAIN) && !json.whole.contains(PLAIN));
+    }
+}
+
 #[tokio::test]
 async fn d03_the_plan_is_shown_without_what_it_marks() {
     let rig = Rig::start().await;

@@ -3,6 +3,7 @@
 use super::super::document::Bounds;
 use super::super::inspect::inspect_within;
 use super::*;
+use crate::terraform::mask::Marked;
 
 /// Bounds so small that everything is gone into and every chunk is crossed.
 const TINY: Bounds = Bounds {
@@ -100,9 +101,56 @@ fn sensitive_values_are_found_in_pieces_too() {
     for text in [&*CREATE, &*CHANGE, &*DESTROY, &marked] {
         let held = proof::json::parse(text.as_bytes(), proof::Numbers::Any).unwrap();
         let expected = crate::terraform::mask::sensitive_values(&held);
-        assert!(!expected.is_empty());
+        assert!(matches!(&expected, Marked::Values(values) if !values.is_empty()));
         let mut reader = PlanReader::with_sizes(101, 8);
         reader.push(text.as_bytes()).unwrap();
         assert_eq!(reader.sensitive().unwrap(), expected);
+    }
+}
+
+/// One more than is kept, by count and by bytes, in one place or spread over a plan.
+#[test]
+fn what_is_marked_is_known_whole_or_not_at_all() {
+    let values = |count: usize, length: usize| {
+        let texts = (0..count).map(|n| format!("\"{n:06}{}\"", "x".repeat(length - 6)));
+        texts.collect::<Vec<_>>().join(",")
+    };
+    let in_outputs = |count, length| {
+        let list = values(count, length);
+        // One of them once more.
+        let again = values(1, length);
+        format!(
+            r#"{{"output_changes":{{"o":{{"after":[{list}],"after_sensitive":true}}}},
+            "resource_changes":[{{"change":{{"after":[{again}],"after_sensitive":true}}}}]}}"#,
+        )
+    };
+    let spread = |count, length| {
+        let one =
+            |value| format!(r#"{{"values":{{"a":{value}}},"sensitive_values":{{"a":true}}}}"#);
+        let list: Vec<String> = values(count, length).split(',').map(one).collect();
+        let list = list.join(",");
+        format!(r#"{{"planned_values":{{"root_module":{{"resources":[{list}]}}}}}}"#)
+    };
+    let mib = 1 << 20;
+    for (count, length, kept) in [
+        (2000, 6, Some(2000)),
+        (2001, 6, None),
+        (16, mib / 16, Some(16)),
+        (16, mib / 16 + 1, None),
+        (1, mib, Some(1)),
+        (1, mib + 1, None),
+    ] {
+        for text in [in_outputs(count, length), spread(count, length)] {
+            let held = proof::json::parse(text.as_bytes(), proof::Numbers::Any).unwrap();
+            let marked = crate::terraform::mask::sensitive_values(&held);
+            let found = match &marked {
+                Marked::Values(values) => Some(values.len()),
+                Marked::TooMany => None,
+            };
+            assert_eq!(found, kept, "{count} of {length}");
+            let mut reader = PlanReader::with_sizes(1000, 100);
+            reader.push(text.as_bytes()).unwrap();
+            assert_eq!(reader.sensitive().unwrap(), marked, "{count} of {length}");
+        }
     }
 }

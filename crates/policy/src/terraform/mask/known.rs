@@ -24,7 +24,7 @@ const MAX_COMPARED: usize = 32;
 /// Bytes that are compared at a time.
 const STEP: usize = 32;
 
-/// There is too much to compare.
+/// There is too much to compare, or more than is known.
 #[derive(Debug)]
 pub(super) struct TooMuch;
 
@@ -34,6 +34,7 @@ pub struct Known {
     texts: BTreeSet<Vec<u8>>,
     by_head: [HashMap<Vec<u8>, Vec<Vec<u8>>>; HEADS.len()],
     bytes: usize,
+    overfull: bool,
 }
 
 impl fmt::Debug for Known {
@@ -43,6 +44,19 @@ impl fmt::Debug for Known {
 }
 
 impl Known {
+    /// Of values that nobody could keep: hides everything.
+    pub fn overfull() -> Self {
+        Self {
+            overfull: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there are values that are not looked for, since there was no room for them.
+    pub fn is_overfull(&self) -> bool {
+        self.overfull
+    }
+
     /// How many texts are looked for: a value of several lines, or one that is written with
     /// escapes, is several.
     pub fn len(&self) -> usize {
@@ -55,7 +69,7 @@ impl Known {
     }
 
     /// Learns a value: as it is, line by line, and as JSON writes it. False when there is no
-    /// room for it; the first ones stay.
+    /// room for it: from then on the set is overfull, and everything is hidden.
     pub fn learn(&mut self, value: &str) -> bool {
         let mut room = true;
         for line in value.split(['\n', '\r']).map(str::trim) {
@@ -78,6 +92,7 @@ impl Known {
                 }
             }
         }
+        self.overfull |= !room;
         room
     }
 
@@ -105,6 +120,9 @@ impl Known {
     }
 
     pub(super) fn find(&self, text: &Text<'_>, spans: &mut Spans) -> Result<(), TooMuch> {
+        if self.overfull {
+            return Err(TooMuch);
+        }
         if self.is_empty() {
             return Ok(());
         }

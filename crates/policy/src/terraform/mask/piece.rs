@@ -1,6 +1,6 @@
 //! A part of a log, masked as if the whole log had been.
 
-use super::{Known, mask};
+use super::{HELD_BACK, Known, mask};
 use crate::terraform::LogRange;
 
 /// How far around a part is looked, in bytes: longer than any secret that is recognised.
@@ -61,9 +61,16 @@ impl Piece {
         }
     }
 
-    /// Masks what upstream answered to that and cuts the client's part out of it.
+    /// Masks what upstream answered to that and cuts the client's part out of it. Where more is
+    /// marked than is known, that is of a short log of ours that says so, once there is a log.
     pub fn cut(self, mut read: Vec<u8>, known: &Known) -> Vec<u8> {
         let place = self.place(&read);
+        if known.is_overfull() {
+            return match place {
+                Place::Growing => Vec::new(),
+                Place::Last | Place::Middle => self.of_ours(),
+            };
+        }
         mask(&mut read, known);
         let mut end = read.len();
         if place == Place::Growing {
@@ -78,5 +85,12 @@ impl Piece {
         read.truncate(start.saturating_add(length).min(end));
         read.drain(..start);
         read
+    }
+
+    fn of_ours(self) -> Vec<u8> {
+        let ours = format!("\u{2}{HELD_BACK}\n\u{3}");
+        let from = usize::try_from(self.range.offset.unwrap_or(0)).unwrap_or(usize::MAX);
+        let most = self.range.limit.map_or(usize::MAX, |limit| limit as usize);
+        ours.bytes().skip(from).take(most).collect()
     }
 }

@@ -181,6 +181,11 @@ fn known_values_are_bounded() {
         .filter(|n| known.learn(&format!("value-{n}")))
         .count();
     assert_eq!((learned, known.len()), (4096, 4096));
+    // There is one that nobody looks for.
+    assert!(known.is_overfull());
+    let mut text = b"value-9999 and\nsome".to_vec();
+    assert_eq!(mask(&mut text, &known), 18);
+    assert_eq!(text, b"**************\n****");
     // A long value is hidden whole, though it is looked for in parts.
     let value: String = (0..700).map(|n| format!("{n:x}.")).collect();
     let mut long = Known::default();
@@ -233,7 +238,11 @@ fn sensitive_values_are_found_wherever_a_plan_has_them() {
             "child_modules": [{"resources": [{"values": {"q": "child"}, "sensitive_values": {"q": true}}]}]}}},
         "planned_values": {"root_module": {"resources": [{"values": {"q": "planned", "r": "shown"}, "sensitive_values": {"q": true}}]}}
     }"#;
-    let found = sensitive_values(&parse(plan, Numbers::Any).unwrap());
+    let marked = sensitive_values(&parse(plan, Numbers::Any).unwrap());
+    assert_eq!(format!("{marked:?}"), "Values(10)");
+    let Marked::Values(found) = marked else {
+        panic!("{marked:?}");
+    };
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
     assert_eq!(
         found,
@@ -287,6 +296,29 @@ fn read(log: &[u8], limits: &[u32], growth: &[usize], known: &Known) -> Vec<u8> 
         there = log.len().min(there + growth.next().unwrap());
     }
     panic!("no end after {} of {} bytes", got.len(), log.len());
+}
+
+#[test]
+fn a_log_in_which_anything_could_be_a_secret_is_ours() {
+    let known = Known::overfull();
+    let ours = format!("\x02{HELD_BACK}\n\x03").into_bytes();
+    let log = [b"\x02".as_slice(), &b"a value\n".repeat(20_000), b"\x03"].concat();
+    // As it grows nothing of it, and in the end the same, however it is read.
+    for limit in [1, 7, 1 << 20] {
+        let mut got = Vec::new();
+        while got.len() < ours.len() {
+            let range = LogRange {
+                limit: Some(limit),
+                offset: Some(got.len() as u64),
+            };
+            let piece = Piece::new(range);
+            got.extend(piece.cut(upstream(&log, piece.to_read()), &known));
+        }
+        assert_eq!(got, ours, "{limit}");
+    }
+    let whole = Piece::new(LogRange::default());
+    assert_eq!(whole.cut(log.clone(), &known), ours);
+    assert_eq!(whole.cut(b"\x02a value\n".to_vec(), &known), b"");
 }
 
 #[test]

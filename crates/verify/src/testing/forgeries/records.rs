@@ -3,7 +3,9 @@
 use crate::Code;
 use crate::testing::{Step, Story};
 use proof::Hash;
-use proof::record::{Body, Ended, Intent, Lane, MAX_TOOL_CALLS, Outcome, Revocation, ToolCall};
+use proof::record::{
+    Body, CausedBy, Ended, Intent, Lane, MAX_TOOL_CALLS, Match, Outcome, Revocation, ToolCall,
+};
 use proof::token::Scope;
 
 use super::{Forgery, foreign, forgery, keys, resign, set};
@@ -20,6 +22,29 @@ fn tool_call(name: &str) -> ToolCall {
         name: name.to_owned(),
         arguments_sha256_b64u: None,
     }
+}
+
+fn cause(receipt_id: &str) -> CausedBy {
+    CausedBy {
+        receipt_id: receipt_id.to_owned(),
+        by: Match::Sequence,
+        tool: None,
+    }
+}
+
+/// A call that names the model call before it.
+pub(super) fn honest() -> Vec<Forgery> {
+    let caused = forgery("a call that names its model call", Code::Ok).valid();
+    vec![caused.story(|s| {
+        let model = receipt_id_of(s, "chat-completions");
+        edit_intent(s, "create-run", |i| i.caused_by = Some(cause(&model)));
+    })]
+}
+
+/// The receipt that a call gets when the story is told.
+fn receipt_id_of(story: &Story, operation: &str) -> String {
+    let seq = story.intent(operation) + 1;
+    format!("rcpt_00000000-0000-7000-8000-{seq:012}")
 }
 
 fn edit_outcome(story: &mut Story, operation: &str, edit: impl Fn(&mut Outcome)) {
@@ -91,6 +116,29 @@ fn calls() -> Vec<Forgery> {
         forgery("more tools than are named", Code::ToolCallsStray).story(|s| {
             edit_outcome(s, "chat-completions", |outcome| {
                 outcome.tool_calls = vec![tool_call("exec"); MAX_TOOL_CALLS + 1];
+            });
+        }),
+        forgery("a cause of another job", Code::CauseStray).story(|s| {
+            edit_intent(s, "create-run", |i| {
+                i.caused_by = Some(cause("rcpt_elsewhere"))
+            });
+        }),
+        forgery("a cause that comes later", Code::CauseStray).story(|s| {
+            let own = receipt_id_of(s, "create-run");
+            edit_intent(s, "create-run", |i| i.caused_by = Some(cause(&own)));
+        }),
+        forgery(
+            "a cause that asked for nothing of the kind",
+            Code::CauseStray,
+        )
+        .story(|s| {
+            let model = receipt_id_of(s, "chat-completions");
+            edit_intent(s, "create-run", |i| {
+                i.caused_by = Some(CausedBy {
+                    by: Match::Arguments,
+                    tool: Some(tool_call("start_plan")),
+                    ..cause(&model)
+                });
             });
         }),
         forgery("an outcome out of nothing", Code::OutcomeWithoutIntent).story(|s| {

@@ -1,0 +1,103 @@
+//! Plans that wait, as they begin and cease to: server-sent events.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, header};
+use serde_json::{Value, json};
+use store::GateState;
+
+use super::approvals;
+use super::problem::Problem;
+use super::streaming::{self, Broken, Standing, Stream, Woken};
+use crate::app::App;
+
+/// Plans that one reader is told of at a time; the ones that wait longest.
+const MOST: usize = 200;
+
+/// Every plan that waits, at once, and then each that begins to (`waiting`, with what
+/// `GET /v1/approvals/{run_id}` says of it), and each that does no longer (`ended`, with where it
+/// stands then). After those that wait at once comes `ready`. Whoever connects again is told anew.
+pub(super) async fn watch(
+    State(app): State<Arc<App>>,
+    standing: Standing,
+) -> Result<Response, Problem> {
+    let body = streaming::begin(app, standing, None, tell)?;
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
+        // Some proxies gather an answer before they pass it on, unless they are told not to.
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    Ok((headers, body).into_response())
+}
+
+async fn tell(mut stream: Stream) -> Result<(), Broken> {
+    let mut told = BTreeSet::new();
+    let mut first = true;
+    loop {
+        stream.look().await?;
+        let waiting = stream.app.store.waiting().await?;
+        let now: BTreeSet<String> = waiting
+            .into_iter()
+            .take(MOST)
+            .map(|run| run.run_id)
+            .collect();
+        for run_id in now.difference(&told) {
+            // One that has moved on meanwhile is told of as ended, next time.
+            if let Some(view) = view(&stream.app, run_id).await? {
+                stream.say(event("waiting", &view)).await?;
+            }
+        }
+        for run_id in told.difference(&now) {
+            let run = stream.app.store.run(run_id).await?;
+            // One that still waits has only lost its place among the first.
+            let Some(run) = run.filter(|run| run.gate != GateState::AwaitingApproval) else {
+                continue;
+            };
+            let view = json!({
+                "run_id": run.run_id,
+                "job_id": run.job_id,
+                "workspace_id": run.workspace_id,
+                "state": run.gate.as_str(),
+                "reason": run.gate_reason,
+            });
+            stream.say(event("ended", &view)).await?;
+        }
+        told = now;
+        if std::mem::take(&mut first) {
+            let ready = json!({ "waiting": told.len() });
+            stream.say(event("ready", &ready)).await?;
+        }
+        match stream.wait().await? {
+            Woken::Commit => {}
+            Woken::Silence => stream.say(":\n\n").await?,
+            Woken::Stopping => return Ok(()),
+        }
+    }
+}
+
+async fn view(app: &App, run_id: &str) -> Result<Option<Value>, Broken> {
+    let Some(run) = app.store.run(run_id).await? else {
+        return Ok(None);
+    };
+    match approvals::view(app, &run).await {
+        Ok(view) => Ok(Some(view)),
+        Err(problem) => {
+            tracing::warn!(run_id, %problem, "a plan that waits cannot be shown");
+            Ok(None)
+        }
+    }
+}
+
+/// JSON has no line breaks of its own, so the data are one line.
+fn event(name: &str, data: &Value) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
+}

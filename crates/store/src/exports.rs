@@ -1,0 +1,75 @@
+//! Everything in the order in which it was written, for those who collect it elsewhere.
+//!
+//! Two lists, each with numbers that only grow: the log's records, and what operators did. What
+//! can be read never gets a smaller number later, so a reader that remembers the last number has
+//! missed nothing and meets nothing twice.
+
+use async_trait::async_trait;
+use proof::record::{Intent, JobId, Record};
+use proof::{Did, Hash, Timestamp};
+
+use crate::{OperatorAction, StoreError};
+
+/// Which records to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRange {
+    /// The first place in the log.
+    pub from: u64,
+    /// Of this job only.
+    pub job: Option<JobId>,
+    /// At most so many; more than 1000 are never given.
+    pub limit: u32,
+}
+
+/// A record with what other rows say about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedRecord {
+    /// Its place in the log, from 0.
+    pub leaf_index: u64,
+    /// Its hash there.
+    pub leaf_hash: Hash,
+    /// The record.
+    pub record: Record,
+    /// What its job is for.
+    pub job_name: String,
+    /// The key of its job.
+    pub agent_did: Did,
+    /// The contract of its job.
+    pub policy_hash: Hash,
+    /// That contract's name and version.
+    pub contract: (String, u64),
+    /// What an outcome answers.
+    pub intent: Option<Box<Intent>>,
+    /// Organization and workspace of the run that it names, when that run is known.
+    pub place: Option<(String, String)>,
+}
+
+/// Something that an operator did, with its number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumberedAction {
+    /// 1, 2, 3 …
+    pub number: u64,
+    /// What it was.
+    pub action: OperatorAction,
+}
+
+/// Reading in the order of writing.
+#[async_trait]
+pub trait Exports {
+    /// Records from a place in the log on, in its order.
+    async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError>;
+
+    /// A place in the log before which every record is older than `since`. Times of different
+    /// jobs may be out of order there, so newer and older ones follow.
+    async fn log_place(&self, since: Timestamp) -> Result<u64, StoreError>;
+
+    /// What operators did, after that number, in order; at most 1000.
+    async fn actions_after(
+        &self,
+        number: u64,
+        limit: u32,
+    ) -> Result<Vec<NumberedAction>, StoreError>;
+
+    /// Number of the last thing that an operator did; 0 when there is none.
+    async fn last_action(&self) -> Result<u64, StoreError>;
+}
