@@ -263,7 +263,7 @@
     const { payload: receipt, hash } = await open(envelope, "gateway_receipt", shapes.gatewayReceipt);
     requireSigner(facts, envelope, receipt.timestamp);
     const { intent, outcome } = callOf(facts, receipt.binding, receipt.timestamp);
-    const [audience] = [...facts.tokens.values()].map(({ claims }) => claims.aud);
+    const audience = facts.bundle.tokens[0]?.claims.aud;
     ensure(
       receipt.receipt_version === "1" && receipt.receipt_id.startsWith("rcpt_")
         && (audience ?? receipt.gateway_id) === receipt.gateway_id && intent.lane === "model"
