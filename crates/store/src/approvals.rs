@@ -5,7 +5,7 @@ use proof::Timestamp;
 use proof::approval::{Decision, SignedStatement, Statement};
 use proof::record::{ApprovalVia, JobId};
 
-use crate::{GateState, RunRow, StoreError};
+use crate::{GateState, RunBrief, StoreError};
 
 /// A statement whose signature and authority the caller has checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,17 +73,6 @@ pub struct StatementRow {
     pub counted: bool,
 }
 
-/// A run that awaits approval, without what makes its row large.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingRun {
-    /// Its id.
-    pub run_id: String,
-    /// Its job.
-    pub job_id: JobId,
-    /// Since when it waits, or is waited for in another way.
-    pub since: Timestamp,
-}
-
 /// Approvers' statements.
 #[async_trait]
 pub trait Approvals {
@@ -114,9 +103,9 @@ pub trait Approvals {
     /// Statements of a job, in the order of their records.
     async fn statements_of_job(&self, job_id: &JobId) -> Result<Vec<StatementRow>, StoreError>;
 
-    /// Runs that await approval, the longest waiting first.
-    async fn awaiting(&self, limit: u32) -> Result<Vec<RunRow>, StoreError>;
+    /// Every run that awaits approval, the longest waiting first.
+    async fn waiting(&self) -> Result<Vec<RunBrief>, StoreError>;
 
-    /// The names of all of those, in the same order.
-    async fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError>;
+    /// The ids of those, in the same order; little enough to be asked for with each commit.
+    async fn waiting_ids(&self) -> Result<Vec<String>, StoreError>;
 }

@@ -48,7 +48,7 @@ mod sqlite;
 mod task_calls;
 mod tokens;
 
-pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow, WaitingRun};
+pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
 pub use budgets::{Budget, Budgets, ModelLimits, ModelSpend, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
 pub use commits::Commits;
@@ -73,7 +73,7 @@ pub use passkeys::{
 };
 pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
 pub use receipts::{Receipts, ReceiptsOfJob};
-pub use runs::{ConfigurationRow, GateState, RunRow, RunUpdate, Runs};
+pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{SessionRow, Sessions};
 pub use sqlite::{
     CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,

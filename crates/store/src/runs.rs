@@ -147,6 +147,36 @@ pub struct RunRow {
     pub updated_at: Timestamp,
 }
 
+/// A run and its job, without what an approver is shown: that may take hundreds of KiB, and lists
+/// of runs do not need it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunBrief {
+    /// See [`RunRow`].
+    pub run_id: String,
+    /// See [`RunRow`].
+    pub job_id: JobId,
+    /// What the job is for.
+    pub job_name: String,
+    /// The contract of the job.
+    pub policy_hash: Hash,
+    /// See [`RunRow`].
+    pub organization: String,
+    /// See [`RunRow`].
+    pub workspace_id: String,
+    /// See [`RunRow`].
+    pub apply_wished: bool,
+    /// See [`RunRow`].
+    pub gate: GateState,
+    /// See [`RunRow`].
+    pub changes: Option<Changes>,
+    /// See [`RunRow`].
+    pub subject: Option<Subject>,
+    /// See [`RunRow`].
+    pub approval_expires_at: Option<Timestamp>,
+    /// See [`RunRow`].
+    pub updated_at: Timestamp,
+}
+
 /// What to change about a run: only the members that are set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunUpdate {
@@ -227,6 +257,9 @@ pub trait Runs {
 
     /// Every run whose gate is not final, oldest first: what a start-up takes up again.
     async fn active_runs(&self) -> Result<Vec<RunRow>, StoreError>;
+
+    /// The same runs, in brief.
+    async fn active_briefs(&self) -> Result<Vec<RunBrief>, StoreError>;
 
     /// Changes members of a run, never its gate; `None` when there is no such run. Why a run has
     /// ended stays what it was.

@@ -32,11 +32,6 @@ impl Again {
         self.failed = 0;
     }
 
-    /// How often it has failed since.
-    pub(super) const fn failed(&self) -> u32 {
-        self.failed
-    }
-
     /// Says why it failed and how long the pause is; a failure that no pause mends comes back.
     ///
     /// # Errors
@@ -72,7 +67,6 @@ mod tests {
             .map(|_| again.pause(lost()).unwrap().as_secs())
             .collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(again.failed(), 7);
         let busy = Failure::refused("OVERLOADED", "busy");
         assert!(again.pause(busy).is_ok());
         let withdrawn = Failure::refused("OPERATOR_CREDENTIAL_INVALID", "no");

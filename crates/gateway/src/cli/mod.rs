@@ -28,6 +28,7 @@ mod failure;
 pub mod init;
 mod job;
 mod key;
+mod mcp;
 mod notices;
 pub mod operator;
 mod policy;
@@ -79,6 +80,7 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Run(run::Run),
+    Mcp(mcp::Mcp),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -154,6 +156,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Init(init) => init.run().await?,
         Command::Serve(serve) => return serve.run().await,
         Command::Run(run) => return run.run().await,
+        Command::Mcp(mcp) => mcp.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,

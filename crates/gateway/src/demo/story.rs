@@ -298,9 +298,9 @@ async fn wait_for_question(operator: &Caller) -> anyhow::Result<Value> {
             .get("/v1/approvals?state=awaiting_approval")
             .await?
             .json()?;
-        let first = list.pointer("/approvals/0").cloned();
-        if let Some(first) = first {
-            return Ok(first);
+        let first = list.pointer("/approvals/0/run_id").and_then(Value::as_str);
+        if let Some(run) = first {
+            return operator.get(&format!("/v1/approvals/{run}")).await?.json();
         }
         if std::time::Instant::now() > deadline {
             bail!("no plan came up for approval");

@@ -176,8 +176,11 @@ fn base(line: &Line, at: Timestamp, verdict: &Verdict) -> Members {
     };
     event.set("status_code", code.into());
     event.set("status_detail", line.get("reasons").clone());
-    let who = line.text("person").or(line.text("agent_did"));
-    let message = format!("{} by {}", action, who.unwrap_or("the gateway"));
+    let agent = line
+        .text("agent_did")
+        .filter(|_| line.text("lane") != Some("gateway"));
+    let who = line.text("person").or(agent).unwrap_or("the gateway");
+    let message = format!("{action} by {who}");
     event.set("message", message.into());
     event
 }

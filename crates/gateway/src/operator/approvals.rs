@@ -11,7 +11,7 @@ use proof::approval::SignedStatement;
 use proof::record::ApprovalVia;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{GateState, RunRow};
+use store::{GateState, RunBrief, RunRow};
 
 use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
@@ -22,7 +22,7 @@ use crate::clawcontrols;
 use crate::operator::audit::{Action, audited};
 
 /// Most approvals in one answer; the ones that wait longest.
-const MAX_LIST: u32 = 200;
+const MAX_LIST: usize = 200;
 
 /// Observations of the workspace since the job was opened that stand with an approval.
 const MAX_OUTSIDE: u32 = 20;
@@ -35,14 +35,14 @@ pub(super) struct Filter {
 }
 
 /// Runs that wait for approval, or all that have not ended (`state=active`), or those in one
-/// state that is not an end.
+/// state that is not an end. In brief: what a plan would change is shown with each by itself.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Value>, Problem> {
     let runs = match filter.state.as_deref() {
-        None | Some("awaiting_approval") => app.store.awaiting(MAX_LIST + 1).await?,
-        Some("active") => app.store.active_runs().await?,
+        None | Some("awaiting_approval") => app.store.waiting().await?,
+        Some("active") => app.store.active_briefs().await?,
         Some(name) => {
             let state = GateState::ALL
                 .into_iter()
@@ -52,16 +52,16 @@ pub(super) async fn list(
                               ended are listed with their job";
                 Problem::new(ReasonCode::QueryValue, detail)
             })?;
-            let runs = app.store.active_runs().await?;
+            let runs = app.store.active_briefs().await?;
             runs.into_iter().filter(|run| run.gate == state).collect()
         }
     };
     let mut views = Vec::new();
-    for run in runs.iter().take(MAX_LIST as usize) {
-        views.push(view(&app, run).await?);
+    for run in runs.iter().take(MAX_LIST) {
+        views.push(brief(&app, run).await?);
     }
     Ok(Json(
-        json!({ "approvals": views, "more": runs.len() > MAX_LIST as usize }),
+        json!({ "approvals": views, "more": runs.len() > MAX_LIST }),
     ))
 }
 
@@ -133,13 +133,44 @@ pub(super) async fn submitted(
     Ok(Json(view))
 }
 
-pub(super) async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
+async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
     let job = app
         .store
         .job(&run.job_id)
         .await?
         .ok_or(ReasonCode::JobUnknown)?;
-    let contract = clawcontrols::contract(app, &job.policy_hash).await?;
+    let outside = store::ObservationFilter {
+        workspace_id: Some(run.workspace_id.clone()),
+        since: Some(job.opened_at),
+        before: None,
+        limit: MAX_OUTSIDE,
+    };
+    let outside = app.store.observations(outside).await?;
+    let outside: Vec<Value> = outside.iter().map(super::watching::view).collect();
+    let run_brief = RunBrief {
+        run_id: run.run_id.clone(),
+        job_id: run.job_id.clone(),
+        job_name: job.name,
+        policy_hash: job.policy_hash,
+        organization: run.organization.clone(),
+        workspace_id: run.workspace_id.clone(),
+        apply_wished: run.apply_wished,
+        gate: run.gate,
+        changes: run.changes,
+        subject: run.subject.clone(),
+        approval_expires_at: run.approval_expires_at,
+        updated_at: run.updated_at,
+    };
+    let mut view = brief(app, &run_brief).await?;
+    view["reason"] = json!(run.gate_reason);
+    view["summary"] = json!(run.summary);
+    view["outside"] = json!(outside);
+    Ok(view)
+}
+
+/// A run without what its plan would change.
+pub(super) async fn brief(app: &App, run: &RunBrief) -> Result<Value, Problem> {
+    let contract = clawcontrols::contract(app, &run.policy_hash).await?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
     let terms = &contract.contract.permissions.apply;
     let statements = app.store.statements(&run.run_id).await?;
@@ -154,25 +185,14 @@ pub(super) async fn view(app: &App, run: &RunRow) -> Result<Value, Problem> {
             "envelope": statement.envelope,
         })
     });
-    let outside = store::ObservationFilter {
-        workspace_id: Some(run.workspace_id.clone()),
-        since: Some(job.opened_at),
-        before: None,
-        limit: MAX_OUTSIDE,
-    };
-    let outside = app.store.observations(outside).await?;
-    let outside: Vec<Value> = outside.iter().map(super::watching::view).collect();
     let approvers: Vec<&str> = terms.approvers.iter().map(|email| email.as_str()).collect();
     Ok(json!({
         "run_id": run.run_id,
         "job_id": run.job_id,
-        "job_name": job.name,
+        "job_name": run.job_name,
         "workspace_id": run.workspace_id,
         "state": run.gate.as_str(),
-        "reason": run.gate_reason,
         "subject": run.subject,
-        "summary": run.summary,
-        "outside": outside,
         "expires_at": run.approval_expires_at,
         "approvals": statements.collect::<Vec<_>>(),
         "needed": terms.min_approvals,

@@ -57,9 +57,11 @@ struct Wanted {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     job: Option<JobId>,
-    follow: bool,
     /// The first number that has not been told.
     next: u64,
+    /// Where to end: what is written while an answer that does not follow is on its way belongs
+    /// to the next one. `None` to follow.
+    end: Option<u64>,
 }
 
 /// Lines, from a number or a time on.
@@ -117,8 +119,8 @@ async fn wanted(app: &App, asked: Asked) -> Result<Wanted, Problem> {
         since: asked.since,
         until: asked.until,
         job: asked.job,
-        follow: asked.follow,
         next: next.max(earliest),
+        end: (!asked.follow).then_some(end),
     })
 }
 
@@ -133,11 +135,11 @@ async fn tell(mut stream: Stream, mut wanted: Wanted) -> Result<(), Broken> {
         if !lines.is_empty() {
             stream.say(lines).await?;
         }
+        if wanted.end.is_some_and(|end| !full || wanted.next >= end) {
+            return Ok(());
+        }
         if full {
             continue;
-        }
-        if !wanted.follow {
-            return Ok(());
         }
         match stream.wait().await? {
             Woken::Commit => {}
@@ -165,7 +167,7 @@ async fn page(app: &App, wanted: &mut Wanted) -> Result<(String, bool), Broken> 
             let rows = app.store.logged(range).await?;
             for row in &rows {
                 wanted.next = row.leaf_index + 1;
-                if wanted.covers(row.record.at) {
+                if wanted.covers(row.leaf_index, row.record.at) {
                     lines.push_str(&export::record_line(format, row, origin));
                 }
             }
@@ -176,7 +178,7 @@ async fn page(app: &App, wanted: &mut Wanted) -> Result<(String, bool), Broken> 
             let rows = app.store.actions_after(after, PAGE).await?;
             for row in &rows {
                 wanted.next = row.number + 1;
-                if wanted.covers(row.action.at) {
+                if wanted.covers(row.number, row.action.at) {
                     lines.push_str(&export::action_line(format, row, origin));
                 }
             }
@@ -187,7 +189,9 @@ async fn page(app: &App, wanted: &mut Wanted) -> Result<(String, bool), Broken> 
 }
 
 impl Wanted {
-    fn covers(&self, at: Timestamp) -> bool {
-        self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
+    fn covers(&self, number: u64, at: Timestamp) -> bool {
+        self.end.is_none_or(|end| number < end)
+            && self.since.is_none_or(|since| at >= since)
+            && self.until.is_none_or(|until| at < until)
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
-use store::GateState;
+use store::{GateState, RunBrief};
 
 use super::approvals;
 use super::problem::Problem;
@@ -18,7 +18,7 @@ use crate::app::App;
 const MOST: usize = 200;
 
 /// Every plan that waits, at once, and then each that begins to (`waiting`, with what
-/// `GET /v1/approvals/{run_id}` says of it), and each that does no longer (`ended`, with where it
+/// `GET /v1/approvals` says of it), and each that does no longer (`ended`, with where it
 /// stands then). After those that wait at once comes `ready`. Whoever connects again is told anew.
 pub(super) async fn watch(
     State(app): State<Arc<App>>,
@@ -44,17 +44,10 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
     let mut first = true;
     loop {
         stream.look().await?;
-        let waiting = stream.app.store.waiting().await?;
-        let now: BTreeSet<String> = waiting
-            .into_iter()
-            .take(MOST)
-            .map(|run| run.run_id)
-            .collect();
-        for run_id in now.difference(&told) {
-            // One that has moved on meanwhile is told of as ended, next time.
-            if let Some(view) = view(&stream.app, run_id).await? {
-                stream.say(event("waiting", &view)).await?;
-            }
+        let waiting = stream.app.store.waiting_ids().await?;
+        let now: BTreeSet<String> = waiting.into_iter().take(MOST).collect();
+        if !now.is_subset(&told) {
+            begun(&stream, &now, &told).await?;
         }
         for run_id in told.difference(&now) {
             let run = stream.app.store.run(run_id).await?;
@@ -84,17 +77,30 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
     }
 }
 
-async fn view(app: &App, run_id: &str) -> Result<Option<Value>, Broken> {
-    let Some(run) = app.store.run(run_id).await? else {
-        return Ok(None);
-    };
-    match approvals::view(app, &run).await {
-        Ok(view) => Ok(Some(view)),
-        Err(problem) => {
-            tracing::warn!(run_id, %problem, "a plan that waits cannot be shown");
-            Ok(None)
+/// Tells of those that wait now and were not told of.
+async fn begun(
+    stream: &Stream,
+    now: &BTreeSet<String>,
+    told: &BTreeSet<String>,
+) -> Result<(), Broken> {
+    let new = |run: &RunBrief| now.contains(&run.run_id) && !told.contains(&run.run_id);
+    // One that has moved on meanwhile is told of as ended only.
+    for run in stream
+        .app
+        .store
+        .waiting()
+        .await?
+        .iter()
+        .filter(|run| new(run))
+    {
+        match approvals::brief(&stream.app, run).await {
+            Ok(view) => stream.say(event("waiting", &view)).await?,
+            Err(problem) => {
+                tracing::warn!(run = run.run_id, %problem, "a plan that waits cannot be shown");
+            }
         }
     }
+    Ok(())
 }
 
 /// JSON has no line breaks of its own, so the data are one line.

@@ -9,7 +9,7 @@ use proof::record::{ApprovalVia, JobId};
 use proof::{Hash, Json, Timestamp};
 use store::{
     BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, PasskeyRow,
-    RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow, WaitingRun,
+    RunBrief, RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
 use super::outside;
@@ -79,7 +79,7 @@ pub(super) async fn listed_all(
             place.insert(store.contract(&row.policy_hash).await?);
         }
         let contract = contracts.get(&row.policy_hash).cloned().flatten();
-        let own = |run: &&WaitingRun| run.job_id == row.job_id;
+        let own = |run: &&RunBrief| run.job_id == row.job_id;
         let waits = waiting.iter().filter(own).count();
         jobs.push(listed(row, contract, waits as u64));
     }

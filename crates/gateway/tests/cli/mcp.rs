@@ -7,7 +7,7 @@ use store::GateState;
 
 use crate::client::{Answer, Caller};
 use crate::evidence::{begun, refusals};
-use crate::terraform::two_instances;
+use crate::terraform::{Session, two_instances};
 use crate::world::{Setup, World};
 
 const HEADERS: [(&str, &str); 2] = [
@@ -397,4 +397,41 @@ async fn a_tools_calls_name_the_model_call_that_asked_for_it() {
         assert_eq!((&cause.receipt_id, &cause.tool), (&receipt, &None));
     }
     assert!(found[0].is_none(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn agents_that_start_their_servers_as_programs_have_the_same_tools() {
+    let world = Setup::new().start().await;
+    let folder = world.folder().join("work/app");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("main.tf"), two_instances()).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"));
+    command
+        .arg("mcp")
+        .current_dir(world.folder().join("work"))
+        .env("CLAWGATE_URL", &world.gateway().agent_url)
+        .env("CST", &world.cst);
+    let mut bridge = Session::begin(command, &["mcp"], world.seen());
+    let call = |name: &str, arguments: Value| {
+        let call = request("tools/call", &json!({"name": name, "arguments": arguments}));
+        format!("{call}\n")
+    };
+    bridge
+        .answer(&format!("{}\n", request("tools/list", &json!({}))))
+        .await;
+    bridge.says("relative to the working folder").await;
+    bridge.answer("{\n").await;
+    bridge.says("-32700").await;
+    let elsewhere = json!({"workspace": "staging-app", "folder": "/etc"});
+    bridge.answer(&call("start_plan", elsewhere)).await;
+    bridge.says("is not in the working folder").await;
+    let app = json!({"workspace": "staging-app", "folder": "app"});
+    bridge.answer(&call("start_plan", app)).await;
+    bridge.says("plans now").await;
+    // What is known of a token before any message is read.
+    world.app().live.end_job(&world.job);
+    bridge.answer(&call("contract", json!({}))).await;
+    bridge.says("TOKEN_JOB_CLOSED").await;
+    bridge.ended().await.ok();
+    assert_eq!(world.asked("POST", "/api/v2/runs").len(), 1);
 }

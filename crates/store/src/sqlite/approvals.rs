@@ -9,8 +9,8 @@ use rusqlite::{Connection, Row, params};
 use super::column::{self, Columns as _, bytes};
 use super::{Sqlite, jobs, log, passkeys, runs};
 use crate::{
-    Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunRow, RunUpdate, StatementOutcome,
-    StatementRow, StoreError, WaitingRun,
+    Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunBrief, RunRow, RunUpdate,
+    StatementOutcome, StatementRow, StoreError,
 };
 
 #[async_trait]
@@ -52,31 +52,26 @@ impl Approvals for Sqlite {
         .await
     }
 
-    async fn awaiting(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
-        self.read(move |connection| column::all(connection, AWAITING, [limit], runs::run_row))
+    async fn waiting(&self) -> Result<Vec<RunBrief>, StoreError> {
+        self.read(|connection| column::all(connection, &waiting(), [], runs::brief))
             .await
     }
 
-    async fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
-        self.read(|connection| {
-            column::all(connection, WAITING, [], |row| {
-                Ok(WaitingRun {
-                    run_id: row.text("run_id")?,
-                    job_id: row.parsed("job_id")?,
-                    since: row.time("updated_at")?,
-                })
-            })
-        })
-        .await
+    async fn waiting_ids(&self) -> Result<Vec<String>, StoreError> {
+        self.read(|connection| column::all(connection, WAITING_IDS, [], |row| row.text("run_id")))
+            .await
     }
 }
 
 /// Runs that await approval; the state is written out, as in the partial index.
-const AWAITING: &str = "SELECT runs.*, job_id FROM runs CROSS JOIN jobs USING (job)
-     WHERE gate = 'awaiting_approval' ORDER BY updated_at, runs.id LIMIT ?1";
+fn waiting() -> String {
+    format!(
+        "SELECT {} WHERE gate = 'awaiting_approval' ORDER BY updated_at, runs.id",
+        runs::BRIEF
+    )
+}
 
-/// Their names.
-const WAITING: &str = "SELECT run_id, job_id, updated_at FROM runs CROSS JOIN jobs USING (job)
+const WAITING_IDS: &str = "SELECT run_id FROM runs
      WHERE gate = 'awaiting_approval' ORDER BY updated_at, runs.id";
 
 /// The statement that moves the gate must be the one that is kept as evidence.
@@ -332,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_found_by_its_index() {
-        assert_no_scan(AWAITING, &[10.into()]);
-        assert_no_scan(WAITING, &[]);
+        assert_no_scan(&waiting(), &[]);
+        assert_no_scan(WAITING_IDS, &[]);
     }
 }

@@ -7,7 +7,9 @@ use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes, bytes_opt};
 use super::{Sqlite, jobs, log};
-use crate::{Appended, ConfigurationRow, Conflict, GateState, RunRow, RunUpdate, Runs, StoreError};
+use crate::{
+    Appended, ConfigurationRow, Conflict, GateState, RunBrief, RunRow, RunUpdate, Runs, StoreError,
+};
 
 /// Objects in one piece of a plan.
 const PAGE: u32 = 1000;
@@ -63,6 +65,11 @@ impl Runs for Sqlite {
             )
         })
         .await
+    }
+
+    async fn active_briefs(&self) -> Result<Vec<RunBrief>, StoreError> {
+        self.read(|connection| column::all(connection, &active_briefs(), [], brief))
+            .await
     }
 
     async fn update_run(
@@ -376,6 +383,37 @@ pub(super) fn by_id(connection: &Connection, run_id: &str) -> Result<Option<RunR
     )
 }
 
+/// Runs and their jobs in brief. What stands in a row behind the summary costs reading all of
+/// that, so the two times of it are in the indexes, too.
+pub(super) const BRIEF: &str = "run_id, job_id, jobs.name AS job_name, jobs.policy_hash,
+     organization, workspace_id, apply_wished, gate, changes, subject, approval_expires_at,
+     updated_at FROM runs CROSS JOIN jobs USING (job)";
+
+fn active_briefs() -> String {
+    format!("SELECT {BRIEF} WHERE active = 1 ORDER BY runs.id")
+}
+
+pub(super) fn brief(row: &Row<'_>) -> Result<RunBrief, StoreError> {
+    Ok(RunBrief {
+        run_id: row.text("run_id")?,
+        job_id: row.parsed("job_id")?,
+        job_name: row.text("job_name")?,
+        policy_hash: row.hash("policy_hash")?,
+        organization: row.text("organization")?,
+        workspace_id: row.text("workspace_id")?,
+        apply_wished: row.flag("apply_wished")?,
+        gate: gate(row)?,
+        changes: row.json_opt("changes")?,
+        subject: row.json_opt("subject")?,
+        approval_expires_at: row.time_opt("approval_expires_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+fn gate(row: &Row<'_>) -> Result<GateState, StoreError> {
+    GateState::from_name(&row.text("gate")?).ok_or_else(|| column::damaged("gate"))
+}
+
 pub(super) fn run_row(row: &Row<'_>) -> Result<RunRow, StoreError> {
     Ok(RunRow {
         run_id: row.text("run_id")?,
@@ -387,7 +425,7 @@ pub(super) fn run_row(row: &Row<'_>) -> Result<RunRow, StoreError> {
         plan_id: row.text_opt("plan_id")?,
         apply_id: row.text_opt("apply_id")?,
         apply_wished: row.flag("apply_wished")?,
-        gate: GateState::from_name(&row.text("gate")?).ok_or_else(|| column::damaged("gate"))?,
+        gate: gate(row)?,
         plan_sha256: row.hash_opt("plan_sha256")?,
         plan_raw_sha256: row.hash_opt("plan_raw_sha256")?,
         changes: row.json_opt("changes")?,
@@ -457,4 +495,15 @@ fn configuration(
             })
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plans::assert_plan;
+    use super::*;
+
+    #[test]
+    fn active_runs_are_found_by_their_index() {
+        assert_plan(&active_briefs(), &[], &[]);
+    }
 }

@@ -58,7 +58,6 @@ pub(crate) async fn an_approval_moves_the_gate(store: Arc<dyn Store>) {
         (kept[0].decision, kept[0].via),
         (Approve, ApprovalVia::Token)
     );
-    assert_eq!(store.awaiting(10).await.unwrap(), []);
     assert_eq!(store.waiting().await.unwrap(), []);
 
     let unknown = says(1, Approve, subject(&job, "run-9", "plan"), "n2");

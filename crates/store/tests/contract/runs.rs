@@ -162,22 +162,44 @@ pub(crate) async fn active_runs_are_those_whose_gate_is_open(store: Arc<dyn Stor
         .await
         .unwrap();
     assert_eq!(states().await, open[1..]);
-    let asked = store.awaiting(10).await.unwrap();
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].gate, GateState::AwaitingApproval);
+    // The same in brief, and those of them that wait.
     let mut longer = run(&job, "run-99");
     longer.gate = GateState::AwaitingApproval;
-    store.insert_run(longer).await.unwrap();
-    let names = async |limit| -> Vec<String> {
-        let runs = store.awaiting(limit).await.unwrap();
-        runs.into_iter().map(|run| run.run_id).collect()
-    };
+    longer.subject = Some(subject(&job, "run-99", "plan"));
+    longer.approval_expires_at = Some(at(70));
+    store.insert_run(longer.clone()).await.unwrap();
+    let briefs = store.active_briefs().await.unwrap();
+    let active = store.active_runs().await.unwrap();
+    let names = |run: &store::RunBrief| (run.run_id.clone(), run.gate);
+    let briefly: Vec<_> = briefs.iter().map(names).collect();
+    let named: Vec<_> = active
+        .iter()
+        .map(|run| (run.run_id.clone(), run.gate))
+        .collect();
+    assert_eq!(briefly, named);
     let waiting = store.waiting().await.unwrap();
-    assert_eq!((&waiting[0].job_id, waiting[0].since), (&job, at(1)));
-    let waiting: Vec<String> = waiting.into_iter().map(|run| run.run_id).collect();
-    assert_eq!(waiting, ["run-99", &asked[0].run_id]);
-    assert_eq!(names(10).await, waiting);
-    assert_eq!(names(1).await, waiting[..1]);
+    let [first, second] = &waiting[..] else {
+        panic!("two wait: {waiting:?}");
+    };
+    assert_eq!(second.gate, GateState::AwaitingApproval);
+    let ids = store.waiting_ids().await.unwrap();
+    assert_eq!(ids, [first.run_id.clone(), second.run_id.clone()]);
+    assert_eq!(first, briefs.last().unwrap());
+    let expected = store::RunBrief {
+        run_id: "run-99".into(),
+        job_id: job.clone(),
+        job_name: opening("v1").name,
+        policy_hash: hash("v1"),
+        organization: longer.organization,
+        workspace_id: longer.workspace_id,
+        apply_wished: false,
+        gate: GateState::AwaitingApproval,
+        changes: None,
+        subject: longer.subject,
+        approval_expires_at: Some(at(70)),
+        updated_at: at(1),
+    };
+    assert_eq!(*first, expected);
 }
 
 pub(crate) async fn a_repeated_request_finds_its_run(store: Arc<dyn Store>) {

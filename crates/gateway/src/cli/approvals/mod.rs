@@ -44,7 +44,7 @@ Examples:
 
 Plans that wait already come first. The gateway tells of changes; nothing is polled. When the
 connection is lost it is made again, and no plan is told of twice. With --json each line has
-`event`: `waiting`, with what `approvals show` prints, or `ended`, with the state.")]
+`event`: `waiting`, with what `approvals list` prints, or `ended`, with the state.")]
     Watch {
         #[command(flatten)]
         remote: Remote,

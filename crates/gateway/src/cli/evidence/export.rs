@@ -104,16 +104,18 @@ impl Export {
             Some(file) => Some(State::open(file, self.of, self.job.as_ref())?),
             None => None,
         };
+        let last = state.as_ref().map_or(self.after, State::last);
         let mut writing = Writing {
-            out: Out::open(self.out.as_deref())?,
+            out: Out::open(self.out.as_deref(), last.is_some())?,
             format: self.format,
             header: !self.no_header,
-            last: state.as_ref().map_or(self.after, State::last),
+            last,
             state,
             gateway_id: String::new(),
             unsaved: None,
         };
         let mut again = Again::default();
+        let mut in_vain = 0;
         let mut stop = std::pin::pin!(crate::server::stop_signal());
         loop {
             let before = writing.last;
@@ -135,7 +137,12 @@ impl Export {
                 Err(failure) => failure,
             };
             saved?;
-            if !self.follow && writing.last == before && again.failed() >= TRIES {
+            in_vain = if writing.last == before {
+                in_vain + 1
+            } else {
+                0
+            };
+            if !self.follow && in_vain >= TRIES {
                 return Err(failure);
             }
             let pause = again.pause(failure)?;
@@ -293,7 +300,9 @@ struct Out {
 }
 
 impl Out {
-    fn open(path: Option<&Path>) -> Result<Self, Failure> {
+    /// A line that a crash left without its end is cut from a file that an export wrote before;
+    /// of another file nothing is.
+    fn open(path: Option<&Path>, goes_on: bool) -> Result<Self, Failure> {
         let Some(path) = path else {
             return Ok(Self {
                 to: io::BufWriter::new(Box::new(io::stdout())),
@@ -310,13 +319,21 @@ impl Out {
             .create(true)
             .open(path);
         let mut file = file.map_err(unusable)?;
-        let length = cut_unfinished(&mut file).map_err(unusable)?;
+        let length = file.metadata().map_err(unusable)?.len();
+        let whole = whole_lines(&mut file, length).map_err(unusable)?;
+        if whole < length {
+            if !goes_on {
+                return Err(Failure::new(format!("{name} ends within a line"))
+                    .next("name another file, or complete or remove its last line"));
+            }
+            file.set_len(whole).map_err(unusable)?;
+        }
         let again = file.try_clone().map_err(unusable)?;
         Ok(Self {
             to: io::BufWriter::new(Box::new(again)),
             file: Some(file),
             name,
-            wants_header: length == 0,
+            wants_header: whole == 0,
         })
     }
 
@@ -348,20 +365,15 @@ impl Out {
     }
 }
 
-/// Cuts a line that a crash left without its end, and tells how long the file is then.
-fn cut_unfinished(file: &mut File) -> io::Result<u64> {
+/// How long a file's whole lines are.
+fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     /// Longer than any line.
     const MOST: u64 = 16 << 20;
-    let length = file.metadata()?.len();
     let from = length.saturating_sub(MOST);
     file.seek(SeekFrom::Start(from))?;
     let mut tail = Vec::new();
     file.take(MOST).read_to_end(&mut tail)?;
-    let whole = memchr::memrchr(b'\n', &tail).map_or(0, |end| end as u64 + 1);
-    if whole < tail.len() as u64 {
-        file.set_len(from + whole)?;
-    }
-    Ok(from + whole)
+    Ok(from + memchr::memrchr(b'\n', &tail).map_or(0, |end| end as u64 + 1))
 }
 
 #[cfg(test)]
@@ -399,7 +411,10 @@ mod tests {
             ("one\r\ntwo\r\nthr", "one\r\ntwo\r\n"),
         ] {
             std::fs::write(&path, before).unwrap();
-            let mut out = Out::open(Some(&path)).unwrap();
+            let first = Out::open(Some(&path), false);
+            assert_eq!(first.is_ok(), before == after, "{before}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+            let mut out = Out::open(Some(&path), true).unwrap();
             assert_eq!(out.wants_header, after.is_empty(), "{before}");
             assert!(out.write(b"next\n").unwrap() && out.flush().unwrap());
             let text = std::fs::read_to_string(&path).unwrap();

@@ -1,5 +1,6 @@
 //! Where an export stands: a small file, replaced as a whole.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub(super) struct State {
     of: Of,
     job: Option<JobId>,
     kept: Option<Document>,
+    /// Held for as long as the export runs: two would write each line twice.
+    _lock: File,
 }
 
 impl State {
@@ -44,6 +47,24 @@ impl State {
             Failure::new(format!("the state file `{}` {why}", file.display()))
                 .next("name another file; without it the export begins at the beginning")
         };
+        let mut name = file.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = File::create(&name).map_err(|error| {
+            unusable(format!("cannot be locked by `{}`: {error}", name.display()))
+        })?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new(format!(
+                    "another export with the state file `{}` runs",
+                    file.display()
+                ))
+                .next("let it end, or name another file"));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(unusable(format!("cannot be locked: {error}")));
+            }
+        }
         let kept = match std::fs::read(file) {
             Ok(bytes) => {
                 let read = proof::json::from_slice::<Document>(&bytes);
@@ -64,6 +85,7 @@ impl State {
             of,
             job: job.cloned(),
             kept,
+            _lock: lock,
         })
     }
 
@@ -122,7 +144,7 @@ impl State {
         new.write_all(b"\n")?;
         new.as_file().sync_all()?;
         new.persist(&self.file)?;
-        std::fs::File::open(folder)?.sync_all()
+        File::open(folder)?.sync_all()
     }
 }
 
@@ -140,10 +162,14 @@ mod tests {
         state.check("gateway.example").unwrap();
         state.keep("gateway.example", 0).unwrap();
         state.keep("gateway.example", 7).unwrap();
+        let both = State::open(&file, Of::Records, None).unwrap_err();
+        assert!(both.to_string().contains("another export"), "{both}");
+        drop(state);
         let again = State::open(&file, Of::Records, None).unwrap();
         assert_eq!(again.last(), Some(7));
         again.check("gateway.example").unwrap();
         assert!(again.check("other.example").is_err());
+        drop(again);
         assert!(State::open(&file, Of::Actions, None).is_err());
         assert!(State::open(&file, Of::Records, Some(&job)).is_err());
         for damaged in ["", "{}", "7", "{\"export\":\"x\"}"] {
@@ -151,7 +177,6 @@ mod tests {
             assert!(State::open(&file, Of::Records, None).is_err(), "{damaged}");
         }
         let nowhere = folder.path().join("no/state");
-        let mut nowhere = State::open(&nowhere, Of::Records, None).unwrap();
-        assert!(nowhere.keep("gateway.example", 1).is_err());
+        assert!(State::open(&nowhere, Of::Records, None).is_err());
     }
 }

@@ -7,7 +7,7 @@ use proof::record::Body;
 use proof::{Hash, Timestamp, jcs};
 use serde_json::{Value, json};
 use store::{
-    GateState, JobRow, ObservationFilter, PasskeyRow, RunRow, StatementRow, StoreError,
+    GateState, JobRow, ObservationFilter, PasskeyRow, RunBrief, RunRow, StatementRow, StoreError,
     StoredRecord,
 };
 
@@ -47,7 +47,7 @@ pub(super) async fn inbox(app: &App, frame: Frame) -> Result<InboxPage, StoreErr
     let now = app.now();
     let mut waiting = Vec::new();
     let mut moving = Vec::new();
-    for run in app.store.active_runs().await? {
+    for run in app.store.active_briefs().await? {
         if run.gate == GateState::AwaitingApproval {
             waiting.push(run);
         } else if run.apply_wished {
@@ -57,33 +57,26 @@ pub(super) async fn inbox(app: &App, frame: Frame) -> Result<InboxPage, StoreErr
     waiting.sort_by_key(|run| run.approval_expires_at);
     moving.sort_by_key(|run| std::cmp::Reverse(run.updated_at));
     let more = waiting.len().saturating_sub(MAX_WAITING);
-    let listed = async |runs: Vec<RunRow>| {
-        let mut views = Vec::new();
-        for run in runs.into_iter().take(MAX_WAITING) {
-            let job = app.store.job(&run.job_id).await?;
-            views.push(waits(run, job, now));
-        }
-        Ok::<_, StoreError>(views)
+    let listed = |runs: Vec<RunBrief>| {
+        let runs = runs.into_iter().take(MAX_WAITING);
+        runs.map(|run| waits(run, now)).collect()
     };
     Ok(InboxPage {
         frame,
-        waiting: listed(waiting).await?,
+        waiting: listed(waiting),
         more,
-        moving: listed(moving).await?,
+        moving: listed(moving),
     })
 }
 
-fn waits(run: RunRow, job: Option<JobRow>, now: Timestamp) -> Waiting {
+fn waits(run: RunBrief, now: Timestamp) -> Waiting {
     let changes = run.changes.unwrap_or_default();
     let (standing, tone) = words::standing(run.gate);
     Waiting {
         verdict: question::verdict(&changes),
         destructive: changes.is_destructive(),
         place: format!("{} / {}", run.organization, run.workspace_id),
-        job_name: Quoted::new(
-            &job.map_or_else(String::new, |job| job.name),
-            "the operator",
-        ),
+        job_name: Quoted::new(&run.job_name, "the operator"),
         standing,
         tone,
         since: run.updated_at.into(),
