@@ -7,7 +7,7 @@
 //! [`crate::operator::pages`].
 //!
 //! The pages are the gateway's own account. What proves it is the bundle, which each page of a
-//! closed job offers with its digest, and which the reviewer's browser can [`check`]. For outsiders
+//! closed job offers with its digest, and which the reviewer's browser can check (`check.rs`). For outsiders
 //! a job is [`published`].
 
 pub(crate) mod agent;
