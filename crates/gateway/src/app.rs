@@ -81,6 +81,8 @@ pub struct App {
     pub sign_ins: Mutex<Attempts>,
     /// Sign-in with OpenID Connect, when it is configured.
     pub oidc: Option<Oidc>,
+    /// Attempts to open links of published jobs that failed.
+    pub link_openings: Mutex<Attempts>,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

@@ -183,6 +183,7 @@ mod tests {
             "APPROVAL_UNKNOWN",
             "INVITATION_UNKNOWN",
             "BUNDLE_UNKNOWN",
+            "PUBLICATION_UNKNOWN",
             "RECEIPT_UNKNOWN",
             "PAGE_UNKNOWN",
             "NOTICE_CHANNEL_UNKNOWN",

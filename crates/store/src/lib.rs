@@ -40,6 +40,7 @@ mod objects;
 mod observations;
 mod operators;
 mod passkeys;
+mod publications;
 mod receipts;
 mod runs;
 mod sessions;
@@ -70,6 +71,7 @@ pub use operators::{OperatorAction, OperatorRow, Operators};
 pub use passkeys::{
     Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
 };
+pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
@@ -98,6 +100,7 @@ pub trait Store:
     + Operators
     + Sessions
     + Passkeys
+    + Publications
     + Budgets
     + ModelKeys
     + Commits
@@ -123,6 +126,8 @@ impl<T> Store for T where
         + Operators
         + Sessions
         + Passkeys
+        + Publications
+        + Publications
         + Budgets
         + ModelKeys
         + Commits

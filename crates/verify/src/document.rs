@@ -399,6 +399,7 @@ fn oversized(json: &Json) -> Option<&'static str> {
 
 /// Where a file that is no bundle differs from one: the innermost place that can be named.
 fn misfit(json: &Json) -> String {
+    use proof::approval::SignedStatement;
     use proof::bundle::{Inclusion, Job, Token};
     fn fits<T: serde::de::DeserializeOwned>(json: &Json) -> bool {
         json.to_typed::<T>().is_ok()
@@ -406,7 +407,7 @@ fn misfit(json: &Json) -> String {
     type Fits = fn(&Json) -> bool;
     let lists: [(&[&str], Fits); 6] = [
         (&["tokens"], fits::<Token>),
-        (&["approvals"], fits::<Envelope>),
+        (&["approvals"], fits::<SignedStatement>),
         (&["proof_bundles"], fits::<Envelope>),
         (&["terraform", "runs"], fits::<Run>),
         (&["terraform", "receipts"], fits::<Envelope>),

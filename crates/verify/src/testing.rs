@@ -514,4 +514,5 @@ pub fn bytes(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("JSON")
 }
 
+pub mod forgeries;
 mod story;

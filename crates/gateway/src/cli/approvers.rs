@@ -67,15 +67,9 @@ fn email(text: &str) -> Result<String, String> {
     }
 }
 
-/// A span of time: a number and `m`, `h` or `d`.
+/// How long an invitation is good.
 fn span(text: &str) -> Result<u32, String> {
-    let units = [("m", 60), ("h", 3600), ("d", 86_400)];
-    let seconds = units.into_iter().find_map(|(unit, seconds)| {
-        let number = text.strip_suffix(unit)?;
-        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| number.parse::<u32>().ok()?.checked_mul(seconds))?
-    });
-    seconds
+    term::seconds(text)
         .filter(|seconds| (MIN_INVITATION_SECONDS..=MAX_INVITATION_SECONDS).contains(seconds))
         .ok_or_else(|| "give 1m to 7d, as in 30m, 24h or 2d".to_owned())
 }

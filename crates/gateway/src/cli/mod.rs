@@ -32,6 +32,7 @@ mod mcp;
 mod notices;
 pub mod operator;
 mod policy;
+mod pulse;
 mod rollback;
 mod routes;
 mod run;
@@ -96,6 +97,8 @@ enum Command {
     Approvers(approvers::Approvers),
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    #[command(subcommand)]
+    Pulse(pulse::Pulse),
     #[command(subcommand)]
     Evidence(evidence::Evidence),
     #[command(subcommand)]
@@ -163,6 +166,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Notices(notices) => notices.run().await?,
         Command::Approvers(approvers) => approvers.run().await?,
         Command::Bundle(bundle) => bundle.run().await?,
+        Command::Pulse(pulse) => pulse.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,
         Command::Watch(watch) => watch.run().await?,

@@ -125,6 +125,16 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
     ))
 }
 
+/// A span of time in seconds: a number and `m`, `h` or `d`.
+pub fn seconds(text: &str) -> Option<u32> {
+    let units = [("m", 60), ("h", 3600), ("d", 86_400)];
+    units.into_iter().find_map(|(unit, seconds)| {
+        let number = text.strip_suffix(unit)?;
+        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| number.parse::<u32>().ok()?.checked_mul(seconds))?
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -90,7 +90,7 @@ pub enum Access {
     Public,
     /// No credential, but a signature over the body, which the handler's extractor checks.
     Signed,
-    /// No credential, but a one-time link in the path, which the handler looks up.
+    /// No credential, but a secret link in the path, which the handler looks up.
     Link,
     /// Any operator.
     Operator,

@@ -20,6 +20,7 @@ mod notices;
 mod origin;
 mod passkeys;
 mod problem;
+pub(crate) mod published;
 mod rollback;
 mod run_tasks;
 pub mod session;
@@ -127,6 +128,15 @@ pub fn routes() -> Vec<Route> {
         get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
         post("/passkeys/enrol/{link}", Link, passkeys::enrol),
         get("/passkey.js", Public, passkeys::script),
+        post("/v1/publications", Needs(Admin), published::publish),
+        get("/v1/publications", Operator, published::list),
+        post(
+            "/v1/publications/withdraw",
+            Needs(Admin),
+            published::withdraw,
+        ),
+        get("/published/{link}/", Link, published::page),
+        get("/published/{link}/bundle.json", Link, published::bundle),
         post("/v1/rollback/run/{run_id}", Needs(Issuer), rollback::run),
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
@@ -183,6 +193,7 @@ pub fn pages() -> Vec<Route> {
         get("/trust-pulse", Public, pages::slash),
         get("/trust-pulse/", Operator, trust_pulse::list),
         get("/trust-pulse/outside", Operator, trust_pulse::outside),
+        get("/trust-pulse/check", Operator, trust_pulse::check::show),
         get("/trust-pulse/jobs/{job_id}", Operator, trust_pulse::job),
         get(
             "/trust-pulse/jobs/{job_id}/bundle.json",

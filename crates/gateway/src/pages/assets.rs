@@ -15,7 +15,8 @@ pub struct Asset {
     /// Its name, with a part of its hash: another content has another name.
     pub name: String,
     kind: &'static str,
-    content: &'static str,
+    /// What is in it.
+    pub content: &'static str,
 }
 
 impl Asset {
@@ -41,10 +42,36 @@ pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("icon", "svg", "image/svg+xml", content)
 });
 
+/// The script that checks bundles in a browser, in the order in which its parts build on each
+/// other; the page's form comes last.
+pub const CHECK_SOURCE: &str = concat!(
+    include_str!("../../assets/check/json.js"),
+    include_str!("../../assets/check/keys.js"),
+    include_str!("../../assets/check/shapes.js"),
+    include_str!("../../assets/check/report.js"),
+    include_str!("../../assets/check/document.js"),
+    include_str!("../../assets/check/records.js"),
+    include_str!("../../assets/check/seals.js"),
+    include_str!("../../assets/check/approvals.js"),
+    include_str!("../../assets/check/check.js"),
+    include_str!("../../assets/check/page.js"),
+);
+
+/// The same, as a file.
+pub static CHECK: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "check",
+        "js",
+        "text/javascript; charset=utf-8",
+        CHECK_SOURCE,
+    )
+});
+
 /// One file. Nothing in it is secret, and its name says all about its content, so that browsers
 /// may keep it.
 pub async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
-    let found = [&STYLE, &ICON].into_iter().find(|asset| asset.name == name);
+    let mut assets = [&STYLE, &ICON, &CHECK].into_iter();
+    let found = assets.find(|asset| asset.name == name);
     let asset = found.ok_or(ReasonCode::PageUnknown)?;
     let headers = [
         (header::CONTENT_TYPE, asset.kind),

@@ -1,6 +1,6 @@
 //! What all pages share: the frame around them, how they are answered, the style, the words.
 //!
-//! Server-rendered; works without scripts but for passkeys. A page is read from the store into
+//! Server-rendered; works without scripts but for passkeys and the check of bundles. A page is read from the store into
 //! plain data, and rendered from that. Nothing is loaded from elsewhere, and no text of somebody
 //! else is anything but text: [`words::Quoted`].
 
@@ -21,8 +21,8 @@ use crate::app::App;
 use crate::operator::{Problem, Visit};
 use words::Moment;
 
-/// No script runs and nothing is loaded but our own style and pictures. A page with passkeys
-/// also runs our own script: see [`with_script`].
+/// No script runs and nothing is loaded but our own style and pictures. A page with passkeys, or
+/// one that checks a bundle, also runs our own script: see [`with_script`].
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -140,6 +140,11 @@ impl Frame {
     pub fn icon(&self) -> &'static str {
         &assets::ICON.name
     }
+
+    /// Name of the file with the script that checks bundles.
+    pub fn check_script(&self) -> &'static str {
+        &assets::CHECK.name
+    }
 }
 
 /// Where somebody wanted to go before signing in: a page of ours, as it follows the root.
@@ -187,13 +192,17 @@ impl Next {
 
 /// Answers with a page.
 pub fn html(status: StatusCode, page: &impl Template) -> Response {
-    let text = match page.render() {
-        Ok(text) => text,
+    match page.render() {
+        Ok(text) => answer(status, text),
         Err(error) => {
             tracing::error!(%error, "a page cannot be rendered");
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
-    };
+    }
+}
+
+/// Answers with a page that is rendered already.
+pub fn answer(status: StatusCode, text: String) -> Response {
     let mut response = (status, text).into_response();
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -207,6 +216,15 @@ pub fn html(status: StatusCode, page: &impl Template) -> Response {
 /// Lets a page run our own script.
 pub fn with_script(mut response: Response) -> Response {
     let policy = format!("{CONTENT_SECURITY_POLICY}{SCRIPTED}");
+    let policy = HeaderValue::try_from(policy).expect("plain ASCII");
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// Lets a page run our own script and fetch from us.
+pub fn with_fetching_script(mut response: Response) -> Response {
+    let policy = format!("{CONTENT_SECURITY_POLICY}{SCRIPTED}; connect-src 'self'");
     let policy = HeaderValue::try_from(policy).expect("plain ASCII");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);

@@ -7,12 +7,15 @@
 //! [`crate::operator::pages`].
 //!
 //! The pages are the gateway's own account. What proves it is the bundle, which each page of a
-//! closed job offers with its digest.
+//! closed job offers with its digest, and which the reviewer's browser can check (`check.rs`). For outsiders
+//! a job is [`published`].
 
 pub(crate) mod agent;
+pub(crate) mod check;
 pub(crate) mod contract;
 pub mod origin;
 mod outside;
+pub mod published;
 pub(crate) mod read;
 pub(crate) mod receipt;
 pub(crate) mod run;
@@ -149,7 +152,7 @@ pub(crate) async fn bundle(
     }
 }
 
-fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
+pub(crate) fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
     let name = format!("attachment; filename=\"{job_id}.bundle.json\"");
     let headers = [
         (

@@ -170,6 +170,7 @@ pub(super) async fn job(
             .collect(),
         tokens: store.tokens(job_id).await?.into_iter().map(token).collect(),
         bundle: store.bundle(job_id).await?.map(bundle),
+        receipts: format!("{}/receipts/", row.job_id),
         job: job_view(row, until, &runs),
         runs,
     };
@@ -199,14 +200,23 @@ fn job_view(row: JobRow, until: Timestamp, runs: &[RunView]) -> JobView {
 
 /// The whole in one sentence.
 fn verdict(row: &JobRow, runs: &[RunView]) -> String {
-    let counters = &row.counters;
+    let applied = runs.iter().filter(|run| run.applied);
+    let destructive = applied
+        .flat_map(|run| &run.changes)
+        .any(|change| change.destructive);
+    let evidence = match row.state {
+        JobState::Open => "The job is still open.",
+        JobState::Closed(_) => "The job is closed; its bundle is not sealed yet.",
+        JobState::Sealed { .. } => "The evidence is sealed.",
+    };
+    format!("{}. {evidence}", sentence(&row.counters, destructive))
+}
+
+/// What was applied and what was refused, without a full stop.
+pub(super) fn sentence(counters: &JobCounters, destructive: bool) -> String {
     let applied = match counters.applies {
         0 => "Nothing was applied".to_owned(),
         applies => {
-            let destroyed = runs.iter().filter(|run| run.applied);
-            let destructive = destroyed
-                .flat_map(|run| &run.changes)
-                .any(|change| change.destructive);
             let what = count(applies, "plan was applied", "plans were applied");
             let by = match counters.approvals {
                 0 => "without a person's approval",
@@ -224,15 +234,10 @@ fn verdict(row: &JobRow, runs: &[RunView]) -> String {
         0 => "nothing had to be refused".to_owned(),
         refusals => count(refusals, "request was refused", "requests were refused"),
     };
-    let evidence = match row.state {
-        JobState::Open => "The job is still open.",
-        JobState::Closed(_) => "The job is closed; its bundle is not sealed yet.",
-        JobState::Sealed { .. } => "The evidence is sealed.",
-    };
-    format!("{applied}; {refused}. {evidence}")
+    format!("{applied}; {refused}")
 }
 
-fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
+pub(super) fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
     let figure = |value: u64, label, tone, at| Figure {
         number: number(value),
         label,
@@ -260,7 +265,7 @@ fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
     ]
 }
 
-fn pulse(story: &Story, from: Timestamp, to: Timestamp) -> Pulse {
+pub(super) fn pulse(story: &Story, from: Timestamp, to: Timestamp) -> Pulse {
     const HEIGHT: u32 = 64;
     const WIDTH: usize = 960;
     let most = story

@@ -47,6 +47,8 @@ pub struct JobPage {
     pub tokens: Vec<TokenView>,
     /// The sealed bundle.
     pub bundle: Option<BundleView>,
+    /// What stands before a receipt's id in its address.
+    pub receipts: String,
 }
 
 impl JobPage {

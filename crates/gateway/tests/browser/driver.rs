@@ -386,6 +386,21 @@ impl Browser {
             .await
     }
 
+    /// The page on paper (A4): a PDF, and of how many pages.
+    pub(crate) async fn print(&self) -> (Vec<u8>, usize) {
+        use base64::Engine as _;
+        let paper = json!({"page": {"width": 21.0, "height": 29.7}, "shrinkToFit": true});
+        let text = self.post("/print", &paper).await;
+        let text = text.as_str().unwrap();
+        let pdf = base64::engine::general_purpose::STANDARD.decode(text);
+        let pdf = pdf.unwrap();
+        // Dictionaries stand uncompressed; one of each page has this entry, the tree another.
+        let entry = b"/Type /Page\n";
+        let pages = pdf.windows(entry.len()).filter(|found| found == entry);
+        let pages = pages.count();
+        (pdf, pages)
+    }
+
     /// What the window shows, as a picture.
     pub(crate) async fn view(&self) -> Vec<u8> {
         self.capture(json!({})).await

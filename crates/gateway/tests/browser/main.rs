@@ -5,8 +5,9 @@
     reason = "a test that cannot set up its world fails"
 )]
 
+mod agreement;
+mod checking;
 #[path = "../cli/client.rs"]
-#[expect(dead_code, reason = "the pages need a part of what an agent does")]
 mod client;
 mod deciding;
 mod driver;
@@ -14,5 +15,6 @@ mod oidc;
 mod passkeys;
 mod people;
 mod pictures;
+mod publishing;
 mod soundness;
 mod world;

@@ -54,6 +54,10 @@ async fn what_a_browser_signed_is_proven_offline() {
     let trust = operator.get("/v1/trust").await;
     let report = verify(&bundle.body, &trust.body, &Options::default());
     assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+    // The browser that signed can check it as well.
+    browser.open(&world.url("/trust-pulse/check")).await;
+    let checked = world.checked(&bundle.body, &trust.body).await;
+    assert_eq!(checked["verdict"], "no_fault_found", "{checked:#}");
     let bundle: Bundle = serde_json::from_slice(&bundle.body).unwrap();
     assert_eq!(bundle.approvals.len(), 1);
     assert!(bundle.approvals[0].is_by_passkey());

@@ -2,6 +2,7 @@
 
 use clawgate::operator::credential::Role;
 
+use crate::checking::BUTTON;
 use crate::world::World;
 
 /// `docs/screenshots` says where to put them.
@@ -35,4 +36,33 @@ async fn the_pages_have_their_pictures() {
     let job = &world.sandbox.job_id;
     picture("job", &format!("/trust-pulse/jobs/{job}"), 1100, false).await;
     picture("run", &format!("/trust-pulse/runs/{run}"), 1100, false).await;
+}
+
+/// A bundle of a job in which nothing was made up: the browser would notice.
+#[tokio::test]
+async fn the_check_has_its_picture() {
+    let Some(folder) = std::env::var_os("CLAWGATE_SCREENSHOTS") else {
+        return;
+    };
+    let Some(world) = World::start().await else {
+        panic!("there is no browser to make pictures with");
+    };
+    let job = world.sealed_job().await;
+    world.sign_in("olga", &[Role::Auditor]).await;
+    let files = tempfile::tempdir().unwrap();
+    let trust = world.operator().get("/v1/trust").await.body;
+    let trust = World::file(files.path(), "trust.json", &trust);
+    let browser = &world.browser;
+    browser.look(1100, false).await;
+    browser
+        .open(&world.url(&format!("/trust-pulse/check?job={job}")))
+        .await;
+    browser.write("#check-trust", &trust).await;
+    browser.click(BUTTON).await;
+    let (verdict, text) = world.verdict().await;
+    assert_eq!(verdict, "no_fault_found", "{text}");
+    let shown = "document.querySelector('[data-check-result]').scrollIntoView()";
+    browser.script(shown, serde_json::json!([])).await;
+    let picture = browser.view().await;
+    std::fs::write(std::path::Path::new(&folder).join("check.png"), picture).unwrap();
 }

@@ -58,6 +58,8 @@ async fn every_page_fits_is_accessible_and_asks_nobody_else() {
         "/trust-pulse/?outcome=applied&contract=terraform-cloud-staging-only".to_owned(),
         format!("/trust-pulse/jobs/{job}"),
         format!("/trust-pulse/jobs/{closed}"),
+        "/trust-pulse/check".to_owned(),
+        format!("/trust-pulse/check?job={closed}"),
         format!("/trust-pulse/runs/{run}"),
         format!("/trust-pulse/agents/{agent}"),
     ];
@@ -125,7 +127,7 @@ impl World {
     }
 }
 
-async fn failures_of(world: &World, axe: &str) -> Vec<String> {
+pub(crate) async fn failures_of(world: &World, axe: &str) -> Vec<String> {
     let browser = &world.browser;
     let mut failures = Vec::new();
     let title = browser.title().await;

@@ -123,6 +123,26 @@ impl World {
         Caller::new(&self.address, Some(token))
     }
 
+    /// The operator listener, for programs.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Somebody without any credential.
+    pub(crate) fn stranger(&self) -> Caller {
+        Caller::new(&self.address, None)
+    }
+
+    /// The program, with the operator's credential.
+    pub(crate) async fn clawgate(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"));
+        command
+            .args(arguments)
+            .env("CLAWGATE_OPERATOR", &self.address)
+            .env("CLAWGATE_CREDENTIAL", &self.sandbox.operator_token);
+        command.output().await.unwrap()
+    }
+
     pub(crate) fn agent(&self) -> Caller {
         Caller::new(&self.sandbox.gateway.agent_url, Some(&self.sandbox.cst))
     }
@@ -300,6 +320,18 @@ impl World {
             .await
             .unwrap();
         subject.run_id
+    }
+
+    /// The sandbox's job, closed and sealed after an apply that was approved.
+    pub(crate) async fn sealed_job(&self) -> JobId {
+        let run = self.held_run("Resize it, as CR-1182 says").await;
+        self.approve(&run).await;
+        self.until(&run, GateState::Applied).await;
+        let job = self.sandbox.job_id.clone();
+        let path = format!("/v1/jobs/{job}/close");
+        let operator = self.operator();
+        operator.post(&path, &json!({"reason": "done"})).await.ok();
+        job
     }
 
     /// A job with a hostile name, closed and sealed.

@@ -26,6 +26,7 @@ mod operators;
 mod passkeys;
 #[cfg(test)]
 mod plans;
+mod publications;
 mod readers;
 mod receipts;
 mod runs;

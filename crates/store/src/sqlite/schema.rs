@@ -80,6 +80,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0017_openers",
         include_str!("../../migrations/sqlite/0017_openers.sql"),
     ),
+    (
+        "0018_publications",
+        include_str!("../../migrations/sqlite/0018_publications.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

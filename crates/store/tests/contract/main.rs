@@ -14,6 +14,7 @@ mod log;
 mod notices;
 mod observations;
 mod passkeys;
+mod publications;
 mod races;
 mod runs;
 mod sessions;
@@ -135,6 +136,9 @@ suite! {
         a_counter_only_rises,
         a_statement_counts_with_its_passkey_only,
         key_and_passkey_of_one_person_are_one_voice;
+    publications:
+        a_link_is_good_until_it_ends,
+        only_a_sealed_job_is_published_and_not_without_end;
     task_calls:
         a_task_call_is_kept_once,
         what_upstream_was_told_about_a_call_stays,

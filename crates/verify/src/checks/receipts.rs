@@ -97,7 +97,9 @@ impl<'a> Facts<'a> {
         self.signer(envelope, receipt.timestamp)?;
         let call = self.call(&receipt.binding, receipt.timestamp)?;
         let (intent, outcome) = (call.intent.1, call.outcome.1);
-        let audience = self.tokens.values().next().map(|t| t.claims.aud.as_str());
+        // Of the first that is listed: the same file gives the same report each time.
+        let tokens = &self.document.bundle.tokens;
+        let audience = tokens.first().map(|token| token.claims.aud.as_str());
         let well_formed = receipt.receipt_version == "1"
             && receipt.receipt_id.starts_with("rcpt_")
             && audience.is_none_or(|audience| audience == receipt.gateway_id)

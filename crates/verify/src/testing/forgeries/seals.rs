@@ -1,7 +1,7 @@
 //! Lies about keys, the log and the two seals.
 
-use clawverify::Code;
-use clawverify::testing::{ORIGIN, start};
+use crate::Code;
+use crate::testing::{ORIGIN, start};
 use proof::checkpoint::Checkpoint;
 use proof::record::Body;
 use proof::trust::Role;

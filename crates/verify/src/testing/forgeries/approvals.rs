@@ -1,9 +1,9 @@
 //! Lies about contracts, approvals, applies and runs.
 
-mod passkeys;
+pub(super) mod passkeys;
 
-use clawverify::Code;
-use clawverify::testing::{APPROVER, Step, Story, start};
+use crate::Code;
+use crate::testing::{APPROVER, Step, Story, start};
 use proof::approval::{Decision, SignedStatement, Statement};
 use proof::record::{ApprovalVia, Body, Lane};
 use proof::trust::Approver;
@@ -73,8 +73,11 @@ fn as_envelope(signed: &SignedStatement) -> Envelope {
 fn contracts() -> Vec<Forgery> {
     vec![
         forgery("another author", Code::AuthorUnknown).story(|s| s.keys.author = foreign().author),
-        forgery("a contract with an unknown member", Code::ContractInvalid)
-            .story(|s| s.contract["permissions"]["aply"] = true.into()),
+        forgery("a contract with an unknown member", Code::ContractInvalid).story(|s| {
+            s.contract["permissions"]["aply"] = true.into();
+            let hash = s.policy_hash();
+            approved_otherwise(s, |statement| statement.policy_hash_b64u = hash);
+        }),
         forgery("a contract after the fact", Code::PolicyHashMismatch).evidence(|e| {
             resign(&mut e.wpc, &super::keys().author, |payload| {
                 payload.set("description", "kinder");

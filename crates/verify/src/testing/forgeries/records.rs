@@ -1,7 +1,7 @@
 //! Lies about records, calls, tokens, receipts and decisions.
 
-use clawverify::Code;
-use clawverify::testing::{Step, Story};
+use crate::Code;
+use crate::testing::{Step, Story};
 use proof::Hash;
 use proof::record::{
     Body, CausedBy, Ended, Intent, Lane, MAX_TOOL_CALLS, Match, Outcome, Revocation, ToolCall,
@@ -30,6 +30,15 @@ fn cause(receipt_id: &str) -> CausedBy {
         by: Match::Sequence,
         tool: None,
     }
+}
+
+/// A call that names the model call before it.
+pub(super) fn honest() -> Vec<Forgery> {
+    let caused = forgery("a call that names its model call", Code::Ok).valid();
+    vec![caused.story(|s| {
+        let model = receipt_id_of(s, "chat-completions");
+        edit_intent(s, "create-run", |i| i.caused_by = Some(cause(&model)));
+    })]
 }
 
 /// The receipt that a call gets when the story is told.

@@ -1,7 +1,7 @@
 //! Lies about approvals by passkey.
 
-use clawverify::Code;
-use clawverify::testing::{APPROVER, Step, Story, site, start};
+use crate::Code;
+use crate::testing::{APPROVER, Step, Story, site, start};
 use proof::approval::{ApproverSignature, Statement};
 use proof::passkey::UnverifiedAssertion;
 use proof::passkey::testing::{PRESENT, SoftAuthenticator};
@@ -181,21 +181,21 @@ fn signed_again(story: &mut Story, sign_count: u32) {
     story.steps.insert(place + 1, Step { after_ms: 1, body });
 }
 
-#[test]
-fn an_approval_by_passkey_is_valid() {
-    for sign_count in [0, 7] {
-        let honest = forgery("none", Code::Ok).story(move |s| {
-            approved(s, |passkey| passkey.sign_count = sign_count);
-        });
-        let report = honest.report();
-        assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:#?}");
-    }
-    // With an authenticator of the other kind, too.
+/// Approvals by passkey in which nothing is wrong, by authenticators of every kind.
+pub(in super::super) fn honest() -> Vec<Forgery> {
+    let counted = |name, sign_count| {
+        forgery(name, Code::Ok)
+            .valid()
+            .story(move |s| approved(s, |passkey| passkey.sign_count = sign_count))
+    };
     let other = SoftAuthenticator::ed25519(7, &site());
     let (key, did) = (other.clone(), other.did());
-    let honest = forgery("none", Code::Ok)
-        .story(move |s| approved(s, |passkey| *passkey = key.clone()))
-        .trust(move |trust| trust.passkeys[0].did = did.clone());
-    let report = honest.report();
-    assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:#?}");
+    vec![
+        counted("a passkey without a counter", 0),
+        counted("a passkey with a counter", 7),
+        forgery("a passkey with an Ed25519 key", Code::Ok)
+            .valid()
+            .story(move |s| approved(s, |passkey| *passkey = key.clone()))
+            .trust(move |trust| trust.passkeys[0].did = did.clone()),
+    ]
 }
