@@ -212,27 +212,34 @@ impl Prompts {
     /// Removes what has had its time, and what is no whole file of ours. Answers how many went.
     ///
     /// # Errors
-    /// When the folder or the store cannot be read, or a file does not go.
+    /// When the folder or the store cannot be read, or a file does not go; the others went.
     pub async fn forget(&self, store: &dyn Store, now: Timestamp) -> Result<usize, ForgetError> {
         let mut entries = tokio::fs::read_dir(&self.folder).await?;
-        let mut gone = 0;
+        let (mut gone, mut failed) = (0, None);
         while let Some(entry) = entries.next_entry().await? {
-            let path = entry.path();
-            let text = tokio::fs::read(&path).await.unwrap_or_default();
-            let over = match serde_json::from_slice::<Kept>(&text) {
-                Ok(kept) if path.extension().is_some_and(|end| end == "json") => {
-                    let run = store.run(&kept.run_id).await?;
-                    kept.is_over(run.as_ref(), now)
-                }
-                _ => true,
-            };
-            if over {
-                tokio::fs::remove_file(&path).await?;
-                gone += 1;
+            match forget_file(&entry.path(), store, now).await {
+                Ok(went) => gone += usize::from(went),
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(gone)
+        failed.map_or(Ok(gone), Err)
     }
+}
+
+/// Removes a file whose time is over; whether it was.
+async fn forget_file(path: &Path, store: &dyn Store, now: Timestamp) -> Result<bool, ForgetError> {
+    let text = tokio::fs::read(path).await.unwrap_or_default();
+    let over = match serde_json::from_slice::<Kept>(&text) {
+        Ok(kept) if path.extension().is_some_and(|end| end == "json") => {
+            let run = store.run(&kept.run_id).await?;
+            kept.is_over(run.as_ref(), now)
+        }
+        _ => true,
+    };
+    if over {
+        tokio::fs::remove_file(path).await?;
+    }
+    Ok(over)
 }
 
 /// Why something may be there for longer than it should.

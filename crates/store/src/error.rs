@@ -93,6 +93,9 @@ pub enum Conflict {
     /// A checkpoint over more leaves than the log has.
     #[error("the log has {0} leaves, fewer than the checkpoint")]
     CheckpointBeyondLog(u64),
+    /// A token of the job was revoked: none of its tokens is renewed any more.
+    #[error("a token of the job was revoked")]
+    TokenRevoked,
     /// A token of this hash exists.
     #[error("the token exists already")]
     TokenExists,

@@ -21,6 +21,9 @@ pub struct NewToken {
     pub issued_at: Timestamp,
     /// The operator who asked for it.
     pub issued_by: String,
+    /// The earlier token of the job that it takes the place of. Not issued once a token of the
+    /// job was revoked.
+    pub renews: Option<Hash>,
     /// Set for an elevated token: the approval that its use stands for.
     pub elevated: Option<ElevatedApproval>,
 }

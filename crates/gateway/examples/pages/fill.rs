@@ -217,6 +217,7 @@ impl Work<'_> {
             claims,
             issued_at: at,
             issued_by: "olga".into(),
+            renews: None,
             elevated: None,
         };
         self.store.issue(token).await.unwrap();

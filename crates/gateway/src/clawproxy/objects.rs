@@ -200,6 +200,18 @@ impl Capabilities {
         format!("{PREFIX}{name}")
     }
 
+    /// Leaves the addresses of a token to the one that takes its place.
+    pub fn hand_over(&self, earlier: &Hash, later: &Arc<LiveToken>) {
+        let mut table = self.table.lock().expect("no panic while it is held");
+        let names = table.given.get(earlier).cloned().unwrap_or_default();
+        for name in names {
+            if let Some(mut capability) = table.remove(&name) {
+                capability.token = Arc::clone(later);
+                table.insert(name, capability);
+            }
+        }
+    }
+
     /// Looks an address up.
     ///
     /// # Errors

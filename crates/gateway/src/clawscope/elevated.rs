@@ -74,6 +74,7 @@ pub async fn issue_elevated(
     let grant = Grant {
         scopes: vec![Scope::ProxyCall, elevated_scope(&run.run_id)?],
         ttl,
+        renews: None,
         elevated: Some(ElevatedApproval {
             run_id: run.run_id,
             approver: statement.approver,

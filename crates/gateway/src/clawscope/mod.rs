@@ -10,7 +10,7 @@ use policy::{ReasonCode, Refusal};
 use proof::record::JobId;
 use proof::token::{Claims, Scope, token_hash};
 use proof::{Hash, Timestamp};
-use store::{JobRow, NewToken, Revoked, Store, StoreError, TokenRow};
+use store::{Conflict, JobRow, NewToken, Revoked, Store, StoreError, TokenRow};
 use zeroize::Zeroizing;
 
 use crate::app::App;
@@ -137,6 +137,7 @@ pub async fn issue(
         Grant {
             scopes,
             ttl,
+            renews: request.renews,
             elevated: None,
         },
         now,
@@ -144,21 +145,18 @@ pub async fn issue(
     .await
 }
 
-/// Whoever revoked a token meant its holder, who must not go on under another one; and of several
-/// in a row it may have been any that was revoked.
+/// The token that is renewed must be one of the job's own. Whoever revoked one meant its holder,
+/// who must not go on under another: that the store sees to, when it issues.
 async fn may_be_renewed(
     issuer: Issuer<'_>,
     job_id: &JobId,
     renewed: &Hash,
 ) -> Result<(), IssueError> {
-    let tokens = issuer.store.tokens(job_id).await?;
-    let own = |row: &TokenRow| row.token.token_hash == *renewed && row.token.elevated.is_none();
-    if !tokens.iter().any(own) {
-        return refuse("the job has no such token to renew".to_owned());
-    }
-    match tokens.iter().any(|row| row.revoked.is_some()) {
-        true => Err(ReasonCode::TokenRevoked.into()),
-        false => Ok(()),
+    let row = issuer.store.token(renewed).await?;
+    let own = |row: &TokenRow| row.token.job_id == *job_id && row.token.elevated.is_none();
+    match row.is_some_and(|row| own(&row)) {
+        true => Ok(()),
+        false => refuse("the job has no such token to renew".to_owned()),
     }
 }
 
@@ -193,6 +191,7 @@ async fn open_job(
 struct Grant {
     scopes: Vec<Scope>,
     ttl: u32,
+    renews: Option<Hash>,
     elevated: Option<store::ElevatedApproval>,
 }
 
@@ -244,14 +243,37 @@ async fn mint(
         claims: claims.clone(),
         issued_at: now,
         issued_by: operator.to_owned(),
+        renews: grant.renews,
         elevated: grant.elevated,
     };
-    audited(issuer.store, action, issuer.store.issue(token)).await?;
+    let issuing = async {
+        let issued = issuer.store.issue(token).await;
+        issued.map_err(|error| match error.conflict() {
+            Some(Conflict::TokenRevoked) => IssueError::from(ReasonCode::TokenRevoked),
+            _ => error.into(),
+        })
+    };
+    audited(issuer.store, action, issuing).await?;
     Ok(IssuedToken { text, hash, claims })
 }
 
-/// Revokes a token: the store first, then what is known; open streams are cut. `None` when
-/// there is no such token; a second revocation returns the first one.
+/// Lets a token take the place of an earlier one at the addresses that were given out for that:
+/// whoever polls a log does so for longer than a token lives.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn succeed(app: &App, earlier: &Hash, later: &Hash) -> Result<(), StoreError> {
+    if let Some(row) = app.store.token(later).await? {
+        keep(&*app.store, &app.live, row).await?;
+    }
+    if let Some(later) = app.live.token(later) {
+        app.capabilities.hand_over(earlier, &later);
+    }
+    Ok(())
+}
+
+/// Revokes a token and those that took its place: the store first, then what is known; open
+/// streams are cut. `None` when there is no such token; a second revocation returns the first one.
 ///
 /// # Errors
 /// When the store does not take it. The token then counts as before.
@@ -280,8 +302,16 @@ pub async fn revoke(
     )
     .await?;
     live.revoke_token(token_hash);
+    let job = row.token.job_id.clone();
     keep(store, live, row).await?;
     live.revoke_token(token_hash);
+    // Nothing renews it any more, so those that did can be counted.
+    for next in store.tokens(&job).await? {
+        if next.token.renews == Some(*token_hash) {
+            let hash = next.token.token_hash;
+            Box::pin(revoke(store, live, operator, &hash, reason, now)).await?;
+        }
+    }
     Ok(revoked)
 }
 

@@ -151,8 +151,11 @@ async fn a_token_is_renewed_until_one_of_its_job_is_revoked() {
     ] {
         assert_eq!(renew(renewed).await, Err(R::TokenRequestRefused), "{what}");
     }
-    let revoked = fixture.store.revoke(&first, "olga", "stop", now()).await;
+    let (store, live) = (&*fixture.store, &fixture.live);
+    let revoked = revoke(store, live, "olga", &first, "stop", now()).await;
     assert!(revoked.unwrap().is_some());
+    let row = store.token(&second).await.unwrap().unwrap();
+    assert!(row.revoked.is_some(), "what took its place goes with it");
     for renewed in [first, second] {
         assert_eq!(renew(renewed).await, Err(R::TokenRevoked));
     }

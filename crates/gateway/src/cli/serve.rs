@@ -90,7 +90,8 @@ pub(super) fn log_to_stderr(json: bool, level: &str) -> Result<(), Failure> {
     let filter = match std::env::var("CLAWGATE_LOG") {
         Ok(text) => EnvFilter::try_new(&text)
             .map_err(|error| Failure::usage(format!("CLAWGATE_LOG `{text}`: {error}")))?,
-        Err(_) => EnvFilter::new(level),
+        // A library that logs what agents write, several lines for each message.
+        Err(_) => EnvFilter::new(format!("{level},rmcp=off")),
     };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -49,6 +49,9 @@ pub(super) async fn issue(
     };
     let issuer = Issuer::of(&app);
     let token = clawscope::issue(issuer, operator.name(), &body.job_id, request, app.now()).await?;
+    if let Some(renewed) = &renews {
+        clawscope::succeed(&app, renewed, &token.hash).await?;
+    }
     Ok(Json(issued(&token)))
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use policy::terraform::Operation;
-use proof::record::{Body, Ended, Intent, Lane, Outcome, Record};
+use proof::record::{Body, Ended, Intent, Lane, Match, Outcome, Record};
 use store::{JobRow, RunRow, Store, StoreError};
 
 use super::story::model_names;
@@ -49,27 +49,6 @@ impl Origin {
     }
 }
 
-/// What says that a model call led to the call that made a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Match {
-    /// The answer asked for this very call: the arguments are those that were given.
-    Arguments,
-    /// It came before it in the same job.
-    Sequence,
-}
-
-impl Match {
-    /// How far that can be relied on.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Arguments => {
-                "The run was made with the very arguments that this answer asked for."
-            }
-            Self::Sequence => "This came before the run; nothing proves that it caused it.",
-        }
-    }
-}
-
 /// The call that made a run.
 #[derive(Debug)]
 pub struct MadeBy {
@@ -108,6 +87,19 @@ pub struct ModelAsk {
     pub leads: Option<Match>,
     /// The end of the question, where the contract lets approvers see it.
     pub said: Option<Quoted>,
+}
+
+impl ModelAsk {
+    /// How far it can be relied on that the run comes from here; `None` where the chain does not
+    /// begin here.
+    pub fn link(&self) -> Option<&'static str> {
+        self.leads.map(|by| match by {
+            Match::Arguments => {
+                "The run was made with the very arguments that this answer asked for."
+            }
+            Match::Sequence => "This came before the run; nothing proves that it caused it.",
+        })
+    }
 }
 
 /// Reads what led to a run.
@@ -152,6 +144,7 @@ fn fold(records: &[Record], run_id: &str) -> Origin {
         })
         .collect();
     let mut made_by = None;
+    let mut caused_by = None;
     let mut before = Vec::new();
     for record in records {
         let Body::Intent(intent) = &record.body else {
@@ -165,6 +158,7 @@ fn fold(records: &[Record], run_id: &str) -> Origin {
         let made = intent.operation == Operation::CreateRun.name()
             && outcome.is_some_and(|(_, outcome)| outcome.object_id.as_deref() == Some(run_id));
         if made {
+            caused_by.clone_from(&intent.caused_by);
             made_by = Some(MadeBy {
                 seq: record.seq,
                 at: record.at.into(),
@@ -178,15 +172,19 @@ fn fold(records: &[Record], run_id: &str) -> Origin {
         return Origin::default();
     };
     before.reverse();
-    // The latest answer that asked for a tool, and was there before the run was asked for; else
-    // the latest model call at all.
+    // What the record of the run itself says; else the latest answer that asked for a tool, and
+    // was there before the run was asked for; else the latest model call at all.
+    let named = caused_by.and_then(|named| {
+        let is_it = |(ask, _): &(ModelAsk, _)| ask.receipt == named.receipt_id;
+        Some((before.iter().position(is_it)?, named.by))
+    });
     let wanted = before.iter().position(|(_, outcome)| {
         outcome.is_some_and(|(seq, outcome)| seq < made.seq && !outcome.tool_calls.is_empty())
     });
     let mut asked: Vec<ModelAsk> = before.into_iter().map(|(ask, _)| ask).collect();
-    let cause = wanted.unwrap_or(0);
+    let (cause, by) = named.unwrap_or((wanted.unwrap_or(0), Match::Sequence));
     if let Some(ask) = asked.get_mut(cause) {
-        ask.leads = Some(Match::Sequence);
+        ask.leads = Some(by);
     }
     if cause >= MOST {
         asked.swap(cause, MOST - 1);
@@ -225,7 +223,7 @@ fn model_ask(record: &Record, intent: &Intent, answered: Option<(u64, &Outcome)>
 
 #[cfg(test)]
 mod tests {
-    use proof::record::ToolCall;
+    use proof::record::{CausedBy, ToolCall};
 
     use super::super::sample::Sample;
     use super::*;
@@ -280,6 +278,60 @@ mod tests {
             let asked_for = origin.cause().map(|ask| ask.tools.len());
             let has_tool = calls.find('t') < calls.find('r') && calls.contains('t');
             assert_eq!(asked_for, leads.map(|_| usize::from(has_tool)), "{calls}");
+        }
+    }
+
+    /// What the run's own record says goes before what the order suggests.
+    #[tokio::test]
+    async fn the_chain_begins_where_the_record_of_the_run_says() {
+        for (named, by) in [
+            (Some(0), Match::Arguments),
+            (Some(4), Match::Sequence),
+            // A receipt of no model call here.
+            (None, Match::Arguments),
+        ] {
+            let mut sample = Sample::new().await;
+            let mut told = sample.open("job_1", "a job").await;
+            for _ in 0..5 {
+                told.model("gpt-5").await;
+            }
+            told.terraform("create-run", Some("run-1")).await;
+            let job = told.job.clone();
+            let records = sample.store.records(&job, 0, 1000).await.unwrap();
+            let mut records: Vec<Record> = records.into_iter().map(|row| row.record).collect();
+            let receipts: Vec<String> = fold(&records, "run-1")
+                .asked
+                .iter()
+                .map(|ask| ask.receipt.clone())
+                .collect();
+            assert_eq!(receipts.len(), MOST);
+            let receipt = |body: &Body| match body {
+                Body::Outcome(outcome) => outcome.receipt.clone(),
+                _ => None,
+            };
+            let mut all = records.iter().filter_map(|record| receipt(&record.body));
+            let receipt_id = match named {
+                Some(place) => all.nth(place).unwrap().receipt_id,
+                None => "rcpt_of_nobody".to_owned(),
+            };
+            for record in &mut records {
+                if let Body::Intent(intent) = &mut record.body
+                    && intent.lane == Lane::Terraform
+                {
+                    intent.caused_by = Some(CausedBy {
+                        receipt_id: receipt_id.clone(),
+                        by,
+                        tool: None,
+                    });
+                }
+            }
+            let origin = fold(&records, "run-1");
+            let cause = origin.cause().unwrap();
+            assert_eq!(cause.receipt == receipt_id, named.is_some());
+            let expected = if named.is_some() { by } else { Match::Sequence };
+            assert_eq!(cause.leads, Some(expected), "{named:?}");
+            let says_proven = cause.link().unwrap().contains("very arguments");
+            assert_eq!(says_proven, expected == Match::Arguments);
         }
     }
 }

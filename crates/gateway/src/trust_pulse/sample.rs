@@ -259,6 +259,7 @@ impl Told<'_> {
             claims,
             issued_at: at,
             issued_by: "olga@example.com".into(),
+            renews: None,
             elevated: None,
         };
         let store = self.store();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clawgate::app::now;
 use serde_json::json;
 
+use crate::client::Caller;
 use crate::world::{Setup, World};
 
 const SAID: &str = "Resize the fleet because the quarterly report says so";
@@ -78,9 +79,14 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
         assert!(!plan.contains(never), "{never}: {plan}");
     }
     assert!(world.page("trust-pulse/runs", &run).await.contains(SAID));
+    // An open page is for anybody on this machine, and the agent's words are not.
+    let url = format!("http://{}", world.gateway().operator_address);
+    let open = Caller::new(&url, None);
+    let open = open.get(&format!("/trust-pulse/runs/{run}")).await;
+    assert!(open.status.is_success() && !open.text().contains(SAID));
     // One file has it, and nothing that an agent or an auditor reads.
     let file = world.config.data_dir.join(format!("prompts/{run}.json"));
-    assert_eq!(world.files_with(SAID), std::slice::from_ref(&file));
+    assert_eq!(world.files_with(SAID), [file]);
     assert_eq!(world.files_with(KEY), Vec::<PathBuf>::new());
     assert!(
         !world

@@ -118,12 +118,16 @@ async fn an_apply_that_the_command_waits_for_is_told_and_made() {
     let world = Setup::new().start().await;
     configuration(&world);
     let script = "cd work && terraform init -input=false && terraform apply -auto-approve";
-    let options = ["--contract", CONTRACT, "--json"];
+    let options = ["--contract", CONTRACT, "--json", "--ttl", "2"];
     let mut run = begin(&world, &options, script);
     run.says("for an approver: ").await;
     run.says("/approvals/run-").await;
     let job = jobs(&world, JobPhase::Open).await.remove(0).job_id;
     let runs = world.app().store.runs(&job).await.unwrap();
+    // The log that the command reads meanwhile outlives the token under which it was found.
+    world
+        .until(async || (tokens(&world, &job).await >= 5).then_some(()))
+        .await;
     world.approve(&runs[0].run_id).await;
     run.says("approved").await;
     let ended = run.ended().await;

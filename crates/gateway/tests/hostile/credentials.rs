@@ -76,6 +76,7 @@ async fn issued(rig: &Rig, claims: Claims) -> String {
         claims,
         issued_at: now(),
         issued_by: OPERATOR.to_owned(),
+        renews: None,
         elevated: None,
     };
     app.store.issue(token).await.unwrap();

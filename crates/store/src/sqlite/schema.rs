@@ -65,8 +65,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0013_job_times.sql"),
     ),
     (
-        "0014_run_briefs",
-        include_str!("../../migrations/sqlite/0014_run_briefs.sql"),
+        "0014_token_chains",
+        include_str!("../../migrations/sqlite/0014_token_chains.sql"),
+    ),
+    (
+        "0015_run_briefs",
+        include_str!("../../migrations/sqlite/0015_run_briefs.sql"),
     ),
 ];
 

@@ -197,15 +197,19 @@ fn issue(connection: &Connection, token: &NewToken) -> Result<(), StoreError> {
     if by_hash(connection, &token.token_hash)?.is_some() {
         return Err(Conflict::TokenExists.into());
     }
+    let own = jobs::key(connection, &token.job_id)?;
+    if token.renews.is_some() && has_revoked(connection, own)? {
+        return Err(Conflict::TokenRevoked.into());
+    }
     let elevated = token.elevated.as_ref();
     column::change(
         connection,
         "INSERT INTO tokens (token_hash, job, claims, issued_at, issued_by,
-                             elevated_run, elevated_approver, elevated_envelope)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                             elevated_run, elevated_approver, elevated_envelope, renews)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             bytes(&token.token_hash),
-            jobs::key(connection, &token.job_id)?,
+            own,
             column::json(&token.claims)?,
             token.issued_at.millis(),
             token.issued_by,
@@ -214,9 +218,19 @@ fn issue(connection: &Connection, token: &NewToken) -> Result<(), StoreError> {
             elevated
                 .map(|elevated| column::envelope(&elevated.envelope))
                 .transpose()?,
+            token.renews.as_ref().map(bytes),
         ],
     )?;
     Ok(())
+}
+
+/// Whether a token of the job was revoked; an elevated one is an approval, and none of the agent's.
+fn has_revoked(connection: &Connection, job: i64) -> Result<bool, StoreError> {
+    let mut found = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM tokens WHERE job = ?1 AND revoked_at IS NOT NULL
+                        AND elevated_run IS NULL)",
+    )?;
+    Ok(found.query_row([job], |row| row.get(0))?)
 }
 
 fn revoke(
@@ -311,6 +325,7 @@ fn token_row(row: &Row<'_>) -> Result<TokenRow, StoreError> {
             claims: row.json("claims")?,
             issued_at: row.time("issued_at")?,
             issued_by: row.text("issued_by")?,
+            renews: row.hash_opt("renews")?,
             elevated,
         },
         holder: row.text_opt("holder")?,

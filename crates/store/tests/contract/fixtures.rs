@@ -187,6 +187,7 @@ pub(crate) fn token(job: &JobId, n: u32) -> NewToken {
         claims,
         issued_at: at(1),
         issued_by: "ada".into(),
+        renews: None,
         elevated: None,
     }
 }

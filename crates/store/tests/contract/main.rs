@@ -140,6 +140,7 @@ suite! {
         the_calls_of_a_run_are_listed_in_order;
     tokens:
         a_token_is_issued_for_its_job_and_contract,
+        a_token_is_renewed_until_one_of_its_job_is_revoked,
         a_token_is_bound_to_its_first_holder,
         uses_are_noted_with_the_next_write,
         a_revocation_is_written_in_all_three_places,

@@ -21,6 +21,30 @@ fn elevated(job: &JobId, n: u32) -> NewToken {
     }
 }
 
+pub(crate) async fn a_token_is_renewed_until_one_of_its_job_is_revoked(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let after = |first: &NewToken, n| NewToken {
+        renews: Some(first.token_hash),
+        ..token(&job, n)
+    };
+    let first = token(&job, 1);
+    let second = after(&first, 2);
+    let approval = elevated(&job, 3);
+    for new in [&first, &second, &approval] {
+        store.issue(new.clone()).await.unwrap();
+    }
+    let row = store.token(&second.token_hash).await.unwrap().unwrap();
+    assert_eq!(row.token, second);
+    // An elevated token is not the agent's.
+    let revoke = async |hash| store.revoke(&hash, "ada", "stop", at(2)).await.unwrap();
+    revoke(approval.token_hash).await;
+    let third = after(&second, 4);
+    store.issue(third.clone()).await.unwrap();
+    revoke(first.token_hash).await;
+    assert_conflict!(store.issue(after(&third, 5)).await, Conflict::TokenRevoked);
+    store.issue(token(&job, 6)).await.unwrap();
+}
+
 pub(crate) async fn a_token_is_issued_for_its_job_and_contract(store: Arc<dyn Store>) {
     let job = open_job(&store, 1).await;
     for new in [token(&job, 1), elevated(&job, 2)] {

@@ -51,7 +51,7 @@ impl Agent {
         if !media.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         }
-        if let Some(cause) = &self.cause {
+        if let Some(cause) = self.cause().await? {
             request.extensions_mut().insert(cause.clone());
         }
         let answer = super::super::again(self.app.clone(), request, self.peer).await;

@@ -4,8 +4,9 @@ use proof::record::{Body, CausedBy, Lane, Match, Record, ToolCall};
 use proof::{Hash, Numbers};
 use rmcp::model::JsonObject;
 use store::StoreError;
+use tokio::sync::OnceCell;
 
-use super::Agent;
+use super::{Agent, Failed};
 
 /// Records that are looked through, the last ones.
 const LAST: u64 = 400;
@@ -13,23 +14,51 @@ const LAST: u64 = 400;
 /// What clients put between a server's name and a tool's.
 const BETWEEN: &str = "__";
 
-/// The model call that asked for a tool with these arguments, if there was any model call.
-pub(super) async fn of(
-    agent: &Agent,
-    tool: &str,
-    arguments: &JsonObject,
-) -> Result<Option<CausedBy>, StoreError> {
-    let id = &agent.caller.token.job.id;
-    let job = agent.app.store.job(id).await?;
-    let records = job.map_or(0, |job| job.counters.records);
-    let after = records.saturating_sub(LAST);
-    let page = u32::try_from(LAST).unwrap_or(u32::MAX);
-    let stored = agent.app.store.records(id, after, page).await?;
-    let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
-    Ok(find(&records, tool, hash(arguments)))
+/// A tool that is being called.
+pub(super) struct Called {
+    tool: &'static str,
+    /// Hash of the arguments' canonical form, as outcomes have it.
+    arguments: Option<Hash>,
+    /// Looked up at the first call of the API: a tool that makes none needs none.
+    cause: OnceCell<Option<CausedBy>>,
 }
 
-/// Hash of the canonical form, as outcomes have it.
+impl Called {
+    pub(super) fn new(tool: &'static str, arguments: &JsonObject) -> Self {
+        Self {
+            tool,
+            arguments: hash(arguments),
+            cause: OnceCell::new(),
+        }
+    }
+}
+
+impl Agent {
+    /// The model call that asked for the tool that is being called, if there was any.
+    pub(super) async fn cause(&self) -> Result<Option<&CausedBy>, Failed> {
+        let Some(called) = &self.called else {
+            return Ok(None);
+        };
+        let found = called.cause.get_or_try_init(|| self.look_up(called)).await;
+        let found = found.map_err(|error| {
+            tracing::warn!(%error, "what asked for a tool cannot be looked up");
+            "The gateway's store does not answer; try again.".to_owned()
+        })?;
+        Ok(found.as_ref())
+    }
+
+    async fn look_up(&self, called: &Called) -> Result<Option<CausedBy>, StoreError> {
+        let id = &self.caller.token.job.id;
+        let job = self.app.store.job(id).await?;
+        let records = job.map_or(0, |job| job.counters.records);
+        let after = records.saturating_sub(LAST);
+        let page = u32::try_from(LAST).unwrap_or(u32::MAX);
+        let stored = self.app.store.records(id, after, page).await?;
+        let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
+        Ok(find(&records, called.tool, called.arguments))
+    }
+}
+
 fn hash(arguments: &JsonObject) -> Option<Hash> {
     let text = serde_json::to_vec(arguments).ok()?;
     let canonical = proof::json::parse(&text, Numbers::Any).ok()?.to_jcs();

@@ -13,6 +13,7 @@
 mod api;
 mod cause;
 mod job;
+mod message;
 mod runs;
 mod tools;
 mod workspaces;
@@ -27,7 +28,6 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use policy::{ReasonCode, Refusal};
-use proof::record::CausedBy;
 use proof::token::Scope;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
@@ -42,6 +42,7 @@ use super::authenticate::{self, Caller};
 use super::body::{self, Bounds};
 use crate::app::App;
 use crate::server::Body;
+use cause::Called;
 
 /// Where it stands on the agent listener.
 pub(super) const PATH: &str = "/mcp";
@@ -64,8 +65,8 @@ struct Agent {
     /// Its credential, as its calls of the API carry it.
     bearer: HeaderValue,
     peer: SocketAddr,
-    /// The model call that asked for the tool that is being called.
-    cause: Option<CausedBy>,
+    /// What is being called, as far as the model call that asked for it can be told by that.
+    called: Option<Arc<Called>>,
 }
 
 /// Why a tool did not do what it was asked, for the model to read.
@@ -95,13 +96,14 @@ where
         too_large: ReasonCode::BodyTooLarge,
     };
     let held = body::read(body, bounds).await?;
+    let _place = message::admit(&held.bytes)?;
     authenticate::check_now(app, &caller.token)?;
     let agent = Agent {
         app: Arc::clone(app),
         caller: caller.clone(),
         bearer: authenticate::bearer(&parts.headers)?,
         peer,
-        cause: None,
+        called: None,
     };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -151,12 +153,9 @@ impl ServerHandler for Agent {
             return Err(ErrorData::invalid_params(message, None));
         };
         let given = request.arguments.unwrap_or_default();
-        let cause = cause::of(self, tool.name, &given).await.map_err(|error| {
-            tracing::warn!(%error, "what asked for a tool cannot be looked up");
-            ErrorData::internal_error("the gateway's store does not answer; try again", None)
-        })?;
+        let called = Called::new(tool.name, &given);
         let agent = Self {
-            cause,
+            called: Some(Arc::new(called)),
             ..self.clone()
         };
         let arguments = tools::Arguments::read(tool, given)

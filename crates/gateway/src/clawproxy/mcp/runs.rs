@@ -1,5 +1,6 @@
 //! Tools about runs.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,12 @@ const LOG_BYTES: usize = 64 << 10;
 /// Bytes of a log that are read at a time, and how often.
 const PIECE: usize = 1 << 20;
 const MOST_PIECES: usize = 16;
+
+/// Calls that wait at a time.
+static WAITING: Semaphore = Semaphore::const_new(64);
+
+/// How long after one look at a run the next one may follow.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// Plans that are read for tools at a time.
 static PLANS: Semaphore = Semaphore::const_new(2);
@@ -197,31 +204,46 @@ pub(super) async fn wait(agent: &Agent, arguments: Arguments) -> Result<String, 
     let id = arguments.id("run")?;
     let seconds = arguments.number("seconds").unwrap_or(LONGEST_WAIT);
     let unknown = || format!("This job has no run `{id}`.");
-    let mut commits = agent.app.store.commits();
-    let decided = async {
-        loop {
-            let run = own(agent, id).await?.ok_or_else(unknown)?;
-            if run.gate.is_final() || !run.apply_wished {
-                return Ok::<_, Failed>(run);
-            }
-            tokio::select! {
-                // The store lives as long as the gateway.
-                _ = commits.changed() => {}
-                () = agent.app.stopping.notified() => return Ok(run),
-                _ = agent.caller.token.until_ended() => return Ok(run),
-            }
+    // Where too many wait already, the answer is given at once.
+    if let Ok(_place) = WAITING.try_acquire() {
+        decided(agent, id, Duration::from_secs(seconds)).await;
+    }
+    let run = own(agent, id).await?.ok_or_else(unknown)?;
+    let standing = standing(agent, &run);
+    Ok(match waits(&run) {
+        true => format!("Still waiting. {standing}"),
+        false => format!("Run {id}. {standing}"),
+    })
+}
+
+/// Whether people, or the apply, are still to come.
+fn waits(run: &RunRow) -> bool {
+    !run.gate.is_final() && run.apply_wished
+}
+
+/// Waits until a run does not wait any more, or nobody waits for it.
+async fn decided(agent: &Agent, id: &str, patience: Duration) {
+    let app = &agent.app;
+    // A wait that outlasts the gateway would keep it from stopping.
+    let mut stopping = std::pin::pin!(app.stopping.notified());
+    stopping.as_mut().enable();
+    if app.draining.load(Ordering::Acquire) {
+        return;
+    }
+    let moved = async {
+        let mut commits = app.store.commits();
+        while let Ok(Some(run)) = own(agent, id).await
+            && waits(&run)
+            && commits.changed().await.is_ok()
+        {
+            // On a busy gateway nearly every commit is somebody else's.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     };
-    let patience = Duration::from_secs(seconds);
-    match tokio::time::timeout(patience, decided).await {
-        Ok(run) => Ok(format!("Run {id}. {}", standing(agent, &run?))),
-        Err(_) => {
-            let run = own(agent, id).await?.ok_or_else(unknown)?;
-            Ok(format!(
-                "Still waiting after {seconds} s. {}",
-                standing(agent, &run)
-            ))
-        }
+    tokio::select! {
+        _ = tokio::time::timeout(patience, moved) => {}
+        _ = agent.caller.token.until_ended() => {}
+        () = stopping => {}
     }
 }
 

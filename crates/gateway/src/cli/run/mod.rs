@@ -108,6 +108,10 @@ struct Token {
 
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        // What is taken out of the command's environment still stands in ours.
+        #[cfg(target_os = "linux")]
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .map_err(|error| Failure::new(format!("cannot hide this process: {error}")))?;
         // Before anything exists that would have to be undone.
         let Some(program) = find(&self.command[0]) else {
             let name = self.command[0].to_string_lossy();
@@ -141,7 +145,15 @@ impl Run {
             Ok(()) => self.fetch(&session).await,
             Err(failure) => Err(failure),
         };
-        let status = ended?;
+        let status = match ended {
+            Ok(status) => status,
+            Err(failure) => {
+                if let Err(open) = &evidence {
+                    open.print();
+                }
+                return Err(failure);
+            }
+        };
         let summary = Summary {
             session: &session,
             status,
@@ -262,6 +274,12 @@ impl Run {
             let names: Vec<&str> = surroundings.removed.iter().map(String::as_str).collect();
             say(&format!("taken away {}", names.join(" ")));
         }
+        if std::env::var_os("CLAWGATE_CREDENTIAL").is_some() {
+            say(&format!(
+                "{WARN}readable{OFF}   CLAWGATE_CREDENTIAL in the shell that started this: the \
+                 command runs as your user; give --credential-file, in a place that it cannot read"
+            ));
+        }
         // What the command could use in the place of the token, because it is the same user.
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let logged_in = home.map(|home| home.join(".terraform.d/credentials.tfrc.json"));
@@ -324,9 +342,14 @@ impl Session {
     }
 }
 
+/// Whether the gateway says by this code that it will know better in a moment.
+fn is_passing(code: &str) -> bool {
+    ["OVERLOADED", "STORE_UNAVAILABLE"].contains(&code)
+}
+
 /// Says that a token was not renewed, and when to try again: never, when the gateway said no.
 fn not_renewed(failure: &Failure) -> Instant {
-    match failure.code() {
+    match failure.code().filter(|code| !is_passing(code)) {
         Some(code) => {
             say(&format!("{BAD}not renewed{OFF}  {code}: {failure}"));
             never()
@@ -355,7 +378,9 @@ async fn close(session: &Session, reason: &str, signals: &mut Signals) -> Result
         } else {
             attempts += 1;
         }
-        let refused = failure.code().is_some() && !busy;
+        let refused = failure
+            .code()
+            .is_some_and(|code| !busy && !is_passing(code));
         if refused || attempts == CLOSING_ATTEMPTS {
             return Err(failure.next(by_hand));
         }

@@ -33,6 +33,9 @@ const MAX_BODY: usize = 64 << 20;
 /// Calls at once; more wait.
 const MAX_CALLS: usize = 256;
 
+/// How long a body may take to come in.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long to wait when no connection could be taken.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
 
@@ -134,8 +137,18 @@ impl Passing {
     async fn pass(&self, request: Request<Incoming>) -> Response<Body> {
         let _one = self.calls.acquire().await;
         let (head, body) = request.into_parts();
-        let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-            let why = "the request is too large, or broke off";
+        // Who has not the command's token has nothing to send.
+        let most = match head
+            .headers
+            .values()
+            .any(|value| self.holds(value).is_some())
+        {
+            true => MAX_BODY,
+            false => 0,
+        };
+        let collected = Limited::new(body, most).collect();
+        let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, collected).await else {
+            let why = "the request is too large without the command's token, or broke off";
             return own_answer(StatusCode::PAYLOAD_TOO_LARGE, why);
         };
         let target = head
@@ -164,6 +177,16 @@ impl Passing {
         }
     }
 
+    /// Whether a header is the command's token; the length of what stands before it.
+    fn holds(&self, value: &HeaderValue) -> Option<usize> {
+        let text = value.as_bytes();
+        let scheme = match text.get(..7) {
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer ") => 7,
+            _ => 0,
+        };
+        bool::from(text[scheme..].ct_eq(self.first.as_bytes())).then_some(scheme)
+    }
+
     /// The headers as they go to the gateway. A header that is not the command's token passes as
     /// it is: the gateway says what it thinks of it.
     fn outgoing(&self, mut headers: HeaderMap) -> HeaderMap {
@@ -172,13 +195,8 @@ impl Passing {
         }
         let present = self.present.read().expect("nobody panics with it");
         for value in headers.values_mut() {
-            let text = value.as_bytes();
-            let scheme = match text.get(..7) {
-                Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer ") => 7,
-                _ => 0,
-            };
-            if bool::from(text[scheme..].ct_eq(self.first.as_bytes())) {
-                let mut renewed = Zeroizing::new(text[..scheme].to_vec());
+            if let Some(scheme) = self.holds(value) {
+                let mut renewed = Zeroizing::new(value.as_bytes()[..scheme].to_vec());
                 renewed.extend_from_slice(present.as_bytes());
                 if let Ok(mut renewed) = HeaderValue::from_bytes(&renewed) {
                     renewed.set_sensitive(true);

@@ -107,7 +107,16 @@ impl Surroundings {
         names: impl Iterator<Item = OsString>,
         keep: &[String],
     ) -> Self {
-        let set = settings(way);
+        let mut set = settings(way);
+        // Through a proxy the token would leave this machine, in the clear.
+        for name in ["NO_PROXY", "no_proxy"] {
+            let before = std::env::var(name).unwrap_or_default();
+            let separator = if before.is_empty() { "" } else { "," };
+            set.insert(
+                name.to_owned(),
+                format!("{before}{separator}127.0.0.1").into(),
+            );
+        }
         let removed = names
             .filter_map(|name| name.into_string().ok())
             .filter(|name| is_credential(name) && !keep.contains(name))
