@@ -34,7 +34,7 @@ async fn a_link_shows_one_job_to_whoever_has_it() {
     let store = &*world.app().store;
     for role in [Role::Auditor, Role::Issuer, Role::Approver, Role::Author] {
         let now = world.app().now();
-        let token = credential::add(store, role.as_str(), &[role], None, now).await;
+        let token = credential::add(store, role.as_str(), None, &[role], now).await;
         let caller = Caller::new(world.address(), Some(&token.unwrap()));
         let refused = caller.post("/v1/publications", &body(job.as_str())).await;
         assert_eq!(refused.status, 403, "{role}");
