@@ -11,25 +11,32 @@ use store::JobRow;
 
 /// Who may not approve the plans of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Barred<'j>(Option<&'j str>);
+pub struct Barred<'j> {
+    /// The opener's address, where one is known.
+    address: Option<&'j str>,
+    /// The opener's name, which may be an address, too: another of the same person's.
+    name: Option<&'j str>,
+}
 
 impl<'j> Barred<'j> {
     /// Whoever opened the job, or nobody.
     pub fn of(job: &'j JobRow, terms: &Apply) -> Self {
-        Self(match terms.opener_may_approve {
-            true => None,
-            false => job.opened_by_email.as_deref(),
-        })
+        let judged = !terms.opener_may_approve;
+        Self {
+            address: job.opened_by_email.as_deref().filter(|_| judged),
+            name: judged.then_some(job.opened_by.as_str()),
+        }
     }
 
     /// The address, where there is one.
     pub fn address(self) -> Option<&'j str> {
-        self.0
+        self.address
     }
 
     /// Whether it is this person.
     pub fn is(self, email: &str) -> bool {
-        self.0.is_some_and(|barred| is_same_person(barred, email))
+        let mut known = self.address.into_iter().chain(self.name);
+        known.any(|barred| is_same_person(barred, email))
     }
 
     /// Lets an approval through that is by none of these addresses.
@@ -44,5 +51,30 @@ impl<'j> Barred<'j> {
                 Err(Refusal::new(ReasonCode::ApprovalOwnJob, detail))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_an_address_is_the_openers_too() {
+        let barred = Barred {
+            address: Some("ada.lovelace@corp.example"),
+            name: Some("ada@corp.example"),
+        };
+        for own in ["Ada.Lovelace@corp.example", "ada+tfc@corp.example"] {
+            assert!(barred.is(own), "{own}");
+            assert!(barred.check([own].into_iter()).is_err());
+        }
+        for other in ["grace@corp.example", "ada@elsewhere.example", "ada"] {
+            assert!(!barred.is(other), "{other}");
+        }
+        let by_a_name = Barred {
+            address: None,
+            name: Some("platform"),
+        };
+        assert!(!by_a_name.is("ada@corp.example"));
     }
 }

@@ -14,6 +14,8 @@ pub mod id_token;
 pub mod pending;
 mod provider;
 
+use std::sync::Arc;
+
 use form_urlencoded::Serializer;
 use policy::contract::Email;
 use policy::{ReasonCode, Refusal};
@@ -30,6 +32,7 @@ use crate::upstream::HttpClient;
 
 use id_token::{Claims, Expected, IdTokenError};
 use pending::{Pending, SignIns};
+use provider::Tokens;
 pub use provider::{Discovery, Provider, ProviderError};
 
 /// Where the provider sends people back to, below the operator listener's address.
@@ -71,6 +74,9 @@ pub struct Answer {
 pub struct Failed {
     /// Why.
     pub refusal: Refusal,
+    /// The provider has given tokens for it, so that somebody was there. Before that anybody can
+    /// make an attempt look like one, with words of their own.
+    pub was_there: bool,
     /// The account, once the provider had vouched for it.
     pub account: Option<Account>,
     /// Its address, verified or not.
@@ -102,6 +108,7 @@ impl Oidc {
     /// # Errors
     /// `OIDC_UNAVAILABLE`.
     pub async fn begin(&self, next: &Next, now: Timestamp) -> Result<(String, String), Refusal> {
+        self.provider.rested(now).await.map_err(refused)?;
         let discovery = self.provider.discovery(now).await.map_err(refused)?;
         let settings = self.provider.settings();
         let (pending, cookie) = self.sign_ins.begin(next, now);
@@ -148,11 +155,15 @@ impl Oidc {
         pending: Pending,
         now: Timestamp,
     ) -> Result<Proven, Failed> {
+        let rested = self.provider.rested(now).await;
+        rested.map_err(|error| Failed::by_anybody(refused(error)))?;
         // Whatever follows, this sign-in is over.
         self.sign_ins
             .spend(&pending, now)
-            .map_err(Failed::unknown)?;
-        let claims = self.claims(answer, &pending, now).await;
+            .map_err(Failed::by_anybody)?;
+        let given = self.tokens(answer, &pending, now).await;
+        let (discovery, tokens) = given.map_err(Failed::by_anybody)?;
+        let claims = self.claims(&discovery, &tokens, &pending, now).await;
         let (claims, about) = claims.map_err(Failed::unknown)?;
         let settings = self.provider.settings();
         let account = Account {
@@ -162,6 +173,7 @@ impl Oidc {
         };
         let operator = self.person(&account, &about).map_err(|refusal| Failed {
             refusal,
+            was_there: true,
             email: about.get("email").and_then(Value::as_str).map(shortened),
             account: Some(account.clone()),
         })?;
@@ -171,13 +183,13 @@ impl Oidc {
         })
     }
 
-    /// The ID token, and everything that the provider says of the account.
-    async fn claims(
+    /// What the provider gives for the code that the browser brings.
+    async fn tokens(
         &self,
         answer: Answer,
         pending: &Pending,
         now: Timestamp,
-    ) -> Result<(Claims, Map<String, Value>), Refusal> {
+    ) -> Result<(Arc<Discovery>, Tokens), Refusal> {
         let provider = &self.provider;
         let issuer = &provider.settings().issuer;
         let discovery = provider.discovery(now).await.map_err(refused)?;
@@ -194,10 +206,28 @@ impl Oidc {
         let code =
             code.ok_or_else(|| Refusal::new(ReasonCode::OidcDenied, "the provider sends no code"))?;
         let tokens = provider
-            .exchange(&discovery, &code, &pending.verifier, &self.redirect_uri)
+            .exchange(
+                &discovery,
+                &code,
+                &pending.verifier,
+                &self.redirect_uri,
+                now,
+            )
             .await
             .map_err(refused)?;
-        let claims = self.verified(&discovery, &tokens.id_token, pending, now);
+        Ok((discovery, tokens))
+    }
+
+    /// The ID token, and everything that the provider says of the account.
+    async fn claims(
+        &self,
+        discovery: &Discovery,
+        tokens: &Tokens,
+        pending: &Pending,
+        now: Timestamp,
+    ) -> Result<(Claims, Map<String, Value>), Refusal> {
+        let provider = &self.provider;
+        let claims = self.verified(discovery, &tokens.id_token, pending, now);
         let claims = claims.await?;
         let mut about = claims.all.clone();
         let groups_claim = provider.settings().groups_claim.as_str();
@@ -206,7 +236,7 @@ impl Oidc {
         if email && groups {
             return Ok((claims, about));
         }
-        let more = provider.userinfo(&discovery, &tokens).await;
+        let more = provider.userinfo(discovery, tokens).await;
         let Some(mut more) = more.map_err(refused)? else {
             return Ok((claims, about));
         };
@@ -303,10 +333,19 @@ impl Answer {
 }
 
 impl Failed {
+    /// Nobody knows whether anybody was at the provider.
+    fn by_anybody(refusal: Refusal) -> Self {
+        Self {
+            was_there: false,
+            ..Self::unknown(refusal)
+        }
+    }
+
     /// Nobody knows who it was.
     fn unknown(refusal: Refusal) -> Self {
         Self {
             refusal,
+            was_there: true,
             account: None,
             email: None,
         }

@@ -196,11 +196,35 @@ impl Provider {
         Key::read_set(&set).ok_or_else(|| unavailable(url, "is no set of keys"))
     }
 
+    /// Whether it may be asked: one that has just failed is left alone for a while.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unavailable`], as it failed.
+    pub async fn rested(&self, now: Timestamp) -> Result<(), ProviderError> {
+        self.known.lock().await.rested(now)
+    }
+
     /// Gives a code for what it is worth.
     ///
     /// # Errors
     /// See [`ProviderError`].
     pub async fn exchange(
+        &self,
+        discovery: &Discovery,
+        code: &str,
+        verifier: &str,
+        redirect_uri: &str,
+        now: Timestamp,
+    ) -> Result<Tokens, ProviderError> {
+        let exchanged = self.exchanged(discovery, code, verifier, redirect_uri);
+        let exchanged = exchanged.await;
+        if let Err(error @ ProviderError::Unavailable(_)) = &exchanged {
+            self.known.lock().await.failed = Some((error.clone(), now));
+        }
+        exchanged
+    }
+
+    async fn exchanged(
         &self,
         discovery: &Discovery,
         code: &str,

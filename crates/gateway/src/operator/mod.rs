@@ -51,7 +51,7 @@ use credential::{Access, Role};
 
 pub(crate) use admit::Form;
 pub use admit::{FORM_TOKEN, Visit};
-pub(crate) use origin::led_from_elsewhere;
+pub(crate) use origin::is_a_click_of_ours;
 pub use problem::{Finding, Problem};
 
 /// Where the reviewers' pages stand.

@@ -54,6 +54,18 @@ pub fn led_from_elsewhere(headers: &HeaderMap) -> bool {
     word("sec-fetch-mode", &["navigate"]) && word("sec-fetch-site", &["cross-site", "same-site"])
 }
 
+/// Whether somebody follows a link of our own page, or types the address: not a script's doing, and
+/// no other site's. Programs and old browsers do not say, and have nothing that they could be led
+/// to lose.
+pub fn is_a_click_of_ours(headers: &HeaderMap) -> bool {
+    let may = |name, words: &[&str]| match single(headers, name) {
+        Sent::Nothing => true,
+        Sent::One(word) => words.contains(&word),
+        Sent::Unreadable => false,
+    };
+    may("sec-fetch-mode", &["navigate"]) && may("sec-fetch-site", &["same-origin", "none"])
+}
+
 enum Sent<'a> {
     Nothing,
     One(&'a str),
@@ -137,6 +149,25 @@ mod tests {
         ] {
             assert!(!ours(refused, PUBLIC), "{refused:?}");
             assert!(!ours(refused, LOCAL), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn only_clicks_begin_something() {
+        let click = |mode, site| {
+            let sent = [("sec-fetch-mode", mode), ("sec-fetch-site", site)];
+            is_a_click_of_ours(&headers(&sent))
+        };
+        assert!(click("navigate", "same-origin") && click("navigate", "none"));
+        assert!(is_a_click_of_ours(&HeaderMap::new()));
+        for (mode, site) in [
+            ("no-cors", "same-origin"),
+            ("no-cors", "same-site"),
+            ("cors", "none"),
+            ("navigate", "same-site"),
+            ("navigate", "cross-site"),
+        ] {
+            assert!(!click(mode, site), "{mode} {site}");
         }
     }
 

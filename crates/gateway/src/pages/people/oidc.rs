@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::oidc::{Answer, Failed, Oidc};
 use crate::operator::audit::Action;
 use crate::operator::cookie::SIGN_IN;
-use crate::operator::{Problem, Visit, led_from_elsewhere};
+use crate::operator::{Problem, Visit, is_a_click_of_ours};
 use crate::pages::{Next, lead_on, see};
 
 /// The way to the provider, on the page of the sign-in.
@@ -48,7 +48,7 @@ pub async fn begin(
 ) -> Response {
     let next = Next::read(wish.next.as_deref().unwrap_or_default());
     // A sign-in begins with a click on our own page, not with somebody else's link.
-    if led_from_elsewhere(&headers) {
+    if !is_a_click_of_ours(&headers) {
         return see(format!("{}sign-in{}", visit.root, next.query()));
     }
     let oidc = match provider(&app) {
@@ -94,7 +94,10 @@ pub async fn finish(
     let proven = async || match oidc.finish(answer, pending, now).await {
         Ok(proven) => Ok(proven),
         Err(failed) => {
-            note(&app, &failed, peer, now).await?;
+            match failed.was_there {
+                true => note(&app, &failed, peer, now).await?,
+                false => tracing::warn!(refusal = %failed.refusal, %peer, "no sign-in"),
+            }
             Err(advised(failed.refusal.into()))
         }
     };
