@@ -174,6 +174,7 @@
       if (signed instanceof Error) throw signed;
       const { statement, hash } = signed;
       checkSigner(envelope, signed, contract, root, place, findings);
+      checkOpener(bundle, signed, contract, root, place, findings);
       checkSubject(bundle, contract, statement, place, findings);
       findings.require(!nonces.has(statement.nonce), "APPROVAL_REUSED", `${place}/payload/nonce`, "used before");
       nonces.add(statement.nonce);
@@ -218,6 +219,29 @@
       `${signer} is not the key of ${statement.approver}`);
     findings.require(contract.approvers.has(statement.approver), "APPROVER_NOT_ALLOWED",
       `${place}/payload/approver`, `${statement.approver} is no approver of the contract`);
+  };
+
+  /** Whether two addresses are one person's: case and what follows a plus sign do not tell apart. */
+  const isSamePerson = (one, other) => {
+    const parts = (address) => {
+      const at = address.lastIndexOf("@");
+      const [local, domain] = at < 0 ? [address, ""] : [address.slice(0, at), address.slice(at + 1)];
+      return [local.split("+")[0], domain]
+        .map((part) => part.replace(/[A-Z]/g, (letter) => letter.toLowerCase()));
+    };
+    return parts(one).every((part, n) => part === parts(other)[n]);
+  };
+
+  /** Whoever opened the job has not approved it, unless the contract's author allows so. */
+  const checkOpener = (bundle, { statement, signer }, contract, root, place, findings) => {
+    const [first] = bundle.records;
+    const opener = first?.kind === "job-open" ? first.opened_by_email : undefined;
+    if (opener === undefined || contract.openerMayApprove || statement.decision !== "approve") return;
+    const passkey = root.passkeys.find(({ did }) => did === signer);
+    const people = [...root.approvers.filter(({ did }) => did === signer), ...(passkey ? [passkey] : [])]
+      .map(({ email }) => email);
+    findings.require(![...people, statement.approver].some((one) => isSamePerson(one, opener)),
+      "APPROVER_OPENED_JOB", `${place}/payload/approver`, `${statement.approver} opened the job`);
   };
 
   /** The statement is about a run of the bundle, in every member. */

@@ -31,6 +31,7 @@
       applyAllowed: apply.get("allowed") === true,
       requiresApproval: apply.get("requires_approval") !== false,
       approvers: new Set(apply.get("approvers") ?? []),
+      openerMayApprove: apply.get("opener_may_approve") === true,
       minApprovals: apply.get("min_approvals") ?? 1,
       approvalTtlSeconds: apply.get("approval_ttl_seconds") ?? 3600,
       maxTtlSeconds: constraints.get("max_ttl_seconds") ?? 900,

@@ -69,6 +69,7 @@
     PASSKEY_WRONG_SITE: "A passkey was used on another site",
     PASSKEY_NOT_VERIFIED: "The authenticator did not verify the person",
     PASSKEY_COUNTER: "A passkey's counter went back",
+    APPROVER_OPENED_JOB: "Whoever opened the job approved it",
     APPROVER_NOT_ALLOWED: "The approver is not allowed by the contract",
     APPROVAL_EXPIRED: "An approval had expired, or lasted too long",
     APPROVAL_REUSED: "An approval was used twice",

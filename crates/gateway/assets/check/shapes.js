@@ -147,7 +147,8 @@
 
   const bodies = {
     "clawgate.job-open/1": {
-      agent_did: did, name: text, opened_by: text, policy_hash_b64u: hash, gateway_did: did,
+      agent_did: did, name: text, opened_by: text, "opened_by_email?": text,
+      policy_hash_b64u: hash, gateway_did: did,
     },
     "clawgate.intent/1": {
       caller, lane, operation: text, "run_id?": text, input: json, decision: json,

@@ -214,6 +214,7 @@ async fn whoever_presses_ctrl_c_twice_means_it() {
     run.interrupt().await;
     run.says("once more kills").await;
     run.interrupt().await;
+    run.says("it is killed").await;
     let ended = run.ended().await;
     assert_eq!(ended.code, Some(128 + 9), "{}", ended.output);
     sealed(&world).await;
