@@ -26,6 +26,7 @@ use store::{RunRow, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::clawproxy::terraform::sensitive;
 
 /// Requests of a job that are held, and jobs of which some are; all are let go then.
 const MOST: usize = 3;
@@ -97,12 +98,32 @@ impl Kept {
         found.map(|prompt| prompt.text.as_str())
     }
 
+    /// Without the secrets that are known now.
+    fn masked(mut self, known: &Known) -> Self {
+        for prompt in &mut self.prompts {
+            let text = std::mem::take(&mut prompt.text);
+            prompt.text = excerpt::masked(text, known);
+        }
+        self
+    }
+
     fn is_over(&self, run: Option<&RunRow>, now: Timestamp) -> bool {
         let after = |at: Timestamp, days: u32| at.plus_seconds(i64::from(days) * 86_400);
         let Some(run) = run else { return true };
         let ended = run.gate.is_final() && now >= after(run.updated_at, self.days);
         ended || now >= after(self.at, self.days + LONGEST_RUN_DAYS)
     }
+}
+
+/// What is kept for a run, to be shown. When it was kept nobody knew what the plan would mark as
+/// secret, so the plan is read first, and nothing is shown without.
+pub async fn shown(app: &App, run: &RunRow) -> Option<Kept> {
+    let kept = app.prompts.of_run(run, app.now()).await?;
+    let (workspace, plan) = (run.workspace_id.as_str(), run.plan_id.as_deref()?);
+    let read = sensitive::collect(app, workspace, plan).await;
+    read.inspect_err(|refusal| tracing::warn!(%refusal, plan, "prompts are not shown"))
+        .ok()?;
+    Some(kept.masked(&app.sensitive.of(workspace, Some(plan))))
 }
 
 impl Prompts {

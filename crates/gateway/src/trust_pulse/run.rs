@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::approvals::question;
 use crate::operator::Visit;
 use crate::pages::{Frame, Place, failed, html, nothing_here};
+use crate::prompts;
 
 #[derive(Debug, Template)]
 #[template(path = "trust_pulse/run.html")]
@@ -110,7 +111,7 @@ async fn page(
     };
     let contract = app.store.contract(&job.policy_hash).await?;
     let mut origin = origin::of_run(&*app.store, &job, &run).await?;
-    if known && let Some(kept) = app.prompts.of_run(&run, app.now()).await {
+    if known && let Some(kept) = prompts::shown(app, &run).await {
         origin.tell(&kept);
     }
     let statements = app.store.statements(run_id).await?;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clawgate::app::now;
+use policy::terraform::mask::Marked;
 use serde_json::json;
 
 use crate::client::Caller;
-use crate::world::{Setup, World};
+use crate::world::{APP, Setup, World};
 
 const SAID: &str = "Resize the fleet because the quarterly report says so";
 const KEY: &str = "AKIAQ3EGXMPLE7TESTAB";
@@ -124,4 +125,28 @@ async fn what_an_agent_asked_is_not_kept_where_the_contract_does_not_say_so() {
     );
     assert!(!plan.contains(SAID), "{plan}");
     assert_eq!(world.files_with(SAID), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn what_the_plan_marks_later_is_masked_in_what_was_asked_before() {
+    let models = json!({"providers": ["openai"], "allowed": ["*"], "show_prompts_days": 7});
+    let world = Setup::new().contract("/models", models).start().await;
+    let run = world.asked_run().await;
+    assert!(world.page("approvals", &run).await.contains(SAID));
+    let plan = world.run(&run).await.plan_id.unwrap();
+    let word = SAID.split(' ').max_by_key(|word| word.len()).unwrap();
+    let marked = Marked::Values([word.to_owned()].into_iter().collect());
+    world.app().sensitive.learn(APP, &plan, &marked);
+    for place in ["approvals", "trust-pulse/runs"] {
+        assert!(!world.page(place, &run).await.contains(word), "{place}");
+    }
+    world.app().sensitive.learn(APP, &plan, &Marked::TooMany);
+    for place in ["approvals", "trust-pulse/runs"] {
+        let text = world.page(place, &run).await;
+        assert!(
+            SAID.split(' ')
+                .all(|word| word.len() < 6 || !text.contains(word)),
+            "{place}"
+        );
+    }
 }

@@ -206,7 +206,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// An `UPSTREAM_…` code when asking again may help.
-pub(super) async fn collect(app: &App, workspace: &str, plan: &str) -> Result<(), Refusal> {
+pub(crate) async fn collect(app: &App, workspace: &str, plan: &str) -> Result<(), Refusal> {
     if app.sensitive.has(plan) {
         return Ok(());
     }

@@ -25,6 +25,7 @@ use crate::operator::credential::{Access, Role};
 use crate::pages::Frame;
 use crate::pages::words::{self, Quoted, short_did};
 use crate::passkeys::{self, Asked};
+use crate::prompts;
 use crate::trust_pulse::origin;
 use crate::trust_pulse::read::{verified, via};
 use crate::watching;
@@ -126,7 +127,7 @@ pub(super) async fn plan(
     let refused = app.store.refusals(&run.job_id, MAX_REFUSED).await?;
     let mut origin = origin::of_run(&*app.store, &job, &run).await?;
     if visit.operator.is_some()
-        && let Some(kept) = app.prompts.of_run(&run, now).await
+        && let Some(kept) = prompts::shown(app, &run).await
     {
         origin.tell(&kept);
     }
