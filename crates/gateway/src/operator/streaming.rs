@@ -292,7 +292,8 @@ pub(super) mod tests {
     pub(in crate::operator) async fn gateway(folder: &std::path::Path) -> Sandbox {
         let contract = policy::EXAMPLE_CONTRACT.as_bytes().to_vec();
         let cloud = TerraformCloudConfig::acme(Engine::Recorded);
-        let sandbox = Sandbox::start_on(&folder.join("s"), contract, cloud, |_| {});
+        let place = folder.join("s");
+        let sandbox = Sandbox::start_on(&place, contract, cloud, |_| {});
         sandbox.await.unwrap()
     }
 
@@ -301,7 +302,7 @@ pub(super) mod tests {
     pub(in crate::operator) fn silent_for(
         sandbox: &Sandbox,
         silence: Duration,
-    ) -> (Stream, impl FnMut() -> Option<Bytes>) {
+    ) -> (Stream, impl FnMut() -> Option<Bytes> + use<>) {
         let standing = Standing(Hash::of(sandbox.operator_token.as_bytes()));
         let (pieces, mut taken) = mpsc::channel(1);
         let app = Arc::clone(&sandbox.gateway.app);
