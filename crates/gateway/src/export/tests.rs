@@ -132,7 +132,9 @@ async fn each_record_says_what_a_rule_wants() {
 /// However much of a line was written, it is known for one.
 fn begins(format: Format, of: Of, line: &str) {
     for written in [line, &format.header(of)] {
-        for end in 1..written.len() {
+        // Far from the beginning nothing is judged.
+        let last = written.len().saturating_sub(1);
+        for end in (1..last.min(100)).chain([last]).filter(|end| *end > 0) {
             let part = &written.as_bytes()[..end];
             assert!(format.may_begin(of, part), "{:?}", &written[..40]);
         }
