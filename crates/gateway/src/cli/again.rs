@@ -23,7 +23,12 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// It goes well.
+    /// Whom it is asked of is there. What comes of it is not known yet, so pauses go on growing.
+    pub(super) fn reached(&mut self) {
+        self.reached = true;
+    }
+
+    /// It goes well: something came of it.
     pub(super) fn well(&mut self) {
         if self.failed > 0 {
             anstream::eprintln!("{GOOD}connected again{OFF}");
@@ -38,7 +43,7 @@ impl Again {
     /// That failure.
     pub(super) fn pause(&mut self, failure: Failure) -> Result<Duration, Failure> {
         let refused = failure.code().is_some_and(|code| !PASSING.contains(&code));
-        if refused || failure.is_usage() || !self.reached {
+        if refused || failure.is_lasting() || !self.reached {
             return Err(failure);
         }
         let pause = FIRST.saturating_mul(1 << self.failed.min(5)).min(LONGEST);
@@ -62,15 +67,18 @@ mod tests {
         let lost = || Failure::new("no gateway");
         let mut again = Again::default();
         assert!(again.pause(lost()).is_err(), "it never was there");
-        again.well();
         let pauses: Vec<u64> = (0..7)
-            .map(|_| again.pause(lost()).unwrap().as_secs())
+            .map(|_| {
+                again.reached();
+                again.pause(lost()).unwrap().as_secs()
+            })
             .collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         let busy = Failure::refused("OVERLOADED", "busy");
         assert!(again.pause(busy).is_ok());
         let withdrawn = Failure::refused("OPERATOR_CREDENTIAL_INVALID", "no");
         assert!(again.pause(withdrawn).is_err());
+        assert!(again.pause(lost().lasting()).is_err());
         again.well();
         assert_eq!(again.pause(lost()).unwrap().as_secs(), 1);
     }

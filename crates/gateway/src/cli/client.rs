@@ -333,7 +333,8 @@ impl Lines {
                 return Ok(Some(line));
             }
             if self.read.len() > MAX_LINE_BYTES {
-                return Err(Failure::new("the gateway sends a line that does not end"));
+                let message = "the gateway sends a line that does not end";
+                return Err(Failure::new(message).lasting());
             }
             let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
             let frame =
@@ -369,7 +370,7 @@ impl Lines {
         }
         String::from_utf8(line.into())
             .map(Some)
-            .map_err(|_| Failure::new("the gateway sends something that is no text"))
+            .map_err(|_| Failure::new("the gateway sends something that is no text").lasting())
     }
 }
 

@@ -14,6 +14,7 @@ pub struct Failure {
     next: Option<String>,
     code: Option<String>,
     usage: bool,
+    lasting: bool,
 }
 
 impl Failure {
@@ -24,6 +25,7 @@ impl Failure {
             next: None,
             code: None,
             usage: false,
+            lasting: false,
         }
     }
 
@@ -45,6 +47,15 @@ impl Failure {
             code: Some(code.to_owned()),
             next: advice,
             ..Self::new(message)
+        }
+    }
+
+    /// No time mends it: the same command fails in the same way again.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self {
+            lasting: true,
+            ..self
         }
     }
 
@@ -82,6 +93,11 @@ impl Failure {
     /// Whether it is the command line that is wrong.
     pub fn is_usage(&self) -> bool {
         self.usage
+    }
+
+    /// Whether trying again is in vain.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting || self.usage
     }
 }
 

@@ -84,6 +84,32 @@ impl Format {
             }
         }
     }
+
+    /// Whether a line of this format, or its header, may begin with these bytes. They are none
+    /// that stand in a file of something else, unless they are very few.
+    pub fn may_begin(self, of: Of, bytes: &[u8]) -> bool {
+        let begins = |whole: &str| {
+            let whole = whole.as_bytes();
+            whole.starts_with(bytes) || bytes.starts_with(whole)
+        };
+        match self {
+            Self::Csv => {
+                let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
+                let rest = &bytes[digits.count()..];
+                let number = rest.len() < bytes.len();
+                let next = match of {
+                    Of::Records => &b",job_"[..],
+                    // A time, in this millennium.
+                    Of::Actions => b",2",
+                };
+                let continued = next.starts_with(rest) || rest.starts_with(next);
+                self.header(of).as_bytes().starts_with(bytes) || number && continued
+            }
+            Self::Jsonl => begins(&format!("{{\"{}\":", of.columns()[0])),
+            // Members are in the order of their names.
+            Self::Ocsf => begins("{\"action\":\""),
+        }
+    }
 }
 
 impl FromStr for Format {

@@ -10,7 +10,7 @@ use proof::record::{Body, Ended};
 use serde_json::{Map, Value, json};
 use store::LoggedRecord;
 
-use super::{Line, Origin};
+use super::{Line, Origin, record};
 
 /// The schema's version.
 pub const VERSION: &str = "1.8.0";
@@ -218,7 +218,7 @@ fn verdict(row: &LoggedRecord) -> Verdict {
             disposition: ALLOWED,
             ..done
         },
-        Body::Outcome(outcome) if outcome.code.is_some() => Verdict {
+        Body::Outcome(outcome) if record::is_refused(outcome) => Verdict {
             severity: MEDIUM,
             status: FAILURE,
             action: DENIED,
@@ -226,13 +226,16 @@ fn verdict(row: &LoggedRecord) -> Verdict {
         },
         Body::Outcome(outcome) => {
             let answered = outcome.status.is_some_and(|status| status < 400);
-            let good = answered && outcome.ended == Ended::Complete;
+            let good = answered && outcome.ended == Ended::Complete && outcome.code.is_none();
+            // What was sent may have been done although no answer came.
+            let unknown = outcome.ended == Ended::Unknown
+                || outcome.ended == Ended::UpstreamReset && outcome.upstream_status.is_none();
             Verdict {
                 severity: if good { INFORMATIONAL } else { LOW },
-                status: match outcome.ended {
-                    Ended::Unknown => UNKNOWN,
-                    _ if good => SUCCESS,
-                    _ => FAILURE,
+                status: match good {
+                    true => SUCCESS,
+                    false if unknown => UNKNOWN,
+                    false => FAILURE,
                 },
                 action: ALLOWED,
                 disposition: if good { ALLOWED } else { ERROR },

@@ -1,8 +1,10 @@
 //! A record as a flat line.
 
+use policy::ReasonCode;
+use policy::reason::Origin;
 use proof::Json;
 use proof::approval::Decision;
-use proof::record::{Body, Caller, Ended, Intent, Lane};
+use proof::record::{Body, Caller, Ended, Intent, Lane, Outcome};
 use serde_json::{Value, json};
 use store::LoggedRecord;
 
@@ -102,8 +104,10 @@ pub fn line(row: &LoggedRecord) -> Line {
                 outcome.response_hash_b64u.to_string(),
             );
             if let Some(code) = &outcome.code {
-                values.set("decision", "deny");
                 values.set("reason_code", code.as_str());
+            }
+            if is_refused(outcome) {
+                values.set("decision", "deny");
             }
             if let Some(usage) = &outcome.usage {
                 values.set("tokens_input", usage.tokens_input);
@@ -175,6 +179,15 @@ pub fn line(row: &LoggedRecord) -> Line {
         columns: &COLUMNS,
         values: values.0,
     }
+}
+
+/// Whether a call that was let through came to its end because the gateway says no. Codes of
+/// upstream's failures and of our own are none of these: what the call was to do may have
+/// happened.
+pub(super) fn is_refused(outcome: &Outcome) -> bool {
+    let code = outcome.code.as_deref().map(str::parse::<ReasonCode>);
+    let origin = code.and_then(Result::ok).map(ReasonCode::origin);
+    outcome.ended != Ended::Unknown && matches!(origin, Some(Origin::Token | Origin::Policy))
 }
 
 /// Values in the order of [`COLUMNS`].

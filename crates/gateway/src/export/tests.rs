@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use proof::record::{Body, Ended};
 use proof::{Json, Timestamp};
 use store::{LogRange, NumberedAction, OperatorAction};
 
@@ -128,6 +129,89 @@ async fn each_record_says_what_a_rule_wants() {
     }
 }
 
+/// However much of a line was written, it is known for one.
+fn begins(format: Format, of: Of, line: &str) {
+    for written in [line, &format.header(of)] {
+        // Far from the beginning nothing is judged.
+        let last = written.len().saturating_sub(1);
+        for end in (1..last.min(100)).chain([last]).filter(|end| *end > 0) {
+            let part = &written.as_bytes()[..end];
+            assert!(format.may_begin(of, part), "{:?}", &written[..40]);
+        }
+    }
+}
+
+#[test]
+fn other_files_are_not_taken_for_exports() {
+    for format in [Format::Csv, Format::Ocsf, Format::Jsonl] {
+        for of in [Of::Records, Of::Actions] {
+            for other in [
+                "half",
+                "1.5",
+                "7,seven",
+                ",job_1",
+                "[{",
+                "{\"a\":1",
+                "{\"level\":\"info\"",
+                "{\"log\": 1",
+                "\n",
+            ] {
+                assert!(!format.may_begin(of, other.as_bytes()), "{other}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_effect_that_may_have_happened_is_not_called_denied() {
+    let rows = rows().await;
+    let found = rows.iter().find_map(|row| match &row.record.body {
+        Body::Outcome(outcome) => Some((row, outcome)),
+        _ => None,
+    });
+    let (row, outcome) = found.unwrap();
+    let no_answer = |ended, code: Option<&str>| {
+        let mut outcome = outcome.clone();
+        (outcome.ended, outcome.upstream_status) = (ended, None);
+        outcome.code = code.map(str::to_owned);
+        outcome
+    };
+    let reset = |code| no_answer(Ended::UpstreamReset, Some(code));
+    let mut refused_by_upstream = outcome.clone();
+    refused_by_upstream.code = Some("UPSTREAM_REFUSED".into());
+    // Allowed is 1, denied and blocked are 2, error is 27; unknown is 0, failure is 2.
+    for (outcome, decision, told) in [
+        (reset("UPSTREAM_RESET"), "allow", [1, 27, 0]),
+        (reset("UPSTREAM_TIMEOUT"), "allow", [1, 27, 0]),
+        (reset("INTERNAL"), "allow", [1, 27, 0]),
+        (reset("OF_ANOTHER_VERSION"), "allow", [1, 27, 0]),
+        (no_answer(Ended::Unknown, None), "allow", [1, 27, 0]),
+        (refused_by_upstream, "allow", [1, 27, 2]),
+        (
+            no_answer(Ended::CutByPolicy, Some("TOKEN_REVOKED")),
+            "deny",
+            [2, 2, 2],
+        ),
+        (
+            no_answer(Ended::Complete, Some("MODEL_TOOL_NOT_ALLOWED")),
+            "deny",
+            [2, 2, 2],
+        ),
+    ] {
+        let mut row = row.clone();
+        let code = outcome.code.clone();
+        row.record.body = Body::Outcome(outcome);
+        let line = record::line(&row);
+        assert_eq!(line.text("decision"), Some(decision), "{code:?}");
+        let expected = code.as_deref().unwrap_or("ALLOWED");
+        assert_eq!(line.text("reason_code"), Some(expected));
+        let event = ocsf::record_event(&line, &row, ORIGIN);
+        let members = ["action_id", "disposition_id", "status_id"];
+        assert_eq!(members.map(|name| event[name].clone()), told, "{code:?}");
+        assert_eq!(event["authorizations"][0]["decision"], decision);
+    }
+}
+
 #[tokio::test]
 async fn a_line_is_a_line_and_says_where_to_go_on() {
     let origin = ORIGIN;
@@ -136,6 +220,7 @@ async fn a_line_is_a_line_and_says_where_to_go_on() {
             let text = record_line(format, &row, origin);
             assert_eq!(text.matches(['\n', '\u{2028}']).count(), 1, "{text:?}");
             assert_eq!(format.number_of(text.trim_end()), Some(row.leaf_index));
+            begins(format, Of::Records, &text);
         }
         let json = record_line(Format::Jsonl, &row, origin);
         let json = proof::json::parse(json.trim_end().as_bytes(), proof::Numbers::Integers);
@@ -146,6 +231,7 @@ async fn a_line_is_a_line_and_says_where_to_go_on() {
         for format in [Format::Csv, Format::Ocsf, Format::Jsonl] {
             let text = action_line(format, &row, origin);
             assert_eq!(format.number_of(text.trim_end()), Some(row.number));
+            begins(format, Of::Actions, &text);
         }
     }
     let header = Format::Csv.header(Of::Actions);

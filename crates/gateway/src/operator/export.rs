@@ -21,6 +21,9 @@ use crate::export::{self, Format, Of, Origin};
 /// Whose log the numbers belong to.
 pub const GATEWAY: HeaderName = HeaderName::from_static("clawgate-gateway");
 
+/// An empty line, which is no line of any format, ends a silence.
+const NOTHING: &str = "\n";
+
 /// Rows that are in memory at a time.
 const PAGE: u32 = 200;
 
@@ -134,6 +137,9 @@ async fn tell(mut stream: Stream, mut wanted: Wanted) -> Result<(), Broken> {
         let (lines, full) = page(&stream.app, &mut wanted).await?;
         if !lines.is_empty() {
             stream.say(lines).await?;
+        } else if stream.is_silent() {
+            // Much was read of which nothing is asked for.
+            stream.say(NOTHING).await?;
         }
         if wanted.end.is_some_and(|end| !full || wanted.next >= end) {
             return Ok(());
@@ -143,8 +149,7 @@ async fn tell(mut stream: Stream, mut wanted: Wanted) -> Result<(), Broken> {
         }
         match stream.wait().await? {
             Woken::Commit => {}
-            // An empty line is no line of any format.
-            Woken::Silence => stream.say("\n").await?,
+            Woken::Silence => stream.say(NOTHING).await?,
             Woken::Stopping => return Ok(()),
         }
     }
@@ -193,5 +198,44 @@ impl Wanted {
         self.end.is_none_or(|end| number < end)
             && self.since.is_none_or(|since| at >= since)
             && self.until.is_none_or(|until| at < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proof::Json;
+    use store::OperatorAction;
+
+    use super::*;
+    use crate::operator::streaming::tests::{gateway, silent_for};
+
+    #[tokio::test]
+    async fn a_scan_that_finds_nothing_is_not_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = gateway(folder.path()).await;
+        let app = &sandbox.gateway.app;
+        for number in 0..PAGE {
+            let action = OperatorAction {
+                at: app.now(),
+                operator: "olga".into(),
+                action: "job.open".into(),
+                subject: number.to_string(),
+                detail: Json::object(),
+            };
+            app.store.note_operator_action(action).await.unwrap();
+        }
+        let asked = async || {
+            let asked =
+                serde_json::from_str(r#"{"of": "actions", "until": "2001-01-01T00:00:00.000Z"}"#);
+            wanted(app, asked.unwrap()).await.unwrap()
+        };
+        for (silence, expected) in [(0, None), (60, Some(NOTHING.into()))] {
+            let (stream, mut said) = silent_for(&sandbox, Duration::from_secs(silence));
+            tell(stream, asked().await).await.unwrap();
+            assert_eq!((said(), said()), (expected, None));
+        }
+        sandbox.gateway.stop().await;
     }
 }

@@ -47,7 +47,7 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
         let waiting = stream.app.store.waiting_ids().await?;
         let now: BTreeSet<String> = waiting.into_iter().take(MOST).collect();
         if !now.is_subset(&told) {
-            begun(&stream, &now, &told).await?;
+            begun(&mut stream, &now, &told).await?;
         }
         for run_id in told.difference(&now) {
             let run = stream.app.store.run(run_id).await?;
@@ -62,6 +62,7 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
                 "state": run.gate.as_str(),
                 "reason": run.gate_reason,
             });
+            stream.stand().await?;
             stream.say(event("ended", &view)).await?;
         }
         told = now;
@@ -77,28 +78,23 @@ async fn tell(mut stream: Stream) -> Result<(), Broken> {
     }
 }
 
-/// Tells of those that wait now and were not told of.
+/// Tells of those that wait now and were not told of. One that cannot be shown breaks the answer
+/// off: nobody is to think that there is none.
 async fn begun(
-    stream: &Stream,
+    stream: &mut Stream,
     now: &BTreeSet<String>,
     told: &BTreeSet<String>,
 ) -> Result<(), Broken> {
     let new = |run: &RunBrief| now.contains(&run.run_id) && !told.contains(&run.run_id);
     // One that has moved on meanwhile is told of as ended only.
-    for run in stream
-        .app
-        .store
-        .waiting()
-        .await?
-        .iter()
-        .filter(|run| new(run))
-    {
-        match approvals::brief(&stream.app, run).await {
-            Ok(view) => stream.say(event("waiting", &view)).await?,
-            Err(problem) => {
-                tracing::warn!(run = run.run_id, %problem, "a plan that waits cannot be shown");
-            }
-        }
+    let waiting = stream.app.store.waiting().await?;
+    for run in waiting.iter().filter(|run| new(run)) {
+        // Telling of many to a slow reader takes long.
+        stream.stand().await?;
+        let view = approvals::brief(&stream.app, run).await;
+        let view =
+            view.map_err(|problem| Broken::Untellable(format!("{}: {problem}", run.run_id)))?;
+        stream.say(event("waiting", &view)).await?;
     }
     Ok(())
 }

@@ -273,6 +273,24 @@ async fn an_export_is_narrowed_and_written_as_it_is_asked_for() {
     let (code, said) = fails(&world.operator_token, &["--job", "job_unknown"]).await;
     assert_eq!(code, Some(1));
     assert!(said.contains("JOB_UNKNOWN"), "{said}");
+
+    // The state of another gateway's export ends also one that follows, and its file stays.
+    let [state, file] = ["other.state", "other.jsonl"].map(|name| world.folder().join(name));
+    let other = json!({
+        "export": "clawgate.export-state/1", "gateway_id": "other.example", "of": "records",
+        "last": 0,
+    });
+    std::fs::write(&state, other.to_string()).unwrap();
+    std::fs::write(&file, "{\"log_index\":").unwrap();
+    let words = ["evidence", "export", "--follow", "--state"];
+    let places = [state.to_str().unwrap(), "--out", file.to_str().unwrap()];
+    let words = [&words[..], &places].concat();
+    let follows = Running::start(&world, &world.operator_token, &words);
+    let (code, said) = follows.ends().await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("other.example"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, "{\"log_index\":");
 }
 
 #[tokio::test]

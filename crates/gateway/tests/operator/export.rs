@@ -41,19 +41,29 @@ async fn what_goes_on_is_bounded_and_ends_with_its_credential_and_its_gateway() 
         .ok();
     reads(&format!("job.close,{job},done,'=done")).await;
 
-    // Every place is taken.
-    let mut others = Vec::new();
-    loop {
-        let other = open(&auditor, "/v1/approvals/watch").await;
-        if other.status() != 200 {
-            let refused = other.into_body().collect().await.unwrap().to_bytes();
-            assert!(String::from_utf8_lossy(&refused).contains("OVERLOADED"));
-            break;
+    // One credential has its bound, and all together have one.
+    let fill = async |credential: &str| {
+        let mut taken = Vec::new();
+        loop {
+            let other = open(credential, "/v1/approvals/watch").await;
+            if other.status() != 200 {
+                let refused = other.into_body().collect().await.unwrap().to_bytes();
+                assert!(String::from_utf8_lossy(&refused).contains("OVERLOADED"));
+                return taken;
+            }
+            taken.push(other);
+            assert!(taken.len() < 100, "there is a bound");
         }
-        others.push(other);
-        assert!(others.len() < 100, "there is a bound");
+    };
+    let others = fill(&auditor).await;
+    assert_eq!(others.len(), 7, "beside the one that is followed");
+    let mut of_others = Vec::new();
+    for (name, places) in [("ben", 8), ("cleo", 8), ("dan", 8), ("eve", 0)] {
+        let credential = world.operator(name, &[Role::Approver]).await;
+        let taken = fill(&credential).await;
+        assert_eq!(taken.len(), places, "{name}");
+        of_others.push(taken);
     }
-    assert_eq!(others.len(), 31);
     // Who may not read any more is broken off, and makes room.
     assert!(
         world
@@ -68,6 +78,8 @@ async fn what_goes_on_is_bounded_and_ends_with_its_credential_and_its_gateway() 
         assert!(other.into_body().collect().await.is_err());
     }
     assert!(followed.into_body().collect().await.is_err());
+
+    drop(of_others);
 
     // One that stops by itself has said all.
     let again = world.operator("ada", &[Role::Auditor]).await;

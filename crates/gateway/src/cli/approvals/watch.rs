@@ -21,8 +21,8 @@ pub(super) async fn run(remote: &Remote) -> Result<(), Failure> {
     loop {
         let telling = async {
             let mut lines = api.lines("/v1/approvals/watch").await?;
-            again.well();
-            tell(&mut lines, &mut told, remote.json).await
+            again.reached();
+            tell(&mut lines, &mut told, &mut again, remote.json).await
         };
         let failure = tokio::select! {
             ended = telling => match ended {
@@ -48,15 +48,25 @@ enum End {
     NobodyReads,
 }
 
-async fn tell(lines: &mut Lines, told: &mut Told, json: bool) -> Result<End, Failure> {
+async fn tell(
+    lines: &mut Lines,
+    told: &mut Told,
+    again: &mut Again,
+    json: bool,
+) -> Result<End, Failure> {
     let mut name = String::new();
     told.begin();
     while let Some(line) = lines.next().await? {
         if let Some(event) = line.strip_prefix("event: ") {
             name = event.to_owned();
         } else if let Some(data) = line.strip_prefix("data: ") {
-            let data: Value = serde_json::from_str(data)
-                .map_err(|_| Failure::new("the gateway sends something that is not JSON"))?;
+            let data: Value = serde_json::from_str(data).map_err(|_| {
+                Failure::new("the gateway sends something that is not JSON").lasting()
+            })?;
+            // It has told of all that wait; before that it may break off at the same one again.
+            if name == "ready" {
+                again.well();
+            }
             for line in told.lines(&name, data, json) {
                 if !printed(&line) {
                     return Ok(End::NobodyReads);

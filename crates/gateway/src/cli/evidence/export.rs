@@ -106,7 +106,7 @@ impl Export {
         };
         let last = state.as_ref().map_or(self.after, State::last);
         let mut writing = Writing {
-            out: Out::open(self.out.as_deref(), last.is_some())?,
+            out: self.open(last)?,
             format: self.format,
             header: !self.no_header,
             last,
@@ -121,8 +121,8 @@ impl Export {
             let before = writing.last;
             let attempt = async {
                 let mut lines = api.lines(&self.path(writing.last)).await?;
-                again.well();
-                writing.all(&mut lines, self.follow).await
+                again.reached();
+                writing.all(&mut lines, &mut again, self.follow).await
             };
             let ended = tokio::select! {
                 ended = attempt => ended,
@@ -151,6 +151,12 @@ impl Export {
                 _ = &mut stop => return Ok(()),
             }
         }
+    }
+
+    /// The place where lines go; a file that goes on may end within a line of ours.
+    fn open(&self, last: Option<u64>) -> Result<Out, Failure> {
+        let ours = |tail: &[u8]| last.is_some() && self.format.may_begin(self.of, tail);
+        Out::open(self.out.as_deref(), ours)
     }
 
     fn path(&self, last: Option<u64>) -> String {
@@ -188,7 +194,12 @@ struct Writing {
 }
 
 impl Writing {
-    async fn all(&mut self, lines: &mut Lines, follow: bool) -> Result<End, Failure> {
+    async fn all(
+        &mut self,
+        lines: &mut Lines,
+        again: &mut Again,
+        follow: bool,
+    ) -> Result<End, Failure> {
         let gateway_id = lines
             .headers
             .get(GATEWAY)
@@ -196,11 +207,13 @@ impl Writing {
         let gateway_id = gateway_id.ok_or_else(|| {
             Failure::new("the answer does not say whose it is")
                 .next("is this the operator listener of a Clawgate of this version?")
+                .lasting()
         })?;
         if let Some(state) = &self.state {
             state.check(gateway_id)?;
         }
         self.gateway_id = gateway_id.to_owned();
+        self.out.cut()?;
         if self.format == Format::Csv {
             let header = lines.next().await?.unwrap_or_default();
             if std::mem::take(&mut self.header) && self.out.wants_header && !self.put(&header)? {
@@ -227,13 +240,15 @@ impl Writing {
             let Some(line) = next else {
                 return Ok(if follow { End::Gateway } else { End::Done });
             };
+            // Also an empty one: the gateway reads or waits, and says so.
+            again.well();
             if line.is_empty() {
                 continue;
             }
-            let number = self
-                .format
-                .number_of(&line)
-                .ok_or_else(|| Failure::new("the gateway sends a line without its number"))?;
+            let number = self.format.number_of(&line);
+            let number = number.ok_or_else(|| {
+                Failure::new("the gateway sends a line without its number").lasting()
+            })?;
             if !self.put(&line)? {
                 return Ok(End::NobodyReads);
             }
@@ -297,18 +312,20 @@ struct Out {
     name: String,
     /// Nothing stands there yet.
     wants_header: bool,
+    /// How long the file is, and its whole lines, when it ends within a line.
+    unfinished: Option<(u64, u64)>,
 }
 
 impl Out {
-    /// A line that a crash left without its end is cut from a file that an export wrote before;
-    /// of another file nothing is.
-    fn open(path: Option<&Path>, goes_on: bool) -> Result<Self, Failure> {
+    /// Opens it and changes nothing. A file may end within a line when that is one of `ours`.
+    fn open(path: Option<&Path>, ours: impl Fn(&[u8]) -> bool) -> Result<Self, Failure> {
         let Some(path) = path else {
             return Ok(Self {
                 to: io::BufWriter::new(Box::new(io::stdout())),
                 file: None,
                 name: "standard output".to_owned(),
                 wants_header: true,
+                unfinished: None,
             });
         };
         let name = format!("`{}`", path.display());
@@ -320,13 +337,11 @@ impl Out {
             .open(path);
         let mut file = file.map_err(unusable)?;
         let length = file.metadata().map_err(unusable)?.len();
-        let whole = whole_lines(&mut file, length).map_err(unusable)?;
-        if whole < length {
-            if !goes_on {
-                return Err(Failure::new(format!("{name} ends within a line"))
-                    .next("name another file, or complete or remove its last line"));
-            }
-            file.set_len(whole).map_err(unusable)?;
+        let tail = unfinished(&mut file, length).map_err(unusable)?;
+        let whole = length - tail.len() as u64;
+        if !tail.is_empty() && !ours(&tail) {
+            return Err(Failure::new(format!("{name} ends within a line"))
+                .next("name another file, or complete or remove its last line"));
         }
         let again = file.try_clone().map_err(unusable)?;
         Ok(Self {
@@ -334,7 +349,24 @@ impl Out {
             file: Some(file),
             name,
             wants_header: whole == 0,
+            unfinished: (whole < length).then_some((length, whole)),
         })
+    }
+
+    /// Cuts off a line that a crash left without its end. Called when lines are about to come:
+    /// an export that is refused leaves its file as it was.
+    fn cut(&mut self) -> Result<(), Failure> {
+        let (Some((length, whole)), Some(file)) = (self.unfinished.take(), &self.file) else {
+            return Ok(());
+        };
+        let unusable = |error: io::Error| {
+            Failure::new(format!("cannot write to {}: {error}", self.name)).lasting()
+        };
+        if file.metadata().map_err(unusable)?.len() != length {
+            let message = format!("something else writes to {}", self.name);
+            return Err(Failure::new(message).next("name another file").lasting());
+        }
+        file.set_len(whole).map_err(unusable)
     }
 
     /// `false` when whoever read it has gone.
@@ -352,28 +384,31 @@ impl Out {
         match result {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(Failure::new(format!(
-                "cannot write to {}: {error}",
-                self.name
-            ))),
+            Err(error) => {
+                let message = format!("cannot write to {}: {error}", self.name);
+                Err(Failure::new(message).lasting())
+            }
         }
     }
 
     fn sync(&self) -> Result<(), Failure> {
         let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
-        synced.map_err(|error| Failure::new(format!("cannot write to {}: {error}", self.name)))
+        synced.map_err(|error| {
+            Failure::new(format!("cannot write to {}: {error}", self.name)).lasting()
+        })
     }
 }
 
-/// How long a file's whole lines are.
-fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
+/// What stands after a file's last line end; of much, the end of it.
+fn unfinished(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
     /// Longer than any line.
     const MOST: u64 = 16 << 20;
     let from = length.saturating_sub(MOST);
     file.seek(SeekFrom::Start(from))?;
     let mut tail = Vec::new();
     file.take(MOST).read_to_end(&mut tail)?;
-    Ok(from + memchr::memrchr(b'\n', &tail).map_or(0, |end| end as u64 + 1))
+    let whole = memchr::memrchr(b'\n', &tail).map_or(0, |end| end + 1);
+    Ok(tail.split_off(whole))
 }
 
 #[cfg(test)]
@@ -411,14 +446,25 @@ mod tests {
             ("one\r\ntwo\r\nthr", "one\r\ntwo\r\n"),
         ] {
             std::fs::write(&path, before).unwrap();
-            let first = Out::open(Some(&path), false);
+            let first = Out::open(Some(&path), |_| false);
             assert_eq!(first.is_ok(), before == after, "{before}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
-            let mut out = Out::open(Some(&path), true).unwrap();
+            let ours = |tail: &[u8]| before.as_bytes().ends_with(tail);
+            let mut out = Out::open(Some(&path), ours).unwrap();
             assert_eq!(out.wants_header, after.is_empty(), "{before}");
+            // Until lines come, nothing is done to it.
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+            out.cut().unwrap();
+            out.cut().unwrap();
             assert!(out.write(b"next\n").unwrap() && out.flush().unwrap());
             let text = std::fs::read_to_string(&path).unwrap();
             assert_eq!(text, format!("{after}next\n"));
         }
+        // Another one has gone on with it meanwhile.
+        std::fs::write(&path, "one\nhalf").unwrap();
+        let mut out = Out::open(Some(&path), |_| true).unwrap();
+        std::fs::write(&path, "one\nhalf of it\n").unwrap();
+        assert!(out.cut().unwrap_err().is_lasting());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "one\nhalf of it\n");
     }
 }

@@ -106,7 +106,8 @@ impl State {
                 self.file.display(),
                 kept.gateway_id
             ))
-            .next("keep one state file for each gateway")),
+            .next("keep one state file for each gateway")
+            .lasting()),
             _ => Ok(()),
         }
     }
@@ -128,7 +129,7 @@ impl State {
         };
         self.write(&document).map_err(|error| {
             let file = self.file.display();
-            Failure::new(format!("cannot write the state file `{file}`: {error}"))
+            Failure::new(format!("cannot write the state file `{file}`: {error}")).lasting()
         })?;
         self.kept = Some(document);
         Ok(())
@@ -177,7 +178,7 @@ mod tests {
         let again = State::open(&file, Of::Records, None).unwrap();
         assert_eq!(again.last(), Some(7));
         again.check("gateway.example").unwrap();
-        assert!(again.check("other.example").is_err());
+        assert!(again.check("other.example").unwrap_err().is_lasting());
         drop(again);
         assert!(State::open(&file, Of::Actions, None).is_err());
         assert!(State::open(&file, Of::Records, Some(&job)).is_err());
