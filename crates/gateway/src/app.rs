@@ -21,6 +21,7 @@ use crate::keys::Keys;
 use crate::live::Live;
 use crate::notices::Notices;
 use crate::oidc::Oidc;
+use crate::operator::Places;
 use crate::operator::attempts::Attempts;
 use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
@@ -81,8 +82,8 @@ pub struct App {
     pub sign_ins: Mutex<Attempts>,
     /// Sign-in with OpenID Connect, when it is configured.
     pub oidc: Option<Oidc>,
-    /// Attempts to open links of published jobs that failed.
-    pub link_openings: Mutex<Attempts>,
+    /// Places for answers to those who follow links to published jobs.
+    pub published: Places,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

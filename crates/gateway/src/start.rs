@@ -127,7 +127,7 @@ pub async fn start_with(
         streams: Default::default(),
         sign_ins: Default::default(),
         oidc,
-        link_openings: Default::default(),
+        published: Default::default(),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),

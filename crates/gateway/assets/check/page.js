@@ -109,7 +109,15 @@
     const status = form.querySelector("[data-check-status]");
     const result = form.parentElement.querySelector("[data-check-result]");
     const button = form.querySelector("button");
+    let checking = 0;
     const embedded = document.getElementById("bundle-text")?.content.textContent;
+
+    /** What came out is about the files that were chosen then. */
+    const forget = () => {
+      checking += 1;
+      result.replaceChildren();
+      status.textContent = "";
+    };
 
     /** The bundle that was chosen, or that came with the page. */
     const bundleBytes = async () => {
@@ -120,7 +128,8 @@
       return null;
     };
 
-    const check = async () => {
+    /** Checks; `own` is the number of this check, and what came of an older one is not shown. */
+    const check = async (own) => {
       const [trustFile] = trust.files;
       const bytes = await bundleBytes();
       if (bytes === null || !trustFile) {
@@ -129,6 +138,7 @@
       }
       const trustBytes = await bytesOf(trustFile);
       const report = await clawcheck.check(bytes, trustBytes, (number, part) => {
+        if (own !== checking) return;
         const name = clawcheck.CHECKS[number];
         status.textContent = `Check ${number + 1} of ${clawcheck.CHECKS.length}, ${name}: ${Math.round(part * 100)} %`;
       });
@@ -136,6 +146,7 @@
         ["Bundle, SHA-256", hex(await clawcheck.sha256(bytes))],
         ["Trust root, SHA-256", hex(await clawcheck.sha256(trustBytes))],
       ];
+      if (own !== checking) return;
       result.replaceChildren(outcome(report, fingerprints));
       status.textContent = "";
       result.querySelector("h3").focus();
@@ -144,30 +155,43 @@
     const run = async (event) => {
       event.preventDefault();
       button.disabled = true;
-      result.replaceChildren();
+      forget();
+      const own = checking;
       try {
-        await check();
+        await check(own);
       } catch (error) {
         // A file that vanished, a gateway that does not answer, memory that is not there.
         const reason = `This could not be checked: ${error.message}`;
-        result.replaceChildren(outcome({ verdict: "not_checked", reason, checks: [] }, []));
-        status.textContent = "";
+        if (own === checking) {
+          result.replaceChildren(outcome({ verdict: "not_checked", reason, checks: [] }, []));
+          status.textContent = "";
+        }
       }
       button.disabled = false;
     };
 
-    /** What is dropped goes by its content: only a trust root says that it is one. */
+    /**
+     * What is dropped goes by its content: only a trust root says that it is one. One that was
+     * chosen stays: whoever made a bundle can have made it say that, too.
+     */
     const drop = async (event) => {
       event.preventDefault();
-      for (const file of event.dataTransfer.files) {
+      forget();
+      for (const file of [...event.dataTransfer.files]) {
         const head = await file.slice(0, 1 << 16).text();
+        const isTrust = /"trust_root"\s*:/.test(head);
+        if (isTrust && trust.files.length > 0) {
+          status.textContent = "The trust root that you chose stays. To take another, choose it in its field.";
+          continue;
+        }
         const list = new DataTransfer();
         list.items.add(file);
-        (/"trust_root"\s*:/.test(head) ? trust : bundle).files = list.files;
+        (isTrust ? trust : bundle).files = list.files;
       }
     };
 
     form.addEventListener("submit", run);
+    form.addEventListener("change", forget);
     form.addEventListener("dragover", (event) => event.preventDefault());
     form.addEventListener("drop", drop);
     status.textContent = "";

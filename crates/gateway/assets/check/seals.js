@@ -255,8 +255,11 @@
   /** What a model call was asked of, or null when the input is not that of a model call. */
   const asked = ({ input }) => {
     const [provider, fallbacks, model] = ["provider", "fallbacks", "model"].map((name) => member(input, name));
-    return member(input, "lane") === "model" && typeof provider === "string"
-      ? { providers: [provider, ...(fallbacks ?? [])], model: model ?? "none" } : null;
+    const isText = (value) => typeof value === "string";
+    const others = fallbacks === undefined ? [] : fallbacks;
+    const readable = member(input, "lane") === "model" && isText(provider)
+      && Array.isArray(others) && others.every(isText) && isText(model ?? "none");
+    return readable ? { providers: [provider, ...others], model: model ?? "none" } : null;
   };
 
   const modelReceipt = async (facts, envelope) => {

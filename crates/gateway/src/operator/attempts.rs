@@ -1,4 +1,4 @@
-//! How often somebody may try to sign in, or to open a link.
+//! How often somebody may try to sign in.
 //!
 //! A credential has 256 random bits, so nobody guesses one; this keeps guessing cheap for us, and
 //! seen. Memory is bounded: whoever finds no place is counted together with all others.

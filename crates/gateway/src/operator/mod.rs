@@ -53,6 +53,7 @@ pub(crate) use admit::Form;
 pub use admit::{FORM_TOKEN, Visit};
 pub(crate) use origin::is_a_click_of_ours;
 pub use problem::{Finding, Problem};
+pub use published::Places;
 
 /// Where the reviewers' pages stand.
 const TRUST_PULSE: &str = "/trust-pulse/";

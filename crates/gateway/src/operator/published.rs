@@ -2,26 +2,32 @@
 //!
 //! A link's secret has 256 random bits, of which only the hash is kept. It opens one job's page
 //! and bundle and nothing else. A link that was withdrawn, has expired or never was answers like
-//! any other address that does not exist; whoever tries many of them is told to wait.
+//! any other address that does not exist.
+//!
+//! Whoever has a link may ask as often as they like and read as slowly as they like. So an answer
+//! is made and sent only in one of a few places, [`Places`], which it leaves within [`PATIENCE`].
 
-use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use hyper::body::{Frame, SizeHint};
 use policy::ReasonCode;
 use proof::record::JobId;
 use proof::{Hash, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{MAX_PUBLICATIONS, Publication};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 use super::admit::turned_away;
-use super::attempts::LockedOut;
 use super::audit::{Action, audited};
 use super::credential::Operator;
 use super::extract::{Id, Strict};
@@ -30,7 +36,7 @@ use crate::app::App;
 use crate::bundles;
 use crate::keys::{random_text, random_uuid};
 use crate::pages;
-use crate::trust_pulse::published::{MAX_CARRIED_BYTES, Surroundings, render};
+use crate::trust_pulse::published::{MAX_CARRIED_BYTES, PublishError, Surroundings, render};
 
 /// How long a link is good, in seconds, when nothing is said: 30 days.
 pub(crate) const DEFAULT_SECONDS: u32 = 30 * 86_400;
@@ -41,8 +47,39 @@ pub(crate) const LIFETIMES: std::ops::RangeInclusive<u32> = 60..=365 * 86_400;
 /// Most publications that a list shows.
 const LISTED: u32 = 500;
 
-/// Pages that are made at a time: each holds a bundle in memory, several times its size.
-static MAKING: Semaphore = Semaphore::const_new(2);
+/// Answers that are made or sent at a time: one that is made holds a bundle in memory, several
+/// times its size.
+const PLACES: usize = 4;
+
+/// How long an answer may take to be sent; what is not taken by then is dropped.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bytes of an answer that are handed to the connection at a time.
+const PIECE: usize = 32 * 1024;
+
+/// Seconds after which somebody who found no place may ask again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
+
+/// Places for answers to those who follow links.
+#[derive(Debug)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(PLACES)))
+    }
+}
+
+impl Places {
+    /// A place, unless all are taken: nobody waits for one.
+    ///
+    /// # Errors
+    /// `OVERLOADED`.
+    pub fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = Arc::clone(&self.0).try_acquire_owned();
+        place.map_err(|_| ReasonCode::Overloaded.into())
+    }
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,118 +205,139 @@ pub(super) async fn withdraw(
     Ok(Json(json!({ "publication": id, "withdrawn": withdrawn })))
 }
 
-/// What somebody asks for who follows a link.
-struct Followed<'a> {
-    app: &'a App,
-    peer: SocketAddr,
-    uri: &'a Uri,
-    headers: &'a HeaderMap,
-}
-
 /// The page behind a link.
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Id(link): Id<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let followed = Followed {
-        app: &app,
-        peer,
-        uri: &uri,
-        headers: &headers,
-    };
-    let made = async {
-        let _making = MAKING.acquire().await.expect("it is never closed");
-        let (_, bundle) = followed.bundle(&link).await?;
-        let making = move || render(&bundle, Surroundings::of_link());
-        let made = tokio::task::spawn_blocking(making).await;
-        let made = made.expect("making a page does not panic");
-        made.map_err(|error| Nothing::from(Problem::internal(&error)))
-    };
-    match made.await {
-        Ok(page) => open_to_nobody_else(pages::with_script(pages::answer(StatusCode::OK, page))),
-        Err(nothing) => followed.nothing(nothing),
+    let make = |bundle: Vec<u8>| render(&bundle, Surroundings::of_link()).map(String::into_bytes);
+    match answer(&app, &link, make).await {
+        Ok((_, page)) => {
+            open_to_nobody_else(pages::with_script(pages::answer(StatusCode::OK, page)))
+        }
+        Err(problem) => nothing(&app, &uri, &headers, problem),
     }
 }
 
 /// The bundle behind a link, byte for byte.
 pub(super) async fn bundle(
     State(app): State<Arc<App>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Id(link): Id<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let followed = Followed {
-        app: &app,
-        peer,
-        uri: &uri,
-        headers: &headers,
-    };
-    match followed.bundle(&link).await {
-        Ok((job_id, bytes)) => {
-            open_to_nobody_else(crate::trust_pulse::download(&job_id, bytes).into_response())
+    match answer(&app, &link, Ok).await {
+        Ok((job_id, bundle)) => {
+            open_to_nobody_else(crate::trust_pulse::download(&job_id, bundle).into_response())
         }
-        Err(nothing) => followed.nothing(nothing),
+        Err(problem) => nothing(&app, &uri, &headers, problem),
     }
 }
 
-/// Why nothing is shown, and when to try again.
-struct Nothing {
-    problem: Problem,
-    retry_after: Option<i64>,
-}
-
-impl<P: Into<Problem>> From<P> for Nothing {
-    fn from(problem: P) -> Self {
-        Self {
-            problem: problem.into(),
-            retry_after: None,
-        }
-    }
-}
-
-impl Followed<'_> {
-    /// The sealed file that the link leads to, when it is the one that was sealed.
-    async fn bundle(&self, link: &str) -> Result<(JobId, Vec<u8>), Nothing> {
-        let (app, now) = (self.app, self.app.now());
-        let openings = || app.link_openings.lock().expect("no panic while it is held");
-        let counted = openings().begin(self.peer.ip(), now);
-        counted.map_err(limited)?;
-        let found = app.store.published(&Hash::of(link.as_bytes()), now).await?;
-        let publication = found.ok_or(ReasonCode::PageUnknown)?;
-        openings().succeeded(self.peer.ip());
-        let job_id = publication.job_id;
-        let row = app.store.bundle(&job_id).await?;
-        let row = row.ok_or(ReasonCode::PageUnknown)?;
-        let read = tokio::fs::read(bundles::path(&app.config, &job_id)).await;
-        let bytes = read.map_err(|error| Problem::internal(&error))?;
-        if Hash::of(&bytes) == row.sha256 {
-            Ok((job_id, bytes))
-        } else {
+/// What is made of the sealed file that a link leads to, on its way to the reader.
+///
+/// The place goes with the work, which goes on when nobody waits for it any more, and then with
+/// what came of it.
+async fn answer(
+    app: &App,
+    link: &str,
+    make: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, PublishError> + Send + 'static,
+) -> Result<(JobId, Body), Problem> {
+    let link = Hash::of(link.as_bytes());
+    let found = app.store.published(&link, app.now()).await?;
+    let job_id = found.ok_or(ReasonCode::PageUnknown)?.job_id;
+    let row = app.store.bundle(&job_id).await?;
+    let row = row.ok_or(ReasonCode::PageUnknown)?;
+    let place = app.published.take()?;
+    let path = bundles::path(&app.config, &job_id);
+    let making = tokio::task::spawn_blocking(move || {
+        let bundle = std::fs::read(path).map_err(|error| Problem::internal(&error))?;
+        if Hash::of(&bundle) != row.sha256 {
             let error = std::io::Error::other("the bundle's file is not the one that was sealed");
-            Err(Problem::internal(&error).into())
+            return Err(Problem::internal(&error));
         }
+        let made = make(bundle).map_err(|error| Problem::internal(&error))?;
+        Ok((made, place))
+    });
+    let (made, place) = making.await.expect("making an answer does not panic")?;
+    Ok((job_id, sent(made, place)))
+}
+
+/// A body that holds its place until it was read, was dropped, or took too long; then it ends
+/// before its `Content-Length`, which breaks the connection.
+///
+/// The connection asks for no piece while the reader takes none, so the time is kept by a task of
+/// its own.
+fn sent(bytes: Vec<u8>, place: OwnedSemaphorePermit) -> Body {
+    let (pieces, waiting) = mpsc::channel(1);
+    let size = bytes.len() as u64;
+    tokio::spawn(async move {
+        let sending = async {
+            // Copied, since a part of the whole would keep the whole.
+            for piece in bytes.chunks(PIECE).map(Bytes::copy_from_slice) {
+                if pieces.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, sending).await.is_err() {
+            tracing::info!("a published job was read too slowly");
+        }
+        drop((bytes, place));
+    });
+    Body::new(Pieces {
+        left: size,
+        waiting,
+    })
+}
+
+/// Pieces of an answer.
+struct Pieces {
+    /// Bytes to come.
+    left: u64,
+    waiting: mpsc::Receiver<Bytes>,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let piece = std::task::ready!(self.waiting.poll_recv(context));
+        Poll::Ready(match piece {
+            Some(piece) => {
+                self.left -= piece.len() as u64;
+                Some(Ok(Frame::data(piece)))
+            }
+            None if self.left == 0 => None,
+            None => Some(Err(std::io::ErrorKind::TimedOut.into())),
+        })
     }
 
-    /// Answers as for any other address that does not exist.
-    fn nothing(&self, nothing: Nothing) -> Response {
-        let mut response = turned_away(self.app, self.uri, self.headers, nothing.problem);
-        if let Some(seconds) = nothing.retry_after {
-            let headers = response.headers_mut();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }
 
-fn limited(locked: LockedOut) -> Nothing {
-    Nothing {
-        problem: ReasonCode::LinksLimited.into(),
-        retry_after: Some(locked.retry_after),
+/// Answers as for any other address that does not exist; who found no place may come again.
+fn nothing(app: &App, uri: &Uri, headers: &HeaderMap, problem: Problem) -> Response {
+    let busy = problem.code == ReasonCode::Overloaded;
+    let mut response = turned_away(app, uri, headers, problem);
+    if busy {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, RETRY_SECONDS);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    response
 }
 
 /// Nobody finds the address of such an answer, keeps the answer, or learns from where it was led
@@ -298,4 +356,44 @@ fn open_to_nobody_else(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::body::Body as _;
+
+    use super::*;
+
+    /// Resolves when no answer has a place any more.
+    async fn all_left(places: &Places) {
+        drop(places.0.acquire_many(PLACES as u32).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_has_its_place_until_it_was_sent() {
+        let places = Places::default();
+        let bytes: Vec<u8> = (0..8 * PIECE + 7).map(|n| (n % 251) as u8).collect();
+        let answer = || sent(bytes.clone(), places.take().unwrap());
+
+        let held: Vec<Body> = (0..PLACES).map(|_| answer()).collect();
+        assert_eq!(places.take().unwrap_err().code, ReasonCode::Overloaded);
+        // Readers who leave.
+        drop(held);
+        all_left(&places).await;
+
+        let began = tokio::time::Instant::now();
+        let read = answer();
+        assert_eq!(read.size_hint().exact(), Some(bytes.len() as u64));
+        assert_eq!(read.collect().await.unwrap().to_bytes(), bytes);
+        all_left(&places).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+
+        // One who reads nothing for too long, and then what there is.
+        let mut slow = answer();
+        assert!(slow.frame().await.unwrap().is_ok());
+        all_left(&places).await;
+        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+        assert!(slow.collect().await.is_err(), "it is not whole");
+    }
 }

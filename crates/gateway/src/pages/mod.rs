@@ -202,7 +202,7 @@ pub fn html(status: StatusCode, page: &impl Template) -> Response {
 }
 
 /// Answers with a page that is rendered already.
-pub fn answer(status: StatusCode, text: String) -> Response {
+pub fn answer(status: StatusCode, text: impl IntoResponse) -> Response {
     let mut response = (status, text).into_response();
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

@@ -152,7 +152,7 @@ pub(crate) async fn bundle(
     }
 }
 
-pub(crate) fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
+pub(crate) fn download(job_id: &JobId, bundle: impl Into<Body>) -> Response {
     let name = format!("attachment; filename=\"{job_id}.bundle.json\"");
     let headers = [
         (
@@ -164,7 +164,7 @@ pub(crate) fn download(job_id: &JobId, bytes: Vec<u8>) -> Response {
             HeaderValue::try_from(name).expect("a job id is plain"),
         ),
     ];
-    (headers, Body::from(bytes)).into_response()
+    (headers, bundle.into()).into_response()
 }
 
 #[cfg(test)]

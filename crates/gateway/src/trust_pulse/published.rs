@@ -7,6 +7,7 @@
 
 use askama::Template;
 use policy::Contract;
+use policy::terraform::Operation;
 use proof::approval::Statement;
 use proof::bundle::{Bundle, Run};
 use proof::record::{ApprovalRecord, Body, JobClose, JobOpen, Lane, Record};
@@ -14,7 +15,7 @@ use proof::{Hash, JsonError};
 use store::JobCounters;
 
 use super::check::CheckForm;
-use super::read::{figures, pulse, sentence, via};
+use super::read::{figures, is_unfinished, pulse, sentence, via};
 use super::story::{Entry, ModelTally, Refused, Story, StoryBounds, What};
 use super::view::{ApprovalView, Figure, Pulse};
 use super::words::{self, Change, Moment, Quoted, short_did};
@@ -162,6 +163,8 @@ struct PublishedRun {
     workspace: String,
     status: Quoted,
     applied: bool,
+    /// Its apply was begun and has not ended well.
+    unfinished: bool,
     changes: Vec<Change>,
     configuration: Option<String>,
     plan: Option<String>,
@@ -179,13 +182,14 @@ impl PublishedPage {
         }
         let counters = counters(&bundle);
         let runs: Vec<PublishedRun> = bundle.terraform.runs.iter().map(run).collect();
-        let applied = runs.iter().filter(|run| run.applied);
-        let destructive = applied
+        let unfinished = runs.iter().filter(|run| run.unfinished).count() as u64;
+        let begun = runs.iter().filter(|run| run.applied || run.unfinished);
+        let destructive = begun
             .flat_map(|run| &run.changes)
             .any(|change| change.destructive);
         let carried = (bytes.len() <= MAX_CARRIED_BYTES).then(|| as_inert_text(bytes));
         Ok(Self {
-            job: job(&bundle, sentence(&counters, destructive))?,
+            job: job(&bundle, sentence(&counters, unfinished, destructive))?,
             figures: figures(&counters, &story),
             pulse: pulse(&story, opened_at, closed_at),
             contract: contract(&bundle)?,
@@ -227,7 +231,10 @@ fn counters(bundle: &Bundle) -> JobCounters {
             }
             Body::Refusal(_) => counters.refusals += 1,
             Body::Approval(approval) => match approval.decision {
-                proof::approval::Decision::Approve => counters.approvals += 1,
+                proof::approval::Decision::Approve => {
+                    let late = came_in_time(bundle, record, &approval.run_id) == Some(false);
+                    counters.approvals += u64::from(!late);
+                }
                 proof::approval::Decision::Deny => counters.denials += 1,
             },
             _ => {}
@@ -303,17 +310,45 @@ fn approvals(bundle: &Bundle) -> Vec<ApprovalView> {
         .filter_map(|envelope| {
             let statement = envelope.payload.to_typed::<Statement>().ok()?;
             let (record, entry) = recorded(envelope.payload_hash_b64u)?;
-            Some(approval(record, entry, statement))
+            let counted = came_in_time(bundle, record, &entry.run_id);
+            Some(approval(record, entry, statement, counted))
         })
         .collect()
 }
 
-fn approval(record: &Record, entry: &ApprovalRecord, statement: Statement) -> ApprovalView {
+/// Whether a statement came in time to count, as far as the bundle tells: one before the gateway
+/// first asked for the run's apply did, one after it last did so came too late. About a run that
+/// the gateway did not apply the bundle does not tell: the plan may have lapsed or changed by then.
+fn came_in_time(bundle: &Bundle, statement: &Record, run_id: &str) -> Option<bool> {
+    let asked = bundle.records.iter().filter(|record| match &record.body {
+        Body::Intent(intent) => {
+            intent.lane == Lane::Gateway
+                && intent.operation == Operation::ApplyRun.name()
+                && intent.run_id.as_deref() == Some(run_id)
+        }
+        _ => false,
+    });
+    let mut asked = asked.map(|record| record.seq);
+    let first = asked.next()?;
+    let last = asked.next_back().unwrap_or(first);
+    match statement.seq {
+        seq if seq < first => Some(true),
+        seq if seq > last => Some(false),
+        _ => None,
+    }
+}
+
+fn approval(
+    record: &Record,
+    entry: &ApprovalRecord,
+    statement: Statement,
+    counted: Option<bool>,
+) -> ApprovalView {
     let did = statement.approver_did.to_string();
     ApprovalView {
         approver: statement.approver,
         approves: statement.decision == proof::approval::Decision::Approve,
-        counted: true,
+        counted,
         at: record.at.into(),
         expires_at: statement.expires_at.into(),
         via: via(entry.via),
@@ -336,10 +371,82 @@ fn run(run: &Run) -> PublishedRun {
         workspace: run.workspace_id.clone(),
         status: Quoted::new(&run.status, "Terraform Cloud"),
         applied: is_applied(run),
+        unfinished: is_unfinished(&run.status, run.state_version_after.as_deref()),
         changes: words::changes(&run.changes.unwrap_or_default()),
         configuration: run.configuration_sha256_b64u.map(|hash| hash.to_string()),
         plan: run.plan_sha256_b64u.map(|hash| hash.to_string()),
         before: run.state_version_before.clone(),
         after: run.state_version_after.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clawverify::testing::{Story, bytes, seal};
+
+    use super::*;
+
+    const LATE: &str = "too late to count";
+    const UNKNOWN: &str = "the bundle does not say";
+    const UNFINISHED: &str = "1 apply was begun after a person approved, but did not finish and \
+                              may have changed something; 1 request was refused";
+
+    /// The page of a job with one approved apply, changed by `edit`.
+    fn page(edit: impl Fn(&mut Bundle)) -> String {
+        let story = Story::apply();
+        let mut bundle = seal(story.evidence(), &story.keys);
+        edit(&mut bundle);
+        render(&bytes(&bundle), Surroundings::of_link()).unwrap()
+    }
+
+    #[test]
+    fn an_apply_that_did_not_finish_is_told() {
+        for (status, leaves_state, says) in [
+            ("applied", true, "1 plan was applied after a person"),
+            ("errored", true, UNFINISHED),
+            ("canceled", true, UNFINISHED),
+            ("force_canceled", true, UNFINISHED),
+            ("applying", false, UNFINISHED),
+            ("confirmed", false, UNFINISHED),
+            ("errored", false, "Nothing was applied; "),
+            ("discarded", false, "Nothing was applied; "),
+        ] {
+            let page = page(|bundle| {
+                let run = &mut bundle.terraform.runs[0];
+                run.status = status.to_owned();
+                run.state_version_after.take_if(|_| !leaves_state);
+            });
+            assert!(page.contains(says), "{status}: {says}");
+            let on_card = page.contains("Its apply was begun and did not finish");
+            assert_eq!(on_card, says == UNFINISHED, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_approval_counts_when_it_came_before_the_apply() {
+        let is_apply = |record: &Record| {
+            matches!(&record.body, Body::Intent(intent)
+                if intent.lane == Lane::Gateway && intent.operation == "apply-run")
+        };
+        let in_time = page(|_| ());
+        assert!(!in_time.contains(LATE) && !in_time.contains(UNKNOWN));
+        assert!(in_time.contains("applied after a person approved"));
+
+        let late = page(|bundle| {
+            let records = &mut bundle.records;
+            let approval = |record: &Record| matches!(record.body, Body::Approval(_));
+            let approval = records.iter().position(approval).unwrap();
+            let apply = records.iter().position(is_apply).unwrap();
+            assert!(approval < apply);
+            records[approval].seq = records[apply].seq + 1;
+        });
+        assert!(late.contains(LATE) && !late.contains(UNKNOWN));
+        assert!(late.contains("applied without a person"));
+
+        let never = page(|bundle| {
+            let apply = bundle.records.iter().position(is_apply).unwrap();
+            bundle.records.remove(apply);
+        });
+        assert!(!never.contains(LATE) && never.contains(UNKNOWN));
     }
 }

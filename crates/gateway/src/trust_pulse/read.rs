@@ -200,8 +200,9 @@ fn job_view(row: JobRow, until: Timestamp, runs: &[RunView]) -> JobView {
 
 /// The whole in one sentence.
 fn verdict(row: &JobRow, runs: &[RunView]) -> String {
-    let applied = runs.iter().filter(|run| run.applied);
-    let destructive = applied
+    let begun = runs.iter().filter(|run| run.applied || run.unfinished);
+    let unfinished = runs.iter().filter(|run| run.unfinished).count() as u64;
+    let destructive = begun
         .flat_map(|run| &run.changes)
         .any(|change| change.destructive);
     let evidence = match row.state {
@@ -209,32 +210,46 @@ fn verdict(row: &JobRow, runs: &[RunView]) -> String {
         JobState::Closed(_) => "The job is closed; its bundle is not sealed yet.",
         JobState::Sealed { .. } => "The evidence is sealed.",
     };
-    format!("{}. {evidence}", sentence(&row.counters, destructive))
+    format!(
+        "{}. {evidence}",
+        sentence(&row.counters, unfinished, destructive)
+    )
 }
 
 /// What was applied and what was refused, without a full stop.
-pub(super) fn sentence(counters: &JobCounters, destructive: bool) -> String {
-    let applied = match counters.applies {
-        0 => "Nothing was applied".to_owned(),
-        applies => {
-            let what = count(applies, "plan was applied", "plans were applied");
-            let by = match counters.approvals {
-                0 => "without a person's approval",
-                _ => "after a person approved",
-            };
-            let end = if destructive {
-                ", with destructive changes"
-            } else {
-                ""
-            };
-            format!("{what} {by}{end}")
-        }
+///
+/// `unfinished` applies are not among `counters.applies`: see [`is_unfinished`].
+pub(super) fn sentence(counters: &JobCounters, unfinished: u64, destructive: bool) -> String {
+    let whole = count(counters.applies, "plan was applied", "plans were applied");
+    let begun = count(unfinished, "apply was begun", "applies were begun");
+    let by = match counters.approvals {
+        0 => "without a person's approval",
+        _ => "after a person approved",
+    };
+    let end = if destructive {
+        ", with destructive changes"
+    } else {
+        ""
+    };
+    let left = "did not finish and may have changed something";
+    let applied = match (counters.applies, unfinished) {
+        (0, 0) => "Nothing was applied".to_owned(),
+        (_, 0) => format!("{whole} {by}{end}"),
+        (0, _) => format!("{begun} {by}{end}, but {left}"),
+        (_, _) => format!("{whole} {by}{end}; {begun}, but {left}"),
     };
     let refused = match counters.refusals {
         0 => "nothing had to be refused".to_owned(),
         refusals => count(refusals, "request was refused", "requests were refused"),
     };
     format!("{applied}; {refused}")
+}
+
+/// Whether a run's apply was begun and has not ended well: what it did by then is done. Of a run
+/// that was not applied whole, the verifier asks the same before it wants the apply recorded.
+pub(super) fn is_unfinished(status: &str, state_version_after: Option<&str>) -> bool {
+    let begun = matches!(status, "applying" | "apply_queued" | "confirmed");
+    status != "applied" && (begun || state_version_after.is_some())
 }
 
 pub(super) fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
@@ -358,7 +373,7 @@ fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> 
     Some(ApprovalView {
         approver: statement.approver,
         approves: statement.decision == Decision::Approve,
-        counted: row.counted,
+        counted: Some(row.counted),
         at: row.at.into(),
         expires_at: statement.expires_at.into(),
         via: via(row.via),
@@ -378,7 +393,10 @@ fn approval(row: StatementRow, passkeys: &[PasskeyRow]) -> Option<ApprovalView> 
 fn run(row: RunRow, tasks: Vec<TaskCallRow>) -> RunView {
     let (standing, tone) = words::standing(row.gate);
     let objects = row.summary.as_ref().map(objects).unwrap_or_default();
+    let applied = row.gate == GateState::Applied;
     RunView {
+        unfinished: !applied && is_unfinished(&row.status, row.state_version_after.as_deref()),
+        applied,
         id: row.run_id,
         place: format!("{} / {}", row.organization, row.workspace_id),
         standing,
@@ -394,7 +412,6 @@ fn run(row: RunRow, tasks: Vec<TaskCallRow>) -> RunView {
         plan: row.plan_sha256.map(|hash| hash.to_string()),
         before: row.state_version_before,
         after: row.state_version_after,
-        applied: row.gate == GateState::Applied,
         tasks: tasks.into_iter().map(task).collect(),
     }
 }

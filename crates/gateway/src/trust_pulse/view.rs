@@ -62,9 +62,9 @@ impl JobPage {
         self.tokens.iter().any(|token| token.revoked.is_some())
     }
 
-    /// A run was applied.
+    /// A run was applied, at least in part.
     fn something_was_applied(&self) -> bool {
-        self.runs.iter().any(|run| run.applied)
+        self.runs.iter().any(|run| run.applied || run.unfinished)
     }
 }
 
@@ -177,8 +177,8 @@ pub struct ApprovalView {
     pub approver: String,
     /// Yes, or no.
     pub approves: bool,
-    /// It came in time to count.
-    pub counted: bool,
+    /// It came in time to count; `None` where that is not known.
+    pub counted: Option<bool>,
     /// When it was recorded.
     pub at: Moment,
     /// From when on it is worth nothing.
@@ -238,6 +238,8 @@ pub struct RunView {
     pub after: Option<String>,
     /// It was applied.
     pub applied: bool,
+    /// Its apply was begun and has not ended well.
+    pub unfinished: bool,
     /// What Terraform Cloud was told when it asked.
     pub tasks: Vec<TaskView>,
 }

@@ -7,6 +7,7 @@ use clawverify::report::Name;
 use clawverify::testing::forgeries::{self, Forgery};
 use clawverify::testing::{Keys, Story, bytes, seal};
 use clawverify::{Code, Options, Report, Status, Verdict, verify};
+use proof::record::{Body, Lane};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -35,6 +36,7 @@ async fn the_script_agrees_with_clawverify() {
     let mut cases = Vec::new();
     cases.extend(real(&world).await);
     cases.extend(forged());
+    cases.extend(asked_strangely());
     cases.extend(long());
     cases.extend(faulty_files());
     cases.extend(altered());
@@ -161,6 +163,37 @@ fn forged() -> Vec<Case> {
         }
     })
     .collect()
+}
+
+/// Model calls whose input is not that of one.
+fn asked_strangely() -> Vec<Case> {
+    let strange = [
+        ("fallbacks", json!(5)),
+        ("fallbacks", json!(null)),
+        ("fallbacks", json!({})),
+        ("fallbacks", json!("openai")),
+        ("fallbacks", json!(["anthropic", 5])),
+        ("fallbacks", json!([])),
+        ("model", json!(5)),
+        ("model", json!(["gpt-5.2"])),
+    ];
+    let case = |(member, value): (&str, Value)| {
+        let mut story = Story::apply();
+        for step in &mut story.steps {
+            if let Body::Intent(intent) = &mut step.body
+                && intent.lane == Lane::Model
+            {
+                intent.input.set(member, value.clone());
+            }
+        }
+        let (bundle, trust) = sealed(&story);
+        Case {
+            name: format!("a model call with {member} {value}"),
+            bundle,
+            trust,
+        }
+    };
+    strange.into_iter().map(case).collect()
 }
 
 /// A job whose public half has several parts.

@@ -135,8 +135,23 @@ async fn a_reviewer_checks_a_bundle_in_the_browser() {
     let files = json!([text(&bundle), text(&trust)]);
     browser.script(dropped, files).await;
     browser.click(BUTTON).await;
-    let (verdict, text) = world.verdict().await;
-    assert_eq!(verdict, "no_fault_found", "{text}");
+    let (verdict, shown) = world.verdict().await;
+    assert_eq!(verdict, "no_fault_found", "{shown}");
+
+    // A bundle that says that it is a trust root takes no place of one, and the verdict on other
+    // files goes.
+    let posing = json!([r#"{"trust_root": 1}"#, r#"{"trust_root": 2}"#]);
+    browser.script(dropped, posing).await;
+    browser.sees("The trust root that you chose stays").await;
+    let left = "return document.querySelector('[data-check-result]').childElementCount";
+    assert_eq!(browser.script(left, json!([])).await, json!(0));
+    browser.click(BUTTON).await;
+    let (verdict, shown) = world.verdict().await;
+    assert_eq!(verdict, "no_fault_found", "{shown}");
+    let choose = "document.querySelector('#check-trust').dispatchEvent(
+        new Event('change', { bubbles: true }))";
+    browser.script(choose, json!([])).await;
+    assert_eq!(browser.script(left, json!([])).await, json!(0));
 
     let own = world.url("/");
     for asked in browser.requests().await {

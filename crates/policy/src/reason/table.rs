@@ -88,7 +88,6 @@ reason_codes! {
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
-    LinksLimited "LINKS_LIMITED" 429 Gateway "Too many addresses that do not exist" "Wait as long as `Retry-After` says, then open the link that you were given.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
     PageUnknown "PAGE_UNKNOWN" 404 Policy "No such page" "Start from the listener's index.";
 
