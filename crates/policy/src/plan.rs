@@ -112,6 +112,10 @@ pub struct ResourceChange {
     /// How many places more differ than `diff` has room for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u32,
+    /// How many objects and lists in it are not compared, with all that they hold: the plan has
+    /// too many places.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_compared: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

@@ -363,6 +363,9 @@ fn object(resource: &ResourceChange) -> Json {
     if resource.left_out > 0 {
         json.set("left_out", i64::from(resource.left_out));
     }
+    if resource.not_compared > 0 {
+        json.set("not_compared", i64::from(resource.not_compared));
+    }
     json
 }
 
@@ -385,6 +388,7 @@ fn bounded(objects: &[Json], most: usize, most_bytes: usize) -> Vec<Json> {
         if bytes > most_bytes {
             object.set("diff", Json::Array(Vec::new()));
             object.remove("left_out");
+            object.remove("not_compared");
             object.set("cut", true);
         }
         object

@@ -25,6 +25,8 @@ pub struct Object {
     pub attributes: Vec<Attribute>,
     /// How many places more differ in it, which there was no room for.
     pub left_out: u64,
+    /// How many objects and lists in it were not compared: the plan has too many places.
+    pub not_compared: u64,
     /// There was no room to keep what changes in it.
     pub cut: bool,
 }
@@ -131,6 +133,7 @@ impl Object {
                 .collect(),
             attributes: diff.iter().map(attribute).collect(),
             left_out: entry["left_out"].as_u64().unwrap_or(0),
+            not_compared: entry["not_compared"].as_u64().unwrap_or(0),
             cut: entry["cut"] == true,
         })
     }

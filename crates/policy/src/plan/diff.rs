@@ -5,17 +5,19 @@
 //! stays is left out, and an element of the middle that goes is one removal, not a shift of all
 //! that follow.
 
+mod marks;
 mod path;
 mod sequence;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use proof::json::{Json, Numbers, parse};
 use serde::{Deserialize, Serialize};
 
+use self::marks::Marks;
 use self::path::Path;
 use self::sequence::{Gap, gaps};
 
@@ -26,6 +28,9 @@ const MOST_BYTES: usize = 64 << 10;
 /// Most comparisons of elements of lists, and of lines, in one object: with what begins and ends
 /// alike left out, a thousand of each side.
 const MOST_COMPARISONS: usize = 1 << 20;
+/// Most members and elements that are visited in one plan, and most comparisons in it.
+const MOST_VISITED: usize = 2_000_000;
+const MOST_COMPARISONS_OF_ALL: usize = 1 << 28;
 /// Longest text that is tried as JSON, in bytes.
 const LONGEST_JSON: usize = 1 << 20;
 
@@ -35,6 +40,31 @@ pub(super) struct Inside {
     pub(super) changes: Vec<AttributeChange>,
     /// How many places more differ than there is room for.
     pub(super) left_out: u32,
+    /// How many objects and lists in it the plan's budget had no visits left for.
+    pub(super) not_compared: u32,
+}
+
+impl Inside {
+    /// Changes whenever something is found.
+    fn found(&self) -> (usize, u32, u32) {
+        (self.changes.len(), self.left_out, self.not_compared)
+    }
+}
+
+/// What comparing the objects of one plan may still cost: a hostile one is worth no more.
+#[derive(Debug)]
+pub(super) struct Budget {
+    visits: usize,
+    comparisons: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            visits: MOST_VISITED,
+            comparisons: MOST_COMPARISONS_OF_ALL,
+        }
+    }
 }
 
 /// One place that differs.
@@ -76,7 +106,8 @@ pub enum Shown {
 pub struct Line {
     /// What becomes of it.
     pub kind: LineKind,
-    /// The line, cut when it is long; for lines that are skipped, how many they are.
+    /// The line, of a long one an excerpt around what differs, with how many characters are cut;
+    /// for lines that are not shown, how many they are.
     pub text: String,
 }
 
@@ -90,19 +121,23 @@ pub enum LineKind {
     Removed,
     /// It is new.
     Added,
-    /// Lines that are not shown.
+    /// Lines that stay, and are not shown.
     Skipped,
+    /// Lines that go or come, for which there is no room.
+    LeftOut,
 }
 
 /// Compares the two sides of a `change`.
-pub(super) fn attributes(change: &Json) -> Inside {
+pub(super) fn attributes(change: &Json, budget: &mut Budget) -> Inside {
     let side = |name: &str| change.get(name).filter(|value| **value != Json::Null);
     let replace = change.get("replace_paths").and_then(Json::as_array);
+    let comparisons = budget.comparisons.min(MOST_COMPARISONS);
     let mut found = Found {
         replace: replace.unwrap_or_default(),
         inside: Inside::default(),
         left: MOST_BYTES,
-        comparisons: MOST_COMPARISONS,
+        comparisons,
+        visits: &mut budget.visits,
         decoded: false,
     };
     let pair = Pair {
@@ -111,8 +146,10 @@ pub(super) fn attributes(change: &Json) -> Inside {
         secret_before: side("before_sensitive"),
         secret_after: side("after_sensitive"),
         unknown: side("after_unknown"),
+        beside: None,
     };
     found.compare(&Path::root(), pair);
+    budget.comparisons -= comparisons - found.comparisons;
     found.inside
 }
 
@@ -134,20 +171,51 @@ struct Pair<'p> {
     secret_before: Option<&'p Json>,
     secret_after: Option<&'p Json>,
     unknown: Option<&'p Json>,
+    /// What is marked where this could have come from, or gone to; of one side only.
+    beside: Option<&'p Marks<'p>>,
 }
 
 impl<'p> Pair<'p> {
-    /// The member of this name, where the sides are objects.
-    fn member(self, name: &str) -> Self {
-        let of = |json: Option<&'p Json>| json.and_then(|json| json.get(name));
-        let value = |json| of(json).filter(|value| **value != Json::Null);
-        Self {
-            before: value(self.before),
-            after: value(self.after),
-            secret_before: of(self.secret_before),
-            secret_after: of(self.secret_after),
-            unknown: of(self.unknown),
+    /// The members by their names, where the sides are objects. A null is none.
+    fn members(self) -> BTreeMap<&'p str, Self> {
+        let of = |side: Option<&'p Json>| side.and_then(Json::members).unwrap_or_default();
+        let mut members: BTreeMap<&'p str, Self> = BTreeMap::new();
+        for (name, value) in of(self.before) {
+            members.entry(name).or_default().before = Some(value).filter(|v| **v != Json::Null);
         }
+        for (name, value) in of(self.after) {
+            members.entry(name).or_default().after = Some(value).filter(|v| **v != Json::Null);
+        }
+        for (name, mask) in of(self.unknown) {
+            members.entry(name).or_default().unknown = Some(mask);
+        }
+        // A mark on what is not there hides nothing.
+        for (name, mask) in of(self.secret_before) {
+            if let Some(member) = members.get_mut(name.as_str()) {
+                member.secret_before = Some(mask);
+            }
+        }
+        for (name, mask) in of(self.secret_after) {
+            if let Some(member) = members.get_mut(name.as_str()) {
+                member.secret_after = Some(mask);
+            }
+        }
+        if let Some(beside) = self.beside {
+            for (name, member) in &mut members {
+                member.beside = beside.member(name);
+            }
+        }
+        members
+    }
+
+    /// How many members or elements there are on the side that has most.
+    fn size(self) -> usize {
+        let of = |side: Option<&Json>| match side {
+            Some(Json::Object(members)) => members.len(),
+            Some(Json::Array(elements)) => elements.len(),
+            _ => 0,
+        };
+        of(self.before).max(of(self.after)).max(of(self.unknown))
     }
 
     /// The elements at these places, where the sides are arrays. A null is an element.
@@ -161,6 +229,7 @@ impl<'p> Pair<'p> {
             secret_before: of(self.secret_before, before),
             secret_after: of(self.secret_after, after),
             unknown: of(self.unknown, after),
+            beside: self.beside.and_then(Marks::element),
         }
     }
 
@@ -185,12 +254,17 @@ impl<'p> Pair<'p> {
     }
 
     fn has_secret(self) -> bool {
-        self.secret_before.is_some_and(has_mark) || self.secret_after.is_some_and(has_mark)
+        self.beside.is_some()
+            || self.secret_before.is_some_and(has_mark)
+            || self.secret_after.is_some_and(has_mark)
     }
 
     /// The place is a secret as a whole, on either side: what hides a part of one hides both.
     fn is_secret(self) -> bool {
-        covers(self.secret_before, self.before) || covers(self.secret_after, self.after)
+        let beside = |value| self.beside.is_some_and(|marks| marks.cover(value));
+        covers(self.secret_before, self.before)
+            || covers(self.secret_after, self.after)
+            || self.before.or(self.after).is_some_and(beside)
     }
 }
 
@@ -214,12 +288,14 @@ struct Found<'p> {
     left: usize,
     /// Comparisons of elements and lines that there is still time for.
     comparisons: usize,
+    /// Members and elements that may still be visited, in all of the plan.
+    visits: &'p mut usize,
     /// Within a text that is JSON; a text in that is a text.
     decoded: bool,
 }
 
 impl Found<'_> {
-    fn compare(&mut self, path: &Path, pair: Pair<'_>) {
+    fn compare(&mut self, path: &Path<'_>, pair: Pair<'_>) {
         let Pair { before, after, .. } = pair;
         let later = pair.is_later();
         if before == after && !later {
@@ -246,21 +322,25 @@ impl Found<'_> {
             (Some(Json::Object(one)), None) | (None, Some(Json::Object(one)))
                 if later || !one.is_empty() =>
             {
-                self.members(path, pair);
+                self.one_sided(path, pair, Self::members);
             }
             (Some(Json::Object(_)), Some(Json::Object(_))) => self.members(path, pair),
             (Some(Json::Array(one)), None) | (None, Some(Json::Array(one)))
                 if later || one.iter().any(is_container) || pair.has_secret() =>
             {
-                self.elements(path, pair);
+                self.one_sided(path, pair, Self::elements);
             }
             (Some(Json::Array(_)), Some(Json::Array(_))) => self.elements(path, pair),
             (Some(Json::String(before)), Some(Json::String(after))) => {
                 self.texts(path, before, after);
             }
             (Some(one), Some(other)) if is_container(one) || is_container(other) => {
+                let mut marks = Marks::default();
+                marks.add(pair.secret_before);
+                marks.add(pair.secret_after);
                 for side in pair.apart() {
-                    self.compare(path, side);
+                    let beside = marks.any();
+                    self.compare(path, Pair { beside, ..side });
                 }
             }
             _ => {
@@ -272,19 +352,45 @@ impl Found<'_> {
         }
     }
 
-    fn members(&mut self, path: &Path, pair: Pair<'_>) {
-        let sides = [pair.before, pair.after, pair.unknown];
-        let names: BTreeSet<&str> = sides
-            .iter()
-            .flat_map(|side| side.and_then(Json::members).unwrap_or_default())
-            .map(|(name, _)| name.as_str())
-            .collect();
-        for name in names {
-            self.compare(&path.member(name), pair.member(name));
+    /// What comes or goes with all that it holds; where that is nothing but nulls, as it is.
+    fn one_sided(
+        &mut self,
+        path: &Path<'_>,
+        pair: Pair<'_>,
+        inside: fn(&mut Self, &Path<'_>, Pair<'_>),
+    ) {
+        let so_far = self.inside.found();
+        inside(self, path, pair);
+        if self.inside.found() == so_far {
+            let before = text::cut(text::written(pair.before, pair.secret_before));
+            let after = text::cut(text::written(pair.after, pair.secret_after));
+            self.push(path, before, after, Vec::new());
         }
     }
 
-    fn elements(&mut self, path: &Path, pair: Pair<'_>) {
+    /// Whether there is time to visit all that is in there; says so where there is none.
+    fn may_visit(&mut self, pair: Pair<'_>) -> bool {
+        let rest = self.visits.checked_sub(pair.size());
+        match rest {
+            Some(rest) => *self.visits = rest,
+            None => self.inside.not_compared = self.inside.not_compared.saturating_add(1),
+        }
+        rest.is_some()
+    }
+
+    fn members(&mut self, path: &Path<'_>, pair: Pair<'_>) {
+        if !self.may_visit(pair) {
+            return;
+        }
+        for (name, member) in pair.members() {
+            self.compare(&path.member(name), member);
+        }
+    }
+
+    fn elements(&mut self, path: &Path<'_>, pair: Pair<'_>) {
+        if !self.may_visit(pair) {
+            return;
+        }
         let list = |side: Option<&Json>| side.and_then(Json::as_array).map_or(0, <[_]>::len);
         let mut ids: HashMap<Vec<u8>, usize> = HashMap::new();
         let mut id = |value: Option<&Json>| {
@@ -321,21 +427,30 @@ impl Found<'_> {
                 }
                 continue;
             }
-            for place in goes {
-                self.compare(&path.element(place), pair.elements(Some(place), None));
+            // Any of these may have become any of those: what one hides, none of them shows.
+            let mut marks = Marks::default();
+            if !goes.is_empty() && !comes.is_empty() {
+                for place in goes.clone() {
+                    marks.add(pair.elements(Some(place), None).secret_before);
+                }
+                for place in comes.clone() {
+                    marks.add(pair.elements(None, Some(place)).secret_after);
+                }
             }
-            for place in comes {
-                self.compare(&path.element(place), pair.elements(None, Some(place)));
+            let goes = goes.map(|place| (place, pair.elements(Some(place), None)));
+            let comes = comes.map(|place| (place, pair.elements(None, Some(place))));
+            for (place, side) in goes.chain(comes) {
+                let beside = marks.any().or(side.beside);
+                self.compare(&path.element(place), Pair { beside, ..side });
             }
         }
     }
 
-    fn texts(&mut self, path: &Path, before: &str, after: &str) {
+    fn texts(&mut self, path: &Path<'_>, before: &str, after: &str) {
         if !self.decoded
             && let (Some(one), Some(other)) = (container_in(before), container_in(after))
         {
-            let found = |inside: &Inside| (inside.changes.len(), inside.left_out);
-            let so_far = found(&self.inside);
+            let so_far = self.inside.found();
             self.decoded = true;
             let pair = Pair {
                 before: Some(&one),
@@ -345,7 +460,7 @@ impl Found<'_> {
             self.compare(&path.decoded(), pair);
             self.decoded = false;
             // Where only the layout differs, it is the text that is shown.
-            if found(&self.inside) != so_far {
+            if self.inside.found() != so_far {
                 return;
             }
         }
@@ -355,7 +470,11 @@ impl Found<'_> {
         self.push(path, before, after, lines);
     }
 
-    fn push(&mut self, path: &Path, before: Shown, after: Shown, lines: Vec<Line>) {
+    fn push(&mut self, path: &Path<'_>, before: Shown, after: Shown, lines: Vec<Line>) {
+        if self.inside.changes.len() >= MOST || self.left == 0 {
+            self.inside.left_out = self.inside.left_out.saturating_add(1);
+            return;
+        }
         let size = |side: &Shown| match side {
             Shown::Value(text) => text.len(),
             _ => 0,
@@ -363,7 +482,7 @@ impl Found<'_> {
         let name = path.written();
         let lines_size: usize = lines.iter().map(|line| line.text.len()).sum();
         let size = name.len() + size(&before) + size(&after) + lines_size;
-        if self.inside.changes.len() >= MOST || size > self.left {
+        if size > self.left {
             // Smaller ones would come out of their order.
             self.left = 0;
             self.inside.left_out = self.inside.left_out.saturating_add(1);
@@ -384,13 +503,14 @@ fn is_container(value: &Json) -> bool {
     matches!(value, Json::Array(_) | Json::Object(_))
 }
 
-/// What a text holds that is an object or an array in JSON.
+/// What a text holds that is an object or an array in JSON. Numbers that a double would round are
+/// compared as the text that they are.
 fn container_in(text: &str) -> Option<Json> {
     let begins = text.trim_start().starts_with(['{', '[']);
     if !begins || text.len() > LONGEST_JSON {
         return None;
     }
-    parse(text.as_bytes(), Numbers::Any)
+    parse(text.as_bytes(), Numbers::Integers)
         .ok()
         .filter(is_container)
 }

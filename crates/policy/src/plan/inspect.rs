@@ -6,7 +6,7 @@ use proof::Hash;
 use proof::hash::Hasher;
 use proof::json::Json;
 
-use super::diff::{attributes, has_mark};
+use super::diff::{Budget, attributes, has_mark};
 use super::document::{Bounds, Cursor, Document, Value};
 use super::secrets;
 use super::step::{Step, step, unknown};
@@ -226,6 +226,7 @@ struct Found {
     data_sources: BTreeSet<DataSource>,
     modules: Vec<ModuleCall>,
     provisioners: Vec<Provisioner>,
+    budget: Budget,
 }
 
 impl Found {
@@ -258,7 +259,7 @@ impl Found {
             return Ok(());
         }
         bounded(self.resources.len(), MAX_CHANGES, "changes")?;
-        let inside = attributes(change);
+        let inside = attributes(change, &mut self.budget);
         self.resources.push(ResourceChange {
             address: plain_text(&address),
             previous_address: previous_address.map(|address| plain_text(&address)),
@@ -269,6 +270,7 @@ impl Found {
             reason: optional_text(resource, "action_reason")?.map(|text| plain_text(&text)),
             diff: inside.changes,
             left_out: inside.left_out,
+            not_compared: inside.not_compared,
         });
         Ok(())
     }

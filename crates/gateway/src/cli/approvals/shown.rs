@@ -35,6 +35,12 @@ fn attributes(object: &Object) -> Vec<String> {
     if more > 0 {
         lines.push(format!("and {more} more places"));
     }
+    if object.not_compared > 0 {
+        lines.push(format!(
+            "{} parts are not compared: the plan has too many places",
+            object.not_compared
+        ));
+    }
     if object.cut {
         lines.push("what changes inside is not kept: the plan is too large".to_owned());
     }

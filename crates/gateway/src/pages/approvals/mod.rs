@@ -3,6 +3,7 @@
 //! An approval is the approver's own signature, which no session stands in for. A denial through
 //! the page is an operator's word: it stops the plan, and is noted as that operator's act.
 
+mod object;
 mod read;
 mod view;
 

@@ -2,7 +2,6 @@
 
 use policy::ReasonCode;
 use policy::contract::Apply;
-use policy::plan::{Line, LineKind};
 use proof::approval::{Changes, Decision};
 use proof::record::Body;
 use proof::{Hash, Timestamp, jcs};
@@ -12,13 +11,14 @@ use store::{
     StoredRecord,
 };
 
+use super::object::object;
 use super::view::{
-    AttributeView, ContractView, InboxPage, JobView, LineView, ObjectView, OpenerView, PasskeyView,
-    PlanPage, RefusalView, RemarkView, SideView, StatementView, Waiting,
+    ContractView, InboxPage, JobView, ObjectView, OpenerView, PasskeyView, PlanPage, RefusalView,
+    RemarkView, StatementView, Waiting,
 };
 use crate::app::App;
 use crate::approvals::Barred;
-use crate::approvals::question::{self, Attribute, Object, Remark, Side};
+use crate::approvals::question::{self, Object, Remark};
 use crate::clawcontrols;
 use crate::operator::Visit;
 use crate::operator::credential::{Access, Role};
@@ -39,12 +39,6 @@ const PIECE: u32 = 50;
 /// Refusals of the job, and things seen outside, that the page shows.
 const MAX_REFUSED: u32 = 10;
 const MAX_OUTSIDE: u32 = 20;
-
-/// Longest value that is not folded, in characters.
-const MAX_SHORT: usize = 72;
-
-/// Whose words a plan is made of.
-const PLAN: &str = "the configuration";
 
 pub(super) async fn inbox(app: &App, frame: Frame) -> Result<InboxPage, StoreError> {
     let now = app.now();
@@ -325,81 +319,6 @@ fn remark(remark: Remark) -> RemarkView {
         grave: remark.grave,
         lead: Quoted::new(&remark.lead, "the gateway, with names from Terraform Cloud"),
         rest: Quoted::new(&remark.rest, "the gateway, with names from Terraform Cloud"),
-    }
-}
-
-fn object(object: Object) -> ObjectView {
-    let action = match object.action().as_str() {
-        "delete" => "destroy",
-        "update" => "change",
-        other => return view(object, other.to_owned()),
-    };
-    view(object, action.to_owned())
-}
-
-fn view(object: Object, action: String) -> ObjectView {
-    let quoted = |text: &str| Quoted::new(text, PLAN);
-    let destructive = object.is_destructive();
-    ObjectView {
-        action,
-        tone: match object.rank() {
-            _ if destructive => "refused",
-            3 => "change",
-            4 | 5 => "person",
-            _ => "quiet",
-        },
-        destructive,
-        address: quoted(&object.address),
-        from: object.previous_address.as_deref().map(quoted),
-        reason: object
-            .reason
-            .map(|text| Quoted::new(&text.replace('_', " "), "Terraform")),
-        attributes: object.attributes.into_iter().map(attribute).collect(),
-        left_out: object.left_out,
-        cut: object.cut,
-    }
-}
-
-fn attribute(attribute: Attribute) -> AttributeView {
-    let [before, after] = question::heads(&attribute.before, &attribute.after, MAX_SHORT);
-    AttributeView {
-        name: Quoted::new(&attribute.name, PLAN),
-        before: side(attribute.before, before),
-        after: side(attribute.after, after),
-        forces: attribute.forces_replacement,
-        lines: attribute.lines.into_iter().map(line).collect(),
-    }
-}
-
-fn line(line: Line) -> LineView {
-    let (class, word, sign) = match line.kind {
-        LineKind::Kept => ("kept", "", ' '),
-        LineKind::Removed => ("removed", "goes: ", '-'),
-        LineKind::Added => ("added", "comes: ", '+'),
-        LineKind::Skipped => ("skipped", "", ' '),
-    };
-    let text = match line.kind {
-        LineKind::Skipped => Quoted::new(&format!("… {} more lines", line.text), "the gateway"),
-        _ => Quoted::new(&line.text, PLAN),
-    };
-    LineView {
-        class,
-        word,
-        sign,
-        text,
-    }
-}
-
-/// A value; of a long one its head, and the whole behind it: a text as it is set.
-fn side(side: Side, head: Option<String>) -> SideView {
-    match (side, head) {
-        (Side::Value(text), Some(head)) if head != text => {
-            let set = serde_json::from_str::<String>(&text);
-            let whole = Quoted::block(&set.unwrap_or(text), PLAN);
-            SideView::Long(Quoted::new(&head, PLAN).text, whole)
-        }
-        (Side::Value(text), _) => SideView::Short(Quoted::new(&text, PLAN)),
-        (other, _) => SideView::Word(other.word().unwrap_or_default()),
     }
 }
 

@@ -116,6 +116,8 @@ pub(super) struct ObjectView {
     pub(super) attributes: Vec<AttributeView>,
     /// How many places more differ.
     pub(super) left_out: u64,
+    /// How many objects and lists in it were not compared.
+    pub(super) not_compared: u64,
     pub(super) cut: bool,
 }
 
@@ -126,14 +128,14 @@ pub(super) struct AttributeView {
     pub(super) before: SideView,
     pub(super) after: SideView,
     pub(super) forces: bool,
-    /// Of a text of several lines, in the place of both sides.
+    /// Of a text of several lines, above both sides.
     pub(super) lines: Vec<LineView>,
 }
 
 /// A line that goes, comes, or stands around such.
 #[derive(Debug)]
 pub(super) struct LineView {
-    /// `removed`, `added`, `kept` or `skipped`.
+    /// `removed`, `added`, `kept`, `skipped`, or `bad` for lines that differ and are not shown.
     pub(super) class: &'static str,
     /// In words, for who does not see the colour.
     pub(super) word: &'static str,

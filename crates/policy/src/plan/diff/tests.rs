@@ -1,7 +1,11 @@
 use super::*;
 
 fn inside(change: &str) -> Inside {
-    attributes(&parse(change.as_bytes(), Numbers::Any).unwrap())
+    within(&mut Budget::default(), change)
+}
+
+fn within(budget: &mut Budget, change: &str) -> Inside {
+    attributes(&parse(change.as_bytes(), Numbers::Any).unwrap(), budget)
 }
 
 /// As a person reads it: `path: before -> after`, with `!` where it forces the replacement.
@@ -71,6 +75,16 @@ fn what_differs_is_named_by_its_path() {
             "null",
             "",
             &["block[0].size: 1 -> nothing", "block[1].size: 2 -> nothing"],
+        ),
+        // Also where that is nothing but nulls.
+        (
+            r#"{"b":[{"x":1}],"o":{"k":{"n":null}}}"#,
+            r#"{"b":[{"x":1},{"x":null}]}"#,
+            "",
+            &[
+                r#"b[1]: nothing -> {"x":null}"#,
+                r#"o.k: {"n":null} -> nothing"#,
+            ],
         ),
         // Lists and sets: what goes and what comes.
         (
@@ -208,6 +222,13 @@ fn what_differs_is_named_by_its_path() {
             "",
             &[r#"p: "{\"a\":1,\"a\":2}" -> "{\"a\":2}""#],
         ),
+        // Numbers that a double would make the same.
+        (
+            r#"{"p":"{\"a\":9007199254740992}"}"#,
+            r#"{"p":"{\"a\":9007199254740993}"}"#,
+            "",
+            &[r#"p: "{\"a\":9007199254740992}" -> "{\"a\":9007199254740993}""#],
+        ),
         (r#"{"n":1}"#, r#"{"n":1.5}"#, "", &["n: 1 -> 1.5"]),
         (r#"{"n":"1"}"#, r#"{"n":1}"#, "", &[r#"n: "1" -> 1"#]),
     ];
@@ -268,6 +289,47 @@ fn secrets_are_masked_at_any_depth() {
                 r#"l[1]: nothing -> "b""#,
                 "m.k: nothing -> secret",
             ],
+        ),
+        // One element becomes two: either may be it.
+        (
+            r#"{"l":[{"n":0,"p":"hidden"}]}"#,
+            r#"{"l":[{"n":1,"p":"hidden"},{"n":2,"p":"x"}]}"#,
+            r#""before_sensitive":{"l":[{"p":true}]}"#,
+            &[
+                "l[0].n: 0 -> nothing",
+                "l[0].p: secret -> nothing",
+                "l[0].n: nothing -> 1",
+                "l[0].p: nothing -> secret",
+                "l[1].n: nothing -> 2",
+                "l[1].p: nothing -> secret",
+            ],
+        ),
+        (
+            r#"{"l":[{"n":0,"p":["hidden"]},{"n":1}]}"#,
+            r#"{"l":[{"n":2,"p":["hidden","hidden-2"]}]}"#,
+            r#""after_sensitive":{"l":[{"p":[false,true]}]}"#,
+            &[
+                "l[0].n: 0 -> nothing",
+                "l[0].p[0]: secret -> nothing",
+                "l[1].n: 1 -> nothing",
+                "l[0].n: nothing -> 2",
+                "l[0].p[0]: nothing -> secret",
+                "l[0].p[1]: nothing -> secret",
+            ],
+        ),
+        // What only comes hides what it marks, and nothing else.
+        (
+            r#"{"l":[{"p":"hidden"}]}"#,
+            r#"{"l":[{"p":"hidden"},{"p":"x"}]}"#,
+            r#""before_sensitive":{"l":[{"p":true}]},"after_sensitive":{"l":[{"p":true}]}"#,
+            &[r#"l[1].p: nothing -> "x""#],
+        ),
+        // Of another shape.
+        (
+            r#"{"k":{"p":"hidden"}}"#,
+            r#"{"k":["hidden"]}"#,
+            r#""before_sensitive":{"k":{"p":true}}"#,
+            &["k.p: secret -> nothing", "k: nothing -> secret"],
         ),
         // A mask that does not fit its value hides all of it.
         (
@@ -343,9 +405,96 @@ fn texts_of_several_lines_are_compared_by_line() {
         r#"{{"before":{{"s":"a\n"}},"after":{{"s":"{many}"}}}}"#
     ));
     let lines = &shown.changes[0].lines;
-    assert_eq!(lines.len(), 101);
-    assert_eq!(lines[100], line(Skipped, "902"));
-    assert!(lines.iter().all(|line| line.text.chars().count() <= 241));
+    assert_eq!(lines.len(), 102);
+    assert_eq!(
+        lines[100..],
+        [line(LeftOut, "901"), line(Skipped, "1")],
+        "what differs is counted apart from what stays"
+    );
+    let cut = format!("1{}… (261 characters)", "x".repeat(239));
+    assert_eq!(lines[2].text, cut);
+}
+
+/// In a long line too it is the difference that is shown, whichever line stands beside it.
+#[test]
+fn no_difference_is_hidden_at_the_end_of_a_line() {
+    use LineKind::*;
+    let fill = |letter: &str, count| letter.repeat(count);
+    let (head, tail) = (fill("x", 1000), fill("y", 1000));
+    let old = format!("{head}deny{tail}");
+    let new = format!("{head}allow{tail}");
+    let around = |word: &str| {
+        let (head, tail) = (fill("x", 40), fill("y", 40));
+        format!("(960 characters) …{head}{word}{tail}… (960 characters)")
+    };
+    let (removed, added) = (
+        line(Removed, &around("deny")),
+        line(Added, &around("allow")),
+    );
+    let lines = |before: String, after: String| {
+        let change = format!(r#"{{"before":{{"s":"{before}"}},"after":{{"s":"{after}"}}}}"#);
+        inside(&change).changes.remove(0).lines
+    };
+    assert_eq!(
+        lines(format!("{old}\\nz"), format!("{new}\\nz")),
+        [removed.clone(), added.clone(), line(Kept, "z")]
+    );
+    // Other lines beside them change nothing.
+    assert_eq!(
+        lines(format!("{old}\\na\\nz"), format!("b\\nc\\n{new}\\nz")),
+        [
+            removed,
+            line(Removed, "a"),
+            line(Added, "b"),
+            line(Added, "c"),
+            added,
+            line(Kept, "z")
+        ]
+    );
+    // What comes at the very end.
+    let longer = lines(format!("{head}\\nz"), format!("{head}!\\nz"));
+    let end = |more: &str| format!("(960 characters) …{}{more}", fill("x", 40));
+    assert_eq!(
+        longer[..2],
+        [line(Removed, &end("")), line(Added, &end("!"))]
+    );
+}
+
+#[test]
+fn many_members_take_no_longer_than_their_number() {
+    let object = |last: usize| {
+        let all: Vec<String> = (0..100_000).map(|n| format!(r#""{n}":0"#)).collect();
+        format!(r#"{{"m":{{{},"last":{last}}}}}"#, all.join(","))
+    };
+    let change = format!(r#"{{"before":{},"after":{}}}"#, object(1), object(2));
+    assert_eq!(written(&inside(&change)), ["m.last: 1 -> 2"]);
+}
+
+/// A plan is visited within its budget, and what is beyond that is counted.
+#[test]
+fn what_there_is_no_time_for_is_said() {
+    let change = r#"{"before":{"l":[1,2],"o":{"a":1,"b":1,"c":1}},
+        "after":{"l":[1,3],"o":{"a":2,"b":2,"c":2}}}"#;
+    let mut budget = Budget {
+        visits: 7,
+        comparisons: 1,
+    };
+    let first = within(&mut budget, change);
+    assert_eq!((first.changes.len(), first.not_compared), (5, 0));
+    assert_eq!((budget.visits, budget.comparisons), (0, 0));
+    let second = within(&mut budget, change);
+    assert_eq!((second.changes.len(), second.not_compared), (0, 1));
+    budget.visits = 4;
+    let third = within(&mut budget, change);
+    assert_eq!(
+        written(&third),
+        ["l[1]: 2 -> nothing", "l[1]: nothing -> 3"]
+    );
+    assert_eq!(third.not_compared, 1);
+    // Not even that it comes is shown as if it were all.
+    budget.visits = 1;
+    let created = within(&mut budget, r#"{"after":{"o":{"a":1,"b":2}}}"#);
+    assert_eq!((created.changes.len(), created.not_compared), (0, 1));
 }
 
 /// What an approver is shown of an object cannot be pushed out of sight.

@@ -62,15 +62,18 @@ pub(super) fn cut(side: Shown) -> Shown {
 /// beginnings or their ends hides nothing.
 pub(super) fn cut_both(before: Shown, after: Shown) -> (Shown, Shown) {
     let (head, tail) = match (&before, &after) {
-        (Shown::Value(before), Shown::Value(after)) => {
-            let head = common(before.chars(), after.chars());
-            let tail = common(before.chars().rev(), after.chars().rev());
-            let shorter = before.chars().count().min(after.chars().count());
-            (head, tail.min(shorter - head))
-        }
+        (Shown::Value(before), Shown::Value(after)) => alike(before, after),
         _ => (0, 0),
     };
     (excerpt(before, head, tail), excerpt(after, head, tail))
+}
+
+/// How many characters two texts have in common at their beginnings, and besides at their ends.
+fn alike(one: &str, other: &str) -> (usize, usize) {
+    let head = common(one.chars(), other.chars());
+    let tail = common(one.chars().rev(), other.chars().rev());
+    let shorter = one.chars().count().min(other.chars().count());
+    (head, tail.min(shorter - head))
 }
 
 /// How many characters are the same, one after the other.
@@ -116,8 +119,9 @@ pub(super) fn lines(before: &str, after: &str, left: &mut usize) -> Vec<Line> {
     let mut stays = 0;
     for Gap { goes, comes } in gaps(&before, &after, left) {
         lines.kept(&one[stays..goes.start], stays > 0, true);
-        lines.all(LineKind::Removed, &one[goes.clone()]);
-        lines.all(LineKind::Added, &other[comes]);
+        let (removed, added) = (&one[goes.clone()], &other[comes]);
+        lines.differing(LineKind::Removed, removed, added);
+        lines.differing(LineKind::Added, added, removed);
         stays = goes.end;
     }
     lines.kept(&one[stays..], stays > 0, false);
@@ -133,29 +137,68 @@ fn numbered<'t>(lines: &[&'t str], ids: &mut HashMap<&'t str, usize>) -> Vec<usi
     lines.iter().map(number).collect()
 }
 
+/// Of a line that is too long what stands around its difference to that one of the others (in
+/// order) which begins most like it, and how many characters are cut.
+fn cut_line(line: &str, others: &[&str]) -> String {
+    let length = line.chars().count();
+    if length <= LONGEST_LINE {
+        return line.to_owned();
+    }
+    let place = others.partition_point(|other| *other < line);
+    let nearest = others[place.saturating_sub(1)..].iter().take(2);
+    let (head, tail) = nearest
+        .map(|other| alike(line, other))
+        .max()
+        .unwrap_or_default();
+    let from = head.saturating_sub(AROUND);
+    let to = (length - tail.saturating_sub(AROUND)).min(from + LONGEST_LINE);
+    let shown = line.chars().skip(from).take(to - from);
+    let before = (from > 0).then(|| format!("({from} characters) …"));
+    let behind = (to < length).then(|| format!("… ({} characters)", length - to));
+    let (before, behind) = (before.unwrap_or_default(), behind.unwrap_or_default());
+    before.chars().chain(shown).chain(behind.chars()).collect()
+}
+
 /// Lines that are collected up to a bound.
 #[derive(Default)]
 struct Shortened {
     lines: Vec<Line>,
+    /// Lines beyond the bound that differ, and that stay.
     left_out: usize,
+    skipped: usize,
 }
 
 impl Shortened {
-    fn push(&mut self, kind: LineKind, text: &str) {
-        if self.lines.len() >= MOST_LINES {
-            self.left_out += usize::from(kind != LineKind::Skipped);
-            return;
-        }
-        let mut cut: String = text.chars().take(LONGEST_LINE).collect();
-        if cut.len() < text.len() {
-            cut.push('…');
-        }
-        self.lines.push(Line { kind, text: cut });
+    fn is_full(&self) -> bool {
+        self.lines.len() >= MOST_LINES
     }
 
-    fn all(&mut self, kind: LineKind, lines: &[&str]) {
+    fn push(&mut self, kind: LineKind, text: String) {
+        self.lines.push(Line { kind, text });
+    }
+
+    /// Lines that go or come, beside those that come or go in their place.
+    fn differing(&mut self, kind: LineKind, lines: &[&str], others: &[&str]) {
+        let mut others = others.to_vec();
+        if !self.is_full() && lines.iter().any(|line| line.len() > LONGEST_LINE) {
+            others.sort_unstable();
+        }
         for line in lines {
-            self.push(kind, line);
+            if self.is_full() {
+                self.left_out += 1;
+            } else {
+                self.push(kind, cut_line(line, &others));
+            }
+        }
+    }
+
+    fn staying(&mut self, lines: &[&str]) {
+        for line in lines {
+            if self.is_full() {
+                self.skipped += 1;
+            } else {
+                self.push(LineKind::Kept, cut_line(line, &[]));
+            }
         }
     }
 
@@ -164,20 +207,24 @@ impl Shortened {
         let head = if behind { LINES_AROUND } else { 0 };
         let tail = if before { LINES_AROUND } else { 0 };
         if lines.len() <= head + tail {
-            return self.all(LineKind::Kept, lines);
+            return self.staying(lines);
         }
-        self.all(LineKind::Kept, &lines[..head]);
+        self.staying(&lines[..head]);
         let skipped = lines.len() - head - tail;
-        self.push(LineKind::Skipped, &skipped.to_string());
-        self.all(LineKind::Kept, &lines[lines.len() - tail..]);
+        if self.is_full() {
+            self.skipped += skipped;
+        } else {
+            self.push(LineKind::Skipped, skipped.to_string());
+        }
+        self.staying(&lines[lines.len() - tail..]);
     }
 
     fn end(mut self) -> Vec<Line> {
         if self.left_out > 0 {
-            self.lines.push(Line {
-                kind: LineKind::Skipped,
-                text: self.left_out.to_string(),
-            });
+            self.push(LineKind::LeftOut, self.left_out.to_string());
+        }
+        if self.skipped > 0 {
+            self.push(LineKind::Skipped, self.skipped.to_string());
         }
         self.lines
     }
