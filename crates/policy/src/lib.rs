@@ -13,6 +13,7 @@ mod diff;
 mod glob;
 pub mod model;
 pub mod plan;
+pub mod prove;
 pub mod reason;
 mod rules;
 pub mod terraform;

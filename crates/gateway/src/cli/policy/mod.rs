@@ -14,15 +14,15 @@ use crate::{app, keys};
 
 mod check;
 mod diff;
-
 mod lint;
+mod prove;
 
 /// Checks, publishes and compares Work Policy Contracts.
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
     Lint(lint::Lint),
     Check(check::Check),
-    Diff(diff::Diff),
+    Diff(Box<diff::Diff>),
 
     /// Signs a contract with the author's key and publishes it
     #[command(after_help = "\
@@ -88,8 +88,7 @@ impl Policy {
         match self {
             Self::Lint(lint) => return lint.run(),
             Self::Check(check) => return check.run(),
-            Self::Diff(diff) => diff.run().await?,
-
+            Self::Diff(diff) => return diff.run().await,
             Self::Publish {
                 file,
                 author_key,
