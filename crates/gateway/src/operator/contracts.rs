@@ -15,12 +15,15 @@ use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
 use super::problem::{Finding, Problem};
 use crate::app::App;
-use crate::clawcontrols::{self, PublishError};
+use crate::clawcontrols::{self, PublishError, Submission};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Publish {
     envelope: Envelope,
+    /// The same contract, signed by a second author.
+    #[serde(default)]
+    cosigned: Option<Envelope>,
 }
 
 /// Publishes what an author signed.
@@ -34,7 +37,10 @@ pub(super) async fn publish(
         &*app.store,
         &app.config,
         operator.name(),
-        body.envelope,
+        Submission {
+            envelope: body.envelope,
+            cosigned: body.cosigned,
+        },
         now,
     )
     .await?;
@@ -72,6 +78,9 @@ pub(super) async fn show(
         .ok_or(ReasonCode::ContractUnknown)?;
     let mut view = version_view(&row);
     view["envelope"] = json!(row.contract.envelope);
+    if let Some(second) = &row.contract.second_envelope {
+        view["second_envelope"] = json!(second);
+    }
     Ok(Json(view))
 }
 
@@ -149,6 +158,9 @@ fn version_view(row: &ContractRow) -> Value {
         "published_at": row.contract.published_at,
         "published_by": row.contract.published_by,
     });
+    if let Some(second) = &row.contract.second_envelope {
+        view["second_author_did"] = json!(second.signer_did);
+    }
     add_withdrawal(&mut view, row.withdrawn.as_ref());
     view
 }
@@ -186,10 +198,13 @@ impl From<PublishError> for Problem {
                 });
                 Self::new(code, message).with_errors(found.collect())
             }
-            PublishError::Blocked(issues) => {
+            PublishError::Blocked(issues) | PublishError::SecondAuthor(issues) => {
                 Self::new(code, message).with_errors(issues.iter().map(finding).collect())
             }
-            PublishError::Envelope(_) | PublishError::UnknownAuthor(_) => Self::new(code, message),
+            PublishError::Envelope(_)
+            | PublishError::UnknownAuthor(_)
+            | PublishError::CosignedOther
+            | PublishError::SameAuthor(_) => Self::new(code, message),
         }
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! A glob is a regular expression, so whether one list admits a name that another does not is
 //! decidable: all globs read the same word in step, one set of positions for each, and the first
-//! word at which they say so is a shortest one. Nothing is guessed; what would take more than
-//! [`MAX_STATES`] combinations is [`Undecided`], never "no".
+//! word at which they say so is a shortest one. Nothing is guessed; what would take too long is
+//! [`Undecided`], never "no".
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::glob::Glob;
 
-/// Most combinations of positions that are visited for one question. Lists that people write need
-/// a few hundred.
-const MAX_STATES: usize = 200_000;
+/// Most steps of single globs for one question: some seconds. Lists that people write need some
+/// thousands.
+const MAX_STEPS: usize = 20_000_000;
+
+/// Most sets of positions that are held for one glob of the new list: some hundred megabytes.
+const MAX_HELD: usize = 2_000_000;
 
 /// The question is too large to be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,6 @@ impl Language {
     }
 
     /// Whether it has this name.
-    #[cfg(test)]
     fn has(&self, name: &str) -> bool {
         let listed = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(name));
         listed(&self.allow) && !listed(&self.deny)
@@ -70,10 +72,25 @@ impl Language {
         longest: usize,
     ) -> Result<Option<String>, Undecided> {
         let mut shortest: Option<String> = None;
+        let mut steps = 0;
         for glob in &self.allow {
+            // What has no wildcard is one name, and needs no search.
+            if glob.is_literal() {
+                let name = glob.as_str();
+                let fits =
+                    name.len() <= longest && shortest.as_ref().is_none_or(|s| name.len() < s.len());
+                if fits && self.has(name) && other.has(name) == within {
+                    shortest = Some(name.to_owned());
+                }
+                continue;
+            }
+            let same = other.allow.contains(glob);
+            if !within && same && other.deny.iter().all(|one| self.deny.contains(one)) {
+                continue;
+            }
             let longest = shortest.as_ref().map_or(longest, |word| word.len() - 1);
             let search = Search::new(glob, self, other, within);
-            if let Some(word) = search.run(longest)? {
+            if let Some(word) = search.run(longest, &mut steps)? {
                 shortest = Some(word);
             }
         }
@@ -119,7 +136,7 @@ impl<'a> Search<'a> {
     }
 
     /// Breadth first, so that the first word found is a shortest.
-    fn run(&self, longest: usize) -> Result<Option<String>, Undecided> {
+    fn run(&self, longest: usize, steps: &mut usize) -> Result<Option<String>, Undecided> {
         let start: Vec<Positions> = self
             .globs
             .iter()
@@ -133,6 +150,10 @@ impl<'a> Search<'a> {
                 continue;
             }
             for letter in &self.letters {
+                *steps += self.globs.len();
+                if *steps > MAX_STEPS || seen.len() * self.globs.len() > MAX_HELD {
+                    return Err(Undecided);
+                }
                 let state: Vec<Positions> = self
                     .globs
                     .iter()
@@ -146,9 +167,6 @@ impl<'a> Search<'a> {
                 word.push(char::from(*letter));
                 if self.accepts(&state) {
                     return Ok(Some(word));
-                }
-                if seen.len() > MAX_STATES {
-                    return Err(Undecided);
                 }
                 next.push_back((state, word));
             }
