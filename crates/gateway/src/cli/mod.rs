@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod again;
+mod agent;
 mod approvals;
 mod approvers;
 mod bundle;
@@ -30,6 +31,7 @@ mod job;
 mod key;
 mod mcp;
 mod notices;
+mod openclaw;
 pub mod operator;
 mod policy;
 mod pulse;
@@ -81,6 +83,8 @@ enum Command {
     Serve(serve::Serve),
     Run(run::Run),
     Mcp(mcp::Mcp),
+    #[command(subcommand)]
+    Openclaw(openclaw::Openclaw),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -157,6 +161,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => return serve.run().await,
         Command::Run(run) => return run.run().await,
         Command::Mcp(mcp) => mcp.run().await?,
+        Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
@@ -273,6 +278,8 @@ mod tests {
             "clawgate tasks key run-task.key",
             "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
             "clawgate tasks remove --contract staging --delete",
+            "clawgate openclaw config --model openai/gpt-5 --model anthropic/claude-5",
+            "clawgate openclaw config --merge openclaw.json --dry-run --json",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -293,6 +300,11 @@ mod tests {
             "clawgate approvals approve run-1",
             "clawgate notices",
             "clawgate notices key",
+            "clawgate openclaw",
+            "clawgate openclaw config --model gpt-5",
+            "clawgate openclaw config --model openai/",
+            "clawgate openclaw config --model google/gemini",
+            "clawgate openclaw config --dry-run",
             "clawgate token issue",
             "clawgate token issue --elevated --run run-1",
             "clawgate token issue job_1 --run run-1",
