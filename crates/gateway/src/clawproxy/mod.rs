@@ -10,7 +10,7 @@
 pub mod authenticate;
 pub mod body;
 mod hygiene;
-mod job_view;
+pub(crate) mod job_view;
 mod mcp;
 pub mod model;
 pub mod objects;
