@@ -138,6 +138,7 @@ fn live(seen: &Seen) -> Vec<Value> {
                 Lane::Model => "model",
                 Lane::Terraform => "terraform",
                 Lane::Gateway => "gateway",
+                Lane::Egress => "egress",
             },
             "operation": call.operation,
             "about": call.about,
