@@ -218,6 +218,10 @@ pub struct Policy {
     /// Lets contracts with `requires_approval: false` be published.
     #[serde(default)]
     pub allow_autonomous_apply: bool,
+    /// Asks for a second author's signature where a contract allows more than the version in
+    /// force.
+    #[serde(default)]
+    pub wider_needs_second_author: bool,
 }
 
 /// Bounds. The defaults suit one machine with a few dozen agents.

@@ -28,6 +28,7 @@ mod plan;
 mod plan_only;
 mod policies;
 mod prompts;
+mod proof;
 mod python;
 mod queue;
 mod remote_backend;

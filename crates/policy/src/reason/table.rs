@@ -78,6 +78,7 @@ reason_codes! {
     ContractAutonomousApply "CONTRACT_AUTONOMOUS_APPLY" 422 Policy "Contract lets an agent apply without a person" "Set requires_approval to true, or set allow_autonomous_apply in the operator's configuration.";
     ContractAuthorUnknown "CONTRACT_AUTHOR_UNKNOWN" 403 Policy "Contract is signed by an author who is not listed" "Sign with the key of an author listed in the operator's configuration.";
     ContractSignature "CONTRACT_SIGNATURE" 422 Policy "Contract signature is wrong" "Sign the contract again and publish that envelope unchanged.";
+    ContractSecondAuthor "CONTRACT_SECOND_AUTHOR" 422 Policy "Contract allows more than the version in force" "Have a second listed author sign the same contract (`clawgate policy sign`) and publish it with `--cosigned`; `clawgate policy diff --prove` shows what is new.";
     ContractUnknown "CONTRACT_UNKNOWN" 404 Policy "No such contract" "List the published contracts and use one of their names or hashes.";
     ContractExists "CONTRACT_EXISTS" 409 Policy "This very contract is published already" "Nothing to do; use the hash.";
     ContractWithdrawn "CONTRACT_WITHDRAWN" 403 Policy "Contract was withdrawn" "Ask the operator for a job under a current contract version.";
