@@ -18,6 +18,7 @@ mod export;
 mod faults;
 mod forbidden;
 mod gate;
+mod guides;
 mod interrupt;
 mod kill;
 mod libraries;

@@ -17,7 +17,7 @@ use crate::terraform::{self, Session, two_instances};
 use crate::world::{APP, Setup, World};
 
 /// Names the folder that has OpenClaw and a Node for it; `.ci/run` sets it.
-const OPENCLAW: &str = "CLAWGATE_OPENCLAW";
+pub(crate) const OPENCLAW: &str = "CLAWGATE_OPENCLAW";
 
 const CONTRACT: &str = "terraform-cloud-staging-only";
 
@@ -209,7 +209,7 @@ async fn what_is_missing_is_said() {
 }
 
 /// What the model does: it looks, tries production, plans staging, and asks for the apply.
-fn script() -> Script {
+pub(crate) fn script() -> Script {
     let files = json!({"main.tf": two_instances()});
     let steps = json!([
         {"call": {"tool": "contract"}},
