@@ -1,9 +1,9 @@
-//! OpenClaw: its configuration as we write it, and the program itself at work under a contract,
-//! with a model that plays a script.
+//! OpenClaw: its configuration as we write it, the program itself at work under a contract with a
+//! model that plays a script, and our plugin in it.
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clawverify::{Options, Verdict, verify};
 use proof::bundle::Bundle;
@@ -209,7 +209,7 @@ async fn what_is_missing_is_said() {
 }
 
 /// What the model does: it looks, tries production, plans staging, and asks for the apply.
-fn script() -> Script {
+pub(crate) fn script() -> Script {
     let files = json!({"main.tf": two_instances()});
     let steps = json!([
         {"call": {"tool": "contract"}},
@@ -329,4 +329,115 @@ async fn shows_its_calls(world: &World, file: &Path, run: &str) {
         .iter()
         .find(|intent| intent.operation == "apply-run");
     assert_eq!(applied.unwrap().run_id.as_deref(), Some(run));
+}
+
+/// What the plugin's package holds, and nothing else.
+const PACKED: [&str; 8] = [
+    "LICENSE",
+    "README.md",
+    "correlation.js",
+    "index.js",
+    "job.js",
+    "openclaw.plugin.json",
+    "package.json",
+    "skills/clawgate/SKILL.md",
+];
+
+/// Packs the plugin as it would be published.
+async fn pack(world: &World, path: &OsString) -> PathBuf {
+    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../integrations/openclaw");
+    let mut npm = command(world, "npm", path);
+    npm.args(["pack", "--json", "--pack-destination"])
+        .arg(world.folder())
+        .current_dir(plugin);
+    let output = npm.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let packed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // One package: in a list, or by its name, as npm has it.
+    let packed = [&packed[0], &packed["clawgate-openclaw"]];
+    let packed = packed.into_iter().find(|one| one.is_object()).unwrap();
+    let files = packed["files"].as_array().unwrap().iter();
+    let files: Vec<&str> = files.map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(files, PACKED);
+    let licence = std::fs::read_to_string(format!("{plugin}/LICENSE")).unwrap();
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../../LICENSE");
+    assert_eq!(licence, std::fs::read_to_string(ours).unwrap());
+    world.folder().join(packed["filename"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn the_plugin_is_packed_installed_and_at_work() {
+    let Some(path) = path() else { return };
+    let world = Setup::new().start().await;
+    let steps = json!([
+        {"call": {"tool": "contract"}},
+        {"call": {"tool": "clawgate_job", "arguments": {"receipt": "../../v1/jobs"}}},
+        {"call": {"tool": "clawgate_job"}},
+        {"say": "I saw: $last"}
+    ]);
+    let steps = Script::parse(steps.to_string().as_bytes()).unwrap();
+    world.provider.play(steps);
+    let model = ["--model", "openai/gpt-5", "--merge", "openclaw.json"];
+    config(&world, &path, &model).await.ok();
+    let package = pack(&world, &path).await;
+    let mut install = command(&world, "openclaw", &path);
+    install
+        .args(["plugins", "install", "--force", "--accept-capabilities"])
+        .arg(format!("npm-pack:{}", package.display()))
+        // It needs nothing else, so npm asks nobody.
+        .env("npm_config_offline", "true")
+        .env("OPENCLAW_CONFIG_PATH", world.folder().join("openclaw.json"));
+    let installed = Session::begin(install, &["install"], world.seen()).ended();
+    let installed = installed.await.ok();
+    assert!(
+        installed.contains("Installed plugin: clawgate-openclaw"),
+        "{installed}"
+    );
+
+    let mut agent = command(&world, "openclaw", &path);
+    agent
+        .args([
+            "agent",
+            "--local",
+            "--agent",
+            "main",
+            "--session-id",
+            "session-1",
+        ])
+        .args(["--message", "How does the job stand?", "--json"])
+        .env("OPENCLAW_CONFIG_PATH", world.folder().join("openclaw.json"))
+        .env("CST", &world.cst)
+        .env("CLAWGATE_URL", &world.gateway().agent_url)
+        .env("CLAWGATE_MCP", format!("{}/mcp", world.gateway().agent_url));
+    let ended = Session::begin(agent, &["agent"], world.seen()).ended();
+    let output = ended.await.ok();
+    let state = format!(
+        "I saw: Job {} (resize staging), contract {CONTRACT}.",
+        world.job
+    );
+    assert!(output.contains(&state), "{output}");
+    let asked = world.provider.requests();
+    let told = serde_json::to_string(&asked.last().unwrap().body).unwrap();
+    for said in [
+        "that is not the id of a receipt",
+        "Change infrastructure in Terraform Cloud",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    // The session, hashed, in each model call.
+    let bundle = world.valid_evidence().await;
+    let hash = proof::Hash::of(b"openclaw session session-1").to_hex();
+    let traces: Vec<Option<&str>> = bundle
+        .records
+        .iter()
+        .filter_map(|record| match &record.body {
+            Body::Intent(intent) if intent.lane == Lane::Model => Some(intent.trace_id.as_deref()),
+            _ => None,
+        })
+        .collect();
+    assert!(traces.len() >= 4, "{traces:?}");
+    assert!(
+        traces.iter().all(|trace| *trace == Some(&hash[..32])),
+        "{traces:?}"
+    );
 }

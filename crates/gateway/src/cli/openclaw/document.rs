@@ -124,9 +124,12 @@ pub(super) fn document(models: &[Model], address: &str) -> Value {
     document
 }
 
-/// The same as the whole of a configuration: there are no other models.
+/// The same as the whole of a configuration: there are no other models, and nothing is asked of
+/// any other address. OpenClaw's memory would ask OpenAI for embeddings where OpenAI is, with the
+/// token that stands in `OPENAI_API_KEY`.
 pub(super) fn alone(mut document: Value) -> Value {
     document["models"]["mode"] = "replace".into();
+    document["memory"] = json!({"search": {"enabled": false}});
     document
 }
 
