@@ -15,6 +15,7 @@ use sim::Engine;
 use tokio::process::Command;
 
 mod python;
+mod typescript;
 
 /// Longest that a script may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
