@@ -72,7 +72,9 @@ pub enum Inconsistent {
         to: u64,
     },
     /// A document of another kind, or about other sizes or another log.
-    #[error("the proof is of another kind, of another log, or about other sizes than {from} to {to}")]
+    #[error(
+        "the proof is of another kind, of another log, or about other sizes than {from} to {to}"
+    )]
     OtherProof {
         /// Leaves of the earlier checkpoint.
         from: u64,

@@ -118,7 +118,13 @@ mod tests {
                 assert!(!verify_consistency(old, &begun, size, &whole, &longer));
                 for n in 0..path.len() {
                     assert!(!verify_consistency(old, &begun, size, &whole, &path[..n]));
-                    assert!(!verify_consistency(old, &begun, size, &whole, &path[n + 1..]));
+                    assert!(!verify_consistency(
+                        old,
+                        &begun,
+                        size,
+                        &whole,
+                        &path[n + 1..]
+                    ));
                     let mut changed = path.clone();
                     changed[n] = forged;
                     assert!(!verify_consistency(old, &begun, size, &whole, &changed));
