@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretSource;
 
 mod egress;
+mod log;
 mod models;
 mod notices;
 mod oidc;
 mod vault;
 
 pub use egress::Egress;
+pub use log::{Log, Tiles};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
@@ -77,6 +79,9 @@ pub struct Config {
     /// Keeps content, sealed to the auditors' keys; without it none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<Vault>,
+    /// The log beyond the gateway.
+    #[serde(default)]
+    pub log: Log,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
@@ -389,6 +394,9 @@ impl Config {
         {
             *kept = folder.join(&kept);
         }
+        if let Some(tiles) = &mut config.log.tiles {
+            tiles.folder = folder.join(&tiles.folder);
+        }
         config.check()?;
         Ok(config)
     }
@@ -472,6 +480,7 @@ impl Config {
         }
         notices::check(&self.notices)?;
         self.egress.check()?;
+        self.log.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

@@ -17,6 +17,7 @@ pub mod export;
 pub(crate) mod extract;
 mod health;
 mod jobs;
+mod log;
 mod notices;
 pub mod openapi;
 mod origin;
@@ -160,7 +161,13 @@ pub fn routes() -> Vec<Route> {
         post("/v1/notices/{name}/test", Needs(Admin), notices::test),
         get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
-        get("/v1/log/checkpoint", Operator, evidence::checkpoint),
+        get("/v1/log", Operator, log::show),
+        get("/v1/log/checkpoint", Operator, log::checkpoint),
+        get("/v1/log/consistency", Operator, log::consistency),
+        get("/v1/log/inclusion", Operator, log::inclusion),
+        get("/tlog/checkpoint", Operator, log::checkpoint),
+        get("/tlog/tile/{level}/{*place}", Operator, log::tile),
+        get("/tlog/tile/entries/{*place}", Needs(Auditor), log::tile),
         get("/v1/export", Needs(Auditor), export::export),
     ]
 }
@@ -300,7 +307,13 @@ mod page {
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        let guard = from_fn_with_state((Arc::clone(&app), route.access), admit::to_api);
+        let published = app.config.log.public && log::HASHES.contains(&route.path);
+        let access = if published {
+            Access::Public
+        } else {
+            route.access
+        };
+        let guard = from_fn_with_state((Arc::clone(&app), access), admit::to_api);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
     for page in pages() {
