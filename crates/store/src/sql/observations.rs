@@ -1,10 +1,10 @@
-//! Observations and baselines in SQLite.
+//! Observations and baselines in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{Json, Timestamp};
-use rusqlite::{Connection, Row, params};
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _};
 use crate::observations::FIRST_LOOK;
 use crate::{
@@ -15,12 +15,12 @@ use crate::{
 const PAGE: u32 = 1000;
 
 #[async_trait]
-impl Observations for Sqlite {
+impl Observations for Database {
     async fn observe(
         &self,
         observations: Vec<Observation>,
     ) -> Result<Vec<ObservationRow>, StoreError> {
-        self.write(move |connection| add(connection, observations))
+        self.write(move |connection| add(connection, observations.clone()))
             .await
     }
 
@@ -54,9 +54,9 @@ impl Observations for Sqlite {
             column::all(
                 connection,
                 "SELECT * FROM observations
-                 WHERE (?1 IS NULL OR workspace_id = ?1)
-                   AND (?2 IS NULL OR at >= ?2)
-                   AND (?3 IS NULL OR id < ?3)
+                 WHERE (CAST(?1 AS TEXT) IS NULL OR workspace_id = ?1)
+                   AND (CAST(?2 AS BIGINT) IS NULL OR at >= ?2)
+                   AND (CAST(?3 AS BIGINT) IS NULL OR id < ?3)
                  ORDER BY id DESC LIMIT ?4",
                 params![
                     filter.workspace_id,
@@ -86,7 +86,7 @@ impl Observations for Sqlite {
                  ON CONFLICT (workspace_id) DO UPDATE SET seen = ?3, seen_at = ?2",
                 params![look.workspace_id, at, seen, FIRST_LOOK],
             )?;
-            add(connection, look.observations).map(Some)
+            add(connection, look.observations.clone()).map(Some)
         })
         .await
     }
@@ -143,8 +143,8 @@ fn add(
     for observation in observations {
         let id = column::one(
             connection,
-            "INSERT INTO observations (at, workspace_id, kind, subject, detail, source, once)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING RETURNING id",
+            "INSERT INTO observations (id, at, workspace_id, kind, subject, detail, source, once)
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM observations), ?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING RETURNING id",
             params![
                 observation.at.millis(),
                 observation.workspace_id,

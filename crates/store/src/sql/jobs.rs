@@ -1,15 +1,14 @@
-//! Jobs in SQLite.
+//! Jobs in SQL.
 
 use std::cmp::Reverse;
 
+use super::connection::{Connection, Dialect, Row, Value, params};
 use async_trait::async_trait;
 use proof::record::{Body, Ended, JobClose, JobId, JobOpen, Outcome};
 use proof::{Hash, Timestamp};
-use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, contracts, ends, log};
+use super::{Database, contracts, ends, log};
 use crate::{
     Appended, Closing, Conflict, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow,
     JobState, Jobs, StoreError,
@@ -22,14 +21,14 @@ const PAGE: u32 = 1000;
 const JOB_CLOSED: &str = "JOB_CLOSED";
 
 #[async_trait]
-impl Jobs for Sqlite {
+impl Jobs for Database {
     async fn open_job(
         &self,
         job_id: JobId,
         at: Timestamp,
         open: JobOpen,
     ) -> Result<Appended, StoreError> {
-        self.write(move |connection| open_job(connection, &job_id, at, open))
+        self.write(move |connection| open_job(connection, &job_id, at, open.clone()))
             .await
     }
 
@@ -52,7 +51,7 @@ impl Jobs for Sqlite {
     ) -> Result<JobClosing, StoreError> {
         let job_id = job_id.clone();
         let (by, reason) = (closed_by.to_owned(), reason.to_owned());
-        self.write(move |connection| close_job(connection, &job_id, by, reason, at))
+        self.write(move |connection| close_job(connection, &job_id, by.clone(), reason.clone(), at))
             .await
     }
 }
@@ -71,10 +70,9 @@ fn list(connection: &Connection, filter: &JobFilter) -> Result<Vec<JobRow>, Stor
     };
     let mut jobs: Vec<(i64, JobRow)> = Vec::new();
     for version in &versions {
-        let (sql, values) = listing(filter, version.as_ref());
-        let values = rusqlite::params_from_iter(values);
-        jobs.extend(column::all(connection, &sql, values, |row| {
-            Ok((row.get("job")?, job_row(row)?))
+        let (sql, values) = listing(connection.dialect(), filter, version.as_ref());
+        jobs.extend(column::all(connection, &sql, values.as_slice(), |row| {
+            Ok((row.int("job")?, job_row(row)?))
         })?);
     }
     if versions.len() > 1 {
@@ -87,19 +85,27 @@ fn list(connection: &Connection, filter: &JobFilter) -> Result<Vec<JobRow>, Stor
 /// The query of a list. Only conditions that are asked for stand in it. The first of them leads:
 /// it has an index in the order of the list. The engine knows nothing of how many jobs fulfil
 /// which, so the others are kept from leading (`+`), and what fewer jobs fulfil comes first here.
-fn listing(filter: &JobFilter, version: Option<&Hash>) -> (String, Vec<Value>) {
-    let mut values: Vec<Value> = Vec::new();
+///
+/// PostgreSQL knows how many jobs fulfil which, takes its own way, and has no words for this.
+fn listing<'f>(
+    dialect: Dialect,
+    filter: &'f JobFilter,
+    version: Option<&'f Hash>,
+) -> (String, Vec<Value<'f>>) {
+    let told = dialect == Dialect::Sqlite;
+    let by_opening = if told { "INDEXED BY jobs_opened" } else { "" };
+    let mut values: Vec<Value<'f>> = Vec::new();
     let mut conditions: Vec<String> = Vec::new();
-    let mut with = |condition: &str, given: Option<Value>| {
+    let mut with = |condition: &str, given: Option<Value<'f>>| {
         let mut condition = condition.to_owned();
         if let Some(value) = given {
             values.push(value);
             condition = condition.replace('?', &format!("?{}", values.len()));
         }
-        let leads = conditions.is_empty();
+        let leads = conditions.is_empty() || !told;
         conditions.push(condition.replace('+', if leads { "" } else { "+" }));
     };
-    let text = |text: &str| Some(Value::from(text.to_owned()));
+    let text = |text: &'f str| Some(Value::Text(text));
     let phase = |phase: JobPhase| text(phase_name(phase));
     if let Some(agent) = &filter.agent {
         with("+agent_did = ?", text(agent.as_str()));
@@ -111,7 +117,7 @@ fn listing(filter: &JobFilter, version: Option<&Hash>) -> (String, Vec<Value>) {
     let by_runs = match &filter.workspace {
         None => false,
         Some(workspace) => {
-            let leads = filter.agent.is_none() && filter.phase != Some(JobPhase::Open);
+            let leads = told && filter.agent.is_none() && filter.phase != Some(JobPhase::Open);
             let condition = match leads {
                 true => "workspace_id = ?",
                 false => {
@@ -129,8 +135,7 @@ fn listing(filter: &JobFilter, version: Option<&Hash>) -> (String, Vec<Value>) {
         None => {}
     }
     if let Some(version) = version {
-        let hash = Value::from(bytes(version).to_vec());
-        with("+policy_hash = ?", Some(hash));
+        with("+policy_hash = ?", Some(Value::Blob(bytes(version))));
     }
     if let Some(other) = filter.phase.filter(|phase| *phase != JobPhase::Open) {
         with("+phase = ?", phase(other));
@@ -141,23 +146,23 @@ fn listing(filter: &JobFilter, version: Option<&Hash>) -> (String, Vec<Value>) {
     if let Some(since) = filter.since {
         let begin = format!(
             "jobs.opened_at >= ? AND {key} >=
-             (SELECT min(job) FROM jobs INDEXED BY jobs_opened WHERE opened_at >= ?)"
+             (SELECT min(job) FROM jobs {by_opening} WHERE opened_at >= ?)"
         );
-        with(&begin, Some(since.millis().into()));
+        with(&begin, Some(Value::Integer(since.millis())));
     }
     if let Some(until) = filter.until {
         let end = format!(
             "jobs.opened_at < ? AND {key} <=
-             (SELECT max(job) FROM jobs INDEXED BY jobs_opened WHERE opened_at < ?)"
+             (SELECT max(job) FROM jobs {by_opening} WHERE opened_at < ?)"
         );
-        with(&end, Some(until.millis().into()));
+        with(&end, Some(Value::Integer(until.millis())));
     }
     if let Some(before) = &filter.before {
         let earlier = format!("{key} < (SELECT job FROM jobs WHERE job_id = ?)");
         with(&earlier, text(before.as_str()));
     }
     if conditions.is_empty() {
-        conditions.push("1".to_owned());
+        conditions.push("TRUE".to_owned());
     }
     let (tables, group) = match by_runs {
         true => ("runs CROSS JOIN jobs USING (job)", "GROUP BY runs.job"),
@@ -183,9 +188,9 @@ fn open_job(
     contracts::check_in_force(connection, &open.policy_hash_b64u)?;
     column::change(
         connection,
-        "INSERT INTO jobs (job_id, agent_did, name, policy_hash, gateway_did, opened_by,
+        "INSERT INTO jobs (job, job_id, agent_did, name, policy_hash, gateway_did, opened_by,
                            opened_by_email, opened_at, last_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+         VALUES ((SELECT coalesce(max(job), 0) + 1 FROM jobs), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
         params![
             job_id.as_str(),
             open.agent_did.as_str(),
@@ -283,7 +288,7 @@ pub(super) fn key(connection: &Connection, job_id: &JobId) -> Result<i64, StoreE
         connection,
         "SELECT job FROM jobs WHERE job_id = ?1",
         [job_id.as_str()],
-        |row| Ok(row.get("job")?),
+        |row| row.int("job"),
     )?
     .ok_or_else(|| Conflict::NoSuchJob(job_id.clone()).into())
 }
@@ -339,8 +344,8 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plans::{assert_plan, leads};
     use super::*;
+    use crate::sqlite::plans::{assert_plan, leads};
 
     /// Every field alone and in pairs, on any page.
     #[test]
@@ -383,14 +388,15 @@ mod tests {
                     second(&mut filter);
                     narrow(&mut filter);
                     let version = (*of_contract || *with_contract).then_some(&version);
-                    let (sql, values) = listing(&filter, version);
+                    let (sql, values) = listing(Dialect::Sqlite, &filter, version);
                     assert_plan(&sql, &values, &[]);
                     let first = leads(&sql, &values);
                     assert!(first.contains(leader), "{sql}\n{first}");
                 }
             }
         }
-        let (sql, values) = listing(&JobFilter::default(), None);
+        let filter = JobFilter::default();
+        let (sql, values) = listing(Dialect::Sqlite, &filter, None);
         assert_plan(&sql, &values, &["jobs"]);
     }
 }

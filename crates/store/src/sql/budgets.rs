@@ -1,17 +1,17 @@
-//! Model budgets in SQLite.
+//! Model budgets in SQL.
 
+use super::connection::{Connection, params};
 use async_trait::async_trait;
 use proof::Timestamp;
 use proof::record::JobId;
-use rusqlite::{Connection, params};
 
 use super::column::{self, Columns as _};
-use super::{Sqlite, jobs};
+use super::{Database, jobs};
 use crate::{
     Budget, Budgets, Conflict, ModelLimits, ModelSpend, ModelUsage, Reservation, StoreError,
 };
 
-/// Tokens of one call at most, so that sums stay within SQLite's integers: 2^40, far beyond any
+/// Tokens of one call at most, so that sums stay within the engines' integers: 2^40, far beyond any
 /// provider's limit. A larger claim counts as this much.
 const MOST_TOKENS: u64 = 1 << 40;
 
@@ -19,7 +19,7 @@ const MOST_TOKENS: u64 = 1 << 40;
 const MOST_COST: u64 = 1 << 50;
 
 #[async_trait]
-impl Budgets for Sqlite {
+impl Budgets for Database {
     async fn reserve_model(
         &self,
         job_id: &JobId,
@@ -87,16 +87,21 @@ fn reserve(
     column::change(
         connection,
         "INSERT INTO model_usage (job, calls, reserved, cost_reserved) VALUES (?1, 1, ?2, ?3)
-         ON CONFLICT (job) DO UPDATE SET calls = calls + 1, reserved = reserved + ?2,
-             cost_reserved = cost_reserved + ?3",
+         ON CONFLICT (job) DO UPDATE SET calls = model_usage.calls + 1,
+             reserved = model_usage.reserved + ?2,
+             cost_reserved = model_usage.cost_reserved + ?3",
         params![job, tokens, cost],
     )?;
-    column::change(
+    // The calls of a job are only counted up, so an id never names another reservation.
+    let id = column::one(
         connection,
-        "INSERT INTO reservations (job, tokens, cost, at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO reservations (id, job, tokens, cost, at)
+         SELECT job * 4294967296 + calls, job, ?2, ?3, ?4 FROM model_usage WHERE job = ?1
+         RETURNING id",
         params![job, tokens, cost, at.millis()],
+        |row| row.uint("id"),
     )?;
-    let id = u64::try_from(connection.last_insert_rowid()).expect("row ids begin at 1");
+    let id = id.ok_or_else(|| column::damaged("calls"))?;
     Ok(Reservation::Granted { id })
 }
 
@@ -113,7 +118,7 @@ fn settle(connection: &Connection, id: u64, used: ModelSpend) -> Result<(), Stor
         connection,
         "DELETE FROM reservations WHERE id = ?1 RETURNING job, tokens, cost",
         [place],
-        |row| Ok((row.get("job")?, row.get("tokens")?, row.get("cost")?)),
+        |row| Ok((row.int("job")?, row.int("tokens")?, row.int("cost")?)),
     )?
     .ok_or(Conflict::NoSuchReservation(id))?;
     let (tokens, cost) = columns(used)?;
@@ -145,15 +150,12 @@ fn usage(connection: &Connection, job_id: &JobId) -> Result<ModelUsage, StoreErr
     Ok(usage.unwrap_or_default())
 }
 
-/// Settles what a crash left open as fully used. The call may have reached the provider; were
+/// Settles what a crash left open as fully used, in a transaction. The call may have reached the provider; were
 /// its tokens and its money given back, whoever can make the gateway stop could stretch the budget.
 pub(super) fn settle_leftovers(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute_batch(
-        "BEGIN IMMEDIATE;
-         UPDATE model_usage SET tokens = tokens + reserved, reserved = 0,
+    connection.batch(
+        "UPDATE model_usage SET tokens = tokens + reserved, reserved = 0,
              cost = cost + cost_reserved, cost_reserved = 0;
-         DELETE FROM reservations;
-         COMMIT;",
-    )?;
-    Ok(())
+         DELETE FROM reservations;",
+    )
 }

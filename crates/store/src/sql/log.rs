@@ -1,13 +1,13 @@
-//! Records in SQLite; [`ends`] appends them.
+//! Records in SQL; [`ends`] appends them.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, JobId, Outcome, Record};
 use proof::{Envelope, Hash, Numbers, Timestamp, json};
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _};
 use super::ends::{Ends, NewRecord};
-use super::{Sqlite, ends, merkle, objects};
+use super::{Database, ends, merkle, objects};
 use crate::{
     Appended, CheckpointRow, Conflict, Log, ObjectRow, OpenIntent, Pending, StoreError,
     StoredRecord,
@@ -20,7 +20,7 @@ const PAGE: u32 = 1000;
 const OPEN_INTENTS: usize = 10_000;
 
 #[async_trait]
-impl Log for Sqlite {
+impl Log for Database {
     fn append(&self, job_id: &JobId, at: Timestamp, body: Body) -> Pending {
         if !matches!(body, Body::Intent(_) | Body::Refusal(_)) {
             return Pending::refused(Conflict::OwnOperation.into());
@@ -45,7 +45,14 @@ impl Log for Sqlite {
         // What it teaches may be refused after the record is written, so it has a savepoint of
         // its own.
         let written = self.writer.submit(move |connection| {
-            append_outcome(connection, &job_id, at, outcome, receipt, &learned)
+            append_outcome(
+                connection,
+                &job_id,
+                at,
+                outcome.clone(),
+                receipt.clone(),
+                &learned,
+            )
         });
         match written {
             Ok(answer) => Pending::queued(answer),
@@ -120,7 +127,7 @@ impl Log for Sqlite {
                 connection,
                 "SELECT job, open_seqs FROM jobs WHERE phase = 'open' AND open_intents > 0",
                 [],
-                |row| Ok((row.get("job")?, ends::open_seqs(row)?)),
+                |row| Ok((row.int("job")?, ends::open_seqs(row)?)),
             )?;
             let mut places: Vec<u64> = Vec::new();
             for (job, seqs) in waiting {
@@ -238,7 +245,7 @@ pub(super) fn append_outcome(
 
 fn append_alone(connection: &Connection, new: NewRecord) -> Result<Appended, StoreError> {
     let mut ends = Ends::read(connection)?;
-    let checked = ends.check(new)?;
+    let checked = ends.check(&new)?;
     let appended = ends.write(checked)?;
     ends.finish()?;
     Ok(appended)

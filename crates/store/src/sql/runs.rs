@@ -1,12 +1,12 @@
-//! Runs and configuration versions in SQLite.
+//! Runs and configuration versions in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, Intent, JobId};
 use proof::{Hash, Json, Timestamp};
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes, bytes_opt};
-use super::{Sqlite, jobs, log};
+use super::{Database, jobs, log};
 use crate::{
     Appended, ConfigurationRow, Conflict, GateState, RunBrief, RunRow, RunUpdate, Runs, StoreError,
 };
@@ -15,9 +15,10 @@ use crate::{
 const PAGE: u32 = 1000;
 
 #[async_trait]
-impl Runs for Sqlite {
+impl Runs for Database {
     async fn insert_run(&self, run: RunRow) -> Result<(), StoreError> {
-        self.write(move |connection| insert(connection, run)).await
+        self.write(move |connection| insert(connection, run.clone()))
+            .await
     }
 
     async fn insert_requested_run(
@@ -28,7 +29,7 @@ impl Runs for Sqlite {
         let hash = *request_hash;
         self.write(move |connection| {
             let (job_id, run_id, at) = (run.job_id.clone(), run.run_id.clone(), run.created_at);
-            insert(connection, run)?;
+            insert(connection, run.clone())?;
             remember(connection, &job_id, &hash, &run_id, at)
         })
         .await
@@ -83,7 +84,7 @@ impl Runs for Sqlite {
             None => Ok(None),
             Some(run) => {
                 let gate = run.gate;
-                change(connection, run, gate, at, update).map(Some)
+                change(connection, run, gate, at, update.clone()).map(Some)
             }
         })
         .await
@@ -100,7 +101,7 @@ impl Runs for Sqlite {
         let (run_id, from) = (run_id.to_owned(), from.to_vec());
         self.write(move |connection| match by_id(connection, &run_id)? {
             Some(run) if from.contains(&run.gate) && !run.gate.is_final() => {
-                move_gate(connection, run, to, at, update).map(Some)
+                move_gate(connection, run, to, at, update.clone()).map(Some)
             }
             _ => Ok(None),
         })
@@ -118,8 +119,8 @@ impl Runs for Sqlite {
         self.write(move |connection| match by_id(connection, &run_id)? {
             Some(run) if run.gate == GateState::Rechecking => {
                 let job_id = run.job_id.clone();
-                move_gate(connection, run, GateState::Applying, at, update)?;
-                let body = Body::Intent(Box::new(intent));
+                move_gate(connection, run, GateState::Applying, at, update.clone())?;
+                let body = Body::Intent(Box::new(intent.clone()));
                 log::append(connection, &job_id, at, body).map(Some)
             }
             _ => Ok(None),
@@ -131,19 +132,23 @@ impl Runs for Sqlite {
         let run_id = run_id.to_owned();
         self.write(move |connection| {
             if by_id(connection, &run_id)?.is_none() {
-                return Err(Conflict::NoSuchRun(run_id).into());
+                return Err(Conflict::NoSuchRun(run_id.clone()).into());
             }
             column::change(
                 connection,
                 "DELETE FROM plan_objects WHERE run_id = ?1",
                 [&run_id],
             )?;
-            let mut insert = connection.prepare_cached(
-                "INSERT INTO plan_objects (run_id, place, object) VALUES (?1, ?2, ?3)",
-            )?;
             for (place, object) in objects.iter().enumerate() {
-                let place = column::integer(place as u64)?;
-                insert.execute(params![run_id, place, column::json(object)?])?;
+                column::change(
+                    connection,
+                    "INSERT INTO plan_objects (run_id, place, object) VALUES (?1, ?2, ?3)",
+                    params![
+                        run_id,
+                        column::integer(place as u64)?,
+                        column::json(object)?
+                    ],
+                )?;
             }
             Ok(())
         })
@@ -207,7 +212,7 @@ impl Runs for Sqlite {
     }
 
     async fn save_configuration(&self, configuration: ConfigurationRow) -> Result<(), StoreError> {
-        self.write(move |connection| save_configuration(connection, configuration))
+        self.write(move |connection| save_configuration(connection, configuration.clone()))
             .await
     }
 }
@@ -248,7 +253,8 @@ fn remember(
         connection,
         "INSERT INTO run_requests (job, request_hash, run_id, at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (job, request_hash) DO UPDATE
-             SET run_id = excluded.run_id, at = excluded.at WHERE excluded.at >= at",
+             SET run_id = excluded.run_id, at = excluded.at
+             WHERE excluded.at >= run_requests.at",
         params![
             jobs::key(connection, job_id)?,
             bytes(request_hash),
@@ -333,12 +339,12 @@ fn approved_or_later(gate: GateState) -> bool {
 fn save(connection: &Connection, run: &RunRow) -> Result<(), StoreError> {
     column::change(
         connection,
-        "INSERT INTO runs (run_id, job, organization, workspace_id, configuration_version_id,
+        "INSERT INTO runs (id, run_id, job, organization, workspace_id, configuration_version_id,
              configuration_sha256, plan_id, apply_id, apply_wished, gate, active, plan_sha256,
              plan_raw_sha256, changes, subject, summary, status, state_version_before,
              state_version_after, gate_reason, approval_expires_at, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-             ?19, ?20, ?21, ?22, ?23)
+         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM runs), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+             ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
          ON CONFLICT (run_id) DO UPDATE SET
              configuration_version_id = ?5, configuration_sha256 = ?6, plan_id = ?7,
              apply_id = ?8, apply_wished = ?9, gate = ?10, active = ?11, plan_sha256 = ?12,
@@ -461,8 +467,8 @@ fn save_configuration(connection: &Connection, new: ConfigurationRow) -> Result<
         "INSERT INTO configurations (cv_id, job, workspace_id, sha256, uploaded, speculative)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (cv_id) DO UPDATE SET
-             sha256 = coalesce(sha256, excluded.sha256),
-             uploaded = max(uploaded, excluded.uploaded)",
+             sha256 = coalesce(configurations.sha256, excluded.sha256),
+             uploaded = configurations.uploaded | excluded.uploaded",
         params![
             new.cv_id,
             jobs::key(connection, &new.job_id)?,
@@ -499,8 +505,8 @@ fn configuration(
 
 #[cfg(test)]
 mod tests {
-    use super::super::plans::assert_plan;
     use super::*;
+    use crate::sqlite::plans::assert_plan;
 
     #[test]
     fn active_runs_are_found_by_their_index() {

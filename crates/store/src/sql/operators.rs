@@ -1,10 +1,10 @@
-//! Operators in SQLite.
+//! Operators in SQL.
 
+use super::connection::{Row, params};
 use async_trait::async_trait;
 use proof::Hash;
-use rusqlite::{Row, params};
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _, bytes};
 use crate::{Conflict, OperatorAction, OperatorRow, Operators, StoreError};
 
@@ -12,7 +12,7 @@ use crate::{Conflict, OperatorAction, OperatorRow, Operators, StoreError};
 const PAGE: u32 = 1000;
 
 #[async_trait]
-impl Operators for Sqlite {
+impl Operators for Database {
     async fn add_operator(&self, operator: OperatorRow) -> Result<(), StoreError> {
         self.write(move |connection| {
             let added = column::change(
@@ -30,7 +30,7 @@ impl Operators for Sqlite {
             if added == 1 {
                 Ok(())
             } else {
-                Err(Conflict::OperatorExists(operator.name).into())
+                Err(Conflict::OperatorExists(operator.name.clone()).into())
             }
         })
         .await
@@ -70,7 +70,7 @@ impl Operators for Sqlite {
             let set = column::change(
                 connection,
                 "UPDATE operators SET email = ?2 WHERE name = ?1",
-                [name, email],
+                [name.clone(), email.clone()],
             )?;
             Ok(set == 1)
         })
@@ -98,8 +98,8 @@ impl Operators for Sqlite {
         self.write(move |connection| {
             column::change(
                 connection,
-                "INSERT INTO operator_actions (at, operator, action, subject, detail)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO operator_actions (id, at, operator, action, subject, detail)
+                 VALUES ((SELECT coalesce(max(id), 0) + 1 FROM operator_actions), ?1, ?2, ?3, ?4, ?5)",
                 params![
                     action.at.millis(),
                     action.operator,

@@ -1,15 +1,15 @@
-//! Sealed bundles in SQLite.
+//! Sealed bundles in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::JobId;
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, jobs};
+use super::{Database, jobs};
 use crate::{BundleRow, Bundles, Conflict, JobState, StoreError};
 
 #[async_trait]
-impl Bundles for Sqlite {
+impl Bundles for Database {
     async fn save_bundle(
         &self,
         bundle: BundleRow,

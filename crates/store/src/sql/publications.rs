@@ -1,16 +1,16 @@
-//! Links by which outsiders read one sealed job, in SQLite.
+//! Links by which outsiders read one sealed job, in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, jobs};
+use super::{Database, jobs};
 use crate::publications::MAX_PUBLICATIONS;
 use crate::{Conflict, JobState, Publication, Publications, StoreError};
 
 #[async_trait]
-impl Publications for Sqlite {
+impl Publications for Database {
     async fn publish_job(&self, publication: Publication) -> Result<bool, StoreError> {
         self.write(move |connection| publish(connection, &publication))
             .await
@@ -64,7 +64,7 @@ impl Publications for Sqlite {
             let known = column::one(
                 connection,
                 "SELECT 1 AS known FROM publications WHERE id = ?1",
-                [id],
+                [id.clone()],
                 |row| row.uint("known"),
             )?;
             Ok(known.map(|_| withdrawn > 0))
@@ -93,8 +93,8 @@ fn publish(connection: &Connection, publication: &Publication) -> Result<bool, S
     }
     column::change(
         connection,
-        "INSERT INTO publications (id, link_hash, job, published_by, published_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO publications (publication, id, link_hash, job, published_by, published_at, expires_at)
+         VALUES ((SELECT coalesce(max(publication), 0) + 1 FROM publications), ?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             publication.id,
             bytes(&publication.link_hash),

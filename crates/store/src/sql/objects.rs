@@ -1,14 +1,14 @@
-//! The id index in SQLite.
+//! The id index in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _};
-use super::{Sqlite, jobs};
+use super::{Database, jobs};
 use crate::{Conflict, ObjectRow, Objects, StoreError};
 
 #[async_trait]
-impl Objects for Sqlite {
+impl Objects for Database {
     async fn learn(&self, objects: Vec<ObjectRow>) -> Result<(), StoreError> {
         self.write(move |connection| {
             objects
@@ -49,15 +49,15 @@ pub(super) fn learn(connection: &Connection, object: &ObjectRow) -> Result<(), S
         "INSERT INTO objects (kind, id, workspace_id, organization, job, run_id, parent)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (kind, id) DO UPDATE SET
-             organization = coalesce(organization, excluded.organization),
-             job = coalesce(job, excluded.job),
-             run_id = coalesce(run_id, excluded.run_id),
-             parent = coalesce(parent, excluded.parent)
+             organization = coalesce(objects.organization, excluded.organization),
+             job = coalesce(objects.job, excluded.job),
+             run_id = coalesce(objects.run_id, excluded.run_id),
+             parent = coalesce(objects.parent, excluded.parent)
          -- Most answers teach nothing new: then no page is written.
-         WHERE (organization IS NULL AND excluded.organization IS NOT NULL)
-            OR (job IS NULL AND excluded.job IS NOT NULL)
-            OR (run_id IS NULL AND excluded.run_id IS NOT NULL)
-            OR (parent IS NULL AND excluded.parent IS NOT NULL)",
+         WHERE (objects.organization IS NULL AND excluded.organization IS NOT NULL)
+            OR (objects.job IS NULL AND excluded.job IS NOT NULL)
+            OR (objects.run_id IS NULL AND excluded.run_id IS NOT NULL)
+            OR (objects.parent IS NULL AND excluded.parent IS NOT NULL)",
         params![
             object.kind,
             object.id,

@@ -4,10 +4,10 @@
 //! memory by each of them, and written once. Nothing is kept beyond the writer's savepoint, so
 //! another process may write in between and a rollback has nothing to undo here.
 
+use super::connection::{Connection, Row, params};
 use proof::approval::Decision;
 use proof::record::{Body, EventChain, JobId, Lane, Outcome, Record};
 use proof::{Envelope, EnvelopeType, Json, Timestamp};
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _};
 use super::{exports, merkle};
@@ -84,6 +84,7 @@ pub(super) struct Ends<'c> {
 impl<'c> Ends<'c> {
     /// Reads the log's end; those of jobs are read when they are needed.
     pub(super) fn read(connection: &'c Connection) -> Result<Self, StoreError> {
+        connection.check_sequencer()?;
         let size = merkle::size(connection)?;
         Ok(Self {
             connection,
@@ -95,11 +96,11 @@ impl<'c> Ends<'c> {
 
     /// Finds out whether a record may be appended now. Nothing is written, so one that is refused
     /// takes no other of its group with it.
-    pub(super) fn check(&mut self, new: NewRecord) -> Result<Checked, StoreError> {
+    pub(super) fn check(&mut self, new: &NewRecord) -> Result<Checked, StoreError> {
         let index = self.end_of(&new.job_id)?;
         let end = &self.jobs[index];
         if !end.open {
-            return Err(Conflict::JobClosed(new.job_id).into());
+            return Err(Conflict::JobClosed(new.job_id.clone()).into());
         }
         let mut kind = None;
         if let Body::Outcome(outcome) = &new.body {
@@ -107,16 +108,16 @@ impl<'c> Ends<'c> {
             kind = check_receipt(outcome, new.receipt.as_ref())?;
         }
         let record = Record {
-            job_id: new.job_id,
+            job_id: new.job_id.clone(),
             seq: end.seq + 1,
             at: new.at.max(end.at),
-            body: new.body,
+            body: new.body.clone(),
         };
         let json = record.to_json();
         if has_double(&json) {
             return Err(Conflict::Unrecordable.into());
         }
-        let receipt = kind.zip(new.receipt);
+        let receipt = kind.zip(new.receipt.clone());
         let receipt = receipt.map(|((kind, id), envelope)| (kind, id, envelope));
         if let Some((_, id, _)) = &receipt {
             self.check_new_receipt(end, id)?;
@@ -242,7 +243,7 @@ impl<'c> Ends<'c> {
             |row| {
                 Ok(End {
                     job_id: job_id.clone(),
-                    job: row.get("job")?,
+                    job: row.int("job")?,
                     open: row.flag("open")?,
                     seq: row.uint("last_seq")?,
                     at: row.time("last_at")?,

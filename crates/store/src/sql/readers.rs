@@ -1,21 +1,18 @@
-//! Two threads that read, each on a connection of its own.
+//! A few threads that read, each on a connection of its own.
 //!
 //! Each read is one transaction and so sees one state of the store, also when it takes several
-//! statements. Two threads, because one long read (the records of a job being sealed) must not
+//! statements. Several threads, because one long read (the records of a job being sealed) must not
 //! keep the short ones waiting.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::connection::Connection;
 use super::writer::Closed;
 use crate::StoreError;
-
-/// Reader threads.
-const THREADS: usize = 2;
 
 /// Reads that may wait.
 const QUEUE: usize = 1024;
@@ -23,22 +20,23 @@ const QUEUE: usize = 1024;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The queue of the reader threads.
-pub(super) struct Readers {
+pub(crate) struct Readers {
     queue: Option<SyncSender<Read>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
-    pub(super) fn start(
+    pub(crate) fn start(
+        threads: usize,
         connect: impl Fn() -> Result<Connection, StoreError>,
     ) -> Result<Self, StoreError> {
         let (queue, reads) = sync_channel(QUEUE);
         let reads = Arc::new(Mutex::new(reads));
         let mut readers = Self {
             queue: Some(queue),
-            threads: Vec::with_capacity(THREADS),
+            threads: Vec::with_capacity(threads),
         };
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             let (connection, reads) = (connect()?, Arc::clone(&reads));
             let thread = std::thread::Builder::new()
                 .name("store-reader".to_owned())
@@ -57,7 +55,7 @@ impl Readers {
         let read: Read = Box::new(move |connection| {
             // Nobody waits any more: under load that saves the work.
             if !sender.is_closed() {
-                let _ = sender.send(in_snapshot(connection, work));
+                let _ = sender.send(connection.in_snapshot(work));
             }
         });
         let queue = self.queue.as_ref().expect("taken only when dropped");
@@ -90,14 +88,4 @@ fn run(connection: &Connection, reads: &Mutex<Receiver<Read>>) {
             Err(_) => return,
         }
     }
-}
-
-fn in_snapshot<T>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let transaction = connection.unchecked_transaction()?;
-    let result = work(&transaction);
-    transaction.finish()?;
-    result
 }

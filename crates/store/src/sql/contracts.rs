@@ -1,10 +1,10 @@
-//! Contracts in SQLite.
+//! Contracts in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
-use rusqlite::{Connection, Row, params};
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _, bytes};
 use crate::{
     Conflict, ContractRow, ContractSummary, ContractVersion, Contracts, Published, StoreError,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[async_trait]
-impl Contracts for Sqlite {
+impl Contracts for Database {
     async fn publish(&self, contract: ContractVersion) -> Result<Published, StoreError> {
         self.write(move |connection| publish(connection, &contract))
             .await
@@ -32,9 +32,9 @@ impl Contracts for Sqlite {
                  FROM (
                      SELECT name, max(version) AS version, count(*) AS versions,
                             count(withdrawn_at) AS withdrawn,
-                            sum((SELECT count(*) FROM jobs
-                                 WHERE jobs.policy_hash = contracts.policy_hash
-                                   AND phase = 'open')) AS open_jobs
+                            CAST(sum((SELECT count(*) FROM jobs
+                                      WHERE jobs.policy_hash = contracts.policy_hash
+                                        AND phase = 'open')) AS BIGINT) AS open_jobs
                      FROM contracts GROUP BY name
                  ) AS counted
                  JOIN contracts AS latest USING (name, version)
@@ -96,9 +96,13 @@ fn publish(connection: &Connection, contract: &ContractVersion) -> Result<Publis
             existed: true,
         });
     }
-    let version: u32 = connection
-        .prepare_cached("SELECT coalesce(max(version), 0) + 1 FROM contracts WHERE name = ?1")?
-        .query_row([&contract.name], |row| row.get(0))?;
+    let version = column::one(
+        connection,
+        "SELECT coalesce(max(version), 0) + 1 AS version FROM contracts WHERE name = ?1",
+        [&contract.name],
+        |row| version(row, "version"),
+    )?
+    .unwrap_or(1);
     column::change(
         connection,
         "INSERT INTO contracts

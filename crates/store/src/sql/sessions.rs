@@ -1,10 +1,10 @@
-//! Sessions in SQLite.
+//! Sessions in SQL.
 
+use super::connection::{Row, params};
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
-use rusqlite::{Row, params};
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _, bytes};
 use crate::{SessionProof, SessionRow, Sessions, StoreError};
 
@@ -19,7 +19,7 @@ const LIVING: &str = "SELECT sessions.*, coalesce(operators.roles, sessions.role
        AND (sessions.passkey IS NULL OR passkeys.credential_id IS NOT NULL)";
 
 #[async_trait]
-impl Sessions for Sqlite {
+impl Sessions for Database {
     async fn open_session(&self, session: SessionRow, most: u32) -> Result<(), StoreError> {
         self.write(move |connection| {
             let (credential, passkey, account) = match &session.proof {
@@ -34,9 +34,10 @@ impl Sessions for Sqlite {
             )?;
             column::change(
                 connection,
-                "INSERT INTO sessions (id_hash, operator, roles, credential, passkey, account,
+                "INSERT INTO sessions (rowid, id_hash, operator, roles, credential, passkey, account,
                                        opened_at, used_at, expires_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 VALUES ((SELECT coalesce(max(rowid), 0) + 1 FROM sessions),
+                         ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
                     bytes(&session.id_hash),
                     session.operator,
@@ -51,9 +52,9 @@ impl Sessions for Sqlite {
             )?;
             column::change(
                 connection,
-                "DELETE FROM sessions WHERE rowid IN (
+                "DELETE FROM sessions WHERE operator = ?1 AND rowid NOT IN (
                      SELECT rowid FROM sessions WHERE operator = ?1
-                     ORDER BY opened_at DESC, rowid DESC LIMIT -1 OFFSET ?2)",
+                     ORDER BY opened_at DESC, rowid DESC LIMIT ?2)",
                 params![session.operator, most],
             )?;
             Ok(())
@@ -75,7 +76,7 @@ impl Sessions for Sqlite {
         self.write(move |connection| {
             column::change(
                 connection,
-                "UPDATE sessions SET used_at = max(used_at, ?2) WHERE id_hash = ?1",
+                "UPDATE sessions SET used_at = ?2 WHERE id_hash = ?1 AND used_at < ?2",
                 params![bytes(&hash), at.millis()],
             )?;
             Ok(())

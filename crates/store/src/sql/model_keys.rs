@@ -1,16 +1,16 @@
-//! Keys of model calls in SQLite.
+//! Keys of model calls in SQL.
 
+use super::connection::{Connection, params};
 use async_trait::async_trait;
 use proof::record::JobId;
 use proof::{Hash, Timestamp};
-use rusqlite::{Connection, params};
 
 use super::column::{self, Columns as _};
-use super::{Sqlite, jobs};
+use super::{Database, jobs};
 use crate::{KeyClaim, ModelKeys, StoreError};
 
 #[async_trait]
-impl ModelKeys for Sqlite {
+impl ModelKeys for Database {
     async fn claim_model_key(
         &self,
         job_id: &JobId,
@@ -96,6 +96,5 @@ fn claim(
 
 /// Marks what a crash left open: those calls may have reached the provider.
 pub(super) fn lose_leftovers(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute_batch("UPDATE model_keys SET lost = 1 WHERE receipt_id IS NULL;")?;
-    Ok(())
+    connection.batch("UPDATE model_keys SET lost = 1 WHERE receipt_id IS NULL;")
 }

@@ -1,16 +1,16 @@
-//! Receipts in SQLite; [`super::ends`] writes them.
+//! Receipts in SQL; [`super::ends`] writes them.
 
+use super::connection::params;
 use async_trait::async_trait;
 use proof::Envelope;
 use proof::record::JobId;
-use rusqlite::params;
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _};
 use crate::{Receipts, ReceiptsOfJob, StoreError};
 
 #[async_trait]
-impl Receipts for Sqlite {
+impl Receipts for Database {
     async fn receipt(
         &self,
         job_id: &JobId,

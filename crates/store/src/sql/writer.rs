@@ -13,6 +13,10 @@
 //! a savepoint: what speaks against one is found before it writes anything, so only a failure of
 //! the engine itself undoes them together.
 //!
+//! A transaction that the engine gave up because of another one is undone and run once more, all
+//! of it: an operation can be run again until it was answered. After [`TRIES`] the batch is
+//! answered as busy.
+//!
 //! # Crash
 //! An answer is given after the commit. A crash before it leaves nothing of the batch; a crash
 //! after it, everything. When the commit fails, all of the batch fails, also those operations
@@ -21,15 +25,17 @@
 //! write that was answered with an error may then exist. That is the safe side for evidence, and
 //! a caller that repeats it meets a conflict.)
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use proof::{Hash, Timestamp};
 use tokio::sync::{oneshot, watch};
 
+use super::connection::Connection;
 use super::ends::{Ends, NewRecord};
 use super::tokens::Touches;
 use crate::{Appended, Pending, StoreError};
@@ -50,41 +56,67 @@ const GATHERING: Duration = Duration::from_micros(100);
 /// a crash's last moment it may be forgotten that a token was used, never what it was used for.
 const TOUCHES_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a batch is run that other transactions stand in the way of, and how long it waits
+/// before the second time; each wait is longer by as much.
+const TRIES: u32 = 10;
+const STEP_BACK: Duration = Duration::from_millis(3);
+
 /// What waits in the queue.
 enum Operation {
     /// A record, the most frequent of all.
-    Record(
-        Box<NewRecord>,
-        oneshot::Sender<Result<Appended, StoreError>>,
-    ),
+    Record(Box<RecordInQueue>),
     /// Anything else.
-    Other(Other),
+    Other(Box<dyn Work>),
 }
 
-/// An operation that is given the connection, or the reason why there is none.
-type Other = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
-
-/// An operation that has run and waits for the commit.
-struct Ran {
-    /// Whether its changes are to be kept.
-    keep: bool,
-    /// Answers the caller with its result, or with the failure of the commit.
-    answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+struct RecordInQueue {
+    new: NewRecord,
+    result: Option<Result<Appended, StoreError>>,
+    sender: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
-impl Ran {
-    fn new<T: Send + 'static>(
-        result: Result<T, StoreError>,
-        sender: oneshot::Sender<Result<T, StoreError>>,
-    ) -> Self {
-        Self {
-            keep: result.is_ok(),
-            answer: Box::new(move |committed| {
-                // A caller that has gone does not take its write back.
-                let _ = sender.send(committed.and(result));
-            }),
-        }
+/// An operation that can be run until it is answered.
+trait Work: Send {
+    /// Runs it and keeps its result; false when its changes are not to be kept.
+    fn run(&mut self, connection: &Connection) -> bool;
+
+    /// Answers the caller with the result, or with the failure of the commit.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Waiting<T, F> {
+    work: F,
+    result: Option<Result<T, StoreError>>,
+    sender: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Work for Waiting<T, F>
+where
+    T: Send,
+    F: FnMut(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.result.insert((self.work)(connection)).is_ok()
     }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        answer(self.sender, committed, self.result);
+    }
+}
+
+/// What the commit says comes first: what was refused may have been refused because of a write
+/// that is now undone.
+fn answer<T>(
+    sender: oneshot::Sender<Result<T, StoreError>>,
+    committed: Result<(), StoreError>,
+    result: Option<Result<T, StoreError>>,
+) {
+    // A caller that has gone does not take its write back.
+    let _ = sender.send(committed.and(result.unwrap_or_else(not_run)));
+}
+
+fn not_run<T>() -> Result<T, StoreError> {
+    Err(StoreError::unavailable(RolledBack))
 }
 
 /// Which side of a commit.
@@ -105,7 +137,7 @@ pub type CommitObserver = Box<dyn Fn(CommitMoment, u64) + Send>;
 #[error("the store has been closed")]
 pub(super) struct Closed;
 
-/// SQLite gave up the transaction on its own: disk full, out of memory, I/O error.
+/// The engine gave up the transaction on its own: disk full, out of memory, I/O error.
 #[derive(Debug, thiserror::Error)]
 #[error("the transaction was rolled back")]
 struct RolledBack;
@@ -165,23 +197,31 @@ impl Writer {
     /// Puts a record into the queue now; the answer comes after its commit.
     pub(super) fn submit_record(&self, new: NewRecord) -> Pending {
         let (sender, receiver) = oneshot::channel();
-        match self.enqueue(Operation::Record(Box::new(new), sender)) {
+        let record = RecordInQueue {
+            new,
+            result: None,
+            sender,
+        };
+        match self.enqueue(Operation::Record(Box::new(record))) {
             Ok(()) => Pending::queued(receiver),
             Err(error) => Pending::refused(error),
         }
     }
 
-    /// Puts an operation into the queue now; the answer comes after its commit.
+    /// Puts an operation into the queue now; the answer comes after its commit. It may be run
+    /// several times, each time as if it were the first.
     pub(super) fn submit<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        let operation: Other = Box::new(move |connection| {
-            let result = connection.and_then(work);
-            Ran::new(result, sender)
-        });
-        self.enqueue(Operation::Other(operation)).map(|()| receiver)
+        let waiting = Waiting {
+            work,
+            result: None,
+            sender,
+        };
+        self.enqueue(Operation::Other(Box::new(waiting)))
+            .map(|()| receiver)
     }
 
     fn enqueue(&self, operation: Operation) -> Result<(), StoreError> {
@@ -220,12 +260,22 @@ impl Batches {
     fn run(mut self, operations: &Receiver<Operation>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut crowded = false;
-        while let Ok(first) = operations.recv() {
+        loop {
+            let first = match self.connection.pulse() {
+                None => operations
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pulse) => operations.recv_timeout(pulse),
+            };
+            match first {
+                Ok(first) => batch.push(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
             if crowded {
                 std::thread::sleep(GATHERING);
             }
-            batch.push(first);
-            batch.extend(operations.try_iter().take(BATCH - 1));
+            batch.extend(operations.try_iter().take(BATCH - batch.len()));
             crowded = batch.len() >= CROWD;
             self.commit_together(&mut batch);
         }
@@ -233,57 +283,76 @@ impl Batches {
         self.commit_together(&mut batch);
     }
 
-    /// Runs a batch in one transaction and answers all of it.
+    /// Runs a batch in one transaction, again when another one stood in its way, and answers all
+    /// of it.
     fn commit_together(&mut self, batch: &mut Vec<Operation>) {
-        let connection = &self.connection;
-        let mut state = begin(connection);
         let records_only = batch
             .iter()
-            .all(|operation| matches!(operation, Operation::Record(..)));
-        let touch = !records_only || batch.is_empty() || self.touched.elapsed() >= TOUCHES_EVERY;
-        if touch && state.is_ok() {
+            .all(|operation| matches!(operation, Operation::Record(_)));
+        let uses = if !records_only || batch.is_empty() || self.touched.elapsed() >= TOUCHES_EVERY {
             self.touched = Instant::now();
-            if let Err(error) = in_savepoint(connection, || self.touches.write(connection)) {
-                tracing::warn!(%error, "the last uses of some tokens were not written");
-            }
-        }
-        let mut ran = Vec::with_capacity(batch.len());
-        let mut operations = batch.drain(..).peekable();
-        while let Some(operation) = operations.next() {
-            state = state.and_then(|()| still_open(connection));
-            match operation {
-                Operation::Other(other) => ran.push(match &state {
-                    Ok(()) => run_one(connection, other, &mut state),
-                    Err(error) => other(Err(error.clone())),
-                }),
-                Operation::Record(new, sender) => {
-                    let mut group = vec![(new, sender)];
-                    while let Some(Operation::Record(new, sender)) =
-                        operations.next_if(|next| matches!(next, Operation::Record(..)))
-                    {
-                        group.push((new, sender));
-                    }
-                    append_together(connection, group, &mut state, &mut ran);
-                }
-            }
-        }
-        drop(operations);
-        let committed = state
-            .and_then(|()| still_open(connection))
-            .and_then(|()| self.commit());
-        if let Err(error) = &committed {
-            self.failed.store(true, Ordering::Release);
-            tracing::error!(%error, cause = ?error, writes = ran.len(), "a batch of writes failed");
-            if !connection.is_autocommit()
-                && let Err(error) = execute(connection, "ROLLBACK")
+            self.touches.take()
+        } else {
+            HashMap::new()
+        };
+        let mut tries = 0;
+        let committed = loop {
+            tries += 1;
+            let tried = self.attempt(batch, &uses);
+            let conflicted = tried.is_err() && self.connection.conflicted();
+            if tried.is_err()
+                && let Err(error) = self.connection.rollback()
             {
                 // The next BEGIN fails then, and with it every write, until the process restarts.
                 tracing::error!(%error, "a failed batch could not be rolled back");
             }
+            match conflicted {
+                true if tries < TRIES => std::thread::sleep(STEP_BACK * tries),
+                true => break Err(StoreError::Busy),
+                false => break tried,
+            }
+        };
+        if let Err(error) = &committed {
+            self.failed.store(true, Ordering::Release);
+            tracing::error!(%error, cause = ?error, writes = batch.len(), "a batch of writes failed");
         }
-        for operation in ran {
-            (operation.answer)(committed.clone());
+        for operation in batch.drain(..) {
+            match operation {
+                Operation::Record(record) => {
+                    answer(record.sender, committed.clone(), record.result);
+                }
+                Operation::Other(other) => other.answer(committed.clone()),
+            }
         }
+    }
+
+    /// Runs a batch in a transaction and commits it.
+    fn attempt(
+        &self,
+        batch: &mut [Operation],
+        uses: &HashMap<Hash, Timestamp>,
+    ) -> Result<(), StoreError> {
+        let connection = &self.connection;
+        connection.begin()?;
+        if !uses.is_empty()
+            && let Err(error) = in_savepoint(connection, || Touches::write(connection, uses))
+        {
+            tracing::warn!(%error, "the last uses of some tokens were not written");
+        }
+        let mut rest = batch;
+        while let Some(first) = rest.first_mut() {
+            still_open(connection)?;
+            let together = match first {
+                Operation::Other(other) => {
+                    run_one(connection, other.as_mut())?;
+                    1
+                }
+                Operation::Record(_) => append_together(connection, rest)?,
+            };
+            rest = &mut rest[together..];
+        }
+        still_open(connection)?;
+        self.commit()
     }
 
     fn commit(&self) -> Result<(), StoreError> {
@@ -294,50 +363,39 @@ impl Batches {
             }
         };
         observe(CommitMoment::Before);
-        // Whatever the reason, what counts is that the disk did not take it.
-        execute(&self.connection, "COMMIT").map_err(StoreError::unavailable)?;
+        self.connection.commit()?;
         observe(CommitMoment::After);
         self.told.send_replace(number);
         Ok(())
     }
 }
 
-fn begin(connection: &Connection) -> Result<(), StoreError> {
-    // IMMEDIATE takes the write lock now: a later upgrade could fail halfway.
-    execute(connection, "BEGIN IMMEDIATE")
-}
-
-/// Some errors make SQLite roll back everything; going on would write outside a transaction.
+/// Some errors make the engine roll back everything; going on would write outside a transaction.
 fn still_open(connection: &Connection) -> Result<(), StoreError> {
-    if connection.is_autocommit() {
-        Err(StoreError::unavailable(RolledBack))
-    } else {
+    if connection.in_transaction() {
         Ok(())
+    } else {
+        not_run()
     }
 }
 
-type RecordInQueue = (
-    Box<NewRecord>,
-    oneshot::Sender<Result<Appended, StoreError>>,
-);
-
-/// Appends records in one savepoint, which a failure of the engine undoes.
-fn append_together(
-    connection: &Connection,
-    group: Vec<RecordInQueue>,
-    state: &mut Result<(), StoreError>,
-    ran: &mut Vec<Ran>,
-) {
-    if state.is_ok() {
-        *state = execute(connection, "SAVEPOINT operation");
-    }
-    let mut appended = Vec::with_capacity(group.len());
-    let mut ends = state.clone().and_then(|()| Ends::read(connection));
-    for (new, sender) in group {
+/// Appends the records at the head of the batch in one savepoint, which a failure of the engine
+/// undoes, and tells how many they were.
+fn append_together(connection: &Connection, batch: &mut [Operation]) -> Result<usize, StoreError> {
+    connection.execute("SAVEPOINT operation", [])?;
+    let mut group: Vec<&mut RecordInQueue> = batch
+        .iter_mut()
+        .map_while(|operation| match operation {
+            Operation::Record(record) => Some(record.as_mut()),
+            Operation::Other(_) => None,
+        })
+        .collect();
+    let mut ends = Ends::read(connection);
+    for record in &mut group {
         let mut failed = None;
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
-            Ok(open) => match open.check(*new) {
+            Ok(open) => match open.check(&record.new) {
                 Ok(checked) => open
                     .write(checked)
                     .inspect_err(|error| failed = Some(error.clone())),
@@ -351,40 +409,40 @@ fn append_together(
                 }
             },
         };
+        record.result = Some(result);
         if let Some(error) = failed {
             ends = Err(error);
         }
-        appended.push((result, sender));
     }
     let written = ends.and_then(Ends::finish);
-    if state.is_ok() && !connection.is_autocommit() {
-        *state = leave_savepoint(connection, written.is_ok());
+    if connection.in_transaction() {
+        leave_savepoint(connection, written.is_ok())?;
     }
-    for (result, sender) in appended {
+    if let Err(error) = written {
         // One that was refused may have been refused because of one that is now undone.
-        ran.push(Ran::new(written.clone().and(result), sender));
+        for record in &mut group {
+            record.result = Some(Err(error.clone()));
+        }
     }
+    Ok(group.len())
 }
 
-fn run_one(connection: &Connection, operation: Other, state: &mut Result<(), StoreError>) -> Ran {
-    if let Err(error) = execute(connection, "SAVEPOINT operation") {
-        *state = Err(error.clone());
-        return operation(Err(error));
+fn run_one(connection: &Connection, operation: &mut dyn Work) -> Result<(), StoreError> {
+    connection.execute("SAVEPOINT operation", [])?;
+    let keep = operation.run(connection);
+    match connection.in_transaction() {
+        true => leave_savepoint(connection, keep),
+        false => Ok(()),
     }
-    let ran = operation(Ok(connection));
-    if !connection.is_autocommit() {
-        *state = leave_savepoint(connection, ran.keep);
-    }
-    ran
 }
 
 fn in_savepoint(
     connection: &Connection,
     work: impl FnOnce() -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    execute(connection, "SAVEPOINT operation")?;
+    connection.execute("SAVEPOINT operation", [])?;
     let result = work();
-    if !connection.is_autocommit() {
+    if connection.in_transaction() {
         leave_savepoint(connection, result.is_ok())?;
     }
     result
@@ -392,24 +450,22 @@ fn in_savepoint(
 
 fn leave_savepoint(connection: &Connection, keep: bool) -> Result<(), StoreError> {
     if !keep {
-        execute(connection, "ROLLBACK TO operation")?;
+        connection.execute("ROLLBACK TO SAVEPOINT operation", [])?;
     }
-    execute(connection, "RELEASE operation")
-}
-
-fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
-    connection.prepare_cached(sql)?.execute([])?;
-    Ok(())
+    connection
+        .execute("RELEASE SAVEPOINT operation", [])
+        .map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
 
+    use super::super::column::{self, Columns as _};
     use super::*;
 
     fn writer() -> Writer {
-        let connection = Connection::open_in_memory().unwrap();
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
         connection
             .execute_batch(
                 "PRAGMA foreign_keys = ON;
@@ -418,18 +474,19 @@ mod tests {
                      DEFERRABLE INITIALLY DEFERRED);",
             )
             .unwrap();
-        Writer::start(connection, Arc::default(), None).unwrap()
+        Writer::start(Connection::Sqlite(connection), Arc::default(), None).unwrap()
     }
 
-    fn add(sql: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send {
-        move |connection| Ok(connection.execute_batch(sql)?)
+    fn add(sql: &'static str) -> impl FnMut(&Connection) -> Result<(), StoreError> + Send {
+        move |connection| connection.batch(sql)
     }
 
     fn parents(writer: &Writer) -> i64 {
         let count = writer.submit(|connection| {
-            Ok(connection.query_row("SELECT count(*) FROM parents", [], |row| row.get(0))?)
+            let sql = "SELECT count(*) AS count FROM parents";
+            column::one(connection, sql, [], |row| row.int("count"))
         });
-        count.unwrap().blocking_recv().unwrap().unwrap()
+        count.unwrap().blocking_recv().unwrap().unwrap().unwrap()
     }
 
     /// Runs the statements as one batch, each an operation, and tells which were answered well.

@@ -1,20 +1,19 @@
-//! Everything in the order of writing, in SQLite.
+//! Everything in the order of writing, in SQL.
 
+use super::connection::{Connection, Value, params};
 use async_trait::async_trait;
 use proof::Timestamp;
 use proof::record::{Body, Record};
-use rusqlite::types::Value;
-use rusqlite::{Connection, params};
 
 use super::column::{self, Columns as _};
-use super::{Sqlite, log, merkle, operators};
+use super::{Database, log, merkle, operators};
 use crate::{Exports, LogRange, LoggedRecord, NumberedAction, StoreError};
 
 /// Entries in one answer.
 const PAGE: u32 = 1000;
 
 #[async_trait]
-impl Exports for Sqlite {
+impl Exports for Database {
     async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError> {
         self.read(move |connection| logged(connection, &range))
             .await
@@ -61,12 +60,12 @@ impl Exports for Sqlite {
 
 /// The query of a page. A job's records are found by its own index, in which their order is that
 /// of the log.
-pub(super) fn listing(range: &LogRange) -> Result<(String, Vec<Value>), StoreError> {
-    let mut values = vec![Value::from(column::integer(range.from)?)];
+pub(crate) fn listing(range: &LogRange) -> Result<(String, Vec<Value<'_>>), StoreError> {
+    let mut values = vec![Value::Integer(column::integer(range.from)?)];
     let (of_job, order) = match &range.job {
         None => ("", "leaf_index"),
         Some(job) => {
-            values.push(job.as_str().to_owned().into());
+            values.push(Value::Text(job.as_str()));
             (
                 "AND records.job = (SELECT job FROM jobs WHERE job_id = ?2)",
                 "seq",
@@ -86,24 +85,19 @@ pub(super) fn listing(range: &LogRange) -> Result<(String, Vec<Value>), StoreErr
 
 fn logged(connection: &Connection, range: &LogRange) -> Result<Vec<LoggedRecord>, StoreError> {
     let (sql, values) = listing(range)?;
-    let mut records = column::all(
-        connection,
-        &sql,
-        rusqlite::params_from_iter(values),
-        |row| {
-            Ok(LoggedRecord {
-                leaf_index: row.uint("leaf_index")?,
-                leaf_hash: row.hash("hash")?,
-                record: log::record(row)?,
-                job_name: row.text("job_name")?,
-                agent_did: row.parsed("agent_did")?,
-                policy_hash: row.hash("policy_hash")?,
-                contract: (row.text("contract")?, row.uint("version")?),
-                intent: None,
-                place: None,
-            })
-        },
-    )?;
+    let mut records = column::all(connection, &sql, values.as_slice(), |row| {
+        Ok(LoggedRecord {
+            leaf_index: row.uint("leaf_index")?,
+            leaf_hash: row.hash("hash")?,
+            record: log::record(row)?,
+            job_name: row.text("job_name")?,
+            agent_did: row.parsed("agent_did")?,
+            policy_hash: row.hash("policy_hash")?,
+            contract: (row.text("contract")?, row.uint("version")?),
+            intent: None,
+            place: None,
+        })
+    })?;
     for logged in &mut records {
         if let Body::Outcome(outcome) = &logged.record.body {
             let intent = record_of(connection, &logged.record, outcome.intent_seq)?;
@@ -200,8 +194,8 @@ fn place(connection: &Connection, since: Timestamp) -> Result<u64, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plans::assert_no_scan;
     use super::*;
+    use crate::sqlite::plans::assert_no_scan;
 
     #[test]
     fn no_page_reads_what_it_does_not_show() {

@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::connection::{Connection, params};
 use proof::Hash;
 use proof::merkle::{self, Nodes};
-use rusqlite::{Connection, params};
 
 use super::column::{self, Columns as _, bytes};
 use crate::StoreError;
@@ -23,7 +23,7 @@ pub(super) fn size(connection: &Connection) -> Result<u64, StoreError> {
         connection,
         "SELECT max(leaf_index) AS last FROM leaves",
         [],
-        |row| Ok(row.get::<_, Option<i64>>("last")?),
+        |row| row.int_opt("last"),
     )?;
     match last.flatten() {
         None => Ok(0),
@@ -162,18 +162,23 @@ mod tests {
     /// Leaves below the second kind of tile, and some beyond it.
     const LEAVES: u64 = 70_000;
 
+    fn empty() -> Connection {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        Connection::Sqlite(connection)
+    }
+
     #[test]
     fn a_large_tree_equals_the_definition_across_two_levels_of_tiles() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
+        let connection = empty();
         let leaves: Vec<Hash> = (0..LEAVES)
             .map(|n| merkle::leaf_hash(&n.to_be_bytes()))
             .collect();
-        let transaction = connection.transaction().unwrap();
+        connection.begin().unwrap();
         for (index, leaf) in leaves.iter().enumerate() {
-            add_leaf(&transaction, index as u64, leaf).unwrap();
+            add_leaf(&connection, index as u64, leaf).unwrap();
         }
-        transaction.commit().unwrap();
+        connection.commit().unwrap();
         assert_eq!(size(&connection).unwrap(), LEAVES);
         for tree in [256, 65_535, 65_536, 65_537, 65_792, LEAVES] {
             let expected = merkle::root(leaves.as_slice(), tree).unwrap();
@@ -192,8 +197,7 @@ mod tests {
 
     #[test]
     fn a_hole_is_damage() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
+        let connection = empty();
         for index in [0, 2] {
             add_leaf(&connection, index, &Hash::of(b"leaf")).unwrap();
         }

@@ -1,10 +1,10 @@
-//! Calls of run tasks in SQLite.
+//! Calls of run tasks in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::Timestamp;
-use rusqlite::{Connection, Row, params};
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _};
 use crate::{Conflict, StoreError, TaskCall, TaskCallRow, TaskCalls, TaskJudgement};
 
@@ -12,9 +12,10 @@ use crate::{Conflict, StoreError, TaskCall, TaskCallRow, TaskCalls, TaskJudgemen
 const PAGE: u32 = 100;
 
 #[async_trait]
-impl TaskCalls for Sqlite {
+impl TaskCalls for Database {
     async fn begin_task_call(&self, call: TaskCall) -> Result<TaskCallRow, StoreError> {
-        self.write(move |connection| begin(connection, call)).await
+        self.write(move |connection| begin(connection, call.clone()))
+            .await
     }
 
     async fn judge_task_call(

@@ -1,26 +1,26 @@
-//! Approvers' statements in SQLite.
+//! Approvers' statements in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::approval::{Decision, Subject};
 use proof::record::{ApprovalRecord, ApprovalVia, Body, JobId};
 use proof::{Hash, jcs};
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, jobs, log, passkeys, runs};
+use super::{Database, jobs, log, passkeys, runs};
 use crate::{
     Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunBrief, RunRow, RunUpdate,
     StatementOutcome, StatementRow, StoreError,
 };
 
 #[async_trait]
-impl Approvals for Sqlite {
+impl Approvals for Database {
     async fn record_statement(
         &self,
         statement: NewStatement,
     ) -> Result<StatementOutcome, StoreError> {
         check_envelope(&statement)?;
-        self.write(move |connection| record_statement(connection, statement))
+        self.write(move |connection| record_statement(connection, statement.clone()))
             .await
     }
 
@@ -240,9 +240,10 @@ fn keep(
     }
     column::change(
         connection,
-        "INSERT INTO statements (run_id, job, nonce, subject_hash, approver, approver_did,
+        "INSERT INTO statements (id, run_id, job, nonce, subject_hash, approver, approver_did,
                                  decision, via, envelope, at, seq, counted)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM statements),
+                 ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             run.run_id,
             jobs::key(connection, &run.job_id)?,
@@ -267,13 +268,14 @@ fn approvals(
     run_id: &str,
     subject_hash: &Hash,
 ) -> Result<u32, StoreError> {
-    let count: u32 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM statements
-             WHERE run_id = ?1 AND subject_hash = ?2 AND decision = 'approve' AND counted = 1",
-        )?
-        .query_row(params![run_id, bytes(subject_hash)], |row| row.get(0))?;
-    Ok(count)
+    let count = column::one(
+        connection,
+        "SELECT count(*) AS count FROM statements
+         WHERE run_id = ?1 AND subject_hash = ?2 AND decision = 'approve' AND counted = 1",
+        params![run_id, bytes(subject_hash)],
+        |row| row.uint("count"),
+    )?;
+    u32::try_from(count.unwrap_or_default()).map_err(|_| column::damaged("counted"))
 }
 
 fn hash_of(subject: &Subject) -> Result<Hash, StoreError> {
@@ -322,8 +324,8 @@ fn statement_row(row: &Row<'_>) -> Result<StatementRow, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plans::assert_no_scan;
     use super::*;
+    use crate::sqlite::plans::assert_no_scan;
 
     #[test]
     fn what_waits_is_found_by_its_index() {

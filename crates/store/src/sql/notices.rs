@@ -1,11 +1,11 @@
-//! What people were told, in SQLite.
+//! What people were told, in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::Timestamp;
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _};
-use super::{Sqlite, runs};
+use super::{Database, runs};
 use crate::{
     Conflict, DueNotice, GateState, News, NewsQuery, NoticeRow, NoticeState, Notices, StoreError,
     Told,
@@ -16,16 +16,26 @@ const PAGE: u32 = 100;
 
 /// What is told of a run, whoever is told: not a question that has lapsed, nor that a plan was
 /// thrown away without a reason or by its own agent, which could do so without end.
-macro_rules! worth_telling {
-    () => {
-        "runs.gate IN (SELECT value FROM json_each(?2))
-         AND (runs.gate <> 'awaiting_approval' OR runs.approval_expires_at > ?3)
-         AND (runs.gate <> 'discarded' OR runs.gate_reason NOT LIKE '% by the agent')"
+fn worth_telling(gates: &[GateState]) -> String {
+    let names: Vec<String> = gates
+        .iter()
+        .map(|gate| format!("'{}'", gate.as_str()))
+        .collect();
+    // None of no states: an empty list is no SQL.
+    let names = if names.is_empty() {
+        "NULL".to_owned()
+    } else {
+        names.join(", ")
     };
+    format!(
+        "runs.gate IN ({names})
+         AND (runs.gate <> 'awaiting_approval' OR runs.approval_expires_at > ?2)
+         AND (runs.gate <> 'discarded' OR runs.gate_reason NOT LIKE '% by the agent')"
+    )
 }
 
 #[async_trait]
-impl Notices for Sqlite {
+impl Notices for Database {
     async fn news(&self, query: NewsQuery) -> Result<News, StoreError> {
         self.read(move |connection| news(connection, &query)).await
     }
@@ -39,7 +49,7 @@ impl Notices for Sqlite {
         told: Told,
     ) -> Result<(), StoreError> {
         let (channel, run_id) = (channel.to_owned(), run_id.to_owned());
-        self.write(move |connection| keep(connection, &channel, &run_id, gate, at, told))
+        self.write(move |connection| keep(connection, &channel, &run_id, gate, at, told.clone()))
             .await
     }
 
@@ -75,39 +85,35 @@ impl Notices for Sqlite {
 }
 
 fn news(connection: &Connection, query: &NewsQuery) -> Result<News, StoreError> {
-    let gates: Vec<&str> = query.gates.iter().map(|gate| gate.as_str()).collect();
-    let gates = column::json(&gates)?;
+    let worth_telling = worth_telling(&query.gates);
     let limit = query.limit.min(PAGE);
     let now = query.now.millis();
     // What was tried before has half of the places, or what is new could keep it waiting for ever.
     let again = column::all(
         connection,
-        concat!(
+        &format!(
             "SELECT runs.*, job_id, attempts, first_at
              FROM notices JOIN runs ON runs.id = run AND runs.gate = notices.gate
                           JOIN jobs USING (job)
-             WHERE channel = ?1 AND next_at <= ?3 AND ",
-            worth_telling!(),
-            " ORDER BY runs.gate <> 'awaiting_approval', next_at, runs.id LIMIT ?4"
+             WHERE channel = ?1 AND next_at <= ?2 AND {worth_telling}
+             ORDER BY runs.gate <> 'awaiting_approval', next_at, runs.id LIMIT ?3"
         ),
-        params![query.channel, gates, now, limit.div_ceil(2)],
+        params![query.channel, now, limit.div_ceil(2)],
         due_notice,
     )?;
     let room = u64::from(limit).saturating_sub(again.len() as u64);
     let mut due = column::all(
         connection,
-        concat!(
+        &format!(
             "SELECT runs.*, job_id, 0 AS attempts, NULL AS first_at
              FROM runs JOIN jobs USING (job)
-             WHERE apply_wished = 1 AND updated_at >= ?4 AND ",
-            worth_telling!(),
-            " AND NOT EXISTS (SELECT 1 FROM notices WHERE channel = ?1 AND run = runs.id
-                              AND notices.gate = runs.gate)
-             ORDER BY runs.gate <> 'awaiting_approval', updated_at, runs.id LIMIT ?5"
+             WHERE apply_wished = 1 AND updated_at >= ?3 AND {worth_telling}
+               AND NOT EXISTS (SELECT 1 FROM notices WHERE channel = ?1 AND run = runs.id
+                               AND notices.gate = runs.gate)
+             ORDER BY runs.gate <> 'awaiting_approval', updated_at, runs.id LIMIT ?4"
         ),
         params![
             query.channel,
-            gates,
             now,
             query.since.millis(),
             column::integer(room)?
@@ -117,13 +123,12 @@ fn news(connection: &Connection, query: &NewsQuery) -> Result<News, StoreError> 
     due.extend(again);
     let next_at = column::one(
         connection,
-        concat!(
+        &format!(
             "SELECT min(next_at) AS next_at
              FROM notices JOIN runs ON runs.id = run AND runs.gate = notices.gate
-             WHERE channel = ?1 AND next_at > ?3 AND ",
-            worth_telling!(),
+             WHERE channel = ?1 AND next_at > ?2 AND {worth_telling}"
         ),
-        params![query.channel, gates, now],
+        params![query.channel, now],
         |row| row.time_opt("next_at"),
     )?;
     Ok(News {
@@ -170,9 +175,9 @@ fn keep(
                               gave_up_at, error)
          VALUES (?1, ?2, ?3, 1, ?4, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (channel, run, gate) DO UPDATE SET
-             attempts = attempts + 1, last_at = excluded.last_at, next_at = excluded.next_at,
+             attempts = notices.attempts + 1, last_at = excluded.last_at, next_at = excluded.next_at,
              sent_at = excluded.sent_at, gave_up_at = excluded.gave_up_at, error = excluded.error
-         WHERE next_at IS NOT NULL",
+         WHERE notices.next_at IS NOT NULL",
         params![
             channel,
             column::integer(run)?,

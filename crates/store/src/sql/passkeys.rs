@@ -1,10 +1,10 @@
-//! Passkeys and invitations in SQLite.
+//! Passkeys and invitations in SQL.
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{ApproverDid, Hash, Timestamp};
-use rusqlite::{Connection, Row, params};
 
-use super::Sqlite;
+use super::Database;
 use super::column::{self, Columns as _, bytes};
 use crate::passkeys::MAX_PASSKEYS;
 use crate::{
@@ -12,12 +12,17 @@ use crate::{
 };
 
 #[async_trait]
-impl Passkeys for Sqlite {
+impl Passkeys for Database {
     async fn invite(&self, invitation: Invitation) -> Result<(), StoreError> {
         self.write(move |connection| {
             column::change(
                 connection,
-                "INSERT OR REPLACE INTO invitations
+                "DELETE FROM invitations WHERE email = ?1 OR link_hash = ?2",
+                params![invitation.email, bytes(&invitation.link_hash)],
+            )?;
+            column::change(
+                connection,
+                "INSERT INTO invitations
                      (email, link_hash, invited_by, invited_at, expires_at)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![
@@ -83,7 +88,7 @@ impl Passkeys for Sqlite {
             column::all(
                 connection,
                 "SELECT * FROM passkeys WHERE email = ?1 AND removed_at IS NULL
-                 ORDER BY last_used_at DESC, id DESC",
+                 ORDER BY coalesce(last_used_at, 0) DESC, id DESC",
                 [email],
                 passkey_row,
             )
@@ -133,10 +138,13 @@ impl Passkeys for Sqlite {
             let passkeys = column::change(
                 connection,
                 "UPDATE passkeys
-                 SET removed_at = max(?3, enrolled_at + 1, coalesce(last_used_at, 0) + 1),
-                     removed_by = ?4
+                 SET removed_by = ?4,
+                     removed_at = CASE
+                         WHEN ?3 > enrolled_at AND ?3 > coalesce(last_used_at, 0) THEN ?3
+                         WHEN enrolled_at > coalesce(last_used_at, 0) THEN enrolled_at + 1
+                         ELSE last_used_at + 1 END
                  WHERE email = ?1 AND removed_at IS NULL
-                   AND (?2 IS NULL OR credential_id = ?2)",
+                   AND credential_id = coalesce(?2, credential_id)",
                 params![email, credential_id, at.millis(), by],
             )?;
             let invitation = credential_id.is_none()
@@ -168,17 +176,20 @@ fn enrol(
     {
         return Ok(Enrolled::Known);
     }
-    let has: u32 = connection
-        .prepare_cached("SELECT count(*) FROM passkeys WHERE email = ?1 AND removed_at IS NULL")?
-        .query_row([&invitation.email], |row| row.get(0))?;
-    if has as usize >= MAX_PASSKEYS {
+    let has = column::one(
+        connection,
+        "SELECT count(*) AS has FROM passkeys WHERE email = ?1 AND removed_at IS NULL",
+        [&invitation.email],
+        |row| row.uint("has"),
+    )?;
+    if has.unwrap_or_default() >= MAX_PASSKEYS as u64 {
         return Ok(Enrolled::TooMany);
     }
     column::change(
         connection,
-        "INSERT INTO passkeys (credential_id, did, email, name, rp_id, origin, sign_count,
+        "INSERT INTO passkeys (id, credential_id, did, email, name, rp_id, origin, sign_count,
                                enrolled_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM passkeys), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             new.credential_id,
             new.did.as_str(),
@@ -214,7 +225,8 @@ pub(super) fn count(
     }
     column::change(
         connection,
-        "UPDATE passkeys SET sign_count = ?2, last_used_at = max(?3, coalesce(last_used_at, 0))
+        "UPDATE passkeys SET sign_count = ?2,
+             last_used_at = CASE WHEN last_used_at > ?3 THEN last_used_at ELSE ?3 END
          WHERE credential_id = ?1",
         params![row.passkey.credential_id, sign_count, at.millis()],
     )?;
@@ -229,7 +241,8 @@ pub(super) fn used_at(
 ) -> Result<(), StoreError> {
     column::change(
         connection,
-        "UPDATE passkeys SET last_used_at = max(?2, coalesce(last_used_at, 0)) WHERE did = ?1",
+        "UPDATE passkeys SET last_used_at = ?2
+         WHERE did = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
         params![did.as_str(), at.millis()],
     )?;
     Ok(())

@@ -1,15 +1,15 @@
-//! Tokens in SQLite.
+//! Tokens in SQL.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, JobId, Revocation};
 use proof::{Hash, Timestamp};
-use rusqlite::{Connection, Row, params};
 
 use super::column::{self, Columns as _, bytes};
-use super::{Sqlite, contracts, jobs, log};
+use super::{Database, contracts, jobs, log};
 use crate::{
     Bound, Conflict, ElevatedApproval, NewToken, RevocationRow, Revoked, StoreError,
     TokenRevocation, TokenRow, Tokens,
@@ -23,7 +23,7 @@ const PAGE: u32 = 1000;
 const TOUCHED: usize = 65_536;
 
 #[async_trait]
-impl Tokens for Sqlite {
+impl Tokens for Database {
     async fn issue(&self, token: NewToken) -> Result<(), StoreError> {
         self.write(move |connection| issue(connection, &token))
             .await
@@ -101,7 +101,7 @@ impl Tokens for Sqlite {
     ) -> Result<Option<Revoked>, StoreError> {
         let hash = *token_hash;
         let (by, reason) = (revoked_by.to_owned(), reason.to_owned());
-        self.write(move |connection| revoke(connection, &hash, by, reason, at))
+        self.write(move |connection| revoke(connection, &hash, by.clone(), reason.clone(), at))
             .await
     }
 
@@ -171,15 +171,22 @@ impl Touches {
         row
     }
 
-    /// Writes them; in the writer's transaction, before the batch that brings them.
-    pub(super) fn write(&self, connection: &Connection) -> Result<(), StoreError> {
-        let uses = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Takes what is there.
+    pub(super) fn take(&self) -> HashMap<Hash, Timestamp> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes uses; in the writer's transaction, before the batch that brings them.
+    pub(super) fn write(
+        connection: &Connection,
+        uses: &HashMap<Hash, Timestamp>,
+    ) -> Result<(), StoreError> {
         for (hash, at) in uses {
             column::change(
                 connection,
-                "UPDATE tokens SET last_used_at = max(coalesce(last_used_at, ?2), ?2)
-                 WHERE token_hash = ?1",
-                params![bytes(&hash), at.millis()],
+                "UPDATE tokens SET last_used_at = ?2
+                 WHERE token_hash = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
+                params![bytes(hash), at.millis()],
             )?;
         }
         Ok(())
@@ -204,9 +211,9 @@ fn issue(connection: &Connection, token: &NewToken) -> Result<(), StoreError> {
     let elevated = token.elevated.as_ref();
     column::change(
         connection,
-        "INSERT INTO tokens (token_hash, job, claims, issued_at, issued_by,
+        "INSERT INTO tokens (id, token_hash, job, claims, issued_at, issued_by,
                              elevated_run, elevated_approver, elevated_envelope, renews)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM tokens), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             bytes(&token.token_hash),
             own,
@@ -226,11 +233,14 @@ fn issue(connection: &Connection, token: &NewToken) -> Result<(), StoreError> {
 
 /// Whether a token of the job was revoked; an elevated one is an approval, and none of the agent's.
 fn has_revoked(connection: &Connection, job: i64) -> Result<bool, StoreError> {
-    let mut found = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM tokens WHERE job = ?1 AND revoked_at IS NOT NULL
-                        AND elevated_run IS NULL)",
+    let found = column::one(
+        connection,
+        "SELECT 1 AS found FROM tokens
+         WHERE job = ?1 AND revoked_at IS NOT NULL AND elevated_run IS NULL LIMIT 1",
+        [job],
+        |_| Ok(()),
     )?;
-    Ok(found.query_row([job], |row| row.get(0))?)
+    Ok(found.is_some())
 }
 
 fn revoke(
@@ -276,7 +286,8 @@ fn revoke(
     )?;
     column::change(
         connection,
-        "INSERT INTO revocations (token_hash, job, at, by, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO revocations (id, token_hash, job, at, by, reason)
+         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM revocations), ?1, ?2, ?3, ?4, ?5)",
         params![
             bytes(hash),
             jobs::key(connection, job_id)?,
