@@ -1,5 +1,5 @@
 //! The governed model call beside others, in turns, in one run: the upstream alone, nginx as a
-//! plain hop, the gateway, LiteLLM.
+//! plain hop, a plain hop over the gateway's libraries, the gateway, LiteLLM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,6 +104,7 @@ pub(super) struct Measured {
 
 const DIRECT: &str = "direct";
 const NGINX: &str = "nginx";
+const LIBRARIES: &str = "plain hop";
 const CLAWGATE: &str = "clawgate";
 const LITELLM: &str = "litellm";
 
@@ -132,6 +133,7 @@ fn measure_in(
 ) -> anyhow::Result<Hop> {
     let upstream = peers::upstream(nginx, folder)?;
     let hop = peers::hop(nginx, folder, upstream.port)?;
+    let libraries = peers::plain_hop(folder, upstream.port)?;
     let standin = streams::StandIn::start()?;
     let home = folder.join("gateway");
     fs::create_dir(&home)?;
@@ -156,6 +158,11 @@ fn measure_in(
             name: NGINX,
             url: at(hop.port, "/openai/v1"),
             process: &hop.process,
+        },
+        Peer {
+            name: LIBRARIES,
+            url: at(libraries.port, "/openai/v1"),
+            process: &libraries.process,
         },
         Peer {
             name: CLAWGATE,
