@@ -55,6 +55,7 @@ pub mod server;
 pub mod signature;
 pub mod spent;
 pub mod start;
+pub mod storage;
 pub mod transcript;
 pub mod trust_pulse;
 pub mod upstream;

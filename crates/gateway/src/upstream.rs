@@ -28,7 +28,7 @@ use limit::{Limiter, Pace};
 use lists::Lists;
 use retry::Attempts;
 
-pub use connection::{HttpClient, authorities, cause, http_client, http_client_with};
+pub use connection::{HttpClient, authorities, cause, http_client, http_client_with, tls_client};
 pub use limit::on_behalf_of;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.

@@ -26,6 +26,7 @@ mod passkeys;
 mod plan;
 mod plan_only;
 mod policies;
+mod postgres;
 mod prompts;
 mod python;
 mod queue;

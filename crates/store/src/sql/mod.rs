@@ -14,6 +14,7 @@
 mod approvals;
 mod budgets;
 mod bundles;
+pub(crate) mod check;
 pub(crate) mod column;
 pub(crate) mod connection;
 mod contracts;
@@ -35,6 +36,7 @@ mod runs;
 mod sessions;
 mod task_calls;
 mod tokens;
+pub(crate) mod transfer;
 mod writer;
 
 use std::fs::File;

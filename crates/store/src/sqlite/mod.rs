@@ -83,8 +83,35 @@ fn open(
     max_bytes: Option<u64>,
     observer: Option<CommitObserver>,
 ) -> Result<Arc<dyn Store>, StoreError> {
+    let (connection, lock) = connect_bounded(path, max_bytes, false)?;
+    let readers = Readers::start(READERS, || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        Ok(Either::Sqlite(connection))
+    })?;
+    Database::start(connection, Some(readers), Some(lock), observer)
+}
+
+/// A connection that writes, to a store that is up to date; with `alone`, only when nobody else
+/// has it open. The lock is held as long as the file that comes with it is.
+pub(crate) fn connect(path: &Path, alone: bool) -> Result<(Either, File), StoreError> {
+    connect_bounded(path, None, alone)
+}
+
+fn connect_bounded(
+    path: &Path,
+    max_bytes: Option<u64>,
+    must_be_alone: bool,
+) -> Result<(Either, File), StoreError> {
     private_file(path)?;
     let (lock, alone) = lock(path)?;
+    if must_be_alone && !alone {
+        return Err(StoreError::Busy);
+    }
     // Without SQLITE_OPEN_URI the path is taken literally, and without CREATE only the file
     // above, with its mode, is opened.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -112,17 +139,10 @@ fn open(
         clear_leftovers(&connection)?;
         connection.commit()?;
     }
-    lock.lock_shared().map_err(StoreError::unavailable)?;
-    let readers = Readers::start(READERS, || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
-        connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        Ok(Either::Sqlite(connection))
-    })?;
-    Database::start(connection, Some(readers), Some(lock), observer)
+    if !must_be_alone {
+        lock.lock_shared().map_err(StoreError::unavailable)?;
+    }
+    Ok((connection, lock))
 }
 
 /// What holds for every connection that writes.
