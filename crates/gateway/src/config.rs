@@ -37,6 +37,9 @@ pub struct Config {
     pub gateway_id: String,
     /// Folder of the store, the keys and the sealed bundles. Relative to the file's folder.
     pub data_dir: PathBuf,
+    /// Where the store is, when it is not in that folder.
+    #[serde(default)]
+    pub store: Storage,
     /// Where agents connect.
     pub agent_listener: Listener,
     /// Where people connect.
@@ -85,6 +88,21 @@ pub struct Config {
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// A store that is not a file in the data folder.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Address of a PostgreSQL database, such as `postgres://user:password@host:5432/name`: a
+    /// secret, since it holds a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<SecretSource>,
+    /// Certificates, PEM, that the database's is verified with besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Obeys `sslmode=disable` in the address beyond loopback.
+    pub allow_plaintext: bool,
 }
 
 /// What happens to governed workspaces outside the gateway.
@@ -366,6 +384,12 @@ impl Config {
             source.resolve_against(folder);
         }
         if let Some(file) = &mut upstream.ca_file {
+            *file = folder.join(&file);
+        }
+        if let Some(url) = &mut config.store.url {
+            url.resolve_against(folder);
+        }
+        if let Some(file) = &mut config.store.ca_file {
             *file = folder.join(&file);
         }
         if let Some(run_tasks) = &mut config.run_tasks {

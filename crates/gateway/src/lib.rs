@@ -56,6 +56,7 @@ mod shapes;
 pub mod signature;
 pub mod spent;
 pub mod start;
+pub mod storage;
 pub mod tlog;
 pub mod transcript;
 pub mod trust_pulse;

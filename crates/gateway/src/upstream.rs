@@ -29,7 +29,7 @@ use lists::Lists;
 use retry::Attempts;
 
 pub use connection::{
-    HttpClient, authorities, cause, connector_with, http_client, http_client_with,
+    HttpClient, authorities, cause, connector_with, http_client, http_client_with, tls_client,
 };
 pub use limit::on_behalf_of;
 

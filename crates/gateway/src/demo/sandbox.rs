@@ -322,6 +322,7 @@ fn configuration(
     let config = Config {
         gateway_id: "clawgate.sandbox".to_owned(),
         data_dir: folder.join("data"),
+        store: Default::default(),
         agent_listener: listener(),
         operator_listener: listener(),
         terraform_cloud: ConfiguredCloud {

@@ -29,6 +29,7 @@ mod passkeys;
 mod plan;
 mod plan_only;
 mod policies;
+mod postgres;
 mod prompts;
 mod proof;
 mod queue;
