@@ -25,6 +25,7 @@ pub mod doctor;
 mod evidence;
 mod explain;
 mod failure;
+mod health;
 pub mod init;
 mod job;
 mod key;
@@ -82,6 +83,7 @@ enum Command {
     Run(run::Run),
     Mcp(mcp::Mcp),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     #[command(subcommand)]
     Policy(policy::Policy),
     Routes(routes::Routes),
@@ -158,6 +160,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(run) => return run.run().await,
         Command::Mcp(mcp) => mcp.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
+        Command::Health(health) => health.run().await?,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
         Command::Job(job) => job.run().await?,

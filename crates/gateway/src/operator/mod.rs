@@ -44,6 +44,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use policy::ReasonCode;
 
 use crate::app::App;
+use crate::metrics;
 use crate::oidc;
 use crate::pages::{self, assets, people};
 use crate::trust_pulse;
@@ -57,6 +58,9 @@ pub use published::Places;
 
 /// Where the reviewers' pages stand.
 const TRUST_PULSE: &str = "/trust-pulse/";
+
+/// Where the metrics stand.
+const METRICS: &str = "/metrics";
 
 /// One route: method, path, who may, and what is done.
 pub struct Route {
@@ -72,7 +76,7 @@ pub struct Route {
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
     use Access::{Link, Needs, Operator, Public, Signed};
-    use Role::{Admin, Approver, Auditor, Author, Issuer};
+    use Role::{Admin, Approver, Auditor, Author, Issuer, Monitor};
     vec![
         get("/healthz", Public, health::alive),
         get("/readyz", Public, health::ready),
@@ -157,6 +161,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/trust", Operator, evidence::trust),
         get("/v1/log/checkpoint", Operator, evidence::checkpoint),
         get("/v1/export", Needs(Auditor), export::export),
+        get(METRICS, Needs(Monitor), metrics::gather::show),
     ]
 }
 
@@ -265,7 +270,11 @@ where
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        let guard = from_fn_with_state((Arc::clone(&app), route.access), admit::to_api);
+        let access = match route.path {
+            METRICS if app.config.metrics.open => Access::Public,
+            _ => route.access,
+        };
+        let guard = from_fn_with_state((Arc::clone(&app), access), admit::to_api);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
     for page in pages() {

@@ -22,6 +22,7 @@ mod interrupt;
 mod kill;
 mod login;
 mod mcp;
+mod metrics;
 mod passkeys;
 mod plan;
 mod plan_only;

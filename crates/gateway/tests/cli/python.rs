@@ -16,7 +16,7 @@ const INTERPRETER: &str = "CLAWGATE_PYTHON";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The interpreter, or a word about its absence, which in CI is a failure.
-fn interpreter(library: &str) -> Option<OsString> {
+pub(crate) fn interpreter(library: &str) -> Option<OsString> {
     let python = std::env::var_os(INTERPRETER);
     if python.is_none() {
         assert!(
