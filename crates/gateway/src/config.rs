@@ -70,6 +70,9 @@ pub struct Config {
     /// Where people are told of plans that wait, by name.
     #[serde(default)]
     pub notices: BTreeMap<String, NoticeChannel>,
+    /// The gateway's metrics.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
@@ -124,6 +127,15 @@ impl Default for Watching {
             notification_key: None,
         }
     }
+}
+
+/// The gateway's metrics, `GET /metrics` on the operator listener.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Lets everybody read them who reaches the operator listener, without a credential.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// The reviewers' pages.

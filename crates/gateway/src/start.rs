@@ -10,7 +10,7 @@ use store::{Seat, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::App;
+use crate::app::{App, now};
 use crate::approvals::Gate;
 use crate::clawproxy;
 use crate::clawproxy::body::Room;
@@ -129,6 +129,8 @@ async fn start_at(
         keys,
         store,
         recording: Default::default(),
+        metrics: Default::default(),
+        started: now(),
         live: Default::default(),
         upstream,
         models,

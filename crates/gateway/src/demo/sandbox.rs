@@ -360,6 +360,7 @@ fn configuration(
             notification_key: Some(secret("notifications", &keys::random_text())?),
         },
         notices: Default::default(),
+        metrics: Default::default(),
         trust_pulse: TrustPulse { open: true },
         sessions: Sessions::default(),
         limits: Limits {

@@ -24,6 +24,7 @@ mod kill;
 mod libraries;
 mod login;
 mod mcp;
+mod metrics;
 mod openclaw;
 mod passkeys;
 mod plan;

@@ -51,16 +51,6 @@ pub(crate) fn envelope(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
 pub(crate) trait Columns {
     fn text(&self, name: &str) -> Result<String, StoreError>;
     fn text_opt(&self, name: &str) -> Result<Option<String>, StoreError>;
-<<<<<<< HEAD:crates/store/src/sqlite/column.rs
-    fn uint(&self, name: &str) -> Result<u64, StoreError>;
-    fn flag(&self, name: &str) -> Result<bool, StoreError>;
-    fn time(&self, name: &str) -> Result<Timestamp, StoreError>;
-    fn time_opt(&self, name: &str) -> Result<Option<Timestamp>, StoreError>;
-    fn hash(&self, name: &str) -> Result<Hash, StoreError>;
-    fn hash_opt(&self, name: &str) -> Result<Option<Hash>, StoreError>;
-    fn blob(&self, name: &str) -> Result<Vec<u8>, StoreError>;
-    fn blob_opt(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
-=======
     fn int_opt(&self, name: &str) -> Result<Option<i64>, StoreError>;
     fn blob_opt(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -105,7 +95,6 @@ pub(crate) trait Columns {
             },
         }
     }
->>>>>>> pg:crates/store/src/sql/column.rs
 
     /// A text that has a type of its own.
     fn parsed<T: FromStr>(&self, name: &str) -> Result<T, StoreError> {

@@ -118,16 +118,12 @@ impl<'c> Ends<'c> {
         if has_double(&json) {
             return Err(Conflict::Unrecordable.into());
         }
-<<<<<<< HEAD:crates/store/src/sqlite/ends.rs
         let canonical = json.to_jcs();
         // It is an entry of the log's static files, which have two bytes for its length.
         if canonical.len() > MAX_ENTRY_BYTES {
             return Err(Conflict::Unrecordable.into());
         }
-        let receipt = kind.zip(new.receipt);
-=======
         let receipt = kind.zip(new.receipt.clone());
->>>>>>> pg:crates/store/src/sql/ends.rs
         let receipt = receipt.map(|((kind, id), envelope)| (kind, id, envelope));
         if let Some((_, id, _)) = &receipt {
             self.check_new_receipt(end, id)?;
