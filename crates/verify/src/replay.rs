@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use policy::contract::Apply;
 use policy::decide::{ApprovalFact, ConfigurationFact, ModelInput, ModelSurface, TerraformInput};
-use policy::prove::{Dimension, Proof, Relation, prove};
+use policy::prove::{Dimension, Proof, Question, Relation, prove};
 use policy::reason::Origin;
 use policy::terraform::{Class, Operation, Target};
 use policy::{CompiledContract, Contract, Decision, DecisionInput, ReasonCode, Verdict, decide};
@@ -180,6 +180,11 @@ impl Pair {
         let unknown = match &input {
             DecisionInput::Terraform(input) => self.unknown_of_terraform(input, now, upload),
             DecisionInput::Model(input) => self.unknown_of_model(input, now),
+            DecisionInput::Egress(input) => {
+                let looked_up =
+                    now.code != ReasonCode::EgressUnresolved || input.addresses.is_some();
+                (!looked_up).then_some("where the host's name would have led")
+            }
         };
         match unknown {
             Some(why) => Fate::Undecidable(why),
@@ -198,6 +203,7 @@ impl Pair {
         };
         match input {
             DecisionInput::Terraform(input) => input.scope.to_mut().retain(gives),
+            DecisionInput::Egress(input) => input.scope.to_mut().retain(gives),
             DecisionInput::Model(input) => {
                 input.scope.to_mut().retain(gives);
                 if let Some(models) = &self.new.contract().models {
@@ -246,7 +252,7 @@ impl Pair {
         }
         let pinned = input.run.as_ref();
         let pinned = pinned.is_some_and(|run| run.configuration == ConfigurationFact::Pinned);
-        if (upload || pinned) && !self.are_no_narrower(UPLOAD) {
+        if (upload || pinned) && !self.takes_all_uploads() {
             return Some("the files of the configuration; the rules about them are narrower");
         }
         if input.operation != Operation::ApplyRun {
@@ -258,7 +264,7 @@ impl Pair {
             return Some("who approved; the rules about approvals are narrower");
         }
         let applies = now.decision == Verdict::Allow;
-        if applies && !(self.are_no_narrower(UPLOAD) && self.are_no_narrower(PLAN)) {
+        if applies && !(self.takes_all_uploads() && self.are_no_narrower(PLAN)) {
             return Some("what the plan would change; the rules about plans are narrower");
         }
         None
@@ -291,6 +297,14 @@ impl Pair {
         None
     }
 
+    /// Whether it is proven that what passed the inspection of uploads passes again. The one
+    /// dimension that uploads and plans share has a witness of the former, if there is one.
+    fn takes_all_uploads(&self) -> bool {
+        let mut fewer = self.proof.no_longer_allowed.iter();
+        let undecided = self.proof.undecided.iter().any(|one| UPLOAD.contains(one));
+        !undecided && !fewer.any(|one| matches!(one.question, Question::Upload(_)))
+    }
+
     /// Whether it is proven that the new contract allows all that the old one did.
     fn are_no_narrower(&self, dimensions: &[Dimension]) -> bool {
         let mut all = dimensions.iter().map(|one| self.proof.of(*one));
@@ -312,6 +326,7 @@ const UPLOAD: &[Dimension] = &[
 
 /// What the inspection of plans looks at besides.
 const PLAN: &[Dimension] = &[
+    Dimension::ResourceTypes,
     Dimension::RunOptions,
     Dimension::ResourceActions,
     Dimension::ResourceCounts,
@@ -354,6 +369,7 @@ fn target(input: &DecisionInput<'_>) -> String {
             Some(model) => format!("{}/{model}", input.provider),
             None => input.provider.to_string(),
         },
+        DecisionInput::Egress(input) => format!("{}:{}", input.host, input.port),
     }
 }
 

@@ -344,7 +344,7 @@ fn bundles_are_replayed_without_a_gateway() {
         (
             vec!["same.json", &bundle, "--trust", &trust],
             0,
-            "recorded answers of 1 jobs",
+            "recorded answers of 1 job\n",
         ),
         (vec!["plans.json", &bundle], 3, "what the plan would change"),
         (

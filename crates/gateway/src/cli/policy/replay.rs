@@ -280,7 +280,8 @@ fn document(contract: &Contract, desk: &Desk<'_>) -> Value {
 fn print(desk: &Desk<'_>) {
     let counts = desk.counts();
     let all: u64 = counts.iter().map(|(_, count)| count).sum();
-    anstream::println!("{all} recorded answers of {} jobs", desk.sources);
+    let jobs = if desk.sources == 1 { "job" } else { "jobs" };
+    anstream::println!("{all} recorded answers of {} {jobs}", desk.sources);
     for (name, count) in counts.iter().filter(|(_, count)| *count > 0) {
         anstream::println!("  {count:>8}  {}", name.replace('_', " "));
     }
