@@ -200,7 +200,16 @@ fn terraform(input: &TerraformInput<'_>) -> CheckCall {
     };
     // What the path and the body do not say.
     let mut options = Vec::new();
-    let is_said = path.contains(workspace) || operation == Operation::CreateRun;
+    let is_said = matches!(
+        operation,
+        Operation::WorkspaceById
+            | Operation::WorkspaceTagBindings
+            | Operation::CurrentStateVersion
+            | Operation::CurrentStateVersionOutputs
+            | Operation::WorkspaceRuns
+            | Operation::CreateConfigurationVersion
+            | Operation::CreateRun
+    );
     if !workspace.is_empty() && !is_said {
         options.push(("--workspace-id", Some(workspace.to_owned())));
     }
