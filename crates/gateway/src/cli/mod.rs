@@ -39,6 +39,7 @@ mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
+mod store;
 mod tasks;
 pub mod term;
 mod token;
@@ -113,6 +114,8 @@ enum Command {
     Key(key::Key),
     #[command(subcommand)]
     Operator(operator::Operator),
+    #[command(subcommand)]
+    Store(store::Store),
     Explain(explain::Explain),
 }
 
@@ -174,6 +177,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
+        Command::Store(store) => return store.run().await,
         Command::Explain(explain) => explain.run()?,
     }
     Ok(ExitCode::SUCCESS)
