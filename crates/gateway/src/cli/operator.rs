@@ -30,7 +30,7 @@ approve. Only the credential's hash is kept: a lost one is replaced by a new ope
     Add {
         /// The name under which acts are recorded
         name: String,
-        /// What the operator may do: admin, author, issuer, approver or auditor; repeatable
+        /// What the operator may do: admin, author, issuer, approver, auditor or monitor; repeatable
         #[arg(long = "role", value_name = "ROLE", required = true, value_parser = role)]
         roles: Vec<Role>,
         /// The person behind it, as contracts name approvers

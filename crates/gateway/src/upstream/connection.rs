@@ -30,15 +30,22 @@ pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
 /// # Errors
 /// When certificates cannot be read.
 pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls_client(ca_file)?)
-        .https_or_http()
-        .enable_http1()
-        .build();
     Ok(Client::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(64)
-        .build(connector))
+        .build(connector_with(ca_file)?))
+}
+
+/// What makes its connections, for whoever wants one of their own.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn connector_with(ca_file: Option<&Path>) -> anyhow::Result<HttpsConnector<HttpConnector>> {
+    Ok(hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls_client(ca_file)?)
+        .https_or_http()
+        .enable_http1()
+        .build())
 }
 
 /// TLS as we speak it to others: under the system's certificates and those of the file.

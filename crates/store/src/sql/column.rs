@@ -121,6 +121,14 @@ pub(crate) trait Columns {
         Envelope::parse(&self.blob(name)?).map_err(|_| damaged(name))
     }
 
+    /// An envelope that may be absent.
+    fn envelope_opt(&self, name: &str) -> Result<Option<Envelope>, StoreError> {
+        match self.blob_opt(name)? {
+            None => Ok(None),
+            Some(bytes) => Envelope::parse(&bytes).map(Some).map_err(|_| damaged(name)),
+        }
+    }
+
     /// An approver's signed statement.
     fn statement(&self, name: &str) -> Result<SignedStatement, StoreError> {
         proof::json::from_slice(&self.blob(name)?).map_err(|_| damaged(name))

@@ -7,6 +7,7 @@
 use super::connection::{Connection, Row, params};
 use proof::approval::Decision;
 use proof::record::{Body, EventChain, JobId, Lane, Outcome, Record};
+use proof::tiles::MAX_ENTRY_BYTES;
 use proof::{Envelope, EnvelopeType, Json, Timestamp};
 
 use super::column::{self, Columns as _};
@@ -117,6 +118,11 @@ impl<'c> Ends<'c> {
         if has_double(&json) {
             return Err(Conflict::Unrecordable.into());
         }
+        let canonical = json.to_jcs();
+        // It is an entry of the log's static files, which have two bytes for its length.
+        if canonical.len() > MAX_ENTRY_BYTES {
+            return Err(Conflict::Unrecordable.into());
+        }
         let receipt = kind.zip(new.receipt.clone());
         let receipt = receipt.map(|((kind, id), envelope)| (kind, id, envelope));
         if let Some((_, id, _)) = &receipt {
@@ -125,7 +131,7 @@ impl<'c> Ends<'c> {
         Ok(Checked {
             end: index,
             record,
-            canonical: json.to_jcs(),
+            canonical,
             receipt,
         })
     }

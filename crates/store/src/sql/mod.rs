@@ -117,6 +117,10 @@ impl Commits for Database {
         self.writer.commits()
     }
 
+    fn queued(&self) -> Option<usize> {
+        Some(self.writer.queued())
+    }
+
     async fn check_room(&self) -> Result<(), StoreError> {
         if !self.writer.has_failed() {
             return Ok(());

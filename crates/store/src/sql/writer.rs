@@ -27,7 +27,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -149,6 +149,8 @@ pub(super) struct Writer {
     /// How many batches were committed.
     commits: watch::Receiver<u64>,
     failed: Arc<AtomicBool>,
+    /// Operations in the queue.
+    queued: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -160,8 +162,10 @@ impl Writer {
         let (queue, operations) = sync_channel(QUEUE);
         let (told, commits) = watch::channel(0);
         let failed = Arc::new(AtomicBool::new(false));
+        let queued = Arc::new(AtomicUsize::new(0));
         let batches = Batches {
             failed: Arc::clone(&failed),
+            queued: Arc::clone(&queued),
             connection,
             touches,
             touched: Instant::now(),
@@ -177,12 +181,18 @@ impl Writer {
             thread: Some(thread),
             commits,
             failed,
+            queued,
         })
     }
 
     /// Tells of each batch that was committed.
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
+    }
+
+    /// How many operations wait in the queue.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// Whether a batch was lost since [`Self::works_again`].
@@ -226,11 +236,15 @@ impl Writer {
 
     fn enqueue(&self, operation: Operation) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().expect("taken only when dropped");
-        match queue.try_send(operation) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(StoreError::Busy),
-            Err(TrySendError::Disconnected(_)) => Err(StoreError::unavailable(Closed)),
-        }
+        // Before it is there: the writer may take it at once.
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        queue.try_send(operation).map_err(|error| {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::unavailable(Closed),
+            }
+        })
     }
 }
 
@@ -254,6 +268,7 @@ struct Batches {
     observer: Option<CommitObserver>,
     told: watch::Sender<u64>,
     failed: Arc<AtomicBool>,
+    queued: Arc<AtomicUsize>,
 }
 
 impl Batches {
@@ -276,6 +291,7 @@ impl Batches {
                 std::thread::sleep(GATHERING);
             }
             batch.extend(operations.try_iter().take(BATCH - batch.len()));
+            self.queued.fetch_sub(batch.len(), Ordering::Relaxed);
             crowded = batch.len() >= CROWD;
             self.commit_together(&mut batch);
         }
