@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::connection::{Connection, Dialect, Row, Value, params};
 use async_trait::async_trait;
 use proof::record::{Body, Ended, JobClose, JobId, JobOpen, Outcome};
 use proof::{Hash, Timestamp};
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Dialect, Row, Value, params};
 use super::{Database, contracts, ends, log};
 use crate::{
     Appended, Closing, Conflict, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow,

@@ -1,11 +1,11 @@
 //! Records in SQL; [`ends`] appends them.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, JobId, Outcome, Record};
 use proof::{Envelope, Hash, Numbers, Timestamp, json};
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use super::ends::{Ends, NewRecord};
 use super::{Database, ends, merkle, objects};
 use crate::{
