@@ -27,7 +27,7 @@ use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
-use crate::{bundles, operator};
+use crate::{bundles, leases, operator};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
 const BODY_BYTES: usize = 64 << 20;
@@ -130,6 +130,7 @@ pub async fn start_with(
         prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
+        leases: Default::default(),
         gate: Gate::default(),
         watching,
         notices,
@@ -152,6 +153,7 @@ pub async fn start_with(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(leases::keep(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
@@ -210,6 +212,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
     }
     bundles::resume(app).await?;
     app.gate.resume(app).await?;
+    leases::resume(app).await?;
     Ok(())
 }
 

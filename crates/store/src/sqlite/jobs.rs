@@ -181,11 +181,15 @@ fn open_job(
         return Err(Conflict::JobExists(job_id.clone()).into());
     }
     contracts::check_in_force(connection, &open.policy_hash_b64u)?;
+    let confinement = open
+        .confinement
+        .as_ref()
+        .map(|confinement| serde_json::to_string(confinement).expect("a list of names is JSON"));
     column::change(
         connection,
         "INSERT INTO jobs (job_id, agent_did, name, policy_hash, gateway_did, opened_by,
-                           opened_by_email, opened_at, last_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+                           opened_by_email, opened_at, last_at, confinement, lease_seconds)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10)",
         params![
             job_id.as_str(),
             open.agent_did.as_str(),
@@ -195,6 +199,8 @@ fn open_job(
             open.opened_by,
             open.opened_by_email,
             at.millis(),
+            confinement,
+            open.lease_seconds,
         ],
     )?;
     log::append(connection, job_id, at, Body::JobOpen(open))
@@ -322,6 +328,8 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
         gateway_did: row.parsed("gateway_did")?,
         opened_by: row.text("opened_by")?,
         opened_by_email: row.text_opt("opened_by_email")?,
+        confinement: row.json_opt("confinement")?,
+        lease_seconds: row.get("lease_seconds")?,
         opened_at: row.time("opened_at")?,
         state,
         last_at: row.time("last_at")?,
