@@ -19,6 +19,7 @@ use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::leases::Leases;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
@@ -77,6 +78,8 @@ pub struct App {
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.
     pub sensitive: Arc<Sensitive>,
+    /// Closes jobs whose openers are gone.
+    pub leases: Leases,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
     /// Sees what happens to governed workspaces outside the gateway.

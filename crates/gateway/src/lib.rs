@@ -42,6 +42,7 @@ pub mod demo;
 pub mod export;
 pub mod jobs;
 pub mod keys;
+pub mod leases;
 pub mod live;
 pub mod metrics;
 pub mod notices;

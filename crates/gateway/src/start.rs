@@ -29,7 +29,7 @@ use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
-use crate::{bundles, operator};
+use crate::{bundles, leases, operator};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
 const BODY_BYTES: usize = 64 << 20;
@@ -151,6 +151,7 @@ async fn start_at(
         prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
+        leases: Default::default(),
         gate: Gate::default(),
         watching,
         notices,
@@ -175,6 +176,7 @@ async fn start_at(
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
         tokio::spawn(tlog::publish(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(leases::keep(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
@@ -233,6 +235,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
     }
     bundles::resume(app).await?;
     app.gate.resume(app).await?;
+    leases::resume(app).await?;
     Ok(())
 }
 

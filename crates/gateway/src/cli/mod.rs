@@ -87,6 +87,8 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Run(run::Run),
+    #[cfg(target_os = "linux")]
+    Confined(run::Confined),
     Mcp(mcp::Mcp),
     #[command(subcommand)]
     Openclaw(openclaw::Openclaw),
@@ -141,6 +143,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    // It must not have a thread.
+    #[cfg(target_os = "linux")]
+    if let Command::Confined(confined) = cli.command {
+        return confined.run();
+    }
     let run = || runtime(cli.command.serves())?.block_on(dispatch(cli.command));
     match run() {
         Ok(code) => code,
@@ -171,6 +178,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Init(init) => init.run().await?,
         Command::Serve(serve) => return serve.run().await,
         Command::Run(run) => return run.run().await,
+        #[cfg(target_os = "linux")]
+        Command::Confined(confined) => return Ok(confined.run()),
         Command::Mcp(mcp) => mcp.run().await?,
         Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
