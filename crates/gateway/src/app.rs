@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::activity::Activity;
 use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
+use crate::clawproxy::egress::Egress;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
 use crate::clawproxy::record::Recording;
@@ -50,6 +51,8 @@ pub struct App {
     pub models: Providers,
     /// Addresses that we gave out in place of upstream's signed ones.
     pub capabilities: Capabilities,
+    /// Connections to hosts that contracts list.
+    pub egress: Egress,
     /// The memory that the JSON bodies of Terraform calls share.
     pub bodies: Room,
     /// The memory that uploads share.

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretSource;
 
+mod egress;
 mod models;
 mod notices;
 mod oidc;
 mod vault;
 
+pub use egress::Egress;
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
@@ -54,6 +56,9 @@ pub struct Config {
     /// Rules above all contracts.
     #[serde(default)]
     pub policy: Policy,
+    /// Connections to hosts that contracts list.
+    #[serde(default)]
+    pub egress: Egress,
     /// What is looked at beside the calls.
     #[serde(default)]
     pub watching: Watching,
@@ -462,6 +467,7 @@ impl Config {
             provider.check(name, &self.models)?;
         }
         notices::check(&self.notices)?;
+        self.egress.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

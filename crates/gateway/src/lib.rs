@@ -52,6 +52,7 @@ pub mod rollback;
 pub mod run_tasks;
 pub mod secret;
 pub mod server;
+mod shapes;
 pub mod signature;
 pub mod spent;
 pub mod start;

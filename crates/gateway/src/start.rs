@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::approvals::Gate;
 use crate::clawproxy;
 use crate::clawproxy::body::Room;
+use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
@@ -62,16 +63,18 @@ pub struct Running {
 /// # Errors
 /// When the configuration, a key, a credential, the store or a port cannot be used.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    start_with(config, store::open_sqlite).await
+    start_with(config, store::open_sqlite, Arc::new(SystemResolver)).await
 }
 
-/// As [`start`], with a store that is opened in another way.
+/// As [`start`], with a store that is opened in another way, and names that are looked up in
+/// another way.
 ///
 /// # Errors
 /// Those of [`start`].
 pub async fn start_with(
     config: Config,
     open_store: impl FnOnce(&Path) -> Result<Arc<dyn Store>, StoreError>,
+    resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
     config.check()?;
     let agents = Bound::bind(&config.agent_listener).await?;
@@ -103,6 +106,12 @@ pub async fn start_with(
         .await
         .context("cannot fetch oidc.client_secret")?;
     let operator_address = people.address()?;
+    let egress = Egress::new(
+        &config,
+        vec![agents.address()?, operator_address],
+        [&agent_url, &operator_url],
+        resolver,
+    );
     let app = Arc::new(App {
         keys,
         store,
@@ -111,6 +120,7 @@ pub async fn start_with(
         upstream,
         models,
         capabilities: Default::default(),
+        egress,
         bodies: Room::new(BODY_BYTES),
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
@@ -187,6 +197,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
                 first_byte_ms: None,
                 usage: None,
                 object_id: None,
+                egress: None,
                 ended: Ended::Unknown,
                 code: None,
                 receipt: None,
@@ -253,8 +264,9 @@ impl Running {
                 run_tasks.stop(drain).await;
             }
         };
-        let (calls, (), (), ()) = tokio::join!(
+        let (calls, (), (), (), ()) = tokio::join!(
             tokio::time::timeout(drain, self.app.models.idle()),
+            self.app.egress.stop(drain),
             self.app.gate.stop(drain),
             run_tasks,
             notices::stop(self.tellers, drain),

@@ -28,7 +28,9 @@ use limit::{Limiter, Pace};
 use lists::Lists;
 use retry::Attempts;
 
-pub use connection::{HttpClient, authorities, cause, http_client, http_client_with};
+pub use connection::{
+    HttpClient, authorities, cause, connector_with, http_client, http_client_with,
+};
 pub use limit::on_behalf_of;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.

@@ -10,6 +10,7 @@ pub mod cost;
 pub mod decide;
 pub mod decimal;
 mod diff;
+pub mod egress;
 mod glob;
 pub mod model;
 pub mod plan;

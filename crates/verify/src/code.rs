@@ -88,6 +88,8 @@ codes! {
         "A closed job has an outcome for every intent, if only one that says that it is unknown."
     ToolCallsStray "TOOL_CALLS_STRAY" "An outcome names tools that no model can have asked for in it"
         "Only the answer of a model asks for tools, and an outcome names 64 of them at most."
+    EgressStray "EGRESS_STRAY" "An outcome says that something was sent elsewhere, and its call was not allowed to"
+        "Only a connection through the egress proxy says what it sent, and to which of the addresses that were decided about."
     CauseStray "CAUSE_STRAY" "A call names a model call that cannot have asked for it"
         "A call that a tool made may name an earlier model call of the job by its receipt; matched by arguments, that call's outcome names the tool with the same arguments."
     OutcomeTwice "OUTCOME_TWICE" "Two outcomes for one call"

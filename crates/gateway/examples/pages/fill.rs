@@ -287,6 +287,7 @@ impl Work<'_> {
                 derived: false,
             }),
             object_id: None,
+            egress: None,
             ended: Ended::Complete,
             code: None,
             receipt: Some(ReceiptRef {

@@ -4,14 +4,14 @@
 //! Versions of a name are an append-only list; a version can be withdrawn, never removed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use policy::contract::{Issue, PublicationRules, Severity};
-use policy::{CompiledContract, Contract, ContractErrors, ReasonCode};
+use policy::{Contract, ContractErrors, ReasonCode};
 use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, Timestamp};
 use store::{ContractRow, ContractVersion, Store, StoreError, Withdrawal};
 
 use crate::app::App;
+use crate::clawproxy;
 use crate::config::Config;
 use crate::live::{Live, LiveContract};
 use crate::operator::audit::{Action, audited};
@@ -84,6 +84,7 @@ pub async fn publish(
     let (contract, author) = examine(config, &envelope)?;
     let issues = contract.publication_issues(&PublicationRules {
         allow_autonomous_apply: config.policy.allow_autonomous_apply,
+        reserved_hosts: clawproxy::egress::reserved_hosts(config),
     });
     let (blocking, warnings): (Vec<_>, Vec<_>) = issues
         .into_iter()
@@ -228,17 +229,12 @@ pub async fn lookup(
     if contract.hash() != *hash {
         return Err(corrupt("has another hash"));
     }
-    let kept = live.keep_contract(LiveContract {
-        hash: *hash,
-        compiled: CompiledContract::compile(&contract),
-        contract,
-        withdrawn: AtomicBool::new(row.withdrawn.is_some()),
-    });
+    let kept = live.keep_contract(LiveContract::new(contract, row.withdrawn.is_some()));
     // A withdrawal between the reading and the keeping found nothing to mark; it is in the store.
-    if !kept.withdrawn.load(Ordering::Acquire) {
+    if !kept.is_withdrawn() {
         let again = store.contract(hash).await?;
         if again.is_none_or(|row| row.withdrawn.is_some()) {
-            kept.withdrawn.store(true, Ordering::Release);
+            kept.withdraw();
         }
     }
     Ok(Some(kept))

@@ -12,8 +12,8 @@ use policy::reason::Origin;
 use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
 use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
 use proof::record::{
-    Body, Caller as RecordedCaller, CausedBy, Ended, Intent, JobId, Lane, Outcome, ReceiptRef,
-    ToolCall, Usage,
+    Body, Caller as RecordedCaller, CausedBy, Egress, Ended, Intent, JobId, Lane, Outcome,
+    ReceiptRef, ToolCall, Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
@@ -273,6 +273,8 @@ pub struct Facts {
     pub tool_calls: Vec<ToolCall>,
     /// Ids that the answer taught us.
     pub learned: Vec<ObjectRow>,
+    /// What was sent elsewhere, of a call of the egress lane.
+    pub egress: Option<Egress>,
 }
 
 impl Facts {
@@ -291,6 +293,7 @@ impl Facts {
             counted_by: None,
             tool_calls: Vec::new(),
             learned: Vec::new(),
+            egress: None,
         }
     }
 }
@@ -430,7 +433,7 @@ impl Permit {
                 let receipt = ToolReceipt {
                     receipt_version: "2".to_owned(),
                     receipt_id: self.receipt_id.clone(),
-                    tool_name: format!("terraform_cloud.{}", self.operation),
+                    tool_name: format!("{}{}", receipt::tool_prefix(self.lane), self.operation),
                     tool_version: "clawgate/1".to_owned(),
                     args_hash_b64u: receipt::salted(&args_salt, &self.request_hash),
                     result_hash_b64u: receipt::salted(&result_salt, &facts.response_hash),
@@ -462,6 +465,7 @@ impl Permit {
             usage: facts.usage,
             tool_calls: facts.tool_calls,
             object_id: facts.object_id,
+            egress: facts.egress,
             ended: facts.ended,
             code: facts.code.map(|code| code.as_str().to_owned()),
             receipt: Some(ReceiptRef {
@@ -512,7 +516,7 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         // Not a policy answer; the call itself left an intent and an outcome.
         return;
     }
-    if refusal.code == ReasonCode::ModelRateLimited {
+    if [ReasonCode::ModelRateLimited, ReasonCode::EgressBusy].contains(&refusal.code) {
         // Nothing was decided, and whoever asks too often must not fill the job's evidence.
         tracing::info!(job = %caller.token.job.id, asked = asked.name, "asked too often");
         return;

@@ -22,7 +22,7 @@ use crate::operator::audit::{Action, audited};
 
 pub use elevated::{ElevatedRequest, MAX_ELEVATED_TTL_SECONDS, issue_elevated};
 pub use introspect::{Introspection, introspect};
-pub use jwks::jwks;
+pub use jwks::{KeySet, jwks};
 
 /// Most tokens that one job may have over its life. Each stands in the job's bundle.
 pub const MAX_TOKENS_PER_JOB: usize = 256;
@@ -175,10 +175,7 @@ async fn open_job(
     }
     let contract = clawcontrols::lookup(issuer.store, issuer.live, &job.policy_hash).await?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
-    if contract
-        .withdrawn
-        .load(std::sync::atomic::Ordering::Acquire)
-    {
+    if contract.is_withdrawn() {
         return Err(ReasonCode::ContractWithdrawn.into());
     }
     if issuer.store.tokens(job_id).await?.len() >= MAX_TOKENS_PER_JOB {

@@ -31,6 +31,7 @@ mod job;
 mod key;
 mod mcp;
 mod notices;
+mod openapi;
 mod openclaw;
 pub mod operator;
 mod policy;
@@ -118,6 +119,7 @@ enum Command {
     #[command(subcommand)]
     Operator(operator::Operator),
     Explain(explain::Explain),
+    Openapi(openapi::Openapi),
 }
 
 /// Reads the command line, runs the command and reports how it went.
@@ -180,6 +182,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
         Command::Explain(explain) => explain.run()?,
+        Command::Openapi(openapi::Openapi {}) => openapi::Openapi::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

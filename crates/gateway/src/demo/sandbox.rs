@@ -352,6 +352,7 @@ fn configuration(
         oidc: None,
         vault: None,
         policy: Policy::default(),
+        egress: Default::default(),
         watching: Watching {
             poll_seconds: 0,
             notification_key: Some(secret("notifications", &keys::random_text())?),

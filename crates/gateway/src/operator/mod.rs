@@ -2,6 +2,7 @@
 //!
 //! To add a route: one line in [`routes`], or in [`pages()`], with what it asks of its caller, and its
 //! handler in the module of its subject. There is no way to add one that asks nothing by forgetting to say so.
+//! A route for programs has a line in `openapi/operations.rs`, too.
 
 mod admit;
 mod approvals;
@@ -17,6 +18,7 @@ pub(crate) mod extract;
 mod health;
 mod jobs;
 mod notices;
+pub mod openapi;
 mod origin;
 mod passkeys;
 mod problem;
@@ -48,6 +50,7 @@ use crate::oidc;
 use crate::pages::{self, assets, people};
 use crate::trust_pulse;
 use credential::{Access, Role};
+use openapi::{Describe, Described};
 
 pub(crate) use admit::Form;
 pub use admit::{FORM_TOKEN, Visit};
@@ -67,6 +70,8 @@ pub struct Route {
     /// Who may.
     pub access: Access,
     handler: MethodRouter<Arc<App>>,
+    /// What programs are told of it; nothing of what is for browsers.
+    describe: Option<Describe>,
 }
 
 /// Every route of the operator API.
@@ -126,9 +131,9 @@ pub fn routes() -> Vec<Route> {
         get("/v1/approvers", Operator, passkeys::list),
         post("/v1/approvers/invite", Needs(Admin), passkeys::invite),
         post("/v1/approvers/remove", Needs(Admin), passkeys::remove),
-        get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
-        post("/passkeys/enrol/{link}", Link, passkeys::enrol),
-        get("/passkey.js", Public, passkeys::script),
+        page::get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
+        page::post("/passkeys/enrol/{link}", Link, passkeys::enrol),
+        page::get("/passkey.js", Public, passkeys::script),
         post("/v1/publications", Needs(Admin), published::publish),
         get("/v1/publications", Operator, published::list),
         post(
@@ -136,8 +141,8 @@ pub fn routes() -> Vec<Route> {
             Needs(Admin),
             published::withdraw,
         ),
-        get("/published/{link}/", Link, published::page),
-        get("/published/{link}/bundle.json", Link, published::bundle),
+        page::get("/published/{link}/", Link, published::page),
+        page::get("/published/{link}/bundle.json", Link, published::bundle),
         post("/v1/rollback/run/{run_id}", Needs(Issuer), rollback::run),
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
@@ -165,6 +170,7 @@ pub fn routes() -> Vec<Route> {
 pub fn pages() -> Vec<Route> {
     use Access::{Needs, Operator, Public};
     use Role::Approver;
+    use page::{get, post};
     use pages::approvals;
     vec![
         get("/", Public, people::index),
@@ -236,27 +242,56 @@ pub fn pages() -> Vec<Route> {
 
 fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
 where
-    H: Handler<T, Arc<App>>,
+    H: Handler<T, Arc<App>> + Described<T>,
     T: 'static,
 {
     Route {
-        method: "GET",
-        path,
-        access,
-        handler: on(MethodFilter::GET, handler),
+        describe: Some(<H as Described<T>>::describe),
+        ..page::get(path, access, handler)
     }
 }
 
 fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
 where
-    H: Handler<T, Arc<App>>,
+    H: Handler<T, Arc<App>> + Described<T>,
     T: 'static,
 {
     Route {
-        method: "POST",
-        path,
-        access,
-        handler: on(MethodFilter::POST, handler),
+        describe: Some(<H as Described<T>>::describe),
+        ..page::post(path, access, handler)
+    }
+}
+
+/// Routes for browsers: programs are told nothing of them.
+mod page {
+    use super::*;
+
+    pub(super) fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Route {
+            method: "GET",
+            path,
+            access,
+            handler: on(MethodFilter::GET, handler),
+            describe: None,
+        }
+    }
+
+    pub(super) fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Route {
+            method: "POST",
+            path,
+            access,
+            handler: on(MethodFilter::POST, handler),
+            describe: None,
+        }
     }
 }
 

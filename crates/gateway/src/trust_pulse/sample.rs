@@ -187,6 +187,7 @@ impl Told<'_> {
                 derived: false,
             }),
             object_id: object.map(str::to_owned),
+            egress: None,
             ended: Ended::Complete,
             code: None,
             receipt: Some(ReceiptRef {

@@ -30,6 +30,17 @@ pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
 /// # Errors
 /// When certificates cannot be read.
 pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(64)
+        .build(connector_with(ca_file)?))
+}
+
+/// What makes its connections, for whoever wants one of their own.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn connector_with(ca_file: Option<&Path>) -> anyhow::Result<HttpsConnector<HttpConnector>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in authorities(ca_file)? {
         roots.add(certificate)?;
@@ -40,15 +51,11 @@ pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
     .with_safe_default_protocol_versions()?
     .with_root_certificates(roots)
     .with_no_client_auth();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+    Ok(hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .build();
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(64)
-        .build(connector))
+        .build())
 }
 
 /// The certificate authorities that we believe: the system's, as far as they can be read, and

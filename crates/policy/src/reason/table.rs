@@ -73,6 +73,7 @@ reason_codes! {
 
     // Contracts and jobs, as operators meet them.
     ContractInvalid "CONTRACT_INVALID" 422 Policy "Contract is not valid" "Correct the listed members; `clawgate policy lint` says the same without a network.";
+    ContractEgressReserved "CONTRACT_EGRESS_RESERVED" 422 Policy "Contract opens a way around the gateway" "Take Terraform Cloud, model providers and the gateway itself out of egress.allow_hosts; the gateway serves them under rules of their own.";
     ContractNotEnforced "CONTRACT_NOT_ENFORCED" 422 Policy "Contract asks for what this version does not enforce" "Remove the listed members or upgrade; a rule that is not enforced must not look as if it were.";
     ContractAutonomousApply "CONTRACT_AUTONOMOUS_APPLY" 422 Policy "Contract lets an agent apply without a person" "Set requires_approval to true, or set allow_autonomous_apply in the operator's configuration.";
     ContractAuthorUnknown "CONTRACT_AUTHOR_UNKNOWN" 403 Policy "Contract is signed by an author who is not listed" "Sign with the key of an author listed in the operator's configuration.";
@@ -291,7 +292,16 @@ reason_codes! {
     ModelCallRepeated "MODEL_CALL_REPEATED" 409 Policy "A call with this idempotency key was made already" "Read the receipt that the answer names, or send a new call with a new key.";
     ModelPriceUnknown "MODEL_PRICE_UNKNOWN" 403 Policy "The model has no price, and the contract has a money budget" "Use a model with a price, or ask the operator to add its price to the configuration.";
     ModelBudgetCost "MODEL_BUDGET_COST" 402 Policy "The job's model money is used up" "Close the job or ask for a larger budget.";
+
+    // Egress.
     EgressNotAllowed "EGRESS_NOT_ALLOWED" 403 Policy "Destination is outside the contract" "Use a host that the contract lists.";
+    EgressTarget "EGRESS_TARGET" 400 Policy "Destination cannot be read" "Name a host and a port in plain form, as in `CONNECT example.com:443` or `GET http://example.com/`.";
+    EgressReserved "EGRESS_RESERVED" 403 Policy "Destination is not reached through the proxy" "Use the gateway's own addresses for Terraform Cloud and for models.";
+    EgressUnresolved "EGRESS_UNRESOLVED" 403 Policy "The host has no address" "Check the name; the gateway looks it up itself.";
+    EgressAddress "EGRESS_ADDRESS" 403 Policy "The host is not on the public network" "Ask the operator to except the address in egress.allow_private, if it is meant to be reached.";
+    EgressNotTls "EGRESS_NOT_TLS" 403 Policy "TLS was expected" "On port 443 nothing passes but TLS; the contract can list another port.";
+    EgressServerName "EGRESS_SERVER_NAME" 403 Policy "TLS is meant for another server" "Ask in TLS for the same host as in CONNECT.";
+    EgressTime "EGRESS_TIME" 403 Policy "The connection was idle or open for too long" "Open another one.";
 
     // Not policy: others failed, or we did.
     UpstreamNotFound "UPSTREAM_NOT_FOUND" 404 Upstream "Not found" "Check the id or name.";
@@ -305,6 +315,7 @@ reason_codes! {
     UpstreamReset "UPSTREAM_RESET" 502 Upstream "Upstream broke off" "Try again; read first what happened.";
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
     ModelRateLimited "MODEL_RATE_LIMITED" 429 Gateway "Too many model calls" "Try again after the time that `Retry-After` names, with fewer calls at once.";
+    EgressBusy "EGRESS_BUSY" 429 Gateway "Too many connections" "Close some, then try again.";
     Overloaded "OVERLOADED" 503 Gateway "The gateway is busy" "Try again later with fewer calls at once.";
     ShuttingDown "SHUTTING_DOWN" 503 Gateway "The gateway is shutting down" "Try again in a moment.";
     Internal "INTERNAL" 500 Gateway "The gateway failed" "Report the decision id to the operator.";

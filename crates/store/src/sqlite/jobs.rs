@@ -247,6 +247,7 @@ fn cut_off(intent_seq: u64) -> Outcome {
         first_byte_ms: None,
         usage: None,
         object_id: None,
+        egress: None,
         ended: Ended::Unknown,
         code: Some(JOB_CLOSED.to_owned()),
         receipt: None,

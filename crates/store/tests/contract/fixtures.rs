@@ -129,6 +129,7 @@ pub(crate) fn outcome(intent_seq: u64) -> Outcome {
         first_byte_ms: Some(11),
         usage: None,
         object_id: None,
+        egress: None,
         ended: Ended::Complete,
         code: None,
         receipt: None,

@@ -351,6 +351,7 @@ impl Open {
             counted_by,
             tool_calls,
             learned: Vec::new(),
+            egress: None,
         };
         let Self {
             finish,

@@ -53,6 +53,23 @@ pub(super) fn listeners(config: &Config, report: &mut Report) {
     }
 }
 
+/// What agents reach beyond the public network, when their contracts list it.
+pub(super) fn egress(config: &Config, report: &mut Report) {
+    let ranges = &config.egress.allow_private;
+    if !ranges.is_empty() {
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        report.warn(
+            "egress",
+            format!(
+                "agents may reach {} through the egress proxy, where their contracts list a host \
+                 that leads there",
+                ranges.join(", ")
+            ),
+            "keep egress.allow_private as narrow as the mirrors that it is for",
+        );
+    }
+}
+
 /// What people's browsers send to the operator listener, and who else is shown it.
 pub(super) fn browsers(config: &Config, report: &mut Report) {
     let url = super::operator_url(config);

@@ -230,6 +230,7 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
         }
     };
     local::listeners(&config, &mut report);
+    local::egress(&config, &mut report);
     local::browsers(&config, &mut report);
     local::people(&config, &mut report);
     local::keys(&config, &mut report);

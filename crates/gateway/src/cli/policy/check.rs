@@ -7,14 +7,17 @@
 //! workspace's name is not an id: `NAME` counts as the contract's workspace `ws-NAME` when there
 //! is one, otherwise it is outside the contract unless `--workspace-id` says which it is.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use policy::decide::{
-    ApprovalFact, ConfigurationFact, ModelCost, ModelInput, ModelSurface, TerraformInput,
+    ApprovalFact, ConfigurationFact, EgressInput, ModelCost, ModelInput, ModelSurface,
+    TerraformInput,
 };
 use policy::decimal::Decimal;
+use policy::egress::{Destination, EgressOperation, Host};
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
 use policy::terraform::{Call, Operation, ParsedTarget, Target};
 use policy::{CompiledContract, Contract, Decision, DecisionInput, ReasonCode, Refusal, Verdict};
@@ -33,10 +36,11 @@ Examples:
       --path /api/v2/runs/run-CZcmD7eagjhyX0vN/actions/apply --expect approve
   clawgate policy check contract.json --method POST \\
       --path /openai/v1/chat/completions --body chat.json
+  clawgate policy check contract.json --method CONNECT --path registry.npmjs.org:443
 
 Needs no gateway. What only a running gateway knows is assumed to be in order: an object named
 by id was made by the same job in --workspace-id (the contract's first workspace without it),
-and an uploaded configuration was inspected. A workspace's NAME is taken for ws-NAME.")]
+and an uploaded configuration was inspected. Hosts' names are not looked up. A workspace's NAME is taken for ws-NAME.")]
 pub(in crate::cli) struct Check {
     /// The contract
     contract: PathBuf,
@@ -147,6 +151,9 @@ impl Question<'_> {
     fn decide(&self, contract: &Contract) -> Result<Decision, Refusal> {
         let compiled = CompiledContract::compile(contract);
         let scope: Vec<String> = contract.scopes().into_iter().map(str::to_owned).collect();
+        if let Some(input) = self.egress_input(&scope)? {
+            return Ok(policy::decide(&compiled, &DecisionInput::Egress(input)));
+        }
         let path = self.target.split('?').next().unwrap_or_default();
         for provider in ["openai", "anthropic"] {
             let surface = path
@@ -159,6 +166,30 @@ impl Question<'_> {
         }
         let input = self.terraform_input(contract, &scope)?;
         Ok(policy::decide(&compiled, &DecisionInput::Terraform(input)))
+    }
+
+    /// A connection by proxy: `CONNECT host:port`, or a whole `http://` address. Names are not looked
+    /// up here: they count as public.
+    fn egress_input<'s>(&self, scope: &'s [String]) -> Result<Option<EgressInput<'s>>, Refusal> {
+        let (operation, authority) = match self.target.strip_prefix("http://") {
+            _ if self.method == "CONNECT" => (EgressOperation::Connect, self.target),
+            Some(rest) => {
+                let end = rest.find(['/', '?']).unwrap_or(rest.len());
+                (EgressOperation::Request, &rest[..end])
+            }
+            None => return Ok(None),
+        };
+        let to = Destination::parse(operation, authority)
+            .map_err(|error| Refusal::new(ReasonCode::EgressTarget, error.to_string()))?;
+        let address = match to.host {
+            Host::Ip(ip) => ip,
+            Host::Name(_) => IpAddr::from([1, 1, 1, 1]),
+        };
+        Ok(Some(EgressInput {
+            host: to.host.to_string().into(),
+            addresses: Some(vec![address].into()),
+            ..EgressInput::new(operation, "", to.port, scope)
+        }))
     }
 
     fn terraform_input<'s>(

@@ -387,12 +387,7 @@ fn token(live: &Live, models: Option<&str>) -> Arc<LiveToken> {
         document.set("models", models);
     }
     let contract = Contract::from_json(document).unwrap();
-    let contract = live.keep_contract(LiveContract {
-        hash: contract.hash(),
-        compiled: CompiledContract::compile(&contract),
-        contract,
-        withdrawn: false.into(),
-    });
+    let contract = live.keep_contract(LiveContract::new(contract, false));
     let agent = SigningKey::from_seed(&[3; 32]).did();
     let policy_hash = contract.hash;
     let job = LiveJob::open(
