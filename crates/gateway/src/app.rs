@@ -20,6 +20,7 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::oidc::Oidc;
 use crate::operator::Places;
@@ -28,6 +29,7 @@ use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
+use crate::tlog::Publication;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
@@ -43,6 +45,10 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Whether the store takes records at present.
     pub recording: Recording,
+    /// What calls leave behind, for those who measure.
+    pub metrics: Metrics,
+    /// When the process began to serve.
+    pub started: Timestamp,
     /// What is known without asking the store.
     pub live: Live,
     /// Terraform Cloud, with its three credentials.
@@ -87,6 +93,8 @@ pub struct App {
     pub oidc: Option<Oidc>,
     /// Places for answers to those who follow links to published jobs.
     pub published: Places,
+    /// How publishing the log stands.
+    pub publication: Publication,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

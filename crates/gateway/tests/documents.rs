@@ -1,8 +1,6 @@
 //! `docs/openapi.json` is made from the routes and their handlers. `cargo xtask docs` writes it;
 //! without it this test compares.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 use std::path::Path;
 
 #[test]

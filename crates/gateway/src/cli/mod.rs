@@ -26,9 +26,11 @@ pub mod doctor;
 mod evidence;
 mod explain;
 mod failure;
+mod health;
 pub mod init;
 mod job;
 mod key;
+mod log;
 mod mcp;
 mod notices;
 mod openapi;
@@ -51,6 +53,7 @@ mod watch;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
+pub(crate) use failure::chain;
 
 const AFTER_HELP: &str = "\
 Where operator commands find the gateway:
@@ -87,6 +90,7 @@ enum Command {
     #[command(subcommand)]
     Openclaw(openclaw::Openclaw),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     #[command(subcommand)]
     Policy(policy::Policy),
     Routes(routes::Routes),
@@ -108,6 +112,8 @@ enum Command {
     Evidence(evidence::Evidence),
     #[command(subcommand)]
     Trust(trust::Trust),
+    #[command(subcommand)]
+    Log(log::Log),
     #[command(subcommand)]
     Watch(watch::Watch),
     #[command(subcommand)]
@@ -165,6 +171,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Mcp(mcp) => mcp.run().await?,
         Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
+        Command::Health(health) => health.run().await?,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
         Command::Job(job) => job.run().await?,
@@ -176,6 +183,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Pulse(pulse) => pulse.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,
+        Command::Log(log) => log.run().await?,
         Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
@@ -274,6 +282,13 @@ mod tests {
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --bundle b.json --vault v",
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --raw answer",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate log show --json",
+            "clawgate log prove --from 3 --to 9 -o p.json",
+            "clawgate log prove --from kept.json",
+            "clawgate log prove --receipt rcpt_1",
+            "clawgate log prove --job job_1 --seq 4",
+            "clawgate log monitor --trust t --state s --once",
+            "clawgate log monitor --trust t --state s --follow --interval 5 --url https://x",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
             "clawgate watch events --workspace ws-1 --before 9",
@@ -316,6 +331,14 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate log prove",
+            "clawgate log prove --to 9",
+            "clawgate log prove --from 3 --index 4",
+            "clawgate log prove --job job_1",
+            "clawgate log prove --receipt ../x",
+            "clawgate log monitor --trust t",
+            "clawgate log monitor --trust t --state s --once --follow",
+            "clawgate log monitor --trust t --state s --interval 5",
             "clawgate watch show",
             "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",

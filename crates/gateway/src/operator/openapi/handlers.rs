@@ -156,11 +156,7 @@ impl<T: JsonSchema> Taken for Params<T> {
 
 /// A schema without `null`: a query has no way to write it, and what is left out is no value.
 pub(super) fn present(mut schema: Value) -> Value {
-    if schema.get("default") == Some(&Value::Null) {
-        schema
-            .as_object_mut()
-            .map(|schema| schema.remove("default"));
-    }
+    without_null_default(&mut schema);
     if let Some(types) = schema.get_mut("type").and_then(Value::as_array_mut) {
         types.retain(|one| one != "null");
         if let [one] = types.as_slice() {
@@ -178,6 +174,15 @@ pub(super) fn present(mut schema: Value) -> Value {
         }
     }
     schema
+}
+
+/// That what is left out counts as `null` says nothing.
+pub(super) fn without_null_default(schema: &mut Value) {
+    if schema.get("default") == Some(&Value::Null)
+        && let Some(schema) = schema.as_object_mut()
+    {
+        schema.remove("default");
+    }
 }
 
 impl<T: JsonSchema> Taken for Strict<T> {

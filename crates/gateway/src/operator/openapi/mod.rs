@@ -18,7 +18,7 @@ use super::{Route, routes};
 use crate::clawproxy::job_view;
 use operations::{OPERATIONS, OWN, Words};
 
-use handlers::{Answered, Reading, Taken, present};
+use handlers::{Answered, Reading, Taken, present, without_null_default};
 pub(super) use handlers::{Describe, Described, MediaTypes, Written};
 
 /// Where schemas stand in the document.
@@ -133,7 +133,11 @@ impl Schemas {
     fn all(mut self) -> Map<String, Value> {
         let mut all = self.answered.take_definitions(true);
         all.values_mut().for_each(say_what_is_left_out);
-        for (name, schema) in self.sent.take_definitions(true) {
+        for (name, mut schema) in self.sent.take_definitions(true) {
+            let members = schema.get_mut("properties").and_then(Value::as_object_mut);
+            for (_, member) in members.into_iter().flatten() {
+                without_null_default(member);
+            }
             if let Some(other) = all.insert(name.clone(), schema.clone()) {
                 assert_eq!(other, schema, "two schemas have the name {name}");
             }
