@@ -22,7 +22,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use policy::{CompiledContract, Contract};
+use policy::Contract;
 use proof::token::{Claims, Scope};
 use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
