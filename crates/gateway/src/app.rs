@@ -28,6 +28,7 @@ use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
+use crate::tlog::Publication;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
@@ -87,6 +88,8 @@ pub struct App {
     pub oidc: Option<Oidc>,
     /// Places for answers to those who follow links to published jobs.
     pub published: Places,
+    /// How publishing the log stands.
+    pub publication: Publication,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretSource;
 
 mod egress;
+mod log;
 mod models;
 mod notices;
 mod oidc;
 mod vault;
 
 pub use egress::Egress;
+pub use log::{Log, Tiles};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
@@ -77,6 +79,9 @@ pub struct Config {
     /// Keeps content, sealed to the auditors' keys; without it none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<Vault>,
+    /// The log beyond the gateway.
+    #[serde(default)]
+    pub log: Log,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
@@ -218,6 +223,10 @@ pub struct Policy {
     /// Lets contracts with `requires_approval: false` be published.
     #[serde(default)]
     pub allow_autonomous_apply: bool,
+    /// Asks for a second author's signature where a contract allows more than the version in
+    /// force.
+    #[serde(default)]
+    pub wider_needs_second_author: bool,
 }
 
 /// Bounds. The defaults suit one machine with a few dozen agents.
@@ -385,6 +394,9 @@ impl Config {
         {
             *kept = folder.join(&kept);
         }
+        if let Some(tiles) = &mut config.log.tiles {
+            tiles.folder = folder.join(&tiles.folder);
+        }
         config.check()?;
         Ok(config)
     }
@@ -468,6 +480,7 @@ impl Config {
         }
         notices::check(&self.notices)?;
         self.egress.check()?;
+        self.log.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

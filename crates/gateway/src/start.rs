@@ -23,6 +23,7 @@ use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
+use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
@@ -138,6 +139,7 @@ pub async fn start_with(
         sign_ins: Default::default(),
         oidc,
         published: Default::default(),
+        publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
@@ -152,6 +154,7 @@ pub async fn start_with(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(tlog::publish(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {

@@ -14,6 +14,7 @@ pub mod egress;
 mod glob;
 pub mod model;
 pub mod plan;
+pub mod prove;
 pub mod reason;
 mod rules;
 pub mod terraform;

@@ -460,15 +460,18 @@ impl merkle::Nodes for Levels {
     }
 }
 
+/// The leaves of the log that [`log_for`] makes.
+pub fn leaves_for(records: &[Record]) -> Vec<Hash> {
+    let other = |seq: u64| merkle::leaf_hash(format!("other {seq}").as_bytes());
+    let pairs = records.iter();
+    pairs
+        .flat_map(|record| [other(record.seq), record.leaf_hash()])
+        .collect()
+}
+
 /// A log in which the records stand between the leaves of other jobs, with its checkpoint.
 pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
-    let mut leaves = Vec::with_capacity(records.len() * 2);
-    for record in records {
-        leaves.push(merkle::leaf_hash(
-            format!("other {}", record.seq).as_bytes(),
-        ));
-        leaves.push(record.leaf_hash());
-    }
+    let leaves = leaves_for(records);
     let size = leaves.len() as u64;
     let levels = Levels::over(leaves);
     let checkpoint = Checkpoint {

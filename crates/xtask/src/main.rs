@@ -31,7 +31,7 @@ const CHORES: &[(&str, &str)] = &[
     ),
     (
         "docs",
-        "writes docs/reason-codes.md anew from the tables in the code",
+        "writes docs/reason-codes.md and docs/openapi.json anew from the code",
     ),
     (
         "vectors",

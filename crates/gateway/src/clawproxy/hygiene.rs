@@ -156,9 +156,11 @@ fn body_announced(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
-/// The trace id of a W3C `traceparent` header: untrusted, kept for grouping only.
+/// The trace id of a header in the form of W3C's `traceparent`: untrusted, kept for grouping only.
+/// An agent's program that sets that one itself leaves the other to its plugins.
 pub(super) fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    let own = headers.get("x-clawgate-trace");
+    let text = own.or_else(|| headers.get("traceparent"))?.to_str().ok()?;
     let mut fields = text.split('-');
     let (version, trace) = (fields.next()?, fields.next()?);
     let hex = |text: &str| {
@@ -270,5 +272,16 @@ mod tests {
         );
         assert_eq!(with("00-zz-4968c74e1a5ff74b-01"), None);
         assert_eq!(with("<script>"), None);
+        // What a plugin says goes before what its program says, even when it cannot be read.
+        let both = |own: &str| {
+            let mut headers = http::HeaderMap::new();
+            let program = "00-00000000000000000000000000000001-4968c74e1a5ff74b-01";
+            headers.insert("traceparent", program.parse().unwrap());
+            headers.insert("x-clawgate-trace", own.parse().unwrap());
+            trace_id(&headers)
+        };
+        let own = format!("00-{id}-4968c74e1a5ff74b-01");
+        assert_eq!(both(&own).as_deref(), Some(id));
+        assert_eq!(both("session 7"), None);
     }
 }

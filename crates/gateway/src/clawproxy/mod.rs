@@ -11,7 +11,7 @@ pub mod authenticate;
 pub mod body;
 pub mod egress;
 mod hygiene;
-mod job_view;
+pub(crate) mod job_view;
 mod mcp;
 pub mod model;
 pub mod objects;

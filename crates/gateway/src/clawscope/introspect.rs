@@ -2,20 +2,23 @@
 
 use policy::ReasonCode;
 use proof::{Hash, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 use store::{Store, StoreError, TokenRow};
 
 use crate::clawcontrols;
 use crate::live::Live;
+use crate::shapes;
 
 /// The answer. An inactive token of ours says why, which RFC 7662 leaves to the server: only
 /// operators can ask here. Of a token that is not ours nothing is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Introspection {
     /// It would be accepted now.
     pub active: bool,
     /// Why it would not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::ReasonCode>")]
     pub code: Option<ReasonCode>,
     /// Everything else, when it is ours.
     #[serde(flatten)]
@@ -23,7 +26,7 @@ pub struct Introspection {
 }
 
 /// What is known about a token of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Known {
     /// Scopes, separated by spaces.
     pub scope: String,
@@ -42,6 +45,7 @@ pub struct Known {
     /// The job.
     pub job_id: String,
     /// The contract that it is pinned to.
+    #[schemars(with = "shapes::Sha256")]
     pub policy_hash_b64u: Hash,
     /// SHA-256 of its text, in hexadecimal.
     pub token_hash: String,
@@ -52,12 +56,15 @@ pub struct Known {
     pub holder: Option<String>,
     /// First use.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Timestamp>")]
     pub first_used_at: Option<Timestamp>,
     /// Last use.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Timestamp>")]
     pub last_used_at: Option<Timestamp>,
     /// Revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Timestamp>")]
     pub revoked_at: Option<Timestamp>,
     /// Who revoked it.
     #[serde(skip_serializing_if = "Option::is_none")]

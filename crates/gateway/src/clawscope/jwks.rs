@@ -1,18 +1,40 @@
 //! The public half of the token key, for whoever wants to check a token's signature.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::keys::Keys;
 
-/// The JSON Web Key Set (RFC 7517) with the token key (RFC 8037).
-pub fn jwks(keys: &Keys) -> Value {
+/// The JSON Web Key Set (RFC 7517) with the token key.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// An Ed25519 key (RFC 8037).
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PublicKey")]
+struct Key {
+    kty: &'static str,
+    crv: &'static str,
+    /// The key, in base64url.
+    x: String,
+    kid: String,
+    r#use: &'static str,
+    alg: &'static str,
+}
+
+/// The set as it is served.
+pub fn jwks(keys: &Keys) -> KeySet {
     let key = keys.token.public();
-    json!({ "keys": [{
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "x": proof::hash::encode_b64u(&key.to_bytes()),
-        "kid": key.kid(),
-        "use": "sig",
-        "alg": "EdDSA",
-    }]})
+    KeySet {
+        keys: vec![Key {
+            kty: "OKP",
+            crv: "Ed25519",
+            x: proof::hash::encode_b64u(&key.to_bytes()),
+            kid: key.kid(),
+            r#use: "sig",
+            alg: "EdDSA",
+        }],
+    }
 }

@@ -22,7 +22,7 @@ use crate::operator::audit::{Action, audited};
 
 pub use elevated::{ElevatedRequest, MAX_ELEVATED_TTL_SECONDS, issue_elevated};
 pub use introspect::{Introspection, introspect};
-pub use jwks::jwks;
+pub use jwks::{KeySet, jwks};
 
 /// Most tokens that one job may have over its life. Each stands in the job's bundle.
 pub const MAX_TOKENS_PER_JOB: usize = 256;

@@ -322,7 +322,7 @@ async fn the_key_set_verifies_tokens() {
     let fixture = Fixture::new();
     let job = fixture.job(fixture.published().await).await;
     let token = ask(&fixture, &job, None, None).await.unwrap();
-    let set = jwks(&fixture.keys);
+    let set = serde_json::to_value(jwks(&fixture.keys)).unwrap();
     let key = &set["keys"][0];
     assert_eq!(
         (&key["kty"], &key["crv"], &key["alg"]),

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod again;
+mod agent;
 mod approvals;
 mod approvers;
 mod bundle;
@@ -28,8 +29,11 @@ mod failure;
 pub mod init;
 mod job;
 mod key;
+mod log;
 mod mcp;
 mod notices;
+mod openclaw;
+mod openapi;
 pub mod operator;
 mod policy;
 mod pulse;
@@ -48,6 +52,7 @@ mod watch;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
+pub(crate) use failure::chain;
 
 const AFTER_HELP: &str = "\
 Where operator commands find the gateway:
@@ -81,6 +86,8 @@ enum Command {
     Serve(serve::Serve),
     Run(run::Run),
     Mcp(mcp::Mcp),
+    #[command(subcommand)]
+    Openclaw(openclaw::Openclaw),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -104,6 +111,8 @@ enum Command {
     #[command(subcommand)]
     Trust(trust::Trust),
     #[command(subcommand)]
+    Log(log::Log),
+    #[command(subcommand)]
     Watch(watch::Watch),
     #[command(subcommand)]
     Rollback(rollback::Rollback),
@@ -114,6 +123,7 @@ enum Command {
     #[command(subcommand)]
     Operator(operator::Operator),
     Explain(explain::Explain),
+    Openapi(openapi::Openapi),
 }
 
 /// Reads the command line, runs the command and reports how it went.
@@ -157,6 +167,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => return serve.run().await,
         Command::Run(run) => return run.run().await,
         Command::Mcp(mcp) => mcp.run().await?,
+        Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
@@ -169,12 +180,14 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Pulse(pulse) => pulse.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,
+        Command::Log(log) => log.run().await?,
         Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
         Command::Explain(explain) => explain.run()?,
+        Command::Openapi(openapi::Openapi {}) => openapi::Openapi::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -266,6 +279,13 @@ mod tests {
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --bundle b.json --vault v",
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --raw answer",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate log show --json",
+            "clawgate log prove --from 3 --to 9 -o p.json",
+            "clawgate log prove --from kept.json",
+            "clawgate log prove --receipt rcpt_1",
+            "clawgate log prove --job job_1 --seq 4",
+            "clawgate log monitor --trust t --state s --once",
+            "clawgate log monitor --trust t --state s --follow --interval 5 --url https://x",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
             "clawgate watch events --workspace ws-1 --before 9",
@@ -273,6 +293,8 @@ mod tests {
             "clawgate tasks key run-task.key",
             "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
             "clawgate tasks remove --contract staging --delete",
+            "clawgate openclaw config --model openai/gpt-5 --model anthropic/claude-5",
+            "clawgate openclaw config --merge openclaw.json --dry-run --json",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -293,6 +315,11 @@ mod tests {
             "clawgate approvals approve run-1",
             "clawgate notices",
             "clawgate notices key",
+            "clawgate openclaw",
+            "clawgate openclaw config --model gpt-5",
+            "clawgate openclaw config --model openai/",
+            "clawgate openclaw config --model google/gemini",
+            "clawgate openclaw config --dry-run",
             "clawgate token issue",
             "clawgate token issue --elevated --run run-1",
             "clawgate token issue job_1 --run run-1",
@@ -301,6 +328,14 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate log prove",
+            "clawgate log prove --to 9",
+            "clawgate log prove --from 3 --index 4",
+            "clawgate log prove --job job_1",
+            "clawgate log prove --receipt ../x",
+            "clawgate log monitor --trust t",
+            "clawgate log monitor --trust t --state s --once --follow",
+            "clawgate log monitor --trust t --state s --interval 5",
             "clawgate watch show",
             "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",

@@ -333,6 +333,7 @@ fn configuration(
             reader: secret("reader", cloud.token("reader"))?,
         },
         run_tasks: None,
+        log: Default::default(),
         models: [
             ("openai".to_owned(), model(Dialect::Openai)?),
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),

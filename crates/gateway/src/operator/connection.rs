@@ -7,7 +7,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use http::Uri;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::app::App;
 use crate::config::Dialect;
@@ -16,21 +17,34 @@ use crate::config::Dialect;
 const TERRAFORM_CLOUD: &str = "app.terraform.io";
 
 /// Addresses and what there is behind them.
-pub(super) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Connection {
+    gateway_id: String,
+    /// Where agents call.
+    agent_url: String,
+    operator_url: String,
+    /// The names that stand in people's `cloud` blocks.
+    terraform_hosts: BTreeSet<String>,
+    /// `openai`, `anthropic`: which there are.
+    model_dialects: BTreeSet<&'static str>,
+}
+
+/// Tells them.
+pub(super) async fn show(State(app): State<Arc<App>>) -> Json<Connection> {
     let providers = app.config.models.values();
-    let dialects: BTreeSet<&str> = providers
+    let dialects: BTreeSet<&'static str> = providers
         .map(|provider| match provider.dialect {
             Dialect::Openai => "openai",
             Dialect::Anthropic => "anthropic",
         })
         .collect();
-    Json(json!({
-        "gateway_id": app.config.gateway_id,
-        "agent_url": app.agent_url,
-        "operator_url": app.operator_url,
-        "terraform_hosts": terraform_hosts(&app.config.terraform_cloud.url, &app.agent_url),
-        "model_dialects": dialects,
-    }))
+    Json(Connection {
+        gateway_id: app.config.gateway_id.clone(),
+        agent_url: app.agent_url.clone(),
+        operator_url: app.operator_url.clone(),
+        terraform_hosts: terraform_hosts(&app.config.terraform_cloud.url, &app.agent_url),
+        model_dialects: dialects,
+    })
 }
 
 /// The names that stand in people's `cloud` blocks: upstream's, and ours in its place. An address by

@@ -6,21 +6,29 @@ use axum::Json;
 use axum::extract::State;
 use policy::contract::Issue;
 use policy::{Contract, ReasonCode};
-use proof::{Envelope, Hash};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use proof::{Did, Envelope, Hash, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use store::{ContractRow, Withdrawal};
 
 use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
 use super::problem::{Finding, Problem};
 use crate::app::App;
-use crate::clawcontrols::{self, PublishError};
+use crate::clawcontrols::{self, PublishError, Submission};
+use crate::shapes;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PublishContract")]
 pub(super) struct Publish {
+    /// The contract, signed by its author.
+    #[schemars(with = "shapes::Envelope")]
     envelope: Envelope,
+    /// The same contract, signed by a second author.
+    #[serde(default)]
+    #[schemars(with = "Option<shapes::Envelope>")]
+    cosigned: Option<Envelope>,
 }
 
 /// Publishes what an author signed.
@@ -28,70 +36,78 @@ pub(super) async fn publish(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(body): Strict<Publish>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Published>, Problem> {
     let now = app.now();
     let made = clawcontrols::publish(
         &*app.store,
         &app.config,
         operator.name(),
-        body.envelope,
+        Submission {
+            envelope: body.envelope,
+            cosigned: body.cosigned,
+        },
         now,
     )
     .await?;
-    Ok(Json(json!({
-        "policy_hash_b64u": made.policy_hash,
-        "name": made.name,
-        "version": made.version,
-        "existed": made.existed,
-        "warnings": made.warnings.iter().map(finding).collect::<Vec<_>>(),
-    })))
+    Ok(Json(Published {
+        policy_hash_b64u: made.policy_hash,
+        name: made.name,
+        version: made.version,
+        existed: made.existed,
+        warnings: made.warnings.iter().map(finding).collect(),
+    }))
 }
 
 /// Every name with its latest version.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Contracts>, Problem> {
     let names = app.store.contracts().await?;
-    let names = names.iter().map(|name| {
-        let mut view = version_view(&name.latest);
-        view["versions"] = json!(name.versions);
-        view["withdrawn_versions"] = json!(name.withdrawn);
-        view["open_jobs"] = json!(name.open_jobs);
-        view
+    let names = names.into_iter().map(|name| ContractView {
+        latest: name.latest.into(),
+        versions: name.versions,
+        withdrawn_versions: name.withdrawn,
+        open_jobs: name.open_jobs,
     });
-    Ok(Json(json!({ "contracts": names.collect::<Vec<_>>() })))
+    Ok(Json(Contracts {
+        contracts: names.collect(),
+    }))
 }
 
 /// One version, with the document as its author signed it.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Id(hash): Id<Hash>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Document>, Problem> {
     let row = app
         .store
         .contract(&hash)
         .await?
         .ok_or(ReasonCode::ContractUnknown)?;
-    let mut view = version_view(&row);
-    view["envelope"] = json!(row.contract.envelope);
-    Ok(Json(view))
+    Ok(Json(Document {
+        envelope: row.contract.envelope.clone(),
+        second_envelope: row.contract.second_envelope.clone(),
+        version: row.into(),
+    }))
 }
 
 /// Every version of a name, oldest first.
 pub(super) async fn versions(
     State(app): State<Arc<App>>,
     Id(name): Id<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Versions>, Problem> {
     let rows = app.store.versions(&name).await?;
     if rows.is_empty() {
         return Err(ReasonCode::ContractUnknown.into());
     }
-    let versions: Vec<Value> = rows.iter().map(version_view).collect();
-    Ok(Json(json!({ "name": name, "versions": versions })))
+    let versions = rows.into_iter().map(Version::from).collect();
+    Ok(Json(Versions { name, versions }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pair {
+    #[schemars(with = "shapes::Sha256")]
     old: Hash,
+    #[schemars(with = "shapes::Sha256")]
     new: Hash,
 }
 
@@ -99,12 +115,14 @@ pub(super) struct Pair {
 pub(super) async fn diff(
     State(app): State<Arc<App>>,
     Params(pair): Params<Pair>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Difference>, Problem> {
     let (old, new) = (load(&app, &pair.old).await?, load(&app, &pair.new).await?);
     let diff = policy::diff(&old, &new);
-    Ok(Json(
-        json!({ "old": pair.old, "new": pair.new, "diff": diff }),
-    ))
+    Ok(Json(Difference {
+        old: pair.old,
+        new: pair.new,
+        diff,
+    }))
 }
 
 async fn load(app: &App, hash: &Hash) -> Result<Contract, Problem> {
@@ -118,9 +136,11 @@ async fn load(app: &App, hash: &Hash) -> Result<Contract, Problem> {
     Ok(found.contract.clone())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WithdrawContract")]
 pub(super) struct Withdraw {
+    #[schemars(with = "shapes::Reason")]
     reason: super::extract::Reason,
 }
 
@@ -130,33 +150,145 @@ pub(super) async fn withdraw(
     Id(hash): Id<Hash>,
     operator: Operator,
     Strict(body): Strict<Withdraw>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Withdrawn>, Problem> {
     let (store, reason, now) = (&*app.store, body.reason.as_str(), app.now());
     let withdrawal =
         clawcontrols::withdraw(store, &app.live, operator.name(), &hash, reason, now).await?;
     let withdrawal = withdrawal.ok_or(ReasonCode::ContractUnknown)?;
-    let mut view = json!({ "policy_hash_b64u": hash });
-    add_withdrawal(&mut view, Some(&withdrawal));
-    Ok(Json(view))
+    Ok(Json(Withdrawn {
+        policy_hash_b64u: hash,
+        withdrawal: withdrawal.into(),
+    }))
 }
 
-fn version_view(row: &ContractRow) -> Value {
-    let mut view = json!({
-        "policy_hash_b64u": row.contract.policy_hash,
-        "name": row.contract.name,
-        "version": row.version,
-        "author_did": row.contract.author_did,
-        "published_at": row.contract.published_at,
-        "published_by": row.contract.published_by,
-    });
-    add_withdrawal(&mut view, row.withdrawn.as_ref());
-    view
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PublishedContract")]
+pub(super) struct Published {
+    #[schemars(with = "shapes::Sha256")]
+    policy_hash_b64u: Hash,
+    name: String,
+    version: u32,
+    /// It had been published before; nothing was changed.
+    existed: bool,
+    /// What its author should know all the same.
+    warnings: Vec<Finding>,
 }
 
-fn add_withdrawal(view: &mut Value, withdrawal: Option<&Withdrawal>) {
-    if let Some(withdrawal) = withdrawal {
-        view["withdrawn_at"] = json!(withdrawal.at);
-        view["withdrawn_by"] = json!(withdrawal.by);
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Contracts {
+    contracts: Vec<ContractView>,
+}
+
+/// A name with its latest version.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Contract")]
+pub(super) struct ContractView {
+    #[serde(flatten)]
+    latest: Version,
+    /// How many versions there are.
+    versions: u32,
+    withdrawn_versions: u32,
+    /// Jobs that are open under any of them.
+    open_jobs: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ContractVersions")]
+pub(super) struct Versions {
+    name: String,
+    /// Oldest first.
+    versions: Vec<Version>,
+}
+
+/// One version of a contract.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ContractVersion")]
+pub(super) struct Version {
+    #[schemars(with = "shapes::Sha256")]
+    policy_hash_b64u: Hash,
+    name: String,
+    version: u32,
+    #[schemars(with = "shapes::Did")]
+    author_did: Did,
+    /// Who signed it besides, when somebody had to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Did>")]
+    second_author_did: Option<Did>,
+    #[schemars(with = "shapes::Timestamp")]
+    published_at: Timestamp,
+    published_by: String,
+    #[serde(flatten)]
+    withdrawal: Option<WithdrawalView>,
+}
+
+impl From<ContractRow> for Version {
+    fn from(row: ContractRow) -> Self {
+        Self {
+            policy_hash_b64u: row.contract.policy_hash,
+            name: row.contract.name,
+            version: row.version,
+            author_did: row.contract.author_did,
+            second_author_did: row
+                .contract
+                .second_envelope
+                .map(|second| second.signer_did),
+            published_at: row.contract.published_at,
+            published_by: row.contract.published_by,
+            withdrawal: row.withdrawn.map(WithdrawalView::from),
+        }
+    }
+}
+
+/// A version with its document.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ContractDocument")]
+pub(super) struct Document {
+    #[serde(flatten)]
+    version: Version,
+    /// The contract, as its author signed it.
+    #[schemars(with = "shapes::Envelope")]
+    envelope: Envelope,
+    /// The same, as the second author signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Envelope>")]
+    second_envelope: Option<Envelope>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ContractDifference")]
+pub(super) struct Difference {
+    #[schemars(with = "shapes::Sha256")]
+    old: Hash,
+    #[schemars(with = "shapes::Sha256")]
+    new: Hash,
+    #[schemars(with = "shapes::Document")]
+    diff: policy::ContractDiff,
+}
+
+/// A version that was withdrawn.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WithdrawnContract")]
+pub(super) struct Withdrawn {
+    #[schemars(with = "shapes::Sha256")]
+    policy_hash_b64u: Hash,
+    #[serde(flatten)]
+    withdrawal: WithdrawalView,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Withdrawal")]
+struct WithdrawalView {
+    #[schemars(with = "shapes::Timestamp")]
+    withdrawn_at: Timestamp,
+    withdrawn_by: String,
+}
+
+impl From<Withdrawal> for WithdrawalView {
+    fn from(withdrawal: Withdrawal) -> Self {
+        Self {
+            withdrawn_at: withdrawal.at,
+            withdrawn_by: withdrawal.by,
+        }
     }
 }
 
@@ -186,10 +318,13 @@ impl From<PublishError> for Problem {
                 });
                 Self::new(code, message).with_errors(found.collect())
             }
-            PublishError::Blocked(issues) => {
+            PublishError::Blocked(issues) | PublishError::SecondAuthor(issues) => {
                 Self::new(code, message).with_errors(issues.iter().map(finding).collect())
             }
-            PublishError::Envelope(_) | PublishError::UnknownAuthor(_) => Self::new(code, message),
+            PublishError::Envelope(_)
+            | PublishError::UnknownAuthor(_)
+            | PublishError::CosignedOther
+            | PublishError::SameAuthor(_) => Self::new(code, message),
         }
     }
 }

@@ -1,33 +1,44 @@
-//! Evidence over the operator API: sealed bundles, the log's checkpoint, the trust root.
+//! Evidence over the operator API: sealed bundles, receipts, the trust root.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::{HeaderValue, header};
 use policy::ReasonCode;
+use proof::Envelope;
 use proof::record::JobId;
 use proof::trust::TrustRoot;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 use super::extract::Id;
+use super::openapi::{MediaTypes, Written};
 use super::problem::Problem;
 use crate::app::App;
-use crate::bundles::{self, BundleError, Sealing};
+use crate::bundles::{self, BundleError};
+use crate::shapes;
 
 /// How much of a bundle is in memory at a time while it is served.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A bundle; see docs/formats.md.
+#[derive(Debug)]
+pub(super) struct BundleFile;
+
+impl MediaTypes for BundleFile {
+    const ALL: &'static [&'static str] = &["application/json"];
+}
 
 /// The sealed file, byte for byte.
 pub(super) async fn bundle(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
-) -> Result<Response, Problem> {
+) -> Result<Written<BundleFile>, Problem> {
     let row = app
         .store
         .bundle(&job_id)
@@ -68,29 +79,41 @@ pub(super) async fn bundle(
         chunk.truncate(read);
         Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(chunk), file)))
     });
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    Ok(Written::new((headers, Body::from_stream(chunks))))
 }
 
 /// One receipt, of whatever job.
 pub(super) async fn receipt(
     State(app): State<Arc<App>>,
     Id(receipt_id): Id<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Receipt>, Problem> {
     let found = app.store.find_receipt(&receipt_id).await?;
     let (job_id, envelope) = found.ok_or(ReasonCode::ReceiptUnknown)?;
-    Ok(Json(json!({ "job_id": job_id, "receipt": envelope })))
+    Ok(Json(Receipt {
+        job_id,
+        receipt: envelope,
+    }))
 }
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Receipt {
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    #[schemars(with = "shapes::Envelope")]
+    receipt: Envelope,
+}
+
+/// The trust root; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "TrustRoot")]
+pub(super) struct Root(#[schemars(with = "shapes::Document")] TrustRoot);
 
 /// What a verifier is given besides the bundle.
-pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<TrustRoot>, Problem> {
+pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<Root>, Problem> {
     let passkeys = app.store.passkeys().await?;
     let root = bundles::trust_root(&app.config, &app.keys, &passkeys);
-    Ok(Json(root))
-}
-
-/// The log as it is now: a signed note.
-pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Result<String, Problem> {
-    Ok(bundles::sign_checkpoint(Sealing::of(&app)).await?.note)
+    Ok(Json(Root(root)))
 }
 
 impl From<BundleError> for Problem {

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use policy::ReasonCode;
 use proof::Timestamp;
 use proof::record::JobId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use store::LogRange;
 
 use super::credential::Role;
 use super::extract::Params;
+use super::openapi::{MediaTypes, Written};
 use super::problem::Problem;
 use super::streaming::{self, Broken, Standing, Stream, Woken};
 use crate::app::App;
 use crate::export::{self, Format, Of, Origin};
+use crate::shapes;
 
 /// Whose log the numbers belong to.
 pub const GATEWAY: HeaderName = HeaderName::from_static("clawgate-gateway");
@@ -27,7 +29,7 @@ const NOTHING: &str = "\n";
 /// Rows that are in memory at a time.
 const PAGE: u32 = 200;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// `records` or `actions`.
@@ -41,12 +43,15 @@ pub(super) struct Asked {
     after: Option<u64>,
     /// From this time on.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::Timestamp>")]
     since: Option<Timestamp>,
     /// Before this time.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::Timestamp>")]
     until: Option<Timestamp>,
     /// Records of this job only.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::JobId>")]
     job: Option<JobId>,
     /// Go on with what is written from now on.
     #[serde(default)]
@@ -67,12 +72,20 @@ struct Wanted {
     end: Option<u64>,
 }
 
+/// Lines in one of the formats.
+#[derive(Debug)]
+pub(super) struct Lines;
+
+impl MediaTypes for Lines {
+    const ALL: &'static [&'static str] = &["text/csv", "application/x-ndjson"];
+}
+
 /// Lines, from a number or a time on.
 pub(super) async fn export(
     State(app): State<Arc<App>>,
     standing: Standing,
     Params(asked): Params<Asked>,
-) -> Result<Response, Problem> {
+) -> Result<Written<Lines>, Problem> {
     let wanted = wanted(&app, asked).await?;
     let media_type = HeaderValue::from_static(wanted.format.media_type());
     let gateway =
@@ -80,7 +93,7 @@ pub(super) async fn export(
     let role = Some(Role::Auditor);
     let body = streaming::begin(app, standing, role, |stream| tell(stream, wanted))?;
     let headers = [(header::CONTENT_TYPE, media_type), (GATEWAY, gateway)];
-    Ok((headers, body).into_response())
+    Ok(Written::new((headers, body)))
 }
 
 async fn wanted(app: &App, asked: Asked) -> Result<Wanted, Problem> {

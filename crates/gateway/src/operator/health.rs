@@ -6,22 +6,33 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::State;
 use policy::ReasonCode;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::problem::Problem;
 use crate::app::App;
+use crate::tlog::Standing;
 
-/// The process answers.
-pub(super) async fn alive() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Health {
+    status: &'static str,
 }
 
-/// Calls can be taken: the store answers and has room, and the gateway is not about to stop.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+/// The process answers.
+pub(super) async fn alive() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Calls can be taken: the store answers and has room, the published log does not
+/// contradict it, and the gateway is not about to stop.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
     if app.draining.load(Ordering::Acquire) {
         return Err(ReasonCode::ShuttingDown.into());
     }
+    if let Standing::Forked(why) = app.publication.standing() {
+        return Err(Problem::new(ReasonCode::LogForked, why));
+    }
     app.store.log_size().await?;
     app.store.check_room().await?;
-    Ok(Json(json!({ "status": "ready" })))
+    Ok(Json(Health { status: "ready" }))
 }

@@ -1,5 +1,7 @@
 //! Jobs over the operator API.
 
+mod views;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,11 +9,11 @@ use axum::extract::State;
 use policy::ReasonCode;
 use policy::contract::Email;
 use policy::decimal::Decimal;
-use proof::Hash;
 use proof::record::JobId;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use store::{JobFilter, JobPhase, JobRow, JobState, RunRow, TokenRow};
+use proof::{Did, Hash, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::{JobFilter, JobPhase, JobRow, JobState};
 
 use super::credential::{self, Operator};
 use super::extract::{Id, Params, Reason, Strict};
@@ -19,6 +21,12 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::clawscope::Issuer;
 use crate::jobs::{self, ClosedJob, ContractChoice, JobError, Opener, RunningApply};
+use crate::shapes;
+
+use views::{
+    Counters, Job, JobDetails, Jobs, ModelUsage, RecordView, Records, RunView, Runs, TokenView,
+    Tokens,
+};
 
 /// Most entries of one answer.
 const MAX_PAGE: u32 = 1000;
@@ -26,14 +34,34 @@ const MAX_PAGE: u32 = 1000;
 /// Entries of an answer when nobody says how many.
 const PAGE: u32 = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "OpenJob")]
 pub(super) struct Open {
+    /// What the job is for, for people.
     name: String,
+    /// A version of a contract.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::Sha256>")]
     policy_hash_b64u: Option<Hash>,
+    /// A contract's name, of which the latest version counts.
     #[serde(default)]
     contract: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OpenedJob")]
+pub(super) struct Opened {
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    /// The agent: the job's own key.
+    #[schemars(with = "shapes::Did")]
+    agent_did: Did,
+    /// The contract that the job is pinned to.
+    #[schemars(with = "shapes::Sha256")]
+    policy_hash_b64u: Hash,
+    #[schemars(with = "shapes::Timestamp")]
+    opened_at: Timestamp,
 }
 
 /// Opens a job.
@@ -41,7 +69,7 @@ pub(super) async fn open(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(body): Strict<Open>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Opened>, Problem> {
     let choice = match (body.policy_hash_b64u, body.contract) {
         (Some(hash), None) => ContractChoice::Hash(hash),
         (None, Some(name)) => ContractChoice::Name(name),
@@ -57,38 +85,55 @@ pub(super) async fn open(
         email: email.as_ref().map(Email::as_str),
     };
     let job = jobs::open(issuer, opener, &body.name, choice, app.now()).await?;
-    Ok(Json(json!({
-        "job_id": job.job_id,
-        "agent_did": job.agent_did,
-        "policy_hash_b64u": job.policy_hash,
-        "opened_at": job.opened_at,
-    })))
+    Ok(Json(Opened {
+        job_id: job.job_id,
+        agent_did: job.agent_did,
+        policy_hash_b64u: job.policy_hash,
+        opened_at: job.opened_at,
+    }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
+    /// Only jobs in this state.
     #[serde(default)]
     state: Option<Phase>,
+    /// Only jobs before this one, for the next page.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::JobId>")]
     before: Option<JobId>,
+    /// How many at most; 100 unless it is said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Phase {
+#[schemars(rename = "JobState")]
+pub(super) enum Phase {
     Open,
     Closed,
     Sealed,
+}
+
+impl From<&JobState> for Phase {
+    fn from(state: &JobState) -> Self {
+        match state {
+            JobState::Open => Self::Open,
+            JobState::Closed(_) => Self::Closed,
+            JobState::Sealed { .. } => Self::Sealed,
+        }
+    }
 }
 
 /// Jobs, newest first.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Params(filter): Params<Filter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Jobs>, Problem> {
     let phase = filter.state.map(|phase| match phase {
         Phase::Open => JobPhase::Open,
         Phase::Closed => JobPhase::Closed,
@@ -104,9 +149,8 @@ pub(super) async fn list(
             ..JobFilter::default()
         })
         .await?;
-    Ok(Json(
-        json!({ "jobs": jobs.iter().map(view).collect::<Vec<_>>() }),
-    ))
+    let jobs = jobs.into_iter().map(Job::from).collect();
+    Ok(Json(Jobs { jobs }))
 }
 
 fn page(limit: Option<u32>) -> Result<u32, Problem> {
@@ -123,27 +167,31 @@ fn page(limit: Option<u32>) -> Result<u32, Problem> {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<JobDetails>, Problem> {
     let job = known(&app, &job_id).await?;
     let usage = app.store.model_usage(&job_id).await?;
-    let mut view = view(&job);
-    view["model_usage"] = json!({
-        "calls": usage.calls,
-        "tokens": usage.tokens,
-        "reserved": usage.reserved,
-        "cost_usd": Decimal::from_units(usage.cost),
-        "cost_reserved_usd": Decimal::from_units(usage.cost_reserved),
-    });
-    view["trust_pulse"] = json!(format!("{}/trust-pulse/jobs/{job_id}", app.operator_url));
-    Ok(Json(view))
+    Ok(Json(JobDetails {
+        job: job.into(),
+        model_usage: ModelUsage {
+            calls: usage.calls,
+            tokens: usage.tokens,
+            reserved: usage.reserved,
+            cost_usd: Decimal::from_units(usage.cost),
+            cost_reserved_usd: Decimal::from_units(usage.cost_reserved),
+        },
+        trust_pulse: format!("{}/trust-pulse/jobs/{job_id}", app.operator_url),
+    }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Records after this `seq`.
     #[serde(default)]
     after: u64,
+    /// How many at most; 100 unless it is said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
 }
 
@@ -152,49 +200,51 @@ pub(super) async fn records(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
     Params(asked): Params<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Records>, Problem> {
     known(&app, &job_id).await?;
     let records = app
         .store
         .records(&job_id, asked.after, page(asked.limit)?)
         .await?;
-    let records: Vec<Value> = records
-        .iter()
-        .map(|stored| json!({ "leaf_index": stored.leaf_index, "record": stored.record }))
-        .collect();
-    Ok(Json(json!({ "job_id": job_id, "records": records })))
+    let records = records.into_iter().map(|stored| RecordView {
+        leaf_index: stored.leaf_index,
+        record: stored.record,
+    });
+    let records = records.collect();
+    Ok(Json(Records { job_id, records }))
 }
 
 /// A job's runs, oldest first.
 pub(super) async fn runs(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Runs>, Problem> {
     known(&app, &job_id).await?;
     let runs = app.store.runs(&job_id).await?;
-    Ok(Json(
-        json!({ "job_id": job_id, "runs": runs.iter().map(run_view).collect::<Vec<_>>() }),
-    ))
+    let runs = runs.into_iter().map(RunView::from).collect();
+    Ok(Json(Runs { job_id, runs }))
 }
 
 /// A job's tokens, oldest first; never their text, which nobody has.
 pub(super) async fn tokens(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Tokens>, Problem> {
     known(&app, &job_id).await?;
     let tokens = app.store.tokens(&job_id).await?;
-    let tokens: Vec<Value> = tokens.iter().map(token_view).collect();
-    Ok(Json(json!({ "job_id": job_id, "tokens": tokens })))
+    let tokens = tokens.into_iter().map(TokenView::from).collect();
+    Ok(Json(Tokens { job_id, tokens }))
 }
 
 async fn known(app: &App, job_id: &JobId) -> Result<JobRow, Problem> {
     Ok(app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CloseJob")]
 pub(super) struct Close {
+    #[schemars(with = "shapes::Reason")]
     reason: Reason,
 }
 
@@ -204,119 +254,46 @@ pub(super) async fn close(
     Id(job_id): Id<JobId>,
     operator: Operator,
     Strict(body): Strict<Close>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Closed>, Problem> {
     let (by, reason) = (operator.name(), body.reason.as_str());
     let closed = jobs::close(&app, by, &job_id, reason, RunningApply::KeepsOpen).await?;
-    Ok(Json(closed_view(&closed)))
+    Ok(Json(closed.into()))
 }
 
 /// A closed job with its bundle.
-pub(super) fn closed_view(closed: &ClosedJob) -> Value {
-    json!({
-        "job_id": closed.job.job_id,
-        "policy_hash_b64u": closed.job.policy_hash,
-        "closed_at": closed.closing.at,
-        "closed_by": closed.closing.by,
-        "reason": closed.closing.reason,
-        "bundle_sha256_b64u": closed.bundle.sha256,
-        "bundle_bytes": closed.bundle.bytes,
-        "unknown_outcomes": closed.unknown,
-        "counters": counters(&closed.job),
-    })
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClosedJob")]
+pub(super) struct Closed {
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    #[schemars(with = "shapes::Sha256")]
+    policy_hash_b64u: Hash,
+    #[schemars(with = "shapes::Timestamp")]
+    closed_at: Timestamp,
+    closed_by: String,
+    reason: String,
+    #[schemars(with = "shapes::Sha256")]
+    bundle_sha256_b64u: Hash,
+    bundle_bytes: u64,
+    /// Calls of which nobody knows how they ended, by the `seq` of their intents.
+    unknown_outcomes: Vec<u64>,
+    counters: Counters,
 }
 
-fn view(job: &JobRow) -> Value {
-    let mut view = json!({
-        "job_id": job.job_id,
-        "name": job.name,
-        "agent_did": job.agent_did,
-        "policy_hash_b64u": job.policy_hash,
-        "opened_by": job.opened_by,
-        "opened_by_email": job.opened_by_email,
-        "opened_at": job.opened_at,
-        "last_at": job.last_at,
-        "state": match job.state {
-            JobState::Open => "open",
-            JobState::Closed(_) => "closed",
-            JobState::Sealed { .. } => "sealed",
-        },
-        "counters": counters(job),
-    });
-    if let Some(closing) = job.state.closing() {
-        view["closed_at"] = json!(closing.at);
-        view["closed_by"] = json!(closing.by);
-        view["close_reason"] = json!(closing.reason);
+impl From<ClosedJob> for Closed {
+    fn from(closed: ClosedJob) -> Self {
+        Self {
+            counters: Counters::of(&closed.job),
+            job_id: closed.job.job_id,
+            policy_hash_b64u: closed.job.policy_hash,
+            closed_at: closed.closing.at,
+            closed_by: closed.closing.by,
+            reason: closed.closing.reason,
+            bundle_sha256_b64u: closed.bundle.sha256,
+            bundle_bytes: closed.bundle.bytes,
+            unknown_outcomes: closed.unknown,
+        }
     }
-    if let JobState::Sealed { bundle, .. } = &job.state {
-        view["bundle_sha256_b64u"] = json!(bundle);
-    }
-    view
-}
-
-fn counters(job: &JobRow) -> Value {
-    let counters = &job.counters;
-    json!({
-        "records": counters.records,
-        "calls": counters.calls,
-        "model_calls": counters.model_calls,
-        "refusals": counters.refusals,
-        "approvals": counters.approvals,
-        "denials": counters.denials,
-        "applies": counters.applies,
-        "open_intents": counters.open_intents,
-    })
-}
-
-fn run_view(run: &RunRow) -> Value {
-    json!({
-        "run_id": run.run_id,
-        "organization": run.organization,
-        "workspace_id": run.workspace_id,
-        "configuration_version_id": run.configuration_version_id,
-        "configuration_sha256_b64u": run.configuration_sha256,
-        "plan_id": run.plan_id,
-        "apply_id": run.apply_id,
-        "apply_wished": run.apply_wished,
-        "gate": run.gate.as_str(),
-        "gate_reason": run.gate_reason,
-        "plan_sha256_b64u": run.plan_sha256,
-        "plan_raw_sha256_b64u": run.plan_raw_sha256,
-        "changes": run.changes,
-        "status": run.status,
-        "state_version_before": run.state_version_before,
-        "state_version_after": run.state_version_after,
-        "approval_expires_at": run.approval_expires_at,
-        "created_at": run.created_at,
-        "updated_at": run.updated_at,
-    })
-}
-
-fn token_view(row: &TokenRow) -> Value {
-    let token = &row.token;
-    let mut view = json!({
-        "token_hash": token.token_hash.to_hex(),
-        "scopes": token.claims.scope,
-        "issued_at": token.issued_at,
-        "issued_by": token.issued_by,
-        "expires_at": token.claims.expires_at(),
-        "holder": row.holder,
-        "first_used_at": row.first_used_at,
-        "last_used_at": row.last_used_at,
-        "replays_refused": row.replays_refused,
-    });
-    if let Some(revoked) = &row.revoked {
-        view["revoked_at"] = json!(revoked.at);
-        view["revoked_by"] = json!(revoked.by);
-        view["revocation_reason"] = json!(revoked.reason);
-    }
-    if let Some(elevated) = &token.elevated {
-        view["elevated"] = json!({
-            "run_id": elevated.run_id,
-            "approver": elevated.approver,
-            "used_at": row.elevated_used_at,
-        });
-    }
-    view
 }
 
 impl From<JobError> for Problem {

@@ -2,6 +2,7 @@
 //!
 //! To add a route: one line in [`routes`], or in [`pages()`], with what it asks of its caller, and its
 //! handler in the module of its subject. There is no way to add one that asks nothing by forgetting to say so.
+//! A route for programs has a line in `openapi/operations.rs`, too.
 
 mod admit;
 mod approvals;
@@ -16,7 +17,9 @@ pub mod export;
 pub(crate) mod extract;
 mod health;
 mod jobs;
+mod log;
 mod notices;
+pub mod openapi;
 mod origin;
 mod passkeys;
 mod problem;
@@ -48,6 +51,7 @@ use crate::oidc;
 use crate::pages::{self, assets, people};
 use crate::trust_pulse;
 use credential::{Access, Role};
+use openapi::{Describe, Described};
 
 pub(crate) use admit::Form;
 pub use admit::{FORM_TOKEN, Visit};
@@ -67,6 +71,8 @@ pub struct Route {
     /// Who may.
     pub access: Access,
     handler: MethodRouter<Arc<App>>,
+    /// What programs are told of it; nothing of what is for browsers.
+    describe: Option<Describe>,
 }
 
 /// Every route of the operator API.
@@ -126,9 +132,9 @@ pub fn routes() -> Vec<Route> {
         get("/v1/approvers", Operator, passkeys::list),
         post("/v1/approvers/invite", Needs(Admin), passkeys::invite),
         post("/v1/approvers/remove", Needs(Admin), passkeys::remove),
-        get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
-        post("/passkeys/enrol/{link}", Link, passkeys::enrol),
-        get("/passkey.js", Public, passkeys::script),
+        page::get("/passkeys/enrol/{link}", Link, passkeys::enrolment_page),
+        page::post("/passkeys/enrol/{link}", Link, passkeys::enrol),
+        page::get("/passkey.js", Public, passkeys::script),
         post("/v1/publications", Needs(Admin), published::publish),
         get("/v1/publications", Operator, published::list),
         post(
@@ -136,8 +142,8 @@ pub fn routes() -> Vec<Route> {
             Needs(Admin),
             published::withdraw,
         ),
-        get("/published/{link}/", Link, published::page),
-        get("/published/{link}/bundle.json", Link, published::bundle),
+        page::get("/published/{link}/", Link, published::page),
+        page::get("/published/{link}/bundle.json", Link, published::bundle),
         post("/v1/rollback/run/{run_id}", Needs(Issuer), rollback::run),
         post("/v1/rollback/job/{id}", Needs(Issuer), rollback::job),
         post("/v1/rollback/state", Needs(Issuer), rollback::state),
@@ -155,7 +161,13 @@ pub fn routes() -> Vec<Route> {
         post("/v1/notices/{name}/test", Needs(Admin), notices::test),
         get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
-        get("/v1/log/checkpoint", Operator, evidence::checkpoint),
+        get("/v1/log", Operator, log::show),
+        get("/v1/log/checkpoint", Operator, log::checkpoint),
+        get("/v1/log/consistency", Operator, log::consistency),
+        get("/v1/log/inclusion", Operator, log::inclusion),
+        get("/tlog/checkpoint", Operator, log::checkpoint),
+        get("/tlog/tile/{level}/{*place}", Operator, log::tile),
+        get("/tlog/tile/entries/{*place}", Needs(Auditor), log::tile),
         get("/v1/export", Needs(Auditor), export::export),
     ]
 }
@@ -165,6 +177,7 @@ pub fn routes() -> Vec<Route> {
 pub fn pages() -> Vec<Route> {
     use Access::{Needs, Operator, Public};
     use Role::Approver;
+    use page::{get, post};
     use pages::approvals;
     vec![
         get("/", Public, people::index),
@@ -236,27 +249,56 @@ pub fn pages() -> Vec<Route> {
 
 fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
 where
-    H: Handler<T, Arc<App>>,
+    H: Handler<T, Arc<App>> + Described<T>,
     T: 'static,
 {
     Route {
-        method: "GET",
-        path,
-        access,
-        handler: on(MethodFilter::GET, handler),
+        describe: Some(<H as Described<T>>::describe),
+        ..page::get(path, access, handler)
     }
 }
 
 fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
 where
-    H: Handler<T, Arc<App>>,
+    H: Handler<T, Arc<App>> + Described<T>,
     T: 'static,
 {
     Route {
-        method: "POST",
-        path,
-        access,
-        handler: on(MethodFilter::POST, handler),
+        describe: Some(<H as Described<T>>::describe),
+        ..page::post(path, access, handler)
+    }
+}
+
+/// Routes for browsers: programs are told nothing of them.
+mod page {
+    use super::*;
+
+    pub(super) fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Route {
+            method: "GET",
+            path,
+            access,
+            handler: on(MethodFilter::GET, handler),
+            describe: None,
+        }
+    }
+
+    pub(super) fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Route {
+            method: "POST",
+            path,
+            access,
+            handler: on(MethodFilter::POST, handler),
+            describe: None,
+        }
     }
 }
 
@@ -265,7 +307,13 @@ where
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        let guard = from_fn_with_state((Arc::clone(&app), route.access), admit::to_api);
+        let published = app.config.log.public && log::HASHES.contains(&route.path);
+        let access = if published {
+            Access::Public
+        } else {
+            route.access
+        };
+        let guard = from_fn_with_state((Arc::clone(&app), access), admit::to_api);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
     for page in pages() {

@@ -57,17 +57,21 @@ use policy::ReasonCode;
 use policy::contract::Email;
 use policy::terraform::ids::RunId;
 use proof::approval::Decision;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use proof::passkey::Site;
+use proof::{ApproverDid, Did, Hash, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::PasskeyRow;
 
-use super::approvals::submitted;
+use super::approvals::{ApprovalDetails, submitted};
 use super::audit::{Action, audited};
 use super::credential::Operator;
 use super::extract::{Id, Strict};
 use super::problem::Problem;
 use crate::app::App;
 use crate::passkeys::{self, Asked, Assertion, DEFAULT_INVITATION_SECONDS};
+use crate::shapes;
 
 pub(super) use enrolment::{enrol, page as enrolment_page};
 
@@ -84,45 +88,95 @@ pub(super) async fn script() -> impl IntoResponse {
 }
 
 /// Who may approve, and with what.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Approvers>, Problem> {
     let keys = app.config.approvers.iter();
-    let keys: Vec<Value> = keys
-        .map(|approver| json!({ "email": approver.email, "did": approver.did }))
-        .collect();
-    let passkeys: Vec<Value> = app.store.passkeys().await?.iter().map(view).collect();
-    let invitations = app.store.invitations(app.now()).await?;
-    let invitations = invitations.iter().map(|invitation| {
-        json!({
-            "email": invitation.email,
-            "invited_by": invitation.invited_by,
-            "invited_at": invitation.invited_at,
-            "expires_at": invitation.expires_at,
-        })
+    let keys = keys.map(|approver| ApproverKey {
+        email: approver.email.clone(),
+        did: approver.did.clone(),
     });
-    Ok(Json(json!({
-        "keys": keys,
-        "passkeys": passkeys,
-        "invitations": invitations.collect::<Vec<_>>(),
-    })))
+    let invitations = app.store.invitations(app.now()).await?.into_iter();
+    let invitations = invitations.map(|invitation| InvitationView {
+        email: invitation.email,
+        invited_by: invitation.invited_by,
+        invited_at: invitation.invited_at,
+        expires_at: invitation.expires_at,
+    });
+    let passkeys = app.store.passkeys().await?;
+    Ok(Json(Approvers {
+        keys: keys.collect(),
+        passkeys: passkeys.iter().map(PasskeyView::from).collect(),
+        invitations: invitations.collect(),
+    }))
 }
 
-fn view(row: &PasskeyRow) -> Value {
-    json!({
-        "passkey": passkeys::short_id(row),
-        "email": row.email,
-        "name": row.passkey.name,
-        "did": row.passkey.did,
-        "site": row.site(),
-        "enrolled_at": row.enrolled_at,
-        "last_used_at": row.last_used_at,
-        "removed_at": row.removed_at,
-    })
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Approvers {
+    /// By key files, as the configuration has them.
+    keys: Vec<ApproverKey>,
+    passkeys: Vec<PasskeyView>,
+    /// Links that were not used yet.
+    invitations: Vec<InvitationView>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+struct ApproverKey {
+    email: String,
+    #[schemars(with = "shapes::Did")]
+    did: Did,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Invitation")]
+struct InvitationView {
+    email: String,
+    invited_by: String,
+    #[schemars(with = "shapes::Timestamp")]
+    invited_at: Timestamp,
+    #[schemars(with = "shapes::Timestamp")]
+    expires_at: Timestamp,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Passkey")]
+struct PasskeyView {
+    /// A short name for it.
+    passkey: String,
+    email: String,
+    name: String,
+    #[schemars(with = "shapes::Did")]
+    did: ApproverDid,
+    /// Where it may be used.
+    #[schemars(with = "shapes::Document")]
+    site: Site,
+    #[schemars(with = "shapes::Timestamp")]
+    enrolled_at: Timestamp,
+    #[schemars(with = "Option<shapes::Timestamp>")]
+    last_used_at: Option<Timestamp>,
+    #[schemars(with = "Option<shapes::Timestamp>")]
+    removed_at: Option<Timestamp>,
+}
+
+impl From<&PasskeyRow> for PasskeyView {
+    fn from(row: &PasskeyRow) -> Self {
+        Self {
+            passkey: passkeys::short_id(row),
+            email: row.email.clone(),
+            name: row.passkey.name.clone(),
+            did: row.passkey.did.clone(),
+            site: row.site(),
+            enrolled_at: row.enrolled_at,
+            last_used_at: row.last_used_at,
+            removed_at: row.removed_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "InviteApprover")]
 pub(super) struct Invite {
     email: String,
+    /// How long the link is good.
     #[serde(default)]
     expires_in_seconds: Option<u32>,
 }
@@ -132,7 +186,7 @@ pub(super) async fn invite(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(asked): Strict<Invite>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Invited>, Problem> {
     let email = address(&asked.email)?;
     let seconds = asked
         .expires_in_seconds
@@ -149,17 +203,29 @@ pub(super) async fn invite(
         invited.map_err(Problem::from)
     })
     .await?;
-    Ok(Json(json!({
-        "email": asked.email,
-        "link": *invited.link,
-        "expires_at": invited.expires_at,
-    })))
+    Ok(Json(Invited {
+        email: asked.email,
+        link: invited.link.to_string(),
+        expires_at: invited.expires_at,
+    }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InvitedApprover")]
+pub(super) struct Invited {
+    email: String,
+    /// The address to open: here and nowhere else.
+    link: String,
+    #[schemars(with = "shapes::Timestamp")]
+    expires_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RemovePasskeys")]
 pub(super) struct Remove {
     email: String,
+    /// One of them by its short name; all unless it is said.
     #[serde(default)]
     passkey: Option<String>,
 }
@@ -169,7 +235,7 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(asked): Strict<Remove>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Removed>, Problem> {
     address(&asked.email)?;
     let passkey = asked.passkey.as_deref();
     let action = Action {
@@ -188,11 +254,21 @@ pub(super) async fn remove(
         removed.map_err(Problem::from)
     })
     .await?;
-    Ok(Json(json!({
-        "email": asked.email,
-        "passkeys": removed.passkeys,
-        "invitation": removed.invitation,
-    })))
+    Ok(Json(Removed {
+        email: asked.email,
+        passkeys: removed.passkeys,
+        invitation: removed.invitation,
+    }))
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RemovedPasskeys")]
+pub(super) struct Removed {
+    email: String,
+    /// How many were removed.
+    passkeys: u32,
+    /// Whether a link that had not been used ended with them.
+    invitation: bool,
 }
 
 fn address(text: &str) -> Result<Email, Problem> {
@@ -202,10 +278,13 @@ fn address(text: &str) -> Result<Email, Problem> {
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "AskPasskey")]
 pub(super) struct Question {
+    /// The approver's address.
     approver: String,
+    #[schemars(with = "shapes::Decision")]
     decision: Decision,
     #[serde(default)]
     reason: Option<String>,
@@ -218,7 +297,7 @@ pub(super) async fn question(
     State(app): State<Arc<App>>,
     Id(run_id): Id<RunId>,
     Strict(asked): Strict<Question>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Asking>, Problem> {
     let asked = Asked {
         approver: &asked.approver,
         decision: asked.decision,
@@ -226,18 +305,38 @@ pub(super) async fn question(
         passkey: asked.passkey.as_deref(),
     };
     let question = passkeys::question(&app, run_id.as_str(), asked).await?;
-    Ok(Json(json!({
-        "statement": question.statement,
-        "statement_hash_b64u": question.hash,
-        "passkey": question.passkey,
-        "options": question.options,
-    })))
+    Ok(Json(Asking {
+        statement: question.statement,
+        statement_hash_b64u: question.hash,
+        passkey: question.passkey,
+        options: question.options,
+    }))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Answer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PasskeyQuestion")]
+pub(super) struct Asking {
+    /// The statement, to be handed back as it is.
+    #[schemars(with = "shapes::Document")]
     statement: proof::Json,
+    /// Its hash, which the passkey signs.
+    #[schemars(with = "shapes::Sha256")]
+    statement_hash_b64u: Hash,
+    /// The short name of the passkey that is asked.
+    passkey: String,
+    /// For the browser (Web Authentication).
+    #[schemars(with = "shapes::Document")]
+    options: Value,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PasskeyAnswer")]
+pub(super) struct Answer {
+    #[schemars(with = "shapes::Document")]
+    statement: proof::Json,
+    /// What the browser answered (Web Authentication).
+    #[schemars(with = "shapes::Document")]
     assertion: Assertion,
 }
 
@@ -247,7 +346,7 @@ pub(super) async fn answer(
     Id(run_id): Id<RunId>,
     operator: Operator,
     Strict(given): Strict<Answer>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ApprovalDetails>, Problem> {
     let run_id = run_id.as_str();
     if app.store.run(run_id).await?.is_none() {
         return Err(ReasonCode::ApprovalUnknown.into());

@@ -3,8 +3,11 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use policy::{ReasonCode, Refusal};
+use schemars::JsonSchema;
 use serde::Serialize;
 use store::{Conflict, StoreError};
+
+use crate::shapes;
 
 /// Media type of problem details.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -22,7 +25,7 @@ pub struct Problem {
 }
 
 /// One of several things that were wrong with a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     /// Where: member names joined by dots.
     pub path: String,
@@ -30,6 +33,7 @@ pub struct Finding {
     pub message: String,
     /// Its own code, when it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::ReasonCode>")]
     pub code: Option<ReasonCode>,
 }
 
@@ -112,19 +116,30 @@ fn chain(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
+/// Why something was not done (RFC 9457).
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Details<'a> {
+    /// The code as a URN.
+    r#type: String,
+    /// The code in a few words.
+    title: &'static str,
+    /// The answer's status.
+    #[schemars(range(min = 400, max = 599))]
+    status: u16,
+    /// What exactly was wrong.
+    detail: &'a str,
+    #[schemars(with = "shapes::ReasonCode")]
+    code: ReasonCode,
+    /// What to do next.
+    advice: &'static str,
+    /// Every single thing that was wrong, where several were looked at.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Finding],
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Details<'a> {
-            r#type: String,
-            title: &'static str,
-            status: u16,
-            detail: &'a str,
-            code: ReasonCode,
-            advice: &'static str,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            errors: &'a [Finding],
-        }
         let code = self.code;
         let details = Details {
             r#type: format!("urn:clawgate:reason:{code}"),

@@ -21,8 +21,8 @@ use hyper::body::{Frame, SizeHint};
 use policy::ReasonCode;
 use proof::record::JobId;
 use proof::{Hash, Timestamp};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use store::{MAX_PUBLICATIONS, Publication};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zeroize::Zeroizing;
@@ -36,6 +36,7 @@ use crate::app::App;
 use crate::bundles;
 use crate::keys::{random_text, random_uuid};
 use crate::pages;
+use crate::shapes;
 use crate::trust_pulse::published::{MAX_CARRIED_BYTES, PublishError, Surroundings, render};
 
 /// How long a link is good, in seconds, when nothing is said: 30 days.
@@ -81,11 +82,15 @@ impl Places {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PublishJob")]
 pub(super) struct Publish {
+    #[schemars(with = "shapes::JobId")]
     job_id: JobId,
+    /// How long the link is good; 30 days unless it is said.
     #[serde(default)]
+    #[schemars(range(min = 60, max = 31_536_000))]
     expires_in_seconds: Option<u32>,
 }
 
@@ -94,7 +99,7 @@ pub(super) async fn publish(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(asked): Strict<Publish>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Published>, Problem> {
     let seconds = asked.expires_in_seconds.unwrap_or(DEFAULT_SECONDS);
     if !LIFETIMES.contains(&seconds) {
         let detail = "a link is good for a minute to a year";
@@ -123,12 +128,25 @@ pub(super) async fn publish(
     };
     let kept = publication.clone();
     audited(&*app.store, action, keep(&app, kept)).await?;
-    Ok(Json(json!({
-        "publication": publication.id,
-        "job_id": publication.job_id,
-        "link": format!("{}/published/{}/", app.operator_url, *secret),
-        "expires_at": publication.expires_at,
-    })))
+    Ok(Json(Published {
+        publication: publication.id,
+        job_id: publication.job_id,
+        link: format!("{}/published/{}/", app.operator_url, *secret),
+        expires_at: publication.expires_at,
+    }))
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublishedJob")]
+pub(super) struct Published {
+    /// The name by which it is listed and withdrawn.
+    publication: String,
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    /// The address to open: here and nowhere else.
+    link: String,
+    #[schemars(with = "shapes::Timestamp")]
+    expires_at: Timestamp,
 }
 
 async fn keep(app: &App, publication: Publication) -> Result<(), Problem> {
@@ -151,33 +169,54 @@ async fn keep(app: &App, publication: Publication) -> Result<(), Problem> {
 }
 
 /// The latest publications, without their links.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+) -> Result<Json<Vec<PublicationView>>, Problem> {
     let (now, all) = (app.now(), app.store.publications(LISTED).await?);
-    let all: Vec<Value> = all.iter().map(|one| view(one, now)).collect();
-    Ok(Json(Value::Array(all)))
+    Ok(Json(all.into_iter().map(|one| view(one, now)).collect()))
 }
 
-fn view(publication: &Publication, now: Timestamp) -> Value {
-    let (withdrawn_at, withdrawn_by) = publication.withdrawn.clone().unzip();
+/// A publication without its link.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Publication")]
+pub(super) struct PublicationView {
+    publication: String,
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    /// `good`, `expired` or `withdrawn`.
+    state: &'static str,
+    published_by: String,
+    #[schemars(with = "shapes::Timestamp")]
+    published_at: Timestamp,
+    #[schemars(with = "shapes::Timestamp")]
+    expires_at: Timestamp,
+    withdrawn_by: Option<String>,
+    #[schemars(with = "Option<shapes::Timestamp>")]
+    withdrawn_at: Option<Timestamp>,
+}
+
+fn view(publication: Publication, now: Timestamp) -> PublicationView {
+    let (withdrawn_at, withdrawn_by) = publication.withdrawn.unzip();
     let state = match withdrawn_at {
         Some(_) => "withdrawn",
         None if publication.expires_at <= now => "expired",
         None => "good",
     };
-    json!({
-        "publication": publication.id,
-        "job_id": publication.job_id,
-        "state": state,
-        "published_by": publication.published_by,
-        "published_at": publication.published_at,
-        "expires_at": publication.expires_at,
-        "withdrawn_by": withdrawn_by,
-        "withdrawn_at": withdrawn_at,
-    })
+    PublicationView {
+        publication: publication.id,
+        job_id: publication.job_id,
+        state,
+        published_by: publication.published_by,
+        published_at: publication.published_at,
+        expires_at: publication.expires_at,
+        withdrawn_by,
+        withdrawn_at,
+    }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WithdrawPublication")]
 pub(super) struct Withdraw {
     publication: String,
 }
@@ -187,7 +226,7 @@ pub(super) async fn withdraw(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(Withdraw { publication: id }): Strict<Withdraw>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Withdrawn>, Problem> {
     let at = app.now();
     let action = Action {
         operator: operator.name(),
@@ -202,7 +241,18 @@ pub(super) async fn withdraw(
         withdrawn.ok_or_else(|| Problem::from(ReasonCode::PublicationUnknown))
     })
     .await?;
-    Ok(Json(json!({ "publication": id, "withdrawn": withdrawn })))
+    Ok(Json(Withdrawn {
+        publication: id,
+        withdrawn,
+    }))
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WithdrawnPublication")]
+pub(super) struct Withdrawn {
+    publication: String,
+    /// Whether this call ended it.
+    withdrawn: bool,
 }
 
 /// The page behind a link.

@@ -6,19 +6,21 @@ use axum::Json;
 use axum::extract::State;
 use policy::terraform::ids::{RunId, StateVersionId, WorkspaceId};
 use proof::record::JobId;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::credential::Operator;
 use super::extract::{Id, Reason, Strict};
-use super::jobs::closed_view;
+use super::jobs::Closed;
 use super::problem::Problem;
 use crate::app::App;
 use crate::rollback::{self, RollbackError, StateRollback};
+use crate::shapes;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
+    #[schemars(with = "shapes::Reason")]
     reason: Reason,
 }
 
@@ -28,15 +30,26 @@ pub(super) async fn run(
     Id(run_id): Id<RunId>,
     operator: Operator,
     Strict(body): Strict<Why>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<DiscardedRun>, Problem> {
     let (by, reason) = (operator.name(), body.reason.as_str());
     let run = rollback::discard_run(&app, by, run_id.as_str(), reason).await?;
-    Ok(Json(json!({
-        "run_id": run.run_id,
-        "job_id": run.job_id,
-        "state": run.gate.as_str(),
-        "status": run.status,
-    })))
+    Ok(Json(DiscardedRun {
+        run_id: run.run_id,
+        job_id: run.job_id,
+        state: run.gate.as_str(),
+        status: run.status,
+    }))
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct DiscardedRun {
+    run_id: String,
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    #[schemars(with = "shapes::GateState")]
+    state: &'static str,
+    /// Terraform Cloud's status, as last seen.
+    status: String,
 }
 
 /// Stops a job: its tokens, its runs, and then the job itself.
@@ -45,22 +58,42 @@ pub(super) async fn job(
     Id(job_id): Id<JobId>,
     operator: Operator,
     Strict(body): Strict<Why>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<StoppedJob>, Problem> {
     let (by, reason) = (operator.name(), body.reason.as_str());
     let stopped = rollback::stop_job(&app, by, &job_id, reason).await?;
-    let mut view = closed_view(&stopped.closed);
-    view["revoked_tokens"] = json!(stopped.revoked_tokens);
-    view["unfinished_runs"] = json!(stopped.unfinished_runs);
-    Ok(Json(view))
+    Ok(Json(StoppedJob {
+        closed: stopped.closed.into(),
+        revoked_tokens: stopped.revoked_tokens,
+        unfinished_runs: stopped.unfinished_runs,
+    }))
 }
 
-#[derive(Debug, Deserialize)]
+/// A job that was stopped, with its bundle.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct StoppedJob {
+    #[serde(flatten)]
+    closed: Closed,
+    /// Hashes of the tokens that were revoked.
+    #[schemars(with = "Vec<shapes::HexSha256>")]
+    revoked_tokens: Vec<String>,
+    /// Runs that Terraform Cloud may still be applying.
+    unfinished_runs: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ReturnToState")]
 pub(super) struct ToState {
+    #[schemars(with = "shapes::WorkspaceId")]
     workspace_id: WorkspaceId,
+    /// The earlier state version.
+    #[schemars(with = "shapes::StateVersionId")]
     state_version_id: StateVersionId,
+    #[schemars(with = "shapes::Reason")]
     reason: Reason,
+    /// The open job in whose evidence it shall stand.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::JobId>")]
     job_id: Option<JobId>,
 }
 
@@ -69,7 +102,7 @@ pub(super) async fn state(
     State(app): State<Arc<App>>,
     operator: Operator,
     Strict(body): Strict<ToState>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ReturnedState>, Problem> {
     let request = StateRollback {
         workspace: body.workspace_id,
         state_version: body.state_version_id,
@@ -77,12 +110,24 @@ pub(super) async fn state(
         job_id: body.job_id,
     };
     let done = rollback::return_to_state(&app, operator.name(), &request).await?;
-    Ok(Json(json!({
-        "workspace_id": request.workspace,
-        "rolled_back_to": request.state_version,
-        "state_version_id": done.state_version,
-        "job_id": request.job_id,
-    })))
+    Ok(Json(ReturnedState {
+        workspace_id: request.workspace,
+        rolled_back_to: request.state_version,
+        state_version_id: done.state_version,
+        job_id: request.job_id,
+    }))
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ReturnedState {
+    #[schemars(with = "shapes::WorkspaceId")]
+    workspace_id: WorkspaceId,
+    #[schemars(with = "shapes::StateVersionId")]
+    rolled_back_to: StateVersionId,
+    /// The state version that was made of it.
+    state_version_id: String,
+    #[schemars(with = "Option<shapes::JobId>")]
+    job_id: Option<JobId>,
 }
 
 impl From<RollbackError> for Problem {

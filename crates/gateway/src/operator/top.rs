@@ -7,15 +7,18 @@ use axum::Json;
 use axum::extract::State;
 use policy::decimal::Decimal;
 use policy::{Contract, ReasonCode};
+use proof::Timestamp;
 use proof::record::{JobId, Lane};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use store::{JobFilter, JobPhase, JobRow, JobState};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::{JobFilter, JobPhase, JobRow};
 
 use super::extract::Params;
+use super::jobs::Phase;
 use super::problem::Problem;
 use crate::activity::Seen;
 use crate::app::App;
+use crate::shapes;
 
 /// Longest wait for a change, in seconds. Commits of another process do not wake anybody, and
 /// calls get older.
@@ -24,17 +27,19 @@ const MAX_WAIT: u64 = 30;
 /// Open jobs that are shown, the newest.
 const MAX_JOBS: u32 = 50;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Watch {
     /// One job, also a closed one; all open ones without it.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::JobId>")]
     job: Option<JobId>,
     /// The revision that was shown last: the answer waits until there is another.
     #[serde(default)]
     after: Option<u64>,
     /// Seconds to wait at most.
     #[serde(default)]
+    #[schemars(range(max = 30))]
     wait: Option<u64>,
 }
 
@@ -42,7 +47,7 @@ pub(super) struct Watch {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Params(watch): Params<Watch>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Snapshot>, Problem> {
     let wait = watch.wait.unwrap_or(MAX_WAIT);
     if wait > MAX_WAIT {
         let detail = format!("`wait` is 0 to {MAX_WAIT}");
@@ -75,15 +80,15 @@ pub(super) async fn show(
     for job in &jobs {
         views.push(view(&app, job).await?);
     }
-    Ok(Json(json!({
-        "revision": revision,
-        "at": app.now(),
-        "gateway_id": app.config.gateway_id,
-        "jobs": views,
-    })))
+    Ok(Json(Snapshot {
+        revision,
+        at: app.now(),
+        gateway_id: app.config.gateway_id.clone(),
+        jobs: views,
+    }))
 }
 
-async fn view(app: &App, job: &JobRow) -> Result<Value, Problem> {
+async fn view(app: &App, job: &JobRow) -> Result<BusyJob, Problem> {
     let seen = app.activity.of(&*app.store, job, app.now()).await?;
     let usage = app.store.model_usage(&job.job_id).await?;
     let row = app.store.contract(&job.policy_hash).await?;
@@ -93,68 +98,162 @@ async fn view(app: &App, job: &JobRow) -> Result<Value, Problem> {
         .as_ref()
         .and_then(|contract| contract.models.as_ref());
     let counters = &job.counters;
-    Ok(json!({
-        "job_id": job.job_id,
-        "name": job.name,
-        "contract": contract.as_ref().map(|contract| contract.name.as_str()),
-        "state": match job.state {
-            JobState::Open => "open",
-            JobState::Closed(_) => "closed",
-            JobState::Sealed { .. } => "sealed",
-        },
-        "opened_at": job.opened_at,
-        "last_at": job.last_at,
-        "calls": counters.calls,
-        "model_calls": counters.model_calls,
-        "refused": counters.refusals,
-        "in_flight": counters.open_intents,
-        "tokens_input": seen.tokens_input,
-        "tokens_output": seen.tokens_output,
-        "tokens_derived": seen.derived,
-        "budget": {
-            "calls": { "used": usage.calls, "of": models.and_then(|models| models.max_calls) },
-            "tokens": {
-                "used": usage.tokens,
-                "reserved": usage.reserved,
-                "of": models.and_then(|models| models.max_tokens),
+    Ok(BusyJob {
+        job_id: job.job_id.clone(),
+        name: job.name.clone(),
+        contract: contract
+            .as_ref()
+            .map(|contract| contract.name.as_str().to_owned()),
+        state: Phase::from(&job.state),
+        opened_at: job.opened_at,
+        last_at: job.last_at,
+        calls: counters.calls,
+        model_calls: counters.model_calls,
+        refused: counters.refusals,
+        in_flight: counters.open_intents,
+        tokens_input: seen.tokens_input,
+        tokens_output: seen.tokens_output,
+        tokens_derived: seen.derived,
+        budget: Budget {
+            calls: Calls {
+                used: usage.calls,
+                of: models.and_then(|models| models.max_calls),
             },
-            "cost_usd": {
-                "used": Decimal::from_units(usage.cost),
-                "reserved": Decimal::from_units(usage.cost_reserved),
-                "of": models.and_then(|models| models.max_cost_usd),
+            tokens: Tokens {
+                used: usage.tokens,
+                reserved: usage.reserved,
+                of: models.and_then(|models| models.max_tokens),
+            },
+            cost_usd: Cost {
+                used: Decimal::from_units(usage.cost),
+                reserved: Decimal::from_units(usage.cost_reserved),
+                of: models.and_then(|models| models.max_cost_usd),
             },
         },
-        "live": live(&seen),
-        "refusals": refusals(&seen),
-    }))
+        live: live(&seen),
+        refusals: refusals(&seen),
+    })
 }
 
-fn live(seen: &Seen) -> Vec<Value> {
-    let calls = seen.live.iter().map(|(seq, call)| {
-        json!({
-            "seq": seq,
-            "at": call.at,
-            "lane": match call.lane {
-                Lane::Model => "model",
-                Lane::Terraform => "terraform",
-                Lane::Gateway => "gateway",
-                Lane::Egress => "egress",
-            },
-            "operation": call.operation,
-            "about": call.about,
-        })
+fn live(seen: &Seen) -> Vec<LiveCall> {
+    let calls = seen.live.iter().map(|(seq, call)| LiveCall {
+        seq: *seq,
+        at: call.at,
+        lane: match call.lane {
+            Lane::Model => "model",
+            Lane::Terraform => "terraform",
+            Lane::Gateway => "gateway",
+            Lane::Egress => "egress",
+        },
+        operation: call.operation.clone(),
+        about: call.about.clone(),
     });
     calls.collect()
 }
 
-fn refusals(seen: &Seen) -> Vec<Value> {
-    let refusals = seen.refusals.iter().rev().map(|refused| {
-        json!({
-            "at": refused.at,
-            "code": refused.code,
-            "asked": refused.asked,
-            "why": refused.why,
-        })
+fn refusals(seen: &Seen) -> Vec<RefusedCall> {
+    let refusals = seen.refusals.iter().rev().map(|refused| RefusedCall {
+        at: refused.at,
+        code: refused.code.clone(),
+        asked: refused.asked.clone(),
+        why: refused.why.clone(),
     });
     refusals.collect()
+}
+
+/// What jobs are doing now.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Snapshot {
+    /// Ask for what comes after it.
+    revision: u64,
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    gateway_id: String,
+    /// The newest first.
+    jobs: Vec<BusyJob>,
+}
+
+/// What one job is doing now.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BusyJob {
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    name: String,
+    contract: Option<String>,
+    state: Phase,
+    #[schemars(with = "shapes::Timestamp")]
+    opened_at: Timestamp,
+    #[schemars(with = "shapes::Timestamp")]
+    last_at: Timestamp,
+    calls: u64,
+    model_calls: u64,
+    refused: u64,
+    in_flight: u64,
+    tokens_input: u64,
+    tokens_output: u64,
+    /// Some tokens were counted by the gateway.
+    tokens_derived: bool,
+    budget: Budget,
+    live: Vec<LiveCall>,
+    /// The last refusals, the latest first.
+    refusals: Vec<RefusedCall>,
+}
+
+/// What is used of the budgets; without `of` there is no limit.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Budget {
+    calls: Calls,
+    tokens: Tokens,
+    cost_usd: Cost,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CallBudget")]
+struct Calls {
+    used: u64,
+    of: Option<u64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TokenBudget")]
+struct Tokens {
+    used: u64,
+    reserved: u64,
+    of: Option<u64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CostBudget")]
+struct Cost {
+    #[schemars(with = "shapes::Decimal")]
+    used: Decimal,
+    #[schemars(with = "shapes::Decimal")]
+    reserved: Decimal,
+    #[schemars(with = "Option<shapes::Decimal>")]
+    of: Option<Decimal>,
+}
+
+/// A call in flight.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LiveCall {
+    seq: u64,
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    /// `model`, `terraform` or `gateway`.
+    lane: &'static str,
+    operation: String,
+    /// The model or the run that it is about.
+    about: Option<String>,
+}
+
+/// A refused call.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RefusedCall {
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    code: String,
+    /// What was asked.
+    asked: String,
+    /// The reasons in words.
+    why: String,
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use store::{GateState, RunBrief};
 
 use super::approvals;
+use super::openapi::{MediaTypes, Written};
 use super::problem::Problem;
 use super::streaming::{self, Broken, Standing, Stream, Woken};
 use crate::app::App;
@@ -17,13 +18,21 @@ use crate::app::App;
 /// Plans that one reader is told of at a time; the ones that wait longest.
 const MOST: usize = 200;
 
+/// Server-sent events.
+#[derive(Debug)]
+pub(super) struct Events;
+
+impl MediaTypes for Events {
+    const ALL: &'static [&'static str] = &["text/event-stream"];
+}
+
 /// Every plan that waits, at once, and then each that begins to (`waiting`, with what
 /// `GET /v1/approvals` says of it), and each that does no longer (`ended`, with where it
 /// stands then). After those that wait at once comes `ready`. Whoever connects again is told anew.
 pub(super) async fn watch(
     State(app): State<Arc<App>>,
     standing: Standing,
-) -> Result<Response, Problem> {
+) -> Result<Written<Events>, Problem> {
     let body = streaming::begin(app, standing, None, tell)?;
     let headers = [
         (
@@ -36,7 +45,7 @@ pub(super) async fn watch(
             HeaderValue::from_static("no"),
         ),
     ];
-    Ok((headers, body).into_response())
+    Ok(Written::new((headers, body)))
 }
 
 async fn tell(mut stream: Stream) -> Result<(), Broken> {
@@ -100,6 +109,7 @@ async fn begun(
 }
 
 /// JSON has no line breaks of its own, so the data are one line.
-fn event(name: &str, data: &Value) -> String {
+fn event(name: &str, data: &impl Serialize) -> String {
+    let data = serde_json::to_string(data).expect("texts and numbers are JSON");
     format!("event: {name}\ndata: {data}\n\n")
 }

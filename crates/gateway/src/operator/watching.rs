@@ -7,8 +7,10 @@ use axum::extract::State;
 use http::StatusCode;
 use policy::ReasonCode;
 use policy::terraform::ids::WorkspaceId;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use proof::{Json as Exact, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{Baseline, ObservationFilter, ObservationRow};
 
 use super::audit::{Action, audited};
@@ -16,6 +18,7 @@ use super::credential::Operator;
 use super::extract::{Id, Params, Reason, Strict};
 use super::problem::Problem;
 use crate::app::App;
+use crate::shapes;
 use crate::watching::notification::{self, Notification};
 use crate::watching::{self, settings};
 
@@ -35,13 +38,17 @@ pub(super) async fn notify(
     Ok(StatusCode::OK)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
+    /// Of one workspace only.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::WorkspaceId>")]
     workspace: Option<WorkspaceId>,
+    /// Only observations before this one, for the next page.
     #[serde(default)]
     before: Option<u64>,
+    /// How many at most, 500 at the most; 50 unless it is said.
     #[serde(default)]
     limit: Option<u32>,
 }
@@ -50,7 +57,7 @@ pub(super) struct Filter {
 pub(super) async fn observations(
     State(app): State<Arc<App>>,
     Params(filter): Params<Filter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Observations>, Problem> {
     let limit = filter.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
     let filter = ObservationFilter {
         workspace_id: filter.workspace.map(|id| id.to_string()),
@@ -61,27 +68,55 @@ pub(super) async fn observations(
     let rows = app.store.observations(filter).await?;
     let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
     let next = rows.last().filter(|_| full).map(|row| row.id);
-    let views: Vec<Value> = rows.iter().map(view).collect();
-    Ok(Json(json!({ "observations": views, "next": next })))
+    let observations = rows.into_iter().map(ObservationView::from).collect();
+    Ok(Json(Observations { observations, next }))
 }
 
-/// An observation as answers have it.
-pub(super) fn view(row: &ObservationRow) -> Value {
-    let seen = &row.observation;
-    json!({
-        "id": row.id,
-        "at": seen.at,
-        "workspace_id": seen.workspace_id,
-        "kind": seen.kind,
-        "subject": seen.subject,
-        "says": watching::says(seen),
-        "detail": seen.detail,
-        "source": seen.source,
-    })
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Observations {
+    observations: Vec<ObservationView>,
+    /// `before` of the next page, unless this was the last.
+    next: Option<u64>,
+}
+
+/// Something that was seen outside the gateway.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Observation")]
+pub(super) struct ObservationView {
+    id: u64,
+    /// When it was seen, not when it happened.
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    workspace_id: String,
+    kind: String,
+    /// A run, a state version, or the name of a setting.
+    subject: String,
+    /// The whole in words.
+    says: String,
+    #[schemars(with = "shapes::Document")]
+    detail: Exact,
+    /// By which way it was seen.
+    source: String,
+}
+
+impl From<ObservationRow> for ObservationView {
+    fn from(row: ObservationRow) -> Self {
+        let seen = row.observation;
+        Self {
+            id: row.id,
+            at: seen.at,
+            says: watching::says(&seen),
+            workspace_id: seen.workspace_id,
+            kind: seen.kind,
+            subject: seen.subject,
+            detail: seen.detail,
+            source: seen.source,
+        }
+    }
 }
 
 /// The governed workspaces, and how they stand.
-pub(super) async fn workspaces(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn workspaces(State(app): State<Arc<App>>) -> Result<Json<Watched>, Problem> {
     let baselines = app.store.baselines().await?;
     let mut views = Vec::new();
     for id in watching::governed(&*app.store).await? {
@@ -91,18 +126,28 @@ pub(super) async fn workspaces(State(app): State<Arc<App>>) -> Result<Json<Value
         views.push(standing(&id, baseline));
     }
     let watching = &app.config.watching;
-    Ok(Json(json!({
-        "workspaces": views,
-        "poll_seconds": watching.poll_seconds,
-        "notifications": watching.notification_key.is_some(),
-    })))
+    Ok(Json(Watched {
+        workspaces: views,
+        poll_seconds: watching.poll_seconds,
+        notifications: watching.notification_key.is_some(),
+    }))
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WatchedWorkspaces")]
+pub(super) struct Watched {
+    workspaces: Vec<Settings>,
+    /// How often they are looked at; 0 for never.
+    poll_seconds: u64,
+    /// Whether Terraform Cloud's notifications are taken.
+    notifications: bool,
 }
 
 /// One workspace: what its settings should be, what they are, and what was seen there lately.
 pub(super) async fn workspace(
     State(app): State<Arc<App>>,
     Id(id): Id<WorkspaceId>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<WatchedWorkspace>, Problem> {
     let id = id.as_str();
     let baseline = app.store.baseline(id).await?;
     let latest = ObservationFilter {
@@ -111,34 +156,70 @@ pub(super) async fn workspace(
         ..ObservationFilter::default()
     };
     let rows = app.store.observations(latest).await?;
-    let mut view_of = standing(id, baseline.as_ref());
     let governed = watching::governed(&*app.store).await?;
-    view_of["governed"] = json!(governed.contains(id));
-    view_of["observations"] = json!(rows.iter().map(view).collect::<Vec<_>>());
-    Ok(Json(view_of))
+    Ok(Json(WatchedWorkspace {
+        settings: standing(id, baseline.as_ref()),
+        governed: governed.contains(id),
+        observations: rows.into_iter().map(ObservationView::from).collect(),
+    }))
 }
 
-fn standing(id: &str, baseline: Option<&Baseline>) -> Value {
+/// A workspace: its settings, and what was seen there.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct WatchedWorkspace {
+    #[serde(flatten)]
+    settings: Settings,
+    /// Whether a contract that can be used names it.
+    governed: bool,
+    /// The latest, newest first.
+    observations: Vec<ObservationView>,
+}
+
+/// How a workspace's settings stand; nothing is known before the first look.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WorkspaceSettings")]
+pub(super) struct Settings {
+    workspace_id: String,
+    #[schemars(with = "Option<shapes::Timestamp>")]
+    since: Option<Timestamp>,
+    #[schemars(with = "Option<shapes::Timestamp>")]
+    seen_at: Option<Timestamp>,
+    /// The settings as they were seen last.
+    #[schemars(with = "Option<shapes::Document>")]
+    seen: Option<Exact>,
+    #[schemars(with = "Option<shapes::Timestamp>")]
+    accepted_at: Option<Timestamp>,
+    accepted_by: Option<String>,
+    /// What differs from the settings that were accepted.
+    #[schemars(with = "Option<Vec<shapes::Document>>")]
+    drift: Option<Vec<Exact>>,
+}
+
+fn standing(id: &str, baseline: Option<&Baseline>) -> Settings {
     let drift = baseline.map(|baseline| {
         let changes = settings::changes(&baseline.accepted, &baseline.seen);
         let changes = changes.iter().map(settings::Change::to_json);
         changes.collect::<Vec<_>>()
     });
-    json!({
-        "workspace_id": id,
-        "since": baseline.map(|baseline| baseline.since),
-        "seen_at": baseline.map(|baseline| baseline.seen_at),
-        "seen": baseline.map(|baseline| &baseline.seen),
-        "accepted_at": baseline.map(|baseline| baseline.accepted_at),
-        "accepted_by": baseline.map(|baseline| &baseline.accepted_by),
-        "drift": drift,
-    })
+    Settings {
+        workspace_id: id.to_owned(),
+        since: baseline.map(|baseline| baseline.since),
+        seen_at: baseline.map(|baseline| baseline.seen_at),
+        seen: baseline.map(|baseline| baseline.seen.clone()),
+        accepted_at: baseline.map(|baseline| baseline.accepted_at),
+        accepted_by: baseline.map(|baseline| baseline.accepted_by.clone()),
+        drift,
+    }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "AcceptSettings")]
 pub(super) struct Accept {
+    /// The settings that are accepted, as they were shown.
+    #[schemars(with = "shapes::Document")]
     seen: Value,
+    #[schemars(with = "shapes::Reason")]
     reason: Reason,
 }
 
@@ -148,7 +229,7 @@ pub(super) async fn accept(
     Id(id): Id<WorkspaceId>,
     operator: Operator,
     Strict(body): Strict<Accept>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Settings>, Problem> {
     let seen = proof::Json::from(body.seen);
     let action = Action {
         operator: operator.name(),

@@ -74,6 +74,7 @@ impl Sample {
         );
         store
             .publish(ContractVersion {
+                second_envelope: None,
                 policy_hash: contract.hash(),
                 name: contract.name.clone(),
                 envelope: envelope.unwrap(),

@@ -13,6 +13,8 @@ fn filled(path: &str) -> String {
         .replace("{name}", "terraform-cloud-staging-only")
         .replace("{run_id}", "run-1")
         .replace("{id}", "job_1")
+        .replace("{level}/{*place}", "0/000")
+        .replace("{*place}", "000")
 }
 
 #[tokio::test]

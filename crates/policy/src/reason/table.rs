@@ -78,6 +78,7 @@ reason_codes! {
     ContractAutonomousApply "CONTRACT_AUTONOMOUS_APPLY" 422 Policy "Contract lets an agent apply without a person" "Set requires_approval to true, or set allow_autonomous_apply in the operator's configuration.";
     ContractAuthorUnknown "CONTRACT_AUTHOR_UNKNOWN" 403 Policy "Contract is signed by an author who is not listed" "Sign with the key of an author listed in the operator's configuration.";
     ContractSignature "CONTRACT_SIGNATURE" 422 Policy "Contract signature is wrong" "Sign the contract again and publish that envelope unchanged.";
+    ContractSecondAuthor "CONTRACT_SECOND_AUTHOR" 422 Policy "Contract allows more than the version in force" "Have a second listed author sign the same contract (`clawgate policy sign`) and publish it with `--cosigned`; `clawgate policy diff --prove` shows what is new.";
     ContractUnknown "CONTRACT_UNKNOWN" 404 Policy "No such contract" "List the published contracts and use one of their names or hashes.";
     ContractExists "CONTRACT_EXISTS" 409 Policy "This very contract is published already" "Nothing to do; use the hash.";
     ContractWithdrawn "CONTRACT_WITHDRAWN" 403 Policy "Contract was withdrawn" "Ask the operator for a job under a current contract version.";
@@ -89,6 +90,7 @@ reason_codes! {
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
+    LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
     PageUnknown "PAGE_UNKNOWN" 404 Policy "No such page" "Start from the listener's index.";
 
@@ -316,6 +318,7 @@ reason_codes! {
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
     ModelRateLimited "MODEL_RATE_LIMITED" 429 Gateway "Too many model calls" "Try again after the time that `Retry-After` names, with fewer calls at once.";
     EgressBusy "EGRESS_BUSY" 429 Gateway "Too many connections" "Close some, then try again.";
+    LogForked "LOG_FORKED" 503 Gateway "The published log contradicts the store" "Stop the gateway and find out which of the two was changed, by a restored backup or by hand; nothing is published until they agree.";
     Overloaded "OVERLOADED" 503 Gateway "The gateway is busy" "Try again later with fewer calls at once.";
     ShuttingDown "SHUTTING_DOWN" 503 Gateway "The gateway is shutting down" "Try again in a moment.";
     Internal "INTERNAL" 500 Gateway "The gateway failed" "Report the decision id to the operator.";

@@ -81,6 +81,7 @@ pub(super) trait Columns {
     fn hash(&self, name: &str) -> Result<Hash, StoreError>;
     fn hash_opt(&self, name: &str) -> Result<Option<Hash>, StoreError>;
     fn blob(&self, name: &str) -> Result<Vec<u8>, StoreError>;
+    fn blob_opt(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// A text that has a type of its own.
     fn parsed<T: FromStr>(&self, name: &str) -> Result<T, StoreError> {
@@ -105,6 +106,14 @@ pub(super) trait Columns {
     /// An envelope.
     fn envelope(&self, name: &str) -> Result<Envelope, StoreError> {
         Envelope::parse(&self.blob(name)?).map_err(|_| damaged(name))
+    }
+
+    /// An envelope that may be absent.
+    fn envelope_opt(&self, name: &str) -> Result<Option<Envelope>, StoreError> {
+        match self.blob_opt(name)? {
+            None => Ok(None),
+            Some(bytes) => Envelope::parse(&bytes).map(Some).map_err(|_| damaged(name)),
+        }
     }
 
     /// An approver's signed statement.
@@ -156,6 +165,10 @@ impl Columns for Row<'_> {
     }
 
     fn blob(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        Ok(self.get(name)?)
+    }
+
+    fn blob_opt(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.get(name)?)
     }
 }

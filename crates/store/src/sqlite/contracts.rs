@@ -102,8 +102,9 @@ fn publish(connection: &Connection, contract: &ContractVersion) -> Result<Publis
     column::change(
         connection,
         "INSERT INTO contracts
-             (policy_hash, name, version, envelope, author_did, published_at, published_by)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+             (policy_hash, name, version, envelope, author_did, published_at, published_by,
+              second_envelope)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             bytes(&contract.policy_hash),
             contract.name,
@@ -112,6 +113,11 @@ fn publish(connection: &Connection, contract: &ContractVersion) -> Result<Publis
             contract.author_did.as_str(),
             contract.published_at.millis(),
             contract.published_by,
+            contract
+                .second_envelope
+                .as_ref()
+                .map(column::envelope)
+                .transpose()?,
         ],
     )?;
     Ok(Published {
@@ -154,6 +160,7 @@ fn contract_row(row: &Row<'_>) -> Result<ContractRow, StoreError> {
             policy_hash: row.hash("policy_hash")?,
             name: row.text("name")?,
             envelope: row.envelope("envelope")?,
+            second_envelope: row.envelope_opt("second_envelope")?,
             author_did: row.parsed("author_did")?,
             published_at: row.time("published_at")?,
             published_by: row.text("published_by")?,

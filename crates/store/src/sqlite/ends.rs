@@ -6,6 +6,7 @@
 
 use proof::approval::Decision;
 use proof::record::{Body, EventChain, JobId, Lane, Outcome, Record};
+use proof::tiles::MAX_ENTRY_BYTES;
 use proof::{Envelope, EnvelopeType, Json, Timestamp};
 use rusqlite::{Connection, Row, params};
 
@@ -116,6 +117,11 @@ impl<'c> Ends<'c> {
         if has_double(&json) {
             return Err(Conflict::Unrecordable.into());
         }
+        let canonical = json.to_jcs();
+        // It is an entry of the log's static files, which have two bytes for its length.
+        if canonical.len() > MAX_ENTRY_BYTES {
+            return Err(Conflict::Unrecordable.into());
+        }
         let receipt = kind.zip(new.receipt);
         let receipt = receipt.map(|((kind, id), envelope)| (kind, id, envelope));
         if let Some((_, id, _)) = &receipt {
@@ -124,7 +130,7 @@ impl<'c> Ends<'c> {
         Ok(Checked {
             end: index,
             record,
-            canonical: json.to_jcs(),
+            canonical,
             receipt,
         })
     }

@@ -168,6 +168,21 @@ impl Log for Sqlite {
             .await
     }
 
+    async fn consistency(&self, old: u64, size: u64) -> Result<Option<Vec<Hash>>, StoreError> {
+        self.read(move |connection| merkle::consistency(connection, old, size))
+            .await
+    }
+
+    async fn hashes(
+        &self,
+        level: u8,
+        start: u64,
+        count: u64,
+    ) -> Result<Option<Vec<Hash>>, StoreError> {
+        self.read(move |connection| merkle::hashes(connection, level, start, count))
+            .await
+    }
+
     async fn save_checkpoint(&self, note: &str, size: u64) -> Result<(), StoreError> {
         let note = note.to_owned();
         self.write(move |connection| {

@@ -84,6 +84,33 @@ pub(super) fn inclusions(
         .map(Some)
 }
 
+/// The path from a smaller tree to a larger one, if the larger one exists.
+pub(super) fn consistency(
+    connection: &Connection,
+    old: u64,
+    tree: u64,
+) -> Result<Option<Vec<Hash>>, StoreError> {
+    if old > tree || tree > size(connection)? {
+        return Ok(None);
+    }
+    merkle::consistency_path(&Tree::new(connection), old, tree).map(Some)
+}
+
+/// A part of one of the rows that are kept, if it is there; never more than a tile.
+pub(super) fn hashes(
+    connection: &Connection,
+    level: u8,
+    start: u64,
+    count: u64,
+) -> Result<Option<Vec<Hash>>, StoreError> {
+    let end = start.checked_add(count);
+    let there = size(connection)?.checked_shr(HEIGHT * u32::from(level));
+    if count == 0 || count > 1 << HEIGHT || end.is_none_or(|end| end > there.unwrap_or(0)) {
+        return Ok(None);
+    }
+    row_of(connection, HEIGHT * u32::from(level), start, count).map(Some)
+}
+
 /// Nodes of the stored tree. Those that were computed are remembered for the rest of one
 /// question: the paths of a job's records share most of theirs.
 struct Tree<'c> {
@@ -179,6 +206,11 @@ mod tests {
             let expected = merkle::root(leaves.as_slice(), tree).unwrap();
             assert_eq!(root(&connection, tree).unwrap(), Some(expected), "{tree}");
             let indexes = [0, 255, tree / 2, tree - 2, tree - 1];
+            for old in [0, 1, 255, 256, tree / 2, tree - 1, tree] {
+                let path = consistency(&connection, old, tree).unwrap();
+                let expected = merkle::consistency_path(leaves.as_slice(), old, tree).unwrap();
+                assert_eq!(path, Some(expected), "{old} to {tree}");
+            }
             let paths = inclusions(&connection, &indexes, tree).unwrap().unwrap();
             for (index, path) in indexes.iter().zip(paths) {
                 let leaf = &leaves[*index as usize];

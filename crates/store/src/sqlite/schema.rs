@@ -84,6 +84,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0018_publications",
         include_str!("../../migrations/sqlite/0018_publications.sql"),
     ),
+    (
+        "0019_second_authors",
+        include_str!("../../migrations/sqlite/0019_second_authors.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

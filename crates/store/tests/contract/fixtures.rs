@@ -40,6 +40,7 @@ pub(crate) fn contract(name: &str, text: &str) -> ContractVersion {
     let author = key(1);
     let payload = object(&[("name", name), ("text", text)]);
     ContractVersion {
+        second_envelope: None,
         policy_hash: hash(text),
         name: name.into(),
         envelope: Envelope::sign(EnvelopeType::WorkPolicyContract, &payload, &author, at(0))

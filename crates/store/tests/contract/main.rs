@@ -49,6 +49,7 @@ suite! {
     areas:
         a_contract_is_published_once_and_under_one_name,
         versions_are_numbered_and_listed,
+        a_second_authors_signature_is_kept,
         a_withdrawn_contract_stays_readable_and_grounds_nothing_new,
         objects_keep_their_first_workspace_and_owner,
         learning_is_all_or_nothing,

@@ -1,0 +1,127 @@
+"""What the Python client says when something goes wrong."""
+
+import contextlib
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import conformance
+from clawgate import (
+    Clawgate,
+    ClawgateError,
+    InsecureAddress,
+    NotVerified,
+    Refused,
+    Unreachable,
+    Waited,
+    verify,
+)
+
+OPERATOR, CREDENTIAL = os.environ["CLAWGATE_OPERATOR"], os.environ["CLAWGATE_CREDENTIAL"]
+
+
+def fails(kind, action, code=None):
+    """The error that an action ends with."""
+    try:
+        action()
+    except kind as error:
+        assert code is None or error.code == code, error
+        assert CREDENTIAL not in str(error) + repr(error)
+        return error
+    raise AssertionError(f"nothing went wrong where {kind.__name__} {code or ''} was to come")
+
+
+@contextlib.contextmanager
+def server(*answers):
+    """A server that gives each answer once, and counts what it was asked."""
+    left, asked = list(answers), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.command, self.path, self.headers.get("Authorization")))
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            status, headers, body = left.pop(0)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    listening = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    try:
+        yield Clawgate(f"http://127.0.0.1:{listening.server_port}", CREDENTIAL), asked
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+gate = Clawgate()
+
+# Who asks.
+stranger = Clawgate(OPERATOR, "clawop_" + "a" * 43)
+fails(Refused, stranger.list_jobs, "OPERATOR_CREDENTIAL_INVALID")
+auditor = Clawgate(OPERATOR, os.environ["AUDITOR"])
+contract = auditor.list_contracts()["contracts"][0]["name"]
+low = fails(Refused, lambda: auditor.job(name="x", contract=contract), "OPERATOR_FORBIDDEN")
+assert low.status == 403 and low.title and low.advice and low.code in str(low)
+for missing in ("", " ", "two words", "line\nbreak"):
+    fails(ClawgateError, lambda: Clawgate(OPERATOR, missing or " "))
+
+# What is asked.
+fails(Refused, lambda: gate.job(name="x", contract="nobody-wrote-it"), "CONTRACT_UNKNOWN")
+fails(Refused, lambda: gate.job(name="x"), "BODY_MISSING_MEMBER")
+fails(Refused, lambda: gate.show_job("job_nobody-opened"), "JOB_UNKNOWN")
+fails(Refused, lambda: gate.show_job("../contracts"), "ID_MALFORMED")
+fails(Refused, lambda: gate.list_jobs(limit=0), "QUERY_VALUE")
+fails(Waited, lambda: gate.approvals.wait(timeout=0.2))
+
+# A job ends with its program, and tells why.
+with contextlib.suppress(KeyError), gate.job(name="breaks", contract=contract) as job:
+    raise KeyError("the agent broke")
+ended = gate.show_job(job.id)
+assert (ended["state"], ended["close_reason"]) == ("sealed", "the program ended with KeyError"), ended
+fails(Refused, job.token, "JOB_CLOSED")
+
+# The way there.
+for address in ("http://gateway.example:8788", "http://127.0.0.1.evil.example", "ftp://x", "gateway"):
+    fails(InsecureAddress, lambda: Clawgate(address, CREDENTIAL))
+Clawgate("http://gateway.example:8788", CREDENTIAL, allow_plaintext=True)
+assert CREDENTIAL not in repr(gate) + repr(gate.transport) + repr(job)
+with server() as (gone, _):
+    pass
+fails(Unreachable, gone.list_jobs)
+
+# Who answers there.
+BUSY = (503, {"Content-Type": "application/problem+json"}, b'{"code":"OVERLOADED","title":"busy"}')
+with server((200, {}, b"<html>"), BUSY, BUSY, (200, {}, b'{"jobs":[]}')) as (other, asked):
+    fails(Unreachable, other.list_jobs)
+    assert other.list_jobs() == {"jobs": []} and len(asked) == 4, "what changes nothing is repeated"
+with server(BUSY, BUSY, BUSY) as (other, asked):
+    fails(Refused, other.list_jobs, "OVERLOADED")
+    assert len(asked) == 3, "and no more than that"
+with server(BUSY) as (other, asked):
+    fails(Refused, lambda: other.open_job({"name": "x", "contract": "y"}), "OVERLOADED")
+    assert len(asked) == 1, "what changes something is not"
+with server((302, {"Location": "/elsewhere"}, b"")) as (other, asked):
+    assert fails(Refused, other.list_jobs).status == 302
+    assert len(asked) == 1, "the credential goes nowhere else"
+SHORT = (200, {"Content-Length": "100"}, b'{"jobs":[]}')
+with server(SHORT, SHORT, SHORT) as (other, _):
+    fails(Unreachable, other.list_jobs)
+
+# The verifier.
+fails(NotVerified, lambda: verify("bundle.json", "trust.json", program="no-such-program"))
+fails(NotVerified, lambda: verify("no-such-bundle.json", os.environ["TRUST"]))
+
+conformance.problem({"type": "urn:clawgate:reason:X", "title": low.title, "status": low.status,
+                     "detail": low.detail, "code": low.code, "advice": low.advice})
+print("everything as it should be")
