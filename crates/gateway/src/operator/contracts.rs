@@ -228,10 +228,7 @@ impl From<ContractRow> for Version {
             name: row.contract.name,
             version: row.version,
             author_did: row.contract.author_did,
-            second_author_did: row
-                .contract
-                .second_envelope
-                .map(|second| second.signer_did),
+            second_author_did: row.contract.second_envelope.map(|second| second.signer_did),
             published_at: row.contract.published_at,
             published_by: row.contract.published_by,
             withdrawal: row.withdrawn.map(WithdrawalView::from),
