@@ -20,6 +20,7 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::oidc::Oidc;
 use crate::operator::Places;
@@ -44,6 +45,10 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Whether the store takes records at present.
     pub recording: Recording,
+    /// What calls leave behind, for those who measure.
+    pub metrics: Metrics,
+    /// When the process began to serve.
+    pub started: Timestamp,
     /// What is known without asking the store.
     pub live: Live,
     /// Terraform Cloud, with its three credentials.

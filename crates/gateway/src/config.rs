@@ -37,6 +37,9 @@ pub struct Config {
     pub gateway_id: String,
     /// Folder of the store, the keys and the sealed bundles. Relative to the file's folder.
     pub data_dir: PathBuf,
+    /// Where the store is, when it is not in that folder.
+    #[serde(default)]
+    pub store: Storage,
     /// Where agents connect.
     pub agent_listener: Listener,
     /// Where people connect.
@@ -67,6 +70,9 @@ pub struct Config {
     /// Where people are told of plans that wait, by name.
     #[serde(default)]
     pub notices: BTreeMap<String, NoticeChannel>,
+    /// The gateway's metrics.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
@@ -85,6 +91,21 @@ pub struct Config {
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// A store that is not a file in the data folder.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Address of a PostgreSQL database, such as `postgres://user:password@host:5432/name`: a
+    /// secret, since it holds a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<SecretSource>,
+    /// Certificates, PEM, that the database's is verified with besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Obeys `sslmode=disable` in the address beyond loopback.
+    pub allow_plaintext: bool,
 }
 
 /// What happens to governed workspaces outside the gateway.
@@ -106,6 +127,15 @@ impl Default for Watching {
             notification_key: None,
         }
     }
+}
+
+/// The gateway's metrics, `GET /metrics` on the operator listener.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Lets everybody read them who reaches the operator listener, without a credential.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// The reviewers' pages.
@@ -366,6 +396,12 @@ impl Config {
             source.resolve_against(folder);
         }
         if let Some(file) = &mut upstream.ca_file {
+            *file = folder.join(&file);
+        }
+        if let Some(url) = &mut config.store.url {
+            url.resolve_against(folder);
+        }
+        if let Some(file) = &mut config.store.ca_file {
             *file = folder.join(&file);
         }
         if let Some(run_tasks) = &mut config.run_tasks {

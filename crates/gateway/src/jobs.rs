@@ -237,6 +237,7 @@ pub async fn close(
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    app.metrics.bundles.count();
     if !matches!(job.state, JobState::Sealed { .. }) {
         bundles::announce(app, &bundle).await;
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use store::{Store, StoreError};
+use store::{Seat, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::App;
+use crate::app::{App, now};
 use crate::approvals::Gate;
 use crate::clawproxy;
 use crate::clawproxy::body::Room;
@@ -23,6 +23,7 @@ use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
+use crate::storage::Place;
 use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
@@ -64,11 +65,13 @@ pub struct Running {
 /// # Errors
 /// When the configuration, a key, a credential, the store or a port cannot be used.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    start_with(config, store::open_sqlite, Arc::new(SystemResolver)).await
+    let place = Place::of(&config).await?;
+    let resolver = Arc::new(SystemResolver);
+    start_at(config, &place.name(), || place.open(Seat::Sequencer), resolver).await
 }
 
-/// As [`start`], with a store that is opened in another way, and names that are looked up in
-/// another way.
+/// As [`start`], with a store in the data folder that is opened in another way, and names that are
+/// looked up in another way.
 ///
 /// # Errors
 /// Those of [`start`].
@@ -77,14 +80,23 @@ pub async fn start_with(
     open_store: impl FnOnce(&Path) -> Result<Arc<dyn Store>, StoreError>,
     resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
+    let file = config.store_file();
+    let place = file.display().to_string();
+    start_at(config, &place, || open_store(&file), resolver).await
+}
+
+async fn start_at(
+    config: Config,
+    place: &str,
+    open_store: impl FnOnce() -> Result<Arc<dyn Store>, StoreError>,
+    resolver: Arc<dyn Resolve>,
+) -> anyhow::Result<Running> {
     config.check()?;
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
     let keys = Keys::load(&config.keys_dir())
         .context("cannot load the gateway's keys; `clawgate init` makes them")?;
-    let store_file = config.store_file();
-    let store = open_store(&store_file)
-        .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
+    let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
@@ -117,6 +129,8 @@ pub async fn start_with(
         keys,
         store,
         recording: Default::default(),
+        metrics: Default::default(),
+        started: now(),
         live: Default::default(),
         upstream,
         models,

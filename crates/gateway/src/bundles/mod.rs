@@ -160,6 +160,7 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         for job in jobs {
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
                 Ok(bundle) => {
+                    app.metrics.bundles.count();
                     announce(app, &bundle).await;
                     sealed += 1;
                 }

@@ -21,7 +21,9 @@ pub mod terraform;
 pub mod weight;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -34,6 +36,7 @@ use proof::record::{CausedBy, Lane};
 use proof::{Hash, Json};
 
 use crate::app::App;
+use crate::metrics::{CallClass, waits};
 use crate::server::{Body, BoxError};
 use crate::upstream::on_behalf_of;
 use authenticate::{Caller, authenticate};
@@ -89,9 +92,22 @@ where
 {
     let (parts, body) = request.into_parts();
     let mut asked = Asked::of(&parts, peer.ip());
-    match enforce(&app, &parts, body, peer, &mut asked).await {
-        Ok(response) => response,
+    let began = Instant::now();
+    let (enforced, waited) = {
+        let call = enforce(&app, &parts, body, peer, &mut asked);
+        let mut call = pin!(waits::measured(call));
+        (call.as_mut().await, waits::waited(call))
+    };
+    match enforced {
+        Ok(response) => {
+            app.metrics.decided(asked.class, ReasonCode::Allowed);
+            if !asked.class.is_ours() {
+                app.metrics.answered(asked.class, began.elapsed(), waited);
+            }
+            response
+        }
         Err(refusal) => {
+            app.metrics.decided(asked.class, refusal.code);
             record::refusal(&app, &asked, &refusal).await;
             respond::refusal(asked.surface, &refusal)
         }
@@ -125,6 +141,7 @@ where
         still?;
         return job_view::answer(app, &caller, parts).await;
     };
+    asked.class = target.class();
     still.inspect_err(|_| asked.learn_input(&target))?;
     let decision = decide(&caller.contract().compiled, target.input()); // may it?
     let principal = Principal::from(&caller);
@@ -194,6 +211,16 @@ impl Surface {
             _ => Lane::Terraform,
         }
     }
+
+    /// What is known of the kind of a call by where it goes.
+    fn class(self) -> CallClass {
+        match self {
+            Self::Openai | Self::Anthropic => CallClass::UnclearModel,
+            Self::Mcp => CallClass::Tools,
+            Self::Job => CallClass::Job,
+            Self::Terraform | Self::Object | Self::Unknown => CallClass::Unclear,
+        }
+    }
 }
 
 /// What is known about a request so far: enough to record its refusal at any step.
@@ -205,6 +232,8 @@ pub struct Asked {
     pub lane: Lane,
     /// The operation's name as soon as it is known, else method and surface.
     pub name: String,
+    /// What kind of call it is, as far as that is known.
+    pub class: CallClass,
     /// Hash of method and target as received.
     pub target_hash: Hash,
     /// The run that it concerns.
@@ -236,6 +265,7 @@ impl Asked {
         Self {
             surface,
             lane: surface.lane(),
+            class: surface.class(),
             name: format!(
                 "{} {}",
                 method.get(..12).unwrap_or(method),
@@ -283,6 +313,14 @@ impl Target {
             Self::Terraform(call) => &call.input,
             Self::Model(call) => &call.input,
             Self::Egress(call) => &call.input,
+        }
+    }
+
+    fn class(&self) -> CallClass {
+        match self {
+            Self::Terraform(call) if call.mutates => CallClass::Change,
+            Self::Terraform(_) => CallClass::Read,
+            Self::Model(call) => call.target.surface.into(),
         }
     }
 

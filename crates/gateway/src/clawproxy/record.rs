@@ -157,7 +157,9 @@ pub async fn intent(
     let now = app.now();
     let pending = app.store.append(&permit.principal.job_id, now, body);
     let stage = if mutates {
+        let handed_in = Instant::now();
         let appended = pending.await;
+        app.metrics.store_write.observe(handed_in.elapsed());
         app.recording.note(&appended);
         Stage::Durable(Box::new(appended.map_err(not_recorded)?))
     } else {
@@ -477,10 +479,14 @@ impl Permit {
             underway.end(weight::of_outcome(&outcome));
         }
         let job_id = &self.principal.job_id;
+        let ended = outcome.ended;
+        let handed_in = Instant::now();
         let appended = app
             .store
             .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
             .await;
+        app.metrics.store_write.observe(handed_in.elapsed());
+        app.metrics.ended(self.lane, ended);
         app.recording.note(&appended);
         let appended = appended?;
         for stray in &appended.not_learned {

@@ -26,6 +26,7 @@ pub mod doctor;
 mod evidence;
 mod explain;
 mod failure;
+mod health;
 pub mod init;
 mod job;
 mod key;
@@ -89,6 +90,7 @@ enum Command {
     #[command(subcommand)]
     Openclaw(openclaw::Openclaw),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     #[command(subcommand)]
     Policy(policy::Policy),
     Routes(routes::Routes),
@@ -169,6 +171,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Mcp(mcp) => mcp.run().await?,
         Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
+        Command::Health(health) => health.run().await?,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
         Command::Job(job) => job.run().await?,

@@ -322,6 +322,7 @@ fn configuration(
     let config = Config {
         gateway_id: "clawgate.sandbox".to_owned(),
         data_dir: folder.join("data"),
+        store: Default::default(),
         agent_listener: listener(),
         operator_listener: listener(),
         terraform_cloud: ConfiguredCloud {
@@ -359,6 +360,7 @@ fn configuration(
             notification_key: Some(secret("notifications", &keys::random_text())?),
         },
         notices: Default::default(),
+        metrics: Default::default(),
         trust_pulse: TrustPulse { open: true },
         sessions: Sessions::default(),
         limits: Limits {

@@ -47,6 +47,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use policy::ReasonCode;
 
 use crate::app::App;
+use crate::metrics;
 use crate::oidc;
 use crate::pages::{self, assets, people};
 use crate::trust_pulse;
@@ -61,6 +62,9 @@ pub use published::Places;
 
 /// Where the reviewers' pages stand.
 const TRUST_PULSE: &str = "/trust-pulse/";
+
+/// Where the metrics stand.
+const METRICS: &str = "/metrics";
 
 /// One route: method, path, who may, and what is done.
 pub struct Route {
@@ -78,7 +82,7 @@ pub struct Route {
 /// Every route of the operator API.
 pub fn routes() -> Vec<Route> {
     use Access::{Link, Needs, Operator, Public, Signed};
-    use Role::{Admin, Approver, Auditor, Author, Issuer};
+    use Role::{Admin, Approver, Auditor, Author, Issuer, Monitor};
     vec![
         get("/healthz", Public, health::alive),
         get("/readyz", Public, health::ready),
@@ -169,6 +173,7 @@ pub fn routes() -> Vec<Route> {
         get("/tlog/tile/{level}/{*place}", Operator, log::tile),
         get("/tlog/tile/entries/{*place}", Needs(Auditor), log::tile),
         get("/v1/export", Needs(Auditor), export::export),
+        get(METRICS, Needs(Monitor), metrics::gather::show),
     ]
 }
 
@@ -307,8 +312,9 @@ mod page {
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        let published = app.config.log.public && log::HASHES.contains(&route.path);
-        let access = if published {
+        let hashes = app.config.log.public && log::HASHES.contains(&route.path);
+        let metrics = app.config.metrics.open && route.path == METRICS;
+        let access = if hashes || metrics {
             Access::Public
         } else {
             route.access

@@ -19,7 +19,7 @@ const PACKAGES: &str = "CLAWGATE_NODE_MODULES";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The interpreter, or a word about its absence, which in CI is a failure.
-fn interpreter(library: &str) -> Option<OsString> {
+pub(crate) fn interpreter(library: &str) -> Option<OsString> {
     named(INTERPRETER, &format!("a Python with `{library}`"))
 }
 
