@@ -67,7 +67,13 @@ pub struct Running {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let place = Place::of(&config).await?;
     let resolver = Arc::new(SystemResolver);
-    start_at(config, &place.name(), || place.open(Seat::Sequencer), resolver).await
+    start_at(
+        config,
+        &place.name(),
+        || place.open(Seat::Sequencer),
+        resolver,
+    )
+    .await
 }
 
 /// As [`start`], with a store in the data folder that is opened in another way, and names that are

@@ -216,6 +216,7 @@ impl Surface {
     fn class(self) -> CallClass {
         match self {
             Self::Openai | Self::Anthropic => CallClass::UnclearModel,
+            Self::Egress => CallClass::Egress,
             Self::Mcp => CallClass::Tools,
             Self::Job => CallClass::Job,
             Self::Terraform | Self::Object | Self::Unknown => CallClass::Unclear,
@@ -321,6 +322,7 @@ impl Target {
             Self::Terraform(call) if call.mutates => CallClass::Change,
             Self::Terraform(_) => CallClass::Read,
             Self::Model(call) => call.target.surface.into(),
+            Self::Egress(_) => CallClass::Egress,
         }
     }
 

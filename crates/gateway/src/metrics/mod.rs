@@ -75,6 +75,8 @@ classes! {
     CountTokens "model" "count_tokens";
     /// Refused before it was known what it is.
     UnclearModel "model" "unknown";
+    /// A connection to a host that the contract lists.
+    Egress "egress" "connection";
 }
 
 impl CallClass {

@@ -12,7 +12,8 @@ use proof::consistency::ConsistencyProof;
 use proof::merkle::verify_inclusion;
 use proof::record::{Body, JobId};
 use proof::tiles::Tile;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{LogRange, StoredRecord};
 
@@ -20,6 +21,7 @@ use super::extract::Params;
 use super::problem::Problem;
 use crate::app::App;
 use crate::bundles::{self, Sealing, SignedCheckpoint};
+use crate::shapes;
 use crate::tlog::{self, Standing, TlogError};
 
 /// Kind and version of an answer of [`inclusion`].
@@ -84,19 +86,28 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     })))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LogSizes")]
 pub(super) struct Sizes {
+    /// Records of the earlier log.
     from: u64,
+    /// Records of the later one; all of them when it is left out.
     #[serde(default)]
     to: Option<u64>,
 }
+
+/// A proof of consistency; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "ConsistencyProof")]
+pub(super) struct Consistency(#[schemars(with = "shapes::Document")] ConsistencyProof);
 
 /// The proof that the log of `to` records (or the whole of it) begins with its first `from`.
 pub(super) async fn consistency(
     State(app): State<Arc<App>>,
     Params(Sizes { from, to }): Params<Sizes>,
-) -> Result<Json<ConsistencyProof>, Problem> {
+) -> Result<Json<Consistency>, Problem> {
     let to = match to {
         Some(to) => to,
         None => signed(&app).await?.size,
@@ -109,18 +120,25 @@ pub(super) async fn consistency(
         )
     })?;
     let origin = bundles::log_origin(&app.config);
-    Ok(Json(ConsistencyProof::new(&origin, from, to, path)))
+    let proof = ConsistencyProof::new(&origin, from, to, path);
+    Ok(Json(Consistency(proof)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LogPlace")]
 pub(super) struct Which {
+    /// The record's place in the log.
     #[serde(default)]
     index: Option<u64>,
+    /// Its job.
     #[serde(default)]
+    #[schemars(with = "Option<shapes::JobId>")]
     job: Option<JobId>,
+    /// Its number in the job.
     #[serde(default)]
     seq: Option<u64>,
+    /// The receipt that it names.
     #[serde(default)]
     receipt: Option<String>,
 }

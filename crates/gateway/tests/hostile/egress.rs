@@ -811,7 +811,7 @@ async fn bytes_pass_in_both_directions_until_both_have_said_all() {
 
     // A client that is gone, and a server that is not there.
     let (stream, _) = rig.tunnel(&at(port), b"").await;
-    stream.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    stream.set_zero_linger().unwrap();
     drop(stream);
     let (_, outcome) = rig.ends(&job, 4).await.remove(3);
     assert!(
