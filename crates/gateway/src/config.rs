@@ -18,7 +18,7 @@ mod notices;
 mod oidc;
 mod vault;
 
-pub use log::{Log, Tiles};
+pub use log::{Log, Tiles, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,

@@ -22,6 +22,7 @@ use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
+use crate::tlog::witnesses::Witnesses;
 use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
@@ -99,6 +100,7 @@ pub async fn start_with(
         .await
         .context("cannot fetch watching.notification_key")?;
     let notices = Notices::connect(&config, client.clone()).await?;
+    let witnesses = Witnesses::of(&config, client.clone());
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -129,6 +131,7 @@ pub async fn start_with(
         sign_ins: Default::default(),
         oidc,
         published: Default::default(),
+        witnesses,
         publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),

@@ -243,6 +243,7 @@
       not_before: time, "revoked_at?": time,
     })),
     log: object({ origin: text, key: did }),
+    "witnesses?": object({ required: natural, keys: list(object({ name: text, did })) }),
   });
 
   clawcheck.shapes = {
