@@ -31,6 +31,7 @@ use crate::passkeys::challenge::SignInChallenges;
 use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
 use crate::tlog::Publication;
+use crate::tlog::witnesses::Witnesses;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
@@ -96,6 +97,8 @@ pub struct App {
     pub oidc: Option<Oidc>,
     /// Places for answers to those who follow links to published jobs.
     pub published: Places,
+    /// Cosign checkpoints of the log, when there are any.
+    pub witnesses: Option<Witnesses>,
     /// How publishing the log stands.
     pub publication: Publication,
     /// Challenges of sign-ins by passkey.

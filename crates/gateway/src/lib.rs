@@ -66,3 +66,4 @@ pub mod trust_pulse;
 pub mod upstream;
 pub mod vault;
 pub mod watching;
+pub mod witness;

@@ -24,6 +24,7 @@ use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::storage::Place;
+use crate::tlog::witnesses::Witnesses;
 use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
@@ -120,6 +121,7 @@ async fn start_at(
         .await
         .context("cannot fetch watching.notification_key")?;
     let notices = Notices::connect(&config, client.clone()).await?;
+    let witnesses = Witnesses::of(&config, client.clone());
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -160,6 +162,7 @@ async fn start_at(
         sign_ins: Default::default(),
         oidc,
         published: Default::default(),
+        witnesses,
         publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),

@@ -256,6 +256,7 @@
       not_before: time, "revoked_at?": time,
     })),
     log: object({ origin: text, key: did }),
+    "witnesses?": object({ required: natural, keys: list(object({ name: text, did })) }),
   });
 
   clawcheck.shapes = {

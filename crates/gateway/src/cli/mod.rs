@@ -51,6 +51,7 @@ mod token;
 mod top;
 mod trust;
 mod watch;
+mod witness;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
@@ -119,6 +120,7 @@ enum Command {
     Log(log::Log),
     #[command(subcommand)]
     Watch(watch::Watch),
+    Witness(witness::Serve),
     #[command(subcommand)]
     Rollback(rollback::Rollback),
     #[command(subcommand)]
@@ -197,6 +199,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Trust(trust) => trust.run().await?,
         Command::Log(log) => log.run().await?,
         Command::Watch(watch) => watch.run().await?,
+        Command::Witness(witness) => witness.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
@@ -302,6 +305,7 @@ mod tests {
             "clawgate log prove --job job_1 --seq 4",
             "clawgate log monitor --trust t --state s --once",
             "clawgate log monitor --trust t --state s --follow --interval 5 --url https://x",
+            "clawgate witness --name w.example --key k --trust t --trust u --state d",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
             "clawgate watch events --workspace ws-1 --before 9",
@@ -344,6 +348,8 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate witness --name w.example --key k --state d",
+            "clawgate witness --name a+b --key k --trust t --state d",
             "clawgate log prove",
             "clawgate log prove --to 9",
             "clawgate log prove --from 3 --index 4",

@@ -207,6 +207,19 @@ impl Log for Database {
         .await
     }
 
+    async fn cosign_checkpoint(&self, note: &str, size: u64) -> Result<(), StoreError> {
+        let note = note.to_owned();
+        self.write(move |connection| {
+            column::change(
+                connection,
+                "UPDATE checkpoints SET note = ?2 WHERE size = ?1",
+                params![column::integer(size)?, note],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn latest_checkpoint(&self) -> Result<Option<CheckpointRow>, StoreError> {
         self.read(|connection| {
             column::one(
