@@ -1722,6 +1722,9 @@ export interface components {
             revoked_by?: string;
             token_hash: components["schemas"]["HexSha256"];
         };
+        RollbackReason: {
+            reason: components["schemas"]["Reason"];
+        };
         Run: {
             apply_id: string | null;
             /** @description The agent wants it applied. */
@@ -1878,9 +1881,6 @@ export interface components {
             token_hash?: components["schemas"]["HexSha256"] | null;
             /** @description RFC 7662 and RFC 7009 let clients guess the kind; there is only one. */
             token_type_hint?: string | null;
-        };
-        Why: {
-            reason: components["schemas"]["Reason"];
         };
         WithdrawContract: {
             reason: components["schemas"]["Reason"];
@@ -2942,7 +2942,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Why"];
+                "application/json": components["schemas"]["RollbackReason"];
             };
         };
         responses: {
@@ -2970,7 +2970,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Why"];
+                "application/json": components["schemas"]["RollbackReason"];
             };
         };
         responses: {

@@ -1187,6 +1187,10 @@ class RevokedToken(_RevokedToken, total=False):
     revoked_by: str
 
 
+class RollbackReason(TypedDict):
+    reason: Reason
+
+
 class Run(TypedDict):
     apply_id: str | None
     # The agent wants it applied.
@@ -1332,10 +1336,6 @@ class WhichToken(TypedDict, total=False):
     token_hash: HexSha256 | None
     # RFC 7662 and RFC 7009 let clients guess the kind; there is only one.
     token_type_hint: str | None
-
-
-class Why(TypedDict):
-    reason: Reason
 
 
 class WithdrawContract(TypedDict):

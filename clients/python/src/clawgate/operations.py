@@ -7,7 +7,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from .models import (
     AcceptSettings,
@@ -58,6 +57,7 @@ from .models import (
     ReturnedState,
     RevokeToken,
     RevokedToken,
+    RollbackReason,
     RunId,
     Sha256,
     Snapshot,
@@ -67,7 +67,6 @@ from .models import (
     WatchedWorkspace,
     WatchedWorkspaces,
     WhichToken,
-    Why,
     WithdrawContract,
     WithdrawPublication,
     WithdrawnContract,
@@ -75,11 +74,7 @@ from .models import (
     WorkspaceId,
     WorkspaceSettings,
 )
-
-
-def quoted(part: str) -> str:
-    """One part of a path."""
-    return quote(part, safe="")
+from .transport import quoted
 
 
 class Operations(ABC):
@@ -267,12 +262,12 @@ class Operations(ABC):
         answer: Receipt = self._call("GET", f"/v1/receipts/{quoted(id)}", None, None)
         return answer
 
-    def stop_job(self, id: JobId, body: Why) -> StoppedJob:
+    def stop_job(self, id: JobId, body: RollbackReason) -> StoppedJob:
         """Stops a job: its tokens, its runs, and then the job itself."""
         answer: StoppedJob = self._call("POST", f"/v1/rollback/job/{quoted(id)}", None, body)
         return answer
 
-    def discard_run(self, run_id: RunId, body: Why) -> DiscardedRun:
+    def discard_run(self, run_id: RunId, body: RollbackReason) -> DiscardedRun:
         """Discards a plan."""
         answer: DiscardedRun = self._call("POST", f"/v1/rollback/run/{quoted(run_id)}", None, body)
         return answer

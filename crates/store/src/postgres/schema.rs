@@ -20,6 +20,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0002_second_authors",
         include_str!("../../migrations/postgres/0002_second_authors.sql"),
     ),
+    (
+        "0003_leases",
+        include_str!("../../migrations/postgres/0003_leases.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.
