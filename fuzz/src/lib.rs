@@ -8,6 +8,7 @@
 mod answer;
 mod body;
 mod configuration;
+mod evidence;
 mod passkey;
 mod plan;
 mod reading;
@@ -22,6 +23,7 @@ use policy::contract::Contract;
 pub use answer::answer;
 pub use body::body;
 pub use configuration::configuration;
+pub use evidence::{bundle, envelope, json, log, trust};
 pub use passkey::passkey;
 pub use plan::plan;
 pub use reading::{events, tools, usage};
@@ -40,6 +42,11 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("usage", usage),
     ("tools", tools),
     ("passkey", passkey),
+    ("json", json),
+    ("envelope", envelope),
+    ("log", log),
+    ("bundle", bundle),
+    ("trust", trust),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

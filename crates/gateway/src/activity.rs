@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use proof::Timestamp;
-use proof::record::{Body, JobId, Lane, Record};
+use proof::record::{Body, Intent, JobId, Lane, Record};
 use store::{JobRow, Store, StoreError};
 use tokio::sync::Mutex;
 
@@ -61,7 +61,7 @@ pub struct LiveCall {
     pub lane: Lane,
     /// Stable name of the operation.
     pub operation: String,
-    /// The model or the run that it is about.
+    /// The model, the run or the destination that it is about.
     pub about: Option<String>,
 }
 
@@ -117,17 +117,34 @@ impl Activity {
     }
 }
 
+/// Where a call of the egress lane goes, as people write it.
+pub(crate) fn destination(intent: &Intent) -> Option<String> {
+    if intent.lane != Lane::Egress {
+        return None;
+    }
+    let host = intent.input.get("host")?.as_str()?;
+    let port = intent.input.get("port")?.as_integer()?;
+    Some(match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    })
+}
+
 impl Seen {
     fn read(&mut self, record: &Record) {
         self.seq = record.seq;
         match &record.body {
             Body::Intent(intent) if self.live.len() < MAX_LIVE => {
                 let model = intent.input.get("model").and_then(|model| model.as_str());
+                let about = model
+                    .map(str::to_owned)
+                    .or_else(|| intent.run_id.clone())
+                    .or_else(|| destination(intent));
                 let call = LiveCall {
                     at: record.at,
                     lane: intent.lane,
                     operation: intent.operation.clone(),
-                    about: model.map(str::to_owned).or_else(|| intent.run_id.clone()),
+                    about,
                 };
                 self.live.insert(record.seq, call);
             }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::activity::Activity;
 use crate::approvals::Gate;
 use crate::clawproxy::body::Room;
+use crate::clawproxy::egress::Egress;
 use crate::clawproxy::model::Providers;
 use crate::clawproxy::objects::Capabilities;
 use crate::clawproxy::record::Recording;
@@ -19,6 +20,7 @@ use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::oidc::Oidc;
 use crate::operator::Places;
@@ -27,6 +29,7 @@ use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
+use crate::tlog::Publication;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
@@ -42,6 +45,10 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Whether the store takes records at present.
     pub recording: Recording,
+    /// What calls leave behind, for those who measure.
+    pub metrics: Metrics,
+    /// When the process began to serve.
+    pub started: Timestamp,
     /// What is known without asking the store.
     pub live: Live,
     /// Terraform Cloud, with its three credentials.
@@ -50,6 +57,8 @@ pub struct App {
     pub models: Providers,
     /// Addresses that we gave out in place of upstream's signed ones.
     pub capabilities: Capabilities,
+    /// Connections to hosts that contracts list.
+    pub egress: Egress,
     /// The memory that the JSON bodies of Terraform calls share.
     pub bodies: Room,
     /// The memory that uploads share.
@@ -84,6 +93,8 @@ pub struct App {
     pub oidc: Option<Oidc>,
     /// Places for answers to those who follow links to published jobs.
     pub published: Places,
+    /// How publishing the log stands.
+    pub publication: Publication,
     /// Challenges of sign-ins by passkey.
     pub sign_in_challenges: SignInChallenges,
     /// How agents write our address, without a slash at the end.

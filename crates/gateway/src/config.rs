@@ -12,11 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretSource;
 
+mod egress;
+mod log;
 mod models;
 mod notices;
 mod oidc;
 mod vault;
 
+pub use egress::Egress;
+pub use log::{Log, Tiles};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
@@ -33,6 +37,9 @@ pub struct Config {
     pub gateway_id: String,
     /// Folder of the store, the keys and the sealed bundles. Relative to the file's folder.
     pub data_dir: PathBuf,
+    /// Where the store is, when it is not in that folder.
+    #[serde(default)]
+    pub store: Storage,
     /// Where agents connect.
     pub agent_listener: Listener,
     /// Where people connect.
@@ -54,12 +61,18 @@ pub struct Config {
     /// Rules above all contracts.
     #[serde(default)]
     pub policy: Policy,
+    /// Connections to hosts that contracts list.
+    #[serde(default)]
+    pub egress: Egress,
     /// What is looked at beside the calls.
     #[serde(default)]
     pub watching: Watching,
     /// Where people are told of plans that wait, by name.
     #[serde(default)]
     pub notices: BTreeMap<String, NoticeChannel>,
+    /// The gateway's metrics.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
@@ -72,9 +85,27 @@ pub struct Config {
     /// Keeps content, sealed to the auditors' keys; without it none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<Vault>,
+    /// The log beyond the gateway.
+    #[serde(default)]
+    pub log: Log,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// A store that is not a file in the data folder.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Address of a PostgreSQL database, such as `postgres://user:password@host:5432/name`: a
+    /// secret, since it holds a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<SecretSource>,
+    /// Certificates, PEM, that the database's is verified with besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Obeys `sslmode=disable` in the address beyond loopback.
+    pub allow_plaintext: bool,
 }
 
 /// What happens to governed workspaces outside the gateway.
@@ -96,6 +127,15 @@ impl Default for Watching {
             notification_key: None,
         }
     }
+}
+
+/// The gateway's metrics, `GET /metrics` on the operator listener.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Lets everybody read them who reaches the operator listener, without a credential.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// The reviewers' pages.
@@ -213,6 +253,10 @@ pub struct Policy {
     /// Lets contracts with `requires_approval: false` be published.
     #[serde(default)]
     pub allow_autonomous_apply: bool,
+    /// Asks for a second author's signature where a contract allows more than the version in
+    /// force.
+    #[serde(default)]
+    pub wider_needs_second_author: bool,
 }
 
 /// Bounds. The defaults suit one machine with a few dozen agents.
@@ -354,6 +398,12 @@ impl Config {
         if let Some(file) = &mut upstream.ca_file {
             *file = folder.join(&file);
         }
+        if let Some(url) = &mut config.store.url {
+            url.resolve_against(folder);
+        }
+        if let Some(file) = &mut config.store.ca_file {
+            *file = folder.join(&file);
+        }
         if let Some(run_tasks) = &mut config.run_tasks {
             run_tasks.hmac_key.resolve_against(folder);
         }
@@ -379,6 +429,9 @@ impl Config {
             .and_then(|vault| vault.folder.as_mut())
         {
             *kept = folder.join(&kept);
+        }
+        if let Some(tiles) = &mut config.log.tiles {
+            tiles.folder = folder.join(&tiles.folder);
         }
         config.check()?;
         Ok(config)
@@ -462,6 +515,8 @@ impl Config {
             provider.check(name, &self.models)?;
         }
         notices::check(&self.notices)?;
+        self.egress.check()?;
+        self.log.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

@@ -1,7 +1,6 @@
 //! Jobs: opened under one contract, closed once, sealed into one bundle.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::{ReasonCode, Refusal};
@@ -173,7 +172,7 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
     };
     let contract = clawcontrols::lookup(parts.store, parts.live, &hash).await?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
-    if contract.withdrawn.load(Ordering::Acquire) {
+    if contract.is_withdrawn() {
         return Err(ReasonCode::ContractWithdrawn.into());
     }
     Ok(contract)
@@ -238,6 +237,7 @@ pub async fn close(
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    app.metrics.bundles.count();
     if !matches!(job.state, JobState::Sealed { .. }) {
         bundles::announce(app, &bundle).await;
     }

@@ -15,6 +15,7 @@
 //! | [`jobs`] | opens and closes jobs |
 //! | [`activity`] | what jobs are doing, summed up for those who watch |
 //! | [`bundles`] | seals a job's evidence |
+//! | [`metrics`] | what is measured, for Prometheus |
 //! | [`vault`] | keeps uploads and conversations, sealed to the auditors' keys |
 //! | [`transcript`] | puts conversations together from the bodies of model calls |
 //! | [`export`] | evidence as a SIEM reads it: CSV, OCSF, JSON lines |
@@ -42,6 +43,7 @@ pub mod export;
 pub mod jobs;
 pub mod keys;
 pub mod live;
+pub mod metrics;
 pub mod notices;
 pub mod oidc;
 pub mod operator;
@@ -56,6 +58,8 @@ mod shapes;
 pub mod signature;
 pub mod spent;
 pub mod start;
+pub mod storage;
+pub mod tlog;
 pub mod transcript;
 pub mod trust_pulse;
 pub mod upstream;

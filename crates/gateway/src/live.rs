@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash as MapKey;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use policy::{CompiledContract, Contract, ReasonCode};
@@ -33,8 +33,30 @@ pub struct LiveContract {
     pub contract: Contract,
     /// Its decision table.
     pub compiled: CompiledContract,
-    /// No new tokens, and no more calls.
-    pub withdrawn: AtomicBool,
+    /// Set once when it is withdrawn: no new tokens, no more calls; streams watch it.
+    withdrawn: watch::Sender<bool>,
+}
+
+impl LiveContract {
+    /// A contract that is ready to decide.
+    pub fn new(contract: Contract, withdrawn: bool) -> Self {
+        Self {
+            hash: contract.hash(),
+            compiled: CompiledContract::compile(&contract),
+            contract,
+            withdrawn: watch::Sender::new(withdrawn),
+        }
+    }
+
+    /// Whether no more calls are made under it.
+    pub fn is_withdrawn(&self) -> bool {
+        *self.withdrawn.borrow()
+    }
+
+    /// Nothing is done under it any more: the next call is refused, open streams are cut.
+    pub fn withdraw(&self) {
+        self.withdrawn.send_replace(true);
+    }
 }
 
 /// A job that was open when it was looked up.
@@ -171,21 +193,26 @@ impl LiveToken {
 
     /// Why the token is not good any more, apart from its expiry.
     pub fn ended(&self) -> Option<ReasonCode> {
-        let withdrawn = self.job.contract.withdrawn.load(Ordering::Acquire);
+        let withdrawn = self.job.contract.is_withdrawn();
         self.ended
             .borrow()
             .or_else(|| self.job.ended())
             .or(withdrawn.then_some(ReasonCode::ContractWithdrawn))
     }
 
-    /// Resolves when the token is revoked or its job ends: a stream is then cut.
+    /// Resolves when the token is revoked, its job ends or its contract is withdrawn: a stream is
+    /// then cut.
     pub async fn until_ended(&self) -> ReasonCode {
         let mut token = self.ended.subscribe();
         let mut job = self.job.ended.subscribe();
-        // The senders live as long as `self`, so neither wait can fail.
+        let mut contract = self.job.contract.withdrawn.subscribe();
+        // The senders live as long as `self`, so no wait can fail.
         let reason = tokio::select! {
             reason = token.wait_for(Option::is_some) => reason.map(|reason| *reason),
             reason = job.wait_for(Option::is_some) => reason.map(|reason| *reason),
+            gone = contract.wait_for(|gone| *gone) => {
+                gone.map(|_| Some(ReasonCode::ContractWithdrawn))
+            }
         };
         reason.ok().flatten().unwrap_or(ReasonCode::TokenRevoked)
     }
@@ -313,7 +340,7 @@ impl Live {
     /// A contract was withdrawn: its tokens are refused from now on.
     pub fn withdraw_contract(&self, hash: &Hash) {
         if let Some(contract) = self.contract(hash) {
-            contract.withdrawn.store(true, Ordering::Release);
+            contract.withdraw();
         }
     }
 }

@@ -350,6 +350,7 @@ fn outcome(
         first_byte_ms: None,
         usage: None,
         object_id: Some(request.workspace.to_string()),
+        egress: None,
         ended: if answer.is_some() {
             Ended::Complete
         } else {

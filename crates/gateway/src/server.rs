@@ -15,10 +15,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Limits, Listener, Tls};
@@ -81,7 +80,8 @@ impl Bound {
     {
         let connections = Arc::new(Semaphore::new(limits.connections));
         let holders = Arc::new(Holders::new(limits.connections_per_holder));
-        let graceful = GracefulShutdown::new();
+        // Ends when every connection has let go of its end of it.
+        let (open, mut all_closed) = mpsc::channel::<()>(1);
         let header_timeout = Duration::from_secs(limits.header_timeout_seconds);
         loop {
             let accepted = tokio::select! {
@@ -94,10 +94,10 @@ impl Bound {
             let Some(place) = holders.enter(peer.ip().to_canonical()) else {
                 continue;
             };
-            let watcher = graceful.watcher();
             let (tls, handler) = (self.tls.clone(), handler.clone());
+            let (open, mut stop) = (open.clone(), stop.clone());
             tokio::spawn(async move {
-                let _held = (slot, place);
+                let _held = (slot, place, open);
                 let service = service_fn(move |request| {
                     let answer = handler(request, peer);
                     async move { Ok::<_, Infallible>(answer.await) }
@@ -110,14 +110,23 @@ impl Bound {
                     .header_read_timeout(header_timeout)
                     .max_buf_size(MAX_HEAD_BYTES)
                     .max_headers(MAX_HEADERS)
-                    .serve_connection(TokioIo::new(io), service);
+                    .serve_connection(TokioIo::new(io), service)
+                    // For `CONNECT`; nothing else that is answered here becomes another protocol.
+                    .with_upgrades();
+                let mut connection = std::pin::pin!(connection);
                 // A connection that breaks is the client's affair; calls log their own ends.
-                let _ = watcher.watch(connection).await;
+                tokio::select! {
+                    _ = connection.as_mut() => {}
+                    () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+                        connection.as_mut().graceful_shutdown();
+                        let _ = connection.await;
+                    }
+                }
             });
         }
-        drop(self.listener);
+        drop((self.listener, open));
         let drain = Duration::from_secs(limits.drain_seconds);
-        if tokio::time::timeout(drain, graceful.shutdown())
+        if tokio::time::timeout(drain, all_closed.recv())
             .await
             .is_err()
         {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use store::{Store, StoreError};
+use store::{Seat, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::App;
+use crate::app::{App, now};
 use crate::approvals::Gate;
 use crate::clawproxy;
 use crate::clawproxy::body::Room;
+use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
 use crate::keys::Keys;
@@ -22,6 +23,8 @@ use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
+use crate::storage::Place;
+use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
@@ -62,25 +65,44 @@ pub struct Running {
 /// # Errors
 /// When the configuration, a key, a credential, the store or a port cannot be used.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    start_with(config, store::open_sqlite).await
+    let place = Place::of(&config).await?;
+    let resolver = Arc::new(SystemResolver);
+    start_at(
+        config,
+        &place.name(),
+        || place.open(Seat::Sequencer),
+        resolver,
+    )
+    .await
 }
 
-/// As [`start`], with a store that is opened in another way.
+/// As [`start`], with a store in the data folder that is opened in another way, and names that are
+/// looked up in another way.
 ///
 /// # Errors
 /// Those of [`start`].
 pub async fn start_with(
     config: Config,
     open_store: impl FnOnce(&Path) -> Result<Arc<dyn Store>, StoreError>,
+    resolver: Arc<dyn Resolve>,
+) -> anyhow::Result<Running> {
+    let file = config.store_file();
+    let place = file.display().to_string();
+    start_at(config, &place, || open_store(&file), resolver).await
+}
+
+async fn start_at(
+    config: Config,
+    place: &str,
+    open_store: impl FnOnce() -> Result<Arc<dyn Store>, StoreError>,
+    resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
     config.check()?;
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
     let keys = Keys::load(&config.keys_dir())
         .context("cannot load the gateway's keys; `clawgate init` makes them")?;
-    let store_file = config.store_file();
-    let store = open_store(&store_file)
-        .with_context(|| format!("cannot open the store `{}`", store_file.display()))?;
+    let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
@@ -103,14 +125,23 @@ pub async fn start_with(
         .await
         .context("cannot fetch oidc.client_secret")?;
     let operator_address = people.address()?;
+    let egress = Egress::new(
+        &config,
+        vec![agents.address()?, operator_address],
+        [&agent_url, &operator_url],
+        resolver,
+    );
     let app = Arc::new(App {
         keys,
         store,
         recording: Default::default(),
+        metrics: Default::default(),
+        started: now(),
         live: Default::default(),
         upstream,
         models,
         capabilities: Default::default(),
+        egress,
         bodies: Room::new(BODY_BYTES),
         uploads: Room::new(LARGEST_UPLOADS * config.limits.upload_bytes),
         upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_A_TIME)),
@@ -128,6 +159,7 @@ pub async fn start_with(
         sign_ins: Default::default(),
         oidc,
         published: Default::default(),
+        publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
         operator_url: operator_url.clone(),
@@ -142,6 +174,7 @@ pub async fn start_with(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(tlog::publish(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
@@ -187,6 +220,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
                 first_byte_ms: None,
                 usage: None,
                 object_id: None,
+                egress: None,
                 ended: Ended::Unknown,
                 code: None,
                 receipt: None,
@@ -253,8 +287,9 @@ impl Running {
                 run_tasks.stop(drain).await;
             }
         };
-        let (calls, (), (), ()) = tokio::join!(
+        let (calls, (), (), (), ()) = tokio::join!(
             tokio::time::timeout(drain, self.app.models.idle()),
+            self.app.egress.stop(drain),
             self.app.gate.stop(drain),
             run_tasks,
             notices::stop(self.tellers, drain),

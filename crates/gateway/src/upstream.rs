@@ -22,13 +22,18 @@ use hyper::body::Incoming;
 use policy::{ReasonCode, Refusal};
 
 use crate::config::Config;
+use crate::metrics::Requests;
+use crate::metrics::counts::Counter;
+use crate::metrics::waits::Waiting;
 use crate::secret::{Secret, SecretError};
 
 use limit::{Limiter, Pace};
 use lists::Lists;
 use retry::Attempts;
 
-pub use connection::{HttpClient, authorities, cause, http_client, http_client_with};
+pub use connection::{
+    HttpClient, authorities, cause, connector_with, http_client, http_client_with, tls_client,
+};
 pub use limit::on_behalf_of;
 
 /// Largest JSON answer that is read whole; the vendor's largest pages are far smaller.
@@ -65,6 +70,8 @@ pub struct Upstream {
     lists: Lists,
     read_attempts: u32,
     timeout: Duration,
+    requests: Requests,
+    shed: Counter,
 }
 
 /// A credential and how fast it may be used.
@@ -195,7 +202,19 @@ impl Upstream {
             lists: Lists::default(),
             read_attempts: config.limits.upstream_read_attempts,
             timeout: Duration::from_secs(config.limits.upstream_timeout_seconds),
+            requests: Requests::default(),
+            shed: Counter::default(),
         })
+    }
+
+    /// All requests, by how they were answered.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Calls that were given up because too many waited for upstream's limits.
+    pub fn shed(&self) -> &Counter {
+        &self.shed
     }
 
     /// The base address.
@@ -236,6 +255,7 @@ impl Upstream {
             let turn = self.turn(duty).await?;
             return self.write(turn, method, target, body).await;
         }
+        let _waiting = Waiting::begin();
         let read = || self.read(duty, target);
         if !(duty == Duty::Planner && lists::is_list(target)) {
             return read().await;
@@ -251,7 +271,7 @@ impl Upstream {
         loop {
             if lists::is_limited(target) {
                 let turn = self.access(duty).lists.turn().await;
-                turn.map_err(|limit::Shed| UpstreamError::Busy)?;
+                turn.map_err(|limit::Shed| self.is_busy())?;
             }
             let _turn = self.turn(duty).await?;
             let secret = &self.access(duty).secret;
@@ -273,10 +293,16 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError::Busy`] when too many wait already, or the turn does not come in time.
     pub async fn turn(&self, duty: Duty) -> Result<Turn, UpstreamError> {
+        let _waiting = Waiting::begin();
         match self.access(duty).calls.turn().await {
             Ok(()) => Ok(Turn(duty)),
-            Err(limit::Shed) => Err(UpstreamError::Busy),
+            Err(limit::Shed) => Err(self.is_busy()),
         }
+    }
+
+    fn is_busy(&self) -> UpstreamError {
+        self.shed.count();
+        UpstreamError::Busy
     }
 
     /// Changes something, in a turn that was waited for; asked once.
@@ -503,9 +529,14 @@ impl Upstream {
                 .map_err(|error| UpstreamError::Unreachable(cause(&error)))?;
             read(response, limit).await
         };
-        tokio::time::timeout(self.timeout, exchange)
-            .await
-            .map_err(|_| UpstreamError::Slow(self.timeout.as_secs()))?
+        let _waiting = Waiting::begin();
+        let exchanged = tokio::time::timeout(self.timeout, exchange).await;
+        match &exchanged {
+            Ok(Ok(answer)) => self.requests.answered(answer.status),
+            Ok(Err(_)) => self.requests.unreachable(),
+            Err(_) => self.requests.timed_out(),
+        }
+        exchanged.map_err(|_| UpstreamError::Slow(self.timeout.as_secs()))?
     }
 }
 

@@ -39,6 +39,11 @@ impl Decimal {
         u64::try_from(self.0).ok()
     }
 
+    /// The difference, as [`plus`](Self::plus).
+    pub(crate) const fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// The sum; both are far below the range of the type, which no text can name.
     pub(crate) const fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))

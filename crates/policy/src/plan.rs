@@ -18,6 +18,7 @@ use crate::contract::Action;
 use crate::reason::ReasonCode;
 
 pub use diff::{AttributeChange, Line, LineKind, Shown};
+pub(crate) use inspect::MAX_CHANGES;
 pub use inspect::{MAX_PLAN, PlanReader, inspect};
 pub use judge::{judge, judge_unpriced};
 

@@ -9,6 +9,9 @@ pub(crate) fn must_be_named(kind: &str) -> bool {
     kind.starts_with("tfe_") || kind.starts_with("hcp_") || kind == "terraform_remote_state"
 }
 
+/// The same as patterns; a test compares the two.
+pub(crate) const MUST_BE_NAMED: &[&str] = &["tfe_*", "hcp_*", "terraform_remote_state"];
+
 fn lists(globs: &[Glob], kind: &str) -> bool {
     if must_be_named(kind) {
         globs
@@ -40,14 +43,7 @@ pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
         let types = configuration.and_then(|c| c.data_sources.as_ref());
         return workspaces && types.is_none_or(|globs| lists(globs, kind));
     }
-    // During a plan these carry what they are given to any address, run any program or read any
-    // file of the worker: no wildcard covers them.
-    let reaches_out = matches!(
-        kind,
-        "external" | "http" | "tls_certificate" | "template_file"
-    ) || kind.starts_with("dns_")
-        || kind.starts_with("local_")
-        || must_be_named(kind);
+    let reaches_out = reaches_out(kind) || must_be_named(kind);
     match configuration.and_then(|c| c.data_sources.as_ref()) {
         Some(globs) if reaches_out => globs
             .iter()
@@ -56,6 +52,26 @@ pub(crate) fn data_source(contract: &Contract, kind: &str) -> bool {
         None => !reaches_out,
     }
 }
+
+/// During a plan these carry what they are given to any address, run any program or read any file
+/// of the worker: no wildcard covers them.
+fn reaches_out(kind: &str) -> bool {
+    matches!(
+        kind,
+        "external" | "http" | "tls_certificate" | "template_file"
+    ) || kind.starts_with("dns_")
+        || kind.starts_with("local_")
+}
+
+/// The same as patterns; a test compares the two.
+pub(crate) const REACHES_OUT: &[&str] = &[
+    "external",
+    "http",
+    "tls_certificate",
+    "template_file",
+    "dns_*",
+    "local_*",
+];
 
 /// Whether a data source reads another workspace's outputs, with the run's own token.
 pub(crate) fn reads_state(kind: &str) -> bool {
@@ -253,6 +269,42 @@ mod tests {
             &format!("\"state_read\": false{permissions}"),
         );
         Contract::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_patterns_say_what_the_functions_say() {
+        let any = |patterns: &[&str], kind: &str| {
+            let mut globs = patterns.iter().map(|text| Glob::new(text).unwrap());
+            globs.any(|glob| glob.matches(kind))
+        };
+        for kind in [
+            "tfe_",
+            "tfe_team",
+            "tfe",
+            "xtfe_a",
+            "hcp_x",
+            "hcp",
+            "terraform_remote_state",
+            "terraform_remote_state_x",
+            "terraform_data",
+            "external",
+            "external_x",
+            "http",
+            "http_x",
+            "tls_certificate",
+            "tls_x",
+            "template_file",
+            "template_x",
+            "dns_",
+            "dns_a",
+            "dns",
+            "local_file",
+            "local",
+            "aws_ami",
+        ] {
+            assert_eq!(any(MUST_BE_NAMED, kind), must_be_named(kind), "{kind}");
+            assert_eq!(any(REACHES_OUT, kind), reaches_out(kind), "{kind}");
+        }
     }
 
     #[test]

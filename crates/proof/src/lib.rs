@@ -9,7 +9,7 @@
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
 //! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
 //! what an authenticator signs;
-//! [`merkle`], [`checkpoint`] and [`bundle`] tie them together; [`trust`] is what a verifier
+//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
 //! is given from outside.
 
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@
 pub mod approval;
 pub mod bundle;
 pub mod checkpoint;
+pub mod consistency;
 pub mod envelope;
 pub mod event;
 pub mod hash;
@@ -27,6 +28,7 @@ pub mod merkle;
 pub mod passkey;
 pub mod receipt;
 pub mod record;
+pub mod tiles;
 pub mod time;
 pub mod token;
 pub mod trust;

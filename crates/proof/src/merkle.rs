@@ -6,6 +6,10 @@
 
 use crate::hash::Hash;
 
+mod consistency;
+
+pub use consistency::{consistency_path, verify_consistency};
+
 /// Hash of a leaf: SHA-256(0x00 ‖ data).
 pub fn leaf_hash(data: &[u8]) -> Hash {
     Hash::of_parts([[0u8].as_slice(), data])

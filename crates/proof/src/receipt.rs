@@ -1,6 +1,7 @@
 //! Receipts: the one signature that every outcome carries, in the public clawsig shapes.
 //!
-//! A model call gets a gateway receipt, a Terraform call a tool receipt of version 2. Both name
+//! A model call gets a gateway receipt, a Terraform call and a connection through the egress proxy
+//! a tool receipt of version 2. Both name
 //! the event of the call's intent, and through it the whole record.
 
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,7 @@ pub struct ToolReceipt {
     pub receipt_version: String,
     /// `rcpt_` and a UUID.
     pub receipt_id: String,
-    /// `terraform_cloud.` and the operation's name.
+    /// `terraform_cloud.` or `egress.`, and the operation's name.
     pub tool_name: String,
     /// Always `clawgate/1`: how the two hashes below are made.
     pub tool_version: String,
@@ -101,6 +102,15 @@ pub enum ResultStatus {
     Success,
     /// Anything else.
     Error,
+}
+
+/// What stands before the operation in the name of the tool, by the call's lane. Model calls have
+/// another kind of receipt.
+pub const fn tool_prefix(lane: crate::record::Lane) -> &'static str {
+    match lane {
+        crate::record::Lane::Egress => "egress.",
+        _ => "terraform_cloud.",
+    }
 }
 
 /// SHA-256(salt ‖ hash): how a tool receipt commits to a request or an answer.

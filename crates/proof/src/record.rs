@@ -8,6 +8,7 @@
 //! [`Record::event_type`], and a check in the verifier.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -155,6 +156,8 @@ pub enum Lane {
     Model,
     /// A call that the gateway makes itself: an apply, a discard, a rollback.
     Gateway,
+    /// An agent's connection to somewhere else.
+    Egress,
 }
 
 /// A decided call, before any effect.
@@ -256,6 +259,19 @@ pub struct ToolCall {
     pub arguments_sha256_b64u: Option<Hash>,
 }
 
+/// What went out through the egress proxy. What came back is counted as the response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// The address that was connected to; absent when there was no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Bytes that were sent there: of a tunnel all, of a plain request those of its body.
+    pub sent_bytes: u64,
+    /// Their hash.
+    pub sent_hash_b64u: Hash,
+}
+
 /// The receipt that was given for a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -297,6 +313,9 @@ pub struct Outcome {
     /// The object that the call made or concerned: a run, a configuration version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_id: Option<String>,
+    /// What was sent elsewhere; of calls of the egress lane whose end is known, and of no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// How it ended.
     pub ended: Ended,
     /// Why it was refused after the intent, by reason code: an upload that inspection stopped.
@@ -420,7 +439,7 @@ impl Record {
             Body::JobOpen(_) => Some("run_start"),
             Body::Intent(intent) => Some(match intent.lane {
                 Lane::Model => "llm_call",
-                Lane::Terraform | Lane::Gateway => "tool_call",
+                Lane::Terraform | Lane::Gateway | Lane::Egress => "tool_call",
             }),
             Body::Approval(_) => Some("human_approval"),
             Body::JobClose(_) => Some("run_end"),

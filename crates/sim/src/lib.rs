@@ -21,7 +21,7 @@ mod terraform_cloud;
 pub use engine::{Engine, Providers};
 pub use example::{ExampleChange, example_change, example_cli_config, example_configuration};
 pub use faults::{Fault, FaultAction, FaultId};
-pub use model_provider::{ModelProvider, ModelProviderConfig};
+pub use model_provider::{ModelProvider, ModelProviderConfig, NoScript, Script};
 pub use request_log::{LoggedBody, Request};
 pub use terraform_cloud::{
     Credential, ExecutionMode, PolicyOutcome, PriceTable, Rights, RunStatus, Settings,

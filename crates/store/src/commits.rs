@@ -14,6 +14,11 @@ pub trait Commits {
     /// processes do not show, so a wait has a bound of its own.
     fn commits(&self) -> watch::Receiver<u64>;
 
+    /// Writes that wait for their turn in this process; `None` where nothing waits in the process.
+    fn queued(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether there is room for more. As long as no commit fails nothing is tried; after one
     /// that did, some pages are written and freed again, until that works.
     ///

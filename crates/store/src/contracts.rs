@@ -14,6 +14,8 @@ pub struct ContractVersion {
     pub name: String,
     /// The document, signed by its author.
     pub envelope: Envelope,
+    /// The same document, signed by a second author.
+    pub second_envelope: Option<Envelope>,
     /// The author's key.
     pub author_did: Did,
     /// When it was taken into the registry.

@@ -78,8 +78,9 @@ pub enum Conflict {
     /// The record's kind has an operation of its own, which keeps more than the record.
     #[error("a record of this kind is not appended on its own")]
     OwnOperation,
-    /// The record holds a number that two readers could write differently.
-    #[error("a record holds integers up to 2^53-1 only")]
+    /// The record holds a number that two readers could write differently, or is too long to be an
+    /// entry of the log.
+    #[error("a record holds integers up to 2^53-1 only, and has 65535 bytes at most")]
     Unrecordable,
     /// The outcome names something that is no intent of the job.
     #[error("record {0} of the job is no intent")]

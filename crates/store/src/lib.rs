@@ -40,14 +40,18 @@ mod objects;
 mod observations;
 mod operators;
 mod passkeys;
+mod postgres;
 mod publications;
 mod receipts;
 mod runs;
 mod sessions;
+mod sql;
 mod sqlite;
 mod task_calls;
 mod tokens;
+mod whole;
 
+pub use self::postgres::{PostgresPlace, Seat, UnusableAddress, open_postgres};
 pub use approvals::{Approvals, NewStatement, StatementOutcome, StatementRow};
 pub use budgets::{Budget, Budgets, ModelLimits, ModelSpend, ModelUsage, Reservation};
 pub use bundles::{BundleRow, Bundles};
@@ -75,14 +79,15 @@ pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
 pub use receipts::{Receipts, ReceiptsOfJob};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
-pub use sqlite::{
-    CommitMoment, CommitObserver, open_sqlite, open_sqlite_bounded, open_sqlite_in_memory,
-    open_sqlite_observed,
-};
+pub use sql::transfer::TransferError;
+pub use sql::{CommitMoment, CommitObserver};
+pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory, open_sqlite_observed};
 pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
+
+pub use whole::{Soundness, StorePlace, check_store, export_store, import_store, migrate_store};
 
 /// Everything that the gateway remembers.
 pub trait Store:

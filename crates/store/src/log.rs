@@ -168,6 +168,20 @@ pub trait Log {
         size: u64,
     ) -> Result<Option<Vec<Vec<Hash>>>, StoreError>;
 
+    /// The path from the tree of `old` leaves to that of `size` leaves (RFC 6962, 2.1.2); `None`
+    /// when `old` is larger than `size`, or `size` than the log.
+    async fn consistency(&self, old: u64, size: u64) -> Result<Option<Vec<Hash>>, StoreError>;
+
+    /// Hashes of a row of the tree: roots of the complete subtrees of 256^`level` leaves, `count`
+    /// of them from the one numbered `start` on. Level 0 has the leaves. `None` when they are not
+    /// all there, or more than 256.
+    async fn hashes(
+        &self,
+        level: u8,
+        start: u64,
+        count: u64,
+    ) -> Result<Option<Vec<Hash>>, StoreError>;
+
     /// Keeps a signed checkpoint; another one of the same size is not kept twice.
     ///
     /// # Errors

@@ -26,25 +26,43 @@ pub mod trust;
 use proof::Timestamp;
 
 use checks::receipts::Facts;
-use checks::{approvals, contract, decisions, log, public_half, receipts, records, runs, tokens};
+use checks::{
+    approvals, consistency, contract, decisions, log, public_half, receipts, records, runs, tokens,
+};
 use document::Document;
 use report::{Checks, Name};
 
+pub use checks::consistency::MAX_PROOF_BYTES;
 pub use code::Code;
 pub use document::{MAX_BUNDLE_BYTES, MAX_ENTRIES};
 pub use report::{Check, Report, Status, Verdict};
 
 /// What a caller may ask for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Judge keys as of this moment, besides the moments at which they signed; nothing in the
     /// bundle may be younger.
     pub at: Option<Timestamp>,
+    /// A checkpoint that the caller has kept, or a bundle with one: the log must not have been
+    /// rewritten between it and the bundle.
+    pub since: Option<Since>,
+}
+
+/// What the bundle's checkpoint is compared with.
+#[derive(Debug, Clone)]
+pub struct Since {
+    /// A signed note, or a bundle that holds one; earlier or later than the bundle's.
+    pub kept: Vec<u8>,
+    /// The proof between the two (`clawgate.consistency/1`).
+    pub proof: Option<Vec<u8>>,
 }
 
 /// Verifies a bundle against a trust root.
 pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
     let mut checks = Checks::default();
+    if options.since.is_some() {
+        checks.ask_for(Name::Consistency);
+    }
     // Either may be missing; whatever is not run below counts as not proven.
     let _ = run(&mut checks, bundle, trust, options);
     checks.finish()
@@ -130,5 +148,10 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
     checks.run(Name::Decisions, |f| {
         decisions::check(document, contract?, tokens.as_ref()?, f)
     });
+    if let Some(since) = &options.since {
+        checks.run(Name::Consistency, |f| {
+            consistency::check(checkpoint.as_ref()?, since, &believed, f)
+        });
+    }
     Some(())
 }

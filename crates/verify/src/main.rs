@@ -11,7 +11,10 @@ use anstyle::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clawverify::clawsig::conformance::{self, MAX_MANIFEST_BYTES, Summary};
 use clawverify::report::Name;
-use clawverify::{Check, Code, MAX_BUNDLE_BYTES, Options, Report, Status, Verdict, clawsig, trust};
+use clawverify::{
+    Check, Code, MAX_BUNDLE_BYTES, MAX_PROOF_BYTES, Options, Report, Since, Status, Verdict,
+    clawsig, trust,
+};
 use proof::Timestamp;
 
 const EXAMPLES: &str = "\
@@ -19,6 +22,7 @@ Examples:
   clawverify bundle.json --trust trust.json
   clawverify bundle.json --trust trust.json --json > report.json
   clawverify bundle.json --trust trust.json --at 2027-01-31T00:00:00.000Z
+  clawverify bundle.json --trust trust.json --since last-quarter.json --consistency proof.json
   curl -s https://… | clawverify - --trust trust.json
   clawverify bundle.json --trust config.json --profile clawsig
   clawverify conformance vectors/manifest.json
@@ -60,6 +64,13 @@ struct Verify {
     /// Judge the gateway's keys as of this moment too, for example 2026-11-22T08:00:00.000Z.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
+    /// A checkpoint that you have kept, or an earlier bundle: the log must not have been rewritten
+    /// since.
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// The proof between the two, from `clawgate log prove`.
+    #[arg(long, value_name = "FILE", requires = "since")]
+    consistency: Option<PathBuf>,
     /// Which verdicts to give.
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
@@ -129,6 +140,9 @@ fn run(arguments: &Verify) -> Result<ExitCode, String> {
     };
     let trust = read(trust, trust::MAX_TRUST_BYTES)?;
     if arguments.profile == Profile::Clawsig {
+        if arguments.since.is_some() {
+            return Err("--since goes with --profile clawgate".to_owned());
+        }
         return run_clawsig(arguments, bundle, &trust);
     }
     if arguments.urm.is_some() {
@@ -137,7 +151,18 @@ fn run(arguments: &Verify) -> Result<ExitCode, String> {
     // A trust root that is none is a mistake in the call, not a word about the bundle.
     trust::read(&trust).map_err(|error| error.to_string())?;
     let bundle = read(bundle, MAX_BUNDLE_BYTES)?;
-    let report = clawverify::verify(&bundle, &trust, &Options { at: arguments.at });
+    let since = match &arguments.since {
+        None => None,
+        Some(kept) => Some(Since {
+            kept: read(kept, MAX_BUNDLE_BYTES)?,
+            proof: match &arguments.consistency {
+                Some(proof) => Some(read(proof, MAX_PROOF_BYTES)?),
+                None => None,
+            },
+        }),
+    };
+    let at = arguments.at;
+    let report = clawverify::verify(&bundle, &trust, &Options { at, since });
     print(&report, arguments).map_err(cannot_print)?;
     Ok(ExitCode::from(match report.verdict {
         Verdict::Valid => 0,

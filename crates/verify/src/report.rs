@@ -39,27 +39,33 @@ pub enum Status {
 }
 
 macro_rules! names {
-    ($($variant:ident $text:literal $doc:literal)*) => {
+    (
+        always { $($variant:ident $text:literal $doc:literal)* }
+        on_request { $($asked:ident $asked_text:literal $asked_doc:literal)* }
+    ) => {
         /// The checks, in the order in which they run.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum Name {
             $(#[doc = $doc] $variant,)*
+            $(#[doc = $asked_doc] $asked,)*
         }
 
         impl Name {
-            /// Every check of a bundle of ours.
+            /// Every check of a bundle of ours that is always made. Those that a caller asks for
+            /// besides come after them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The stable text.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
+                match self { $(Self::$variant => $text,)* $(Self::$asked => $asked_text,)* }
             }
         }
     };
 }
 
 names! {
+always {
     TrustRoot "trust-root" "The trust root is readable."
     File "file" "The file is strict JSON, within limits, and a bundle of our version."
     Contract "contract" "A trusted author signed the contract, and it loads."
@@ -79,6 +85,10 @@ names! {
     Applies "applies" "Each apply had enough approvals for its plan before it."
     Runs "runs" "Runs are those of the records, inside the contract's workspaces."
     Decisions "decisions" "Each decision is what the contract says about the recorded input."
+}
+on_request {
+    Consistency "consistency" "The log continues the one of an earlier checkpoint that the caller has kept."
+}
 }
 
 /// One check's result, or one of its findings.
@@ -198,9 +208,15 @@ pub(crate) fn shown(text: &str) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     checks: Vec<Check>,
+    on_request: Vec<Name>,
 }
 
 impl Checks {
+    /// A check that the caller asks for: like the others, it never passes without having run.
+    pub(crate) fn ask_for(&mut self, name: Name) {
+        self.on_request.push(name);
+    }
+
     /// Runs one check. It has passed when it found nothing and came to a result.
     pub(crate) fn run<T>(
         &mut self,
@@ -244,7 +260,8 @@ impl Checks {
 
     /// Adds the checks that never ran and draws the conclusion.
     pub(crate) fn finish(mut self) -> Report {
-        for name in Name::ALL.iter().copied() {
+        let on_request = std::mem::take(&mut self.on_request);
+        for name in Name::ALL.iter().copied().chain(on_request) {
             if !self.checks.iter().any(|check| check.name == name) {
                 self.checks.push(Check {
                     name,
@@ -293,6 +310,7 @@ mod tests {
     #[test]
     fn what_did_not_run_is_never_a_pass() {
         let report = Checks::default().finish();
+        assert_eq!(report.checks.len(), Name::ALL.len());
         assert_eq!(report.verdict, Verdict::NotProven);
         assert!(report.checks.iter().all(|c| c.status == Status::Skipped));
 
@@ -301,6 +319,13 @@ mod tests {
             checks.run(name, |_| Some(()));
         }
         assert_eq!(checks.finish().verdict, Verdict::Valid);
+
+        let mut checks = Checks::default();
+        checks.ask_for(Name::Consistency);
+        for name in Name::ALL.iter().copied() {
+            checks.run(name, |_| Some(()));
+        }
+        assert_eq!(checks.finish().verdict, Verdict::NotProven);
 
         let mut checks = Checks::default();
         for name in Name::ALL.iter().copied() {
@@ -340,7 +365,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_report() {
-        for name in Name::ALL.iter().copied() {
+        for name in Name::ALL.iter().copied().chain([Name::Consistency]) {
             assert_eq!(
                 serde_json::to_string(&name).unwrap(),
                 format!("\"{}\"", name.as_str())

@@ -16,10 +16,10 @@ use proof::bundle::{Bundle, Evidence, Inclusion, Job, LogProof, Run, Sealers, To
 use proof::checkpoint::Checkpoint;
 use proof::passkey::Site;
 use proof::passkey::testing::SoftAuthenticator;
-use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted};
+use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted, tool_prefix};
 use proof::record::{
-    ApprovalRecord, ApprovalVia, Body, Caller, Ended, EventChain, Intent, JobClose, JobOpen, Lane,
-    Outcome, ReceiptRef, Record, Refusal, Usage,
+    ApprovalRecord, ApprovalVia, Body, Caller, Egress, Ended, EventChain, Intent, JobClose,
+    JobOpen, Lane, Outcome, ReceiptRef, Record, Refusal, Usage,
 };
 use proof::token::{Claims, Scope};
 use proof::trust::{Approver, Author, GatewayKey, Log, Passkey, Role, TRUST_ROOT, TrustRoot};
@@ -411,7 +411,7 @@ impl Telling<'_> {
             let receipt = ToolReceipt {
                 receipt_version: "2".to_owned(),
                 receipt_id: receipt_id.clone(),
-                tool_name: format!("terraform_cloud.{}", intent.operation),
+                tool_name: format!("{}{}", tool_prefix(intent.lane), intent.operation),
                 tool_version: "clawgate/1".to_owned(),
                 args_hash_b64u: salted(&salt("args"), &intent.request_hash_b64u),
                 result_hash_b64u: salted(&salt("result"), &outcome.response_hash_b64u),
@@ -460,15 +460,18 @@ impl merkle::Nodes for Levels {
     }
 }
 
+/// The leaves of the log that [`log_for`] makes.
+pub fn leaves_for(records: &[Record]) -> Vec<Hash> {
+    let other = |seq: u64| merkle::leaf_hash(format!("other {seq}").as_bytes());
+    let pairs = records.iter();
+    pairs
+        .flat_map(|record| [other(record.seq), record.leaf_hash()])
+        .collect()
+}
+
 /// A log in which the records stand between the leaves of other jobs, with its checkpoint.
 pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
-    let mut leaves = Vec::with_capacity(records.len() * 2);
-    for record in records {
-        leaves.push(merkle::leaf_hash(
-            format!("other {}", record.seq).as_bytes(),
-        ));
-        leaves.push(record.leaf_hash());
-    }
+    let leaves = leaves_for(records);
     let size = leaves.len() as u64;
     let levels = Levels::over(leaves);
     let checkpoint = Checkpoint {

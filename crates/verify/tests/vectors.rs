@@ -64,7 +64,7 @@ impl Case {
 
     fn report(&self) -> Report {
         let at: Option<Timestamp> = self.at.map(|text| text.parse().unwrap());
-        verify(&self.bundle, &self.trust, &Options { at })
+        verify(&self.bundle, &self.trust, &Options { at, since: None })
     }
 
     /// `expected.json`: what a verifier of these formats must say.
@@ -345,7 +345,11 @@ fn the_files_say_what_they_say() {
             .get("at")
             .and_then(Json::as_str)
             .map(|text| text.parse().unwrap());
-        let report = verify(&read("bundle.json"), &read("trust.json"), &Options { at });
+        let report = verify(
+            &read("bundle.json"),
+            &read("trust.json"),
+            &Options { at, since: None },
+        );
         let verdict = serde_json::to_value(report.verdict).unwrap();
         assert_eq!(
             verdict.as_str(),

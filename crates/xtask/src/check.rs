@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::cargo::cargo;
-use crate::{differential, fuzz, layers};
+use crate::{differential, fuzz, layers, licences};
 
 enum Work {
     Run(Command),
     Layers,
+    Licences,
 }
 
 /// Runs all steps in order and stops at the first that fails.
@@ -26,6 +27,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let failure = match work {
             Work::Run(command) => execute(command).err(),
             Work::Layers => layers::run().err(),
+            Work::Licences => licences::run().err(),
         };
         let took = seconds(step.elapsed());
         if let Some(failure) = failure {
@@ -75,6 +77,7 @@ fn steps() -> Vec<(&'static str, Work)> {
             Work::Run(fuzz::corpus()),
         ),
         ("cargo xtask layers", Work::Layers),
+        ("cargo xtask licences", Work::Licences),
         ("cargo doc --workspace --no-deps", Work::Run(doc)),
     ]
 }

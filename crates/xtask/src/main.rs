@@ -12,11 +12,16 @@ mod bench;
 mod cargo;
 mod check;
 mod differential;
+mod dist;
 mod fuzz;
 mod layers;
+mod licences;
+mod packages;
+mod packaging;
 mod prose;
 mod regenerate;
 mod report;
+mod sbom;
 mod threats;
 
 /// Every chore, in the order in which the usage shows them.
@@ -28,6 +33,10 @@ const CHORES: &[(&str, &str)] = &[
     (
         "layers",
         "compares the crates' dependencies with the table that is the diagram",
+    ),
+    (
+        "licences",
+        "compares where others' code comes from, and under which licences, with the tables",
     ),
     (
         "docs",
@@ -48,6 +57,10 @@ const CHORES: &[(&str, &str)] = &[
     (
         "fuzz",
         "runs the fuzz targets under libFuzzer; --seconds N each, --target NAME",
+    ),
+    (
+        "dist",
+        "makes the archives of a release with checksums and bills of materials; dist [DIR]",
     ),
     (
         "bench",
@@ -71,6 +84,9 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
     match words.as_slice() {
         ["check"] => check::run(),
         ["layers"] => layers::run(),
+        ["licences"] => licences::run(),
+        ["dist"] => dist::run(None),
+        ["dist", folder] => dist::run(Some(folder.as_ref())),
         ["docs"] => regenerate::run("documents"),
         ["vectors"] => regenerate::run("vectors"),
         ["differential"] => differential::run(),

@@ -101,10 +101,12 @@ ReasonCode: TypeAlias = Literal[
     "TOKEN_SCOPE",
     "TOKEN_REQUEST_REFUSED",
     "CONTRACT_INVALID",
+    "CONTRACT_EGRESS_RESERVED",
     "CONTRACT_NOT_ENFORCED",
     "CONTRACT_AUTONOMOUS_APPLY",
     "CONTRACT_AUTHOR_UNKNOWN",
     "CONTRACT_SIGNATURE",
+    "CONTRACT_SECOND_AUTHOR",
     "CONTRACT_UNKNOWN",
     "CONTRACT_EXISTS",
     "CONTRACT_WITHDRAWN",
@@ -116,6 +118,7 @@ ReasonCode: TypeAlias = Literal[
     "BUNDLE_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
+    "LOG_PLACE_UNKNOWN",
     "RECEIPT_UNKNOWN",
     "PAGE_UNKNOWN",
     "METHOD_NOT_ALLOWED",
@@ -292,6 +295,13 @@ ReasonCode: TypeAlias = Literal[
     "MODEL_PRICE_UNKNOWN",
     "MODEL_BUDGET_COST",
     "EGRESS_NOT_ALLOWED",
+    "EGRESS_TARGET",
+    "EGRESS_RESERVED",
+    "EGRESS_UNRESOLVED",
+    "EGRESS_ADDRESS",
+    "EGRESS_NOT_TLS",
+    "EGRESS_SERVER_NAME",
+    "EGRESS_TIME",
     "UPSTREAM_NOT_FOUND",
     "UPSTREAM_REFUSED",
     "UPSTREAM_CONFLICT",
@@ -303,6 +313,8 @@ ReasonCode: TypeAlias = Literal[
     "UPSTREAM_RESET",
     "STORE_UNAVAILABLE",
     "MODEL_RATE_LIMITED",
+    "EGRESS_BUSY",
+    "LOG_FORKED",
     "OVERLOADED",
     "SHUTTING_DOWN",
     "INTERNAL",
@@ -535,6 +547,8 @@ class _Contract(TypedDict):
 
 class Contract(_Contract, total=False):
     """A name with its latest version."""
+    # Who signed it besides, when somebody had to.
+    second_author_did: Did
     withdrawn_at: Timestamp
     withdrawn_by: str
 
@@ -558,6 +572,10 @@ class _ContractDocument(TypedDict):
 
 class ContractDocument(_ContractDocument, total=False):
     """A version with its document."""
+    # Who signed it besides, when somebody had to.
+    second_author_did: Did
+    # The same, as the second author signed it.
+    second_envelope: Envelope
     withdrawn_at: Timestamp
     withdrawn_by: str
 
@@ -573,6 +591,8 @@ class _ContractVersion(TypedDict):
 
 class ContractVersion(_ContractVersion, total=False):
     """One version of a contract."""
+    # Who signed it besides, when somebody had to.
+    second_author_did: Did
     withdrawn_at: Timestamp
     withdrawn_by: str
 
@@ -653,6 +673,17 @@ class Finding(_Finding, total=False):
 
 class Health(TypedDict):
     status: str
+
+
+class InclusionProof(TypedDict):
+    """A record and the proof that it is in the log; see docs/formats.md."""
+    # A signed note.
+    checkpoint: str
+    inclusion: str
+    index: int
+    leaf_sha256_b64u: Sha256
+    path: list[Sha256]
+    record: Document
 
 
 class _Introspection(TypedDict):
@@ -860,6 +891,38 @@ class LiveCall(TypedDict):
     lane: str
     operation: str
     seq: int
+
+
+class Log(TypedDict):
+    """The log as it is now."""
+    # A signed note.
+    checkpoint: str
+    # The last records.
+    last: list[LogEntry]
+    origin: str
+    root_sha256_b64u: Sha256 | None
+    # Records.
+    size: int
+    tiles: LogTiles
+
+
+class LogEntry(TypedDict):
+    at: Timestamp
+    index: int
+    job_id: JobId
+    leaf_sha256_b64u: Sha256
+    # Its kind.
+    record: str | None
+    seq: int
+
+
+class LogTiles(TypedDict):
+    """How publishing the log as static files stands."""
+    # Why not.
+    detail: str | None
+    # Records that are published.
+    size: int | None
+    state: str
 
 
 class ModelUsage(TypedDict):
@@ -1079,9 +1142,14 @@ class Publication(TypedDict):
     withdrawn_by: str | None
 
 
-class PublishContract(TypedDict):
+class _PublishContract(TypedDict):
     # The contract, signed by its author.
     envelope: Envelope
+
+
+class PublishContract(_PublishContract, total=False):
+    # The same contract, signed by a second author.
+    cosigned: Envelope | None
 
 
 class _PublishJob(TypedDict):
@@ -1370,6 +1438,10 @@ class WorkspaceSettings(TypedDict):
     seen_at: Timestamp | None
     since: Timestamp | None
     workspace_id: str
+
+
+# A consistency proof; see docs/formats.md.
+ConsistencyProof: TypeAlias = Document
 
 
 # A receipt; see docs/formats.md.

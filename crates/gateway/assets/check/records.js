@@ -144,6 +144,16 @@
     return outcome !== undefined && outcome.seq < seq && asNamed();
   };
 
+  /** Whether an outcome says of what was sent elsewhere as much as its call allows. */
+  const egressFits = ({ lane, input }, { egress, ended, response_bytes }) => {
+    const known = ended !== "unknown";
+    if (egress === undefined) return lane !== "egress" || !known;
+    const addresses = input instanceof Map ? input.get("addresses") : undefined;
+    const decided = Array.isArray(addresses) && addresses.includes(egress.address);
+    const nothing = egress.sent_bytes === 0 && response_bytes === 0;
+    return lane === "egress" && known && (egress.address === undefined ? nothing : decided);
+  };
+
   /** One outcome for each intent, after it; callers that can be, and causes. */
   const checkCalls = (bundle, findings) => {
     const answers = answersOf(bundle);
@@ -163,6 +173,8 @@
         && tools.every(({ name }) => toUtf8(name).length <= LONGEST_TOOL_NAME);
       findings.require(tools.length === 0 || mayBe, "TOOL_CALLS_STRAY", `${place}/tool_calls`,
         "only the answer of a model asks for tools, and few of them are named");
+      findings.require(egressFits(intent, record), "EGRESS_STRAY", `${place}/egress`,
+        "only a connection through the egress proxy sends elsewhere, to an address that was decided about");
       findings.require(!calls.has(record.intent_seq), "OUTCOME_TWICE", place,
         `intent ${record.intent_seq} ended before`);
       calls.set(record.intent_seq, record.seq);

@@ -296,7 +296,7 @@
       receipt.receipt_version === "2" && receipt.receipt_id.startsWith("rcpt_")
         && receipt.tool_version === "clawgate/1" && receipt.hash_algorithm === "SHA-256"
         && intent.lane !== "model",
-      "RECEIPT_MALFORMED", "/payload", "not the receipt of a Terraform call");
+      "RECEIPT_MALFORMED", "/payload", "not the receipt of a call of a tool");
     const salted = (salt, value) => hashOf(fromBase64(salt), fromBase64(value));
     agree({
       args_hash_b64u: receipt.args_hash_b64u
@@ -305,7 +305,8 @@
         === await salted(receipt.result_salt_b64u, outcome.response_hash_b64u),
       latency_ms: receipt.latency_ms === Math.min(outcome.latency_ms, MAX_LATENCY_MS),
       agent_did: receipt.agent_did === facts.bundle.job.agent_did,
-      tool_name: receipt.tool_name === `terraform_cloud.${intent.operation}`,
+      tool_name: receipt.tool_name
+        === `${intent.lane === "egress" ? "egress" : "terraform_cloud"}.${intent.operation}`,
       result_status: mayBe(receipt.result_status, outcome),
     });
     return { id: receipt.receipt_id, hash, outcome: outcome.seq };

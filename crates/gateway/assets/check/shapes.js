@@ -142,7 +142,7 @@
   });
 
   const caller = object({ token_hash: text, agent_did: did, holder: text });
-  const lane = oneOf("terraform", "model", "gateway");
+  const lane = oneOf("terraform", "model", "gateway", "egress");
   const toolCall = object({ name: text, "arguments_sha256_b64u?": hash });
 
   const bodies = {
@@ -163,6 +163,7 @@
       "first_byte_ms?": natural,
       "usage?": object({ tokens_input: natural, tokens_output: natural, derived: flag }),
       "tool_calls*": list(toolCall), "object_id?": text,
+      "egress?": object({ "address?": text, sent_bytes: natural, sent_hash_b64u: hash }),
       ended: oneOf("complete", "client_gone", "upstream_reset", "cut_by_policy", "unknown"),
       "code?": text,
       "receipt?": object({ receipt_id: text, payload_hash_b64u: hash }),

@@ -115,6 +115,7 @@ async fn contracts(store: &dyn Store, at: Timestamp) -> Vec<Hash> {
         let kind = EnvelopeType::WorkPolicyContract;
         let envelope = Envelope::sign(kind, contract.json(), &author(), at).unwrap();
         let version = ContractVersion {
+            second_envelope: None,
             policy_hash: contract.hash(),
             name,
             envelope,
@@ -287,6 +288,7 @@ impl Work<'_> {
                 derived: false,
             }),
             object_id: None,
+            egress: None,
             ended: Ended::Complete,
             code: None,
             receipt: Some(ReceiptRef {

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use policy::terraform::Operation;
@@ -158,7 +157,7 @@ fn changed(what: &'static str) -> Refusal {
 /// about this subject and have not lapsed, and no token that asked was revoked.
 async fn approved<'r>(app: &Arc<App>, run: &'r RunRow) -> Result<&'r Subject, Refusal> {
     let contract = inspect::contract(app, run).await?;
-    if contract.withdrawn.load(Ordering::Acquire) {
+    if contract.is_withdrawn() {
         return Err(ReasonCode::ContractWithdrawn.into());
     }
     let subject = run.subject.as_ref().ok_or(ReasonCode::ApprovalUnknown)?;

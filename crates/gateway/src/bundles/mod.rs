@@ -5,7 +5,7 @@
 
 mod announce;
 mod evidence;
-mod file;
+pub(crate) mod file;
 
 use std::path::PathBuf;
 
@@ -118,7 +118,7 @@ pub async fn seal(
         };
         let bundle = proof::bundle::seal(evidence, &sealers)?;
         let bytes = bundle.to_file();
-        file::write(&path, &bytes).map_err(|source| BundleError::File { path, source })?;
+        file::write(&path, &bytes, 0o600).map_err(|source| BundleError::File { path, source })?;
         Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
     });
     let (sha256, bytes) = written
@@ -160,6 +160,7 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         for job in jobs {
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
                 Ok(bundle) => {
+                    app.metrics.bundles.count();
                     announce(app, &bundle).await;
                     sealed += 1;
                 }

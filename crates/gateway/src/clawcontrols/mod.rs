@@ -4,17 +4,35 @@
 //! Versions of a name are an append-only list; a version can be withdrawn, never removed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use policy::contract::{Issue, PublicationRules, Severity};
-use policy::{CompiledContract, Contract, ContractErrors, ReasonCode};
+use policy::{Contract, ContractErrors, ReasonCode};
 use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, Timestamp};
 use store::{ContractRow, ContractVersion, Store, StoreError, Withdrawal};
 
 use crate::app::App;
-use crate::config::Config;
+use crate::clawproxy;
+use crate::config::{Author, Config};
 use crate::live::{Live, LiveContract};
 use crate::operator::audit::{Action, audited};
+
+/// What is to be published.
+#[derive(Debug)]
+pub struct Submission {
+    /// The contract, signed by its author.
+    pub envelope: Envelope,
+    /// The same contract, signed by a second one.
+    pub cosigned: Option<Envelope>,
+}
+
+impl From<Envelope> for Submission {
+    fn from(envelope: Envelope) -> Self {
+        Self {
+            envelope,
+            cosigned: None,
+        }
+    }
+}
 
 /// What publishing did.
 #[derive(Debug)]
@@ -46,6 +64,15 @@ pub enum PublishError {
     /// It loads, and may not be published.
     #[error("{} thing(s) stand against publishing the contract", .0.len())]
     Blocked(Vec<Issue>),
+    /// What the second author signed is another document.
+    #[error("the second author signed another contract")]
+    CosignedOther,
+    /// Both signatures are by the same author.
+    #[error("both signatures are by `{0}`; the second author must be somebody else")]
+    SameAuthor(String),
+    /// It allows something new, and has one signature only.
+    #[error("{}", new_in_words(.0))]
+    SecondAuthor(Vec<Issue>),
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,6 +87,8 @@ impl PublishError {
             }
             Self::Envelope(_) => ReasonCode::ContractSignature,
             Self::UnknownAuthor(_) => ReasonCode::ContractAuthorUnknown,
+            Self::CosignedOther => ReasonCode::ContractSignature,
+            Self::SameAuthor(_) | Self::SecondAuthor(_) => ReasonCode::ContractSecondAuthor,
             Self::Blocked(issues) => issues
                 .iter()
                 .find_map(|issue| issue.code)
@@ -70,6 +99,22 @@ impl PublishError {
     }
 }
 
+fn new_in_words(new: &[Issue]) -> String {
+    match new.first() {
+        None => "no version of this name is in force, so that everything is new: a second author \
+                 has to sign it"
+            .to_owned(),
+        Some(first) => format!(
+            "the contract allows what the version in force does not ({}): a second author has to \
+             sign it",
+            first.message
+        ),
+    }
+}
+
+/// One publication at a time, so that what is compared with is what is replaced.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Publishes a signed contract in the name of `operator`, who need not be its author.
 ///
 /// # Errors
@@ -78,12 +123,18 @@ pub async fn publish(
     store: &dyn Store,
     config: &Config,
     operator: &str,
-    envelope: Envelope,
+    submission: impl Into<Submission>,
     now: Timestamp,
 ) -> Result<Publication, PublishError> {
+    let Submission { envelope, cosigned } = submission.into();
     let (contract, author) = examine(config, &envelope)?;
+    let second = match &cosigned {
+        None => None,
+        Some(cosigned) => Some(second_author(config, &contract, author, cosigned)?),
+    };
     let issues = contract.publication_issues(&PublicationRules {
         allow_autonomous_apply: config.policy.allow_autonomous_apply,
+        reserved_hosts: clawproxy::egress::reserved_hosts(config),
     });
     let (blocking, warnings): (Vec<_>, Vec<_>) = issues
         .into_iter()
@@ -92,21 +143,28 @@ pub async fn publish(
         return Err(PublishError::Blocked(blocking));
     }
     let policy_hash = contract.hash();
+    let _turn = ONE_AT_A_TIME.lock().await;
+    if config.policy.wider_needs_second_author && second.is_none() {
+        check_no_wider(store, &contract).await?;
+    }
+    let mut detail = vec![
+        ("name", contract.name.clone()),
+        ("author_did", author.did.to_string()),
+    ];
+    detail.extend(second.map(|second| ("second_author_did", second.did.to_string())));
     let action = Action {
         operator,
         name: "contract.publish",
         subject: policy_hash.to_string(),
-        detail: vec![
-            ("name", contract.name.clone()),
-            ("author_did", author.to_string()),
-        ],
+        detail,
         at: now,
     };
     let version = ContractVersion {
         policy_hash,
         name: contract.name.clone(),
         envelope,
-        author_did: author,
+        second_envelope: cosigned,
+        author_did: author.did.clone(),
         published_at: now,
         published_by: operator.to_owned(),
     };
@@ -121,24 +179,76 @@ pub async fn publish(
 }
 
 /// Reads a contract out of its envelope: signature, listed author, strict document.
-fn examine(config: &Config, envelope: &Envelope) -> Result<(Contract, Did), PublishError> {
+fn examine<'c>(
+    config: &'c Config,
+    envelope: &Envelope,
+) -> Result<(Contract, &'c Author), PublishError> {
     let signed = envelope
         .verify::<Json>(EnvelopeType::WorkPolicyContract)
         .map_err(PublishError::Envelope)?;
-    if !config
-        .authors
-        .iter()
-        .any(|author| author.did == signed.signer)
-    {
+    let mut authors = config.authors.iter();
+    let Some(author) = authors.find(|author| author.did == signed.signer) else {
         return Err(PublishError::UnknownAuthor(signed.signer));
-    }
+    };
     let contract = Contract::parse(&signed.payload.to_jcs()).map_err(PublishError::Contract)?;
     // Both are hashes of the same canonical form; if they differ, the two readers disagree
     // about what the document says, and nobody should rely on it.
     if contract.hash() != signed.payload_hash {
         return Err(PublishError::Envelope(EnvelopeError::HashMismatch));
     }
-    Ok((contract, signed.signer))
+    Ok((contract, author))
+}
+
+/// Who else signed the contract: another listed author, by name and by key.
+fn second_author<'c>(
+    config: &'c Config,
+    contract: &Contract,
+    first: &Author,
+    cosigned: &Envelope,
+) -> Result<&'c Author, PublishError> {
+    let (same, second) = examine(config, cosigned)?;
+    if same.hash() != contract.hash() {
+        return Err(PublishError::CosignedOther);
+    }
+    let is_one_name = second.name.trim().eq_ignore_ascii_case(first.name.trim());
+    if second.did == first.did || is_one_name {
+        return Err(PublishError::SameAuthor(second.name.clone()));
+    }
+    Ok(second)
+}
+
+/// Refuses a contract of one author that allows anything that the version in force of its name
+/// does not. What was published already changes nothing, and passes.
+async fn check_no_wider(store: &dyn Store, contract: &Contract) -> Result<(), PublishError> {
+    if store.contract(&contract.hash()).await?.is_some() {
+        return Ok(());
+    }
+    let Some(old) = in_force(store.versions(&contract.name).await?) else {
+        return Err(PublishError::SecondAuthor(Vec::new()));
+    };
+    let corrupt = || StoreError::Corrupt(format!("contract `{}`", old.contract.policy_hash));
+    let old = Contract::from_json(old.contract.envelope.payload.clone()).map_err(|_| corrupt())?;
+    let new = contract.clone();
+    let proof = tokio::task::spawn_blocking(move || policy::prove::prove(&old, &new))
+        .await
+        .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
+    if proof.is_no_wider() {
+        return Ok(());
+    }
+    let issue = |path, message| Issue {
+        path,
+        severity: Severity::Blocks,
+        code: Some(ReasonCode::ContractSecondAuthor),
+        message,
+    };
+    let new = proof.newly_allowed.iter();
+    let new = new.map(|one| issue(one.dimension.name(), one.question.in_words()));
+    let undecided = proof.undecided.iter();
+    let undecided = undecided.map(|one| {
+        let message = format!("too much to be decided about {}", one.name());
+        issue(one.name(), message)
+    });
+    Err(PublishError::SecondAuthor(new.chain(undecided).collect()))
 }
 
 /// Withdraws a version: no new jobs and tokens, and no more calls under it. `None` when there is
@@ -228,17 +338,12 @@ pub async fn lookup(
     if contract.hash() != *hash {
         return Err(corrupt("has another hash"));
     }
-    let kept = live.keep_contract(LiveContract {
-        hash: *hash,
-        compiled: CompiledContract::compile(&contract),
-        contract,
-        withdrawn: AtomicBool::new(row.withdrawn.is_some()),
-    });
+    let kept = live.keep_contract(LiveContract::new(contract, row.withdrawn.is_some()));
     // A withdrawal between the reading and the keeping found nothing to mark; it is in the store.
-    if !kept.withdrawn.load(Ordering::Acquire) {
+    if !kept.is_withdrawn() {
         let again = store.contract(hash).await?;
         if again.is_none_or(|row| row.withdrawn.is_some()) {
-            kept.withdrawn.store(true, Ordering::Release);
+            kept.withdraw();
         }
     }
     Ok(Some(kept))

@@ -87,12 +87,12 @@ async fn what_is_not_signed_listed_and_sound_is_refused() {
             R::ContractAutonomousApply,
         ),
         (
-            "a rule that is not enforced",
+            "a way around the gateway",
             fixture.signed(
                 "\"audit\": {",
-                "\"egress\": { \"allow_hosts\": [\"example.com\"] }, \"audit\": {",
+                "\"egress\": { \"allow_hosts\": [\"*.openai.com\"] }, \"audit\": {",
             ),
-            R::ContractNotEnforced,
+            R::ContractEgressReserved,
         ),
     ];
     for (what, envelope, code) in table {
@@ -104,6 +104,108 @@ async fn what_is_not_signed_listed_and_sound_is_refused() {
         fixture.actions().await.is_empty(),
         "nothing was done, so nothing is noted"
     );
+}
+
+/// Ada widens nothing alone; Bea signs as well, who must be somebody else.
+#[tokio::test]
+async fn what_is_wider_needs_a_second_author() {
+    use ReasonCode as R;
+    let mut fixture = Fixture::new();
+    fixture.config.policy.wider_needs_second_author = true;
+    let (bea, other) = (random_key(), random_key());
+    for (name, key) in [("Bea", &bea), ("ada ", &other)] {
+        fixture.config.authors.push(Author {
+            name: name.to_owned(),
+            did: key.did(),
+        });
+    }
+    let wide = EXAMPLE_CONTRACT.replace("\"state_read\": false", "\"state_read\": true");
+    let submit = async |text: &str, cosigned: Option<Envelope>| {
+        let submission = Submission {
+            envelope: sign(text, &fixture.author),
+            cosigned,
+        };
+        publish(&*fixture.store, &fixture.config, "olga", submission, now()).await
+    };
+    let stranger = random_key();
+    for (what, text, cosigned, code) in [
+        (
+            "the first of its name",
+            EXAMPLE_CONTRACT,
+            None,
+            R::ContractSecondAuthor,
+        ),
+        (
+            "by Ada twice",
+            EXAMPLE_CONTRACT,
+            Some(sign(EXAMPLE_CONTRACT, &fixture.author)),
+            R::ContractSecondAuthor,
+        ),
+        (
+            "by Ada's other key",
+            EXAMPLE_CONTRACT,
+            Some(sign(EXAMPLE_CONTRACT, &other)),
+            R::ContractSecondAuthor,
+        ),
+        (
+            "of something else",
+            EXAMPLE_CONTRACT,
+            Some(sign(&wide, &bea)),
+            R::ContractSignature,
+        ),
+        (
+            "by a stranger",
+            EXAMPLE_CONTRACT,
+            Some(sign(EXAMPLE_CONTRACT, &stranger)),
+            R::ContractAuthorUnknown,
+        ),
+    ] {
+        let error = submit(text, cosigned).await.unwrap_err();
+        assert_eq!(error.code(), code, "{what}: {error}");
+    }
+    assert!(fixture.store.contracts().await.unwrap().is_empty());
+
+    let first = submit(EXAMPLE_CONTRACT, Some(sign(EXAMPLE_CONTRACT, &bea)))
+        .await
+        .unwrap();
+    assert_eq!(first.version, 1);
+    // Narrower, equal, and there already: Ada alone.
+    let narrow = EXAMPLE_CONTRACT.replace("1800", "900");
+    assert_eq!(submit(&narrow, None).await.unwrap().version, 2);
+    let equal = narrow.replace("\"1.0\",", "\"1.0\", \"description\": \"the same\",");
+    assert_eq!(submit(&equal, None).await.unwrap().version, 3);
+    assert!(submit(EXAMPLE_CONTRACT, None).await.unwrap().existed);
+    // Wider than what is in force, though not than what was once.
+    let again = EXAMPLE_CONTRACT.replace("1800", "1799");
+    let error = submit(&again, None).await.unwrap_err();
+    assert_eq!(error.code(), R::ContractSecondAuthor);
+    let PublishError::SecondAuthor(new) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(new[0].path, "life of tokens");
+    assert!(
+        error
+            .to_string()
+            .contains("a token that lives 1799 seconds"),
+        "{error}"
+    );
+    let made = submit(&again, Some(sign(&again, &bea))).await.unwrap();
+    assert_eq!(made.version, 4);
+    let row = fixture
+        .store
+        .contract(&made.policy_hash)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(row.contract.second_envelope.unwrap().signer_did, bea.did());
+    // With nothing in force everything is new.
+    for version in fixture.store.versions(&made.name).await.unwrap() {
+        let hash = version.contract.policy_hash;
+        fixture.store.withdraw(&hash, "olga", now()).await.unwrap();
+    }
+    let narrowest = EXAMPLE_CONTRACT.replace("1800", "60");
+    let error = submit(&narrowest, None).await.unwrap_err();
+    assert_eq!(error.code(), R::ContractSecondAuthor);
 }
 
 #[tokio::test]
@@ -145,7 +247,7 @@ async fn a_contract_is_known_until_it_is_withdrawn() {
 
     let hash = fixture.published().await;
     let known = lookup(store, live, &hash).await.unwrap().unwrap();
-    assert!(!known.withdrawn.load(Ordering::Acquire));
+    assert!(!known.is_withdrawn());
     assert!(Arc::ptr_eq(
         &known,
         &lookup(store, live, &hash).await.unwrap().unwrap()
@@ -155,10 +257,7 @@ async fn a_contract_is_known_until_it_is_withdrawn() {
         .await
         .unwrap()
         .unwrap();
-    assert!(
-        known.withdrawn.load(Ordering::Acquire),
-        "whoever holds it sees it"
-    );
+    assert!(known.is_withdrawn(), "whoever holds it sees it");
     let later = now().plus_seconds(5);
     let second = withdraw(store, live, "oscar", &hash, "again", later)
         .await
@@ -169,7 +268,7 @@ async fn a_contract_is_known_until_it_is_withdrawn() {
     // Another process, or after a restart.
     let elsewhere = Live::default();
     let again = lookup(store, &elsewhere, &hash).await.unwrap().unwrap();
-    assert!(again.withdrawn.load(Ordering::Acquire));
+    assert!(again.is_withdrawn());
     assert_eq!(
         fixture.actions().await,
         ["contract.publish", "contract.withdraw", "contract.withdraw"]

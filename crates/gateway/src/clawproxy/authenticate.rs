@@ -7,13 +7,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderValue, header};
 use policy::{ReasonCode, Refusal};
 use proof::Hash;
 use proof::record::JobId;
 use proof::token::{TokenError, UnverifiedToken, token_hash};
+use zeroize::Zeroizing;
 
-use super::Asked;
+use super::{Asked, Surface};
 use crate::app::App;
 use crate::live::{LiveContract, LiveJob, LiveToken};
 
@@ -40,7 +43,8 @@ impl Caller {
     }
 }
 
-/// Checks the one credential of a request.
+/// Checks the one credential of a request: of a proxied one that for the proxy, of any other that
+/// for the server.
 ///
 /// As soon as the token is known to be ours, `asked` learns whose call it is, so that a refusal
 /// from here on is recorded in the right job.
@@ -53,7 +57,14 @@ pub async fn authenticate(
     peer: IpAddr,
     asked: &mut Asked,
 ) -> Result<Caller, Refusal> {
-    let text = credential(headers)?;
+    let for_proxy;
+    let text = match asked.surface {
+        Surface::Egress => {
+            for_proxy = proxy_credential(headers)?;
+            for_proxy.as_str()
+        }
+        _ => credential(headers)?,
+    };
     let hash = token_hash(text);
     let token = match app.live.token(&hash) {
         Some(token) => token,
@@ -120,6 +131,46 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
     found
         .filter(|token| !token.is_empty())
         .ok_or_else(|| ReasonCode::TokenMissing.into())
+}
+
+/// The one credential for the proxy: `Proxy-Authorization`, once, as `Bearer`, or as the password of
+/// `Basic` with any user's name. What stands in `Authorization` is for the other end.
+fn proxy_credential(headers: &HeaderMap) -> Result<Zeroizing<String>, Refusal> {
+    let mut values = headers.get_all(header::PROXY_AUTHORIZATION).iter();
+    let value = values.next().ok_or_else(no_proxy_credential)?;
+    if values.next().is_some() {
+        return Err(ReasonCode::TokenAmbiguous.into());
+    }
+    let text = value.to_str().map_err(|_| ReasonCode::TokenMalformed)?;
+    let (scheme, token) = text.split_once(' ').ok_or(ReasonCode::TokenMalformed)?;
+    let token = if scheme.eq_ignore_ascii_case("bearer") {
+        Zeroizing::new(token.to_owned())
+    } else {
+        basic_password(text).ok_or(ReasonCode::TokenMalformed)?
+    };
+    match token.is_empty() {
+        true => Err(no_proxy_credential()),
+        false => Ok(token),
+    }
+}
+
+fn no_proxy_credential() -> Refusal {
+    Refusal::new(
+        ReasonCode::TokenMissing,
+        "send the job's scoped token as `Proxy-Authorization`, as the password of any user",
+    )
+}
+
+/// The password of a `Basic` credential (RFC 7617).
+pub(super) fn basic_password(text: &str) -> Option<Zeroizing<String>> {
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = Zeroizing::new(BASE64.decode(encoded.trim()).ok()?);
+    let pair = std::str::from_utf8(&decoded).ok()?;
+    let (_, password) = pair.split_once(':')?;
+    Some(Zeroizing::new(password.to_owned()))
 }
 
 /// Verifies a token that is not known yet, and keeps it.
@@ -319,6 +370,35 @@ mod tests {
             ),
         ] {
             assert_eq!(credential(&headers(bad)).unwrap_err().code, code, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_has_one_credential_of_its_own() {
+        let name = "proxy-authorization";
+        for good in ["Bearer t", "bearer t", "Basic eDp0", "basic OnQ="] {
+            let found = proxy_credential(&headers(&[(name, good)])).unwrap();
+            assert_eq!(*found, "t", "{good}");
+        }
+        for (bad, code) in [
+            (&[][..], ReasonCode::TokenMissing),
+            (&[("authorization", "Bearer t")], ReasonCode::TokenMissing),
+            (&[("x-api-key", "t")], ReasonCode::TokenMissing),
+            (&[(name, "Bearer ")], ReasonCode::TokenMissing),
+            // `x:`
+            (&[(name, "Basic eDo=")], ReasonCode::TokenMissing),
+            (&[(name, "t")], ReasonCode::TokenMalformed),
+            (&[(name, "Digest t")], ReasonCode::TokenMalformed),
+            (&[(name, "Basic t")], ReasonCode::TokenMalformed),
+            // `x`, without a password
+            (&[(name, "Basic eA==")], ReasonCode::TokenMalformed),
+            (
+                &[(name, "Bearer t"), (name, "Bearer t")],
+                ReasonCode::TokenAmbiguous,
+            ),
+        ] {
+            let found = proxy_credential(&headers(bad)).unwrap_err();
+            assert_eq!(found.code, code, "{bad:?}");
         }
     }
 

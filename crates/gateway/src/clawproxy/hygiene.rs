@@ -20,11 +20,15 @@ const OVERRIDES: [&str; 5] = [
     "x-rewrite-url",
 ];
 
-/// Refuses ambiguous framing, absolute targets, upgrades and overrides.
+/// Refuses ambiguous framing, upgrades and overrides; and targets that are addresses or authorities
+/// everywhere but at the proxy, which has no others.
 ///
 /// # Errors
 /// `PATH_ABSOLUTE_FORM`, `HEADER_NOT_ALLOWED`, `METHOD_NOT_ALLOWED` or `BODY_UNEXPECTED`.
 pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
+    if surface == Surface::Egress {
+        return check_proxied(parts);
+    }
     if parts.version != Version::HTTP_11 {
         return Err(Refusal::new(
             ReasonCode::HeaderNotAllowed,
@@ -35,14 +39,7 @@ pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
         return Err(ReasonCode::PathAbsoluteForm.into());
     }
     let headers = &parts.headers;
-    let head: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if head > MAX_HEAD_BYTES {
-        let detail = format!("the head may have {MAX_HEAD_BYTES} bytes");
-        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, detail));
-    }
+    check_size(headers)?;
     if !headers.contains_key(header::HOST) {
         return Err(Refusal::new(
             ReasonCode::HeaderNotAllowed,
@@ -60,6 +57,65 @@ pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
             return Err(Refusal::new(ReasonCode::HeaderNotAllowed, name.to_string()));
         }
     }
+    check_framing(headers)?;
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    // No Terraform client sends chunks; model SDKs may.
+    if chunked && matches!(surface, Surface::Terraform | Surface::Object | Surface::Job) {
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "transfer-encoding",
+        ));
+    }
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Refusal::new(
+            ReasonCode::HeaderNotAllowed,
+            "content-encoding",
+        ));
+    }
+    if parts.method == Method::GET && body_announced(headers) {
+        return Err(ReasonCode::BodyUnexpected.into());
+    }
+    Ok(())
+}
+
+/// What is asked of the proxy is for somebody else, who may read more headers than we do; but where
+/// a request ends must be as clear.
+fn check_proxied(parts: &Parts) -> Result<(), Refusal> {
+    let headers = &parts.headers;
+    let connect = parts.method == Method::CONNECT;
+    // Old clients say CONNECT in HTTP/1.0.
+    if parts.version != Version::HTTP_11 && !(connect && parts.version == Version::HTTP_10) {
+        let detail = "HTTP/1.1 is needed";
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, detail));
+    }
+    check_size(headers)?;
+    for name in [header::UPGRADE, header::TRAILER] {
+        if headers.contains_key(&name) {
+            return Err(Refusal::new(ReasonCode::HeaderNotAllowed, name.to_string()));
+        }
+    }
+    check_framing(headers)?;
+    let bodiless = connect || [Method::GET, Method::HEAD].contains(&parts.method);
+    if bodiless && body_announced(headers) {
+        return Err(ReasonCode::BodyUnexpected.into());
+    }
+    Ok(())
+}
+
+fn check_size(headers: &HeaderMap) -> Result<(), Refusal> {
+    let head: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if head > MAX_HEAD_BYTES {
+        let detail = format!("the head may have {MAX_HEAD_BYTES} bytes");
+        return Err(Refusal::new(ReasonCode::HeaderNotAllowed, detail));
+    }
+    Ok(())
+}
+
+/// One host, one length, one coding.
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     for name in [
         header::HOST,
         header::CONTENT_LENGTH,
@@ -74,39 +130,22 @@ pub(super) fn check(parts: &Parts, surface: Surface) -> Result<(), Refusal> {
         }
     }
     let coding = headers.get(header::TRANSFER_ENCODING);
-    let chunked = coding.is_some();
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Refusal::new(
             ReasonCode::HeaderNotAllowed,
             "transfer-encoding",
         ));
     }
-    if chunked && headers.contains_key(header::CONTENT_LENGTH) {
+    if coding.is_some() && headers.contains_key(header::CONTENT_LENGTH) {
         return Err(Refusal::new(
             ReasonCode::HeaderNotAllowed,
             "two lengths for one body",
-        ));
-    }
-    // No Terraform client sends chunks; model SDKs may.
-    if chunked && matches!(surface, Surface::Terraform | Surface::Object | Surface::Job) {
-        return Err(Refusal::new(
-            ReasonCode::HeaderNotAllowed,
-            "transfer-encoding",
-        ));
-    }
-    if headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Refusal::new(
-            ReasonCode::HeaderNotAllowed,
-            "content-encoding",
         ));
     }
     if let Some(expect) = headers.get(header::EXPECT)
         && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
         return Err(Refusal::new(ReasonCode::HeaderNotAllowed, "expect"));
-    }
-    if parts.method == Method::GET && body_announced(headers) {
-        return Err(ReasonCode::BodyUnexpected.into());
     }
     Ok(())
 }
@@ -117,9 +156,11 @@ fn body_announced(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
-/// The trace id of a W3C `traceparent` header: untrusted, kept for grouping only.
+/// The trace id of a header in the form of W3C's `traceparent`: untrusted, kept for grouping only.
+/// An agent's program that sets that one itself leaves the other to its plugins.
 pub(super) fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    let own = headers.get("x-clawgate-trace");
+    let text = own.or_else(|| headers.get("traceparent"))?.to_str().ok()?;
     let mut fields = text.split('-');
     let (version, trace) = (fields.next()?, fields.next()?);
     let hex = |text: &str| {
@@ -231,5 +272,16 @@ mod tests {
         );
         assert_eq!(with("00-zz-4968c74e1a5ff74b-01"), None);
         assert_eq!(with("<script>"), None);
+        // What a plugin says goes before what its program says, even when it cannot be read.
+        let both = |own: &str| {
+            let mut headers = http::HeaderMap::new();
+            let program = "00-00000000000000000000000000000001-4968c74e1a5ff74b-01";
+            headers.insert("traceparent", program.parse().unwrap());
+            headers.insert("x-clawgate-trace", own.parse().unwrap());
+            trace_id(&headers)
+        };
+        let own = format!("00-{id}-4968c74e1a5ff74b-01");
+        assert_eq!(both(&own).as_deref(), Some(id));
+        assert_eq!(both("session 7"), None);
     }
 }

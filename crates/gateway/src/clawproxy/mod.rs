@@ -9,6 +9,7 @@
 
 pub mod authenticate;
 pub mod body;
+pub mod egress;
 mod hygiene;
 pub(crate) mod job_view;
 mod mcp;
@@ -20,12 +21,14 @@ pub mod terraform;
 pub mod weight;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use policy::{ReasonCode, Refusal, decide};
@@ -33,7 +36,8 @@ use proof::record::{CausedBy, Lane};
 use proof::{Hash, Json};
 
 use crate::app::App;
-use crate::server::Body;
+use crate::metrics::{CallClass, waits};
+use crate::server::{Body, BoxError};
 use crate::upstream::on_behalf_of;
 use authenticate::{Caller, authenticate};
 use record::Principal;
@@ -44,7 +48,7 @@ use record::Principal;
 /// carried to its end in a task of its own. A model call is cancelled with its client, and its
 /// lane records that.
 pub async fn serve(app: Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-    let surface = Surface::of(request.uri().path());
+    let surface = Surface::of(request.method(), request.uri());
     // A length beside chunks is gone before we see it. Nothing may follow on such a connection,
     // because somebody before us may have read the length (RFC 9112, 6.1).
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
@@ -84,12 +88,26 @@ fn again(
 async fn answer<B>(app: Arc<App>, request: Request<B>, peer: SocketAddr) -> Response<Body>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
     let mut asked = Asked::of(&parts, peer.ip());
-    match enforce(&app, &parts, body, peer, &mut asked).await {
-        Ok(response) => response,
+    let began = Instant::now();
+    let (enforced, waited) = {
+        let call = enforce(&app, &parts, body, peer, &mut asked);
+        let mut call = pin!(waits::measured(call));
+        (call.as_mut().await, waits::waited(call))
+    };
+    match enforced {
+        Ok(response) => {
+            app.metrics.decided(asked.class, ReasonCode::Allowed);
+            if !asked.class.is_ours() {
+                app.metrics.answered(asked.class, began.elapsed(), waited);
+            }
+            response
+        }
         Err(refusal) => {
+            app.metrics.decided(asked.class, refusal.code);
             record::refusal(&app, &asked, &refusal).await;
             respond::refusal(asked.surface, &refusal)
         }
@@ -106,6 +124,7 @@ async fn enforce<B>(
 ) -> Result<Response<Body>, Refusal>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     let caller = identify(app, parts, peer.ip(), asked).await?; //       who
     hygiene::check(parts, asked.surface)?;
@@ -122,6 +141,7 @@ where
         still?;
         return job_view::answer(app, &caller, parts).await;
     };
+    asked.class = target.class();
     still.inspect_err(|_| asked.learn_input(&target))?;
     let decision = decide(&caller.contract().compiled, target.input()); // may it?
     let principal = Principal::from(&caller);
@@ -135,6 +155,7 @@ where
             on_behalf_of(job, terraform::forward(app, &caller, permit, *call)).await
         }
         Target::Model(call) => model::forward(app, &caller, permit, *call).await,
+        Target::Egress(call) => egress::forward(app, &caller, permit, *call).await,
     })
 }
 
@@ -153,13 +174,19 @@ pub enum Surface {
     Mcp,
     /// The agent's view of its own job.
     Job,
+    /// Somewhere else, by proxy: `CONNECT`, or a whole address.
+    Egress,
     /// None of these: refused.
     Unknown,
 }
 
 impl Surface {
-    fn of(path: &str) -> Self {
-        if path.starts_with("/api/") || path.starts_with("/.well-known/") {
+    fn of(method: &Method, uri: &Uri) -> Self {
+        let path = uri.path();
+        // Whatever names another place, or only means to, is for the proxy, and nothing else is.
+        if method == Method::CONNECT || uri.scheme().is_some() || uri.authority().is_some() {
+            Self::Egress
+        } else if path.starts_with("/api/") || path.starts_with("/.well-known/") {
             Self::Terraform
         } else if path.starts_with(objects::PREFIX) {
             Self::Object
@@ -180,7 +207,19 @@ impl Surface {
     pub fn lane(self) -> Lane {
         match self {
             Self::Openai | Self::Anthropic => Lane::Model,
+            Self::Egress => Lane::Egress,
             _ => Lane::Terraform,
+        }
+    }
+
+    /// What is known of the kind of a call by where it goes.
+    fn class(self) -> CallClass {
+        match self {
+            Self::Openai | Self::Anthropic => CallClass::UnclearModel,
+            Self::Egress => CallClass::Egress,
+            Self::Mcp => CallClass::Tools,
+            Self::Job => CallClass::Job,
+            Self::Terraform | Self::Object | Self::Unknown => CallClass::Unclear,
         }
     }
 }
@@ -194,6 +233,8 @@ pub struct Asked {
     pub lane: Lane,
     /// The operation's name as soon as it is known, else method and surface.
     pub name: String,
+    /// What kind of call it is, as far as that is known.
+    pub class: CallClass,
     /// Hash of method and target as received.
     pub target_hash: Hash,
     /// The run that it concerns.
@@ -212,11 +253,20 @@ impl Asked {
             .uri
             .path_and_query()
             .map_or("", |target| target.as_str());
-        let surface = Surface::of(parts.uri.path());
+        let surface = Surface::of(&parts.method, &parts.uri);
         let method = parts.method.as_str();
+        let whole;
+        let target = match surface {
+            Surface::Egress => {
+                whole = parts.uri.to_string();
+                whole.as_str()
+            }
+            _ => target,
+        };
         Self {
             surface,
             lane: surface.lane(),
+            class: surface.class(),
             name: format!(
                 "{} {}",
                 method.get(..12).unwrap_or(method),
@@ -245,6 +295,7 @@ fn name_of(surface: Surface) -> &'static str {
         Surface::Anthropic => "anthropic",
         Surface::Mcp => "mcp",
         Surface::Job => "job",
+        Surface::Egress => "egress",
         Surface::Unknown => "unknown",
     }
 }
@@ -254,6 +305,7 @@ fn name_of(surface: Surface) -> &'static str {
 enum Target {
     Terraform(Box<terraform::TerraformCall>),
     Model(Box<model::ModelCall>),
+    Egress(Box<egress::EgressCall>),
 }
 
 impl Target {
@@ -261,6 +313,16 @@ impl Target {
         match self {
             Self::Terraform(call) => &call.input,
             Self::Model(call) => &call.input,
+            Self::Egress(call) => &call.input,
+        }
+    }
+
+    fn class(&self) -> CallClass {
+        match self {
+            Self::Terraform(call) if call.mutates => CallClass::Change,
+            Self::Terraform(_) => CallClass::Read,
+            Self::Model(call) => call.target.surface.into(),
+            Self::Egress(_) => CallClass::Egress,
         }
     }
 
@@ -268,6 +330,7 @@ impl Target {
         match self {
             Self::Terraform(call) => call.planned(trace_id),
             Self::Model(call) => call.planned(trace_id),
+            Self::Egress(call) => call.planned(trace_id),
         }
     }
 }
@@ -302,7 +365,8 @@ async fn resolve<B>(
     asked: &mut Asked,
 ) -> Result<Option<Target>, Refusal>
 where
-    B: hyper::body::Body<Data = Bytes>,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     let target = match asked.surface {
         Surface::Terraform => Target::Terraform(Box::new(
@@ -313,6 +377,9 @@ where
         )),
         Surface::Openai | Surface::Anthropic => Target::Model(Box::new(
             model::resolve(app, &caller.token, parts, body, asked).await?,
+        )),
+        Surface::Egress => Target::Egress(Box::new(
+            egress::resolve(app, caller, parts, body, asked).await?,
         )),
         Surface::Job => return Ok(None),
         Surface::Mcp | Surface::Unknown => return Err(ReasonCode::RouteUnknown.into()),

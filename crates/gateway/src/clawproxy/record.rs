@@ -12,8 +12,8 @@ use policy::reason::Origin;
 use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
 use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
 use proof::record::{
-    Body, Caller as RecordedCaller, CausedBy, Ended, Intent, JobId, Lane, Outcome, ReceiptRef,
-    ToolCall, Usage,
+    Body, Caller as RecordedCaller, CausedBy, Egress, Ended, Intent, JobId, Lane, Outcome,
+    ReceiptRef, ToolCall, Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
 use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
@@ -157,7 +157,9 @@ pub async fn intent(
     let now = app.now();
     let pending = app.store.append(&permit.principal.job_id, now, body);
     let stage = if mutates {
+        let handed_in = Instant::now();
         let appended = pending.await;
+        app.metrics.store_write.observe(handed_in.elapsed());
         app.recording.note(&appended);
         Stage::Durable(Box::new(appended.map_err(not_recorded)?))
     } else {
@@ -273,6 +275,8 @@ pub struct Facts {
     pub tool_calls: Vec<ToolCall>,
     /// Ids that the answer taught us.
     pub learned: Vec<ObjectRow>,
+    /// What was sent elsewhere, of a call of the egress lane.
+    pub egress: Option<Egress>,
 }
 
 impl Facts {
@@ -291,6 +295,7 @@ impl Facts {
             counted_by: None,
             tool_calls: Vec::new(),
             learned: Vec::new(),
+            egress: None,
         }
     }
 }
@@ -430,7 +435,7 @@ impl Permit {
                 let receipt = ToolReceipt {
                     receipt_version: "2".to_owned(),
                     receipt_id: self.receipt_id.clone(),
-                    tool_name: format!("terraform_cloud.{}", self.operation),
+                    tool_name: format!("{}{}", receipt::tool_prefix(self.lane), self.operation),
                     tool_version: "clawgate/1".to_owned(),
                     args_hash_b64u: receipt::salted(&args_salt, &self.request_hash),
                     result_hash_b64u: receipt::salted(&result_salt, &facts.response_hash),
@@ -462,6 +467,7 @@ impl Permit {
             usage: facts.usage,
             tool_calls: facts.tool_calls,
             object_id: facts.object_id,
+            egress: facts.egress,
             ended: facts.ended,
             code: facts.code.map(|code| code.as_str().to_owned()),
             receipt: Some(ReceiptRef {
@@ -473,10 +479,14 @@ impl Permit {
             underway.end(weight::of_outcome(&outcome));
         }
         let job_id = &self.principal.job_id;
+        let ended = outcome.ended;
+        let handed_in = Instant::now();
         let appended = app
             .store
             .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
             .await;
+        app.metrics.store_write.observe(handed_in.elapsed());
+        app.metrics.ended(self.lane, ended);
         app.recording.note(&appended);
         let appended = appended?;
         for stray in &appended.not_learned {
@@ -512,7 +522,7 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
         // Not a policy answer; the call itself left an intent and an outcome.
         return;
     }
-    if refusal.code == ReasonCode::ModelRateLimited {
+    if [ReasonCode::ModelRateLimited, ReasonCode::EgressBusy].contains(&refusal.code) {
         // Nothing was decided, and whoever asks too often must not fill the job's evidence.
         tracing::info!(job = %caller.token.job.id, asked = asked.name, "asked too often");
         return;

@@ -21,7 +21,24 @@ pub(super) fn refusal(surface: Surface, refusal: &Refusal) -> Response<Body> {
         Surface::Openai => model::refusal_response(Dialect::Openai, refusal),
         Surface::Anthropic => model::refusal_response(Dialect::Anthropic, refusal),
         Surface::Job | Surface::Mcp => problem(refusal),
+        Surface::Egress => proxied(refusal),
     }
+}
+
+/// Problem details, as a proxy gives them: who is nobody yet is asked for its credential by 407,
+/// and nothing follows on the connection.
+fn proxied(refusal: &Refusal) -> Response<Body> {
+    let mut response = problem(refusal);
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if headers.remove(header::WWW_AUTHENTICATE).is_some() {
+        for challenge in ["Basic realm=\"clawgate\"", "Bearer realm=\"clawgate\""] {
+            let challenge = HeaderValue::from_static(challenge);
+            headers.append(header::PROXY_AUTHENTICATE, challenge);
+        }
+        *response.status_mut() = http::StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+    }
+    response
 }
 
 /// JSON:API errors. The CLI prints title and detail, so both must say what to do next.

@@ -18,6 +18,8 @@ const INTENT: u64 = 600;
 const OUTCOME: u64 = 560;
 /// A refusal without input and reasons.
 const REFUSAL: u64 = 600;
+/// What was sent through the egress proxy.
+const EGRESS: u64 = 180;
 /// One tool call of an outcome, without its name.
 const TOOL_CALL: u64 = 88;
 
@@ -34,14 +36,16 @@ pub(super) fn of_refusal(refusal: &Refusal) -> u64 {
 pub(super) fn of_outcome(outcome: &Outcome) -> u64 {
     let call = |name: &str| TOOL_CALL + of_text(name);
     let calls = outcome.tool_calls.iter().map(|tool| call(&tool.name));
-    OUTCOME + calls.sum::<u64>()
+    let egress = outcome.egress.as_ref().map_or(0, |_| EGRESS);
+    OUTCOME + calls.sum::<u64>() + egress
 }
 
 /// Most that an outcome of a lane comes to, while nobody knows it.
 pub(super) fn most_of_outcome(lane: Lane) -> u64 {
     match lane {
         Lane::Model => OUTCOME + MAX_TOOL_CALLS as u64 * (TOOL_CALL + MAX_TOOL_NAME as u64 + 3),
-        _ => OUTCOME,
+        Lane::Egress => OUTCOME + EGRESS,
+        Lane::Terraform | Lane::Gateway => OUTCOME,
     }
 }
 

@@ -1,7 +1,5 @@
 //! What is known about a token, in the shape of RFC 7662.
 
-use std::sync::atomic::Ordering;
-
 use policy::ReasonCode;
 use proof::{Hash, Timestamp};
 use schemars::JsonSchema;
@@ -127,7 +125,7 @@ async fn reason_against(
         return Ok(Some(ReasonCode::TokenJobClosed));
     }
     let contract = clawcontrols::lookup(store, live, &row.token.claims.policy_hash_b64u).await?;
-    let holds = contract.is_some_and(|contract| !contract.withdrawn.load(Ordering::Acquire));
+    let holds = contract.is_some_and(|contract| !contract.is_withdrawn());
     Ok((!holds).then_some(ReasonCode::ContractWithdrawn))
 }
 

@@ -175,10 +175,7 @@ async fn open_job(
     }
     let contract = clawcontrols::lookup(issuer.store, issuer.live, &job.policy_hash).await?;
     let contract = contract.ok_or(ReasonCode::ContractUnknown)?;
-    if contract
-        .withdrawn
-        .load(std::sync::atomic::Ordering::Acquire)
-    {
+    if contract.is_withdrawn() {
         return Err(ReasonCode::ContractWithdrawn.into());
     }
     if issuer.store.tokens(job_id).await?.len() >= MAX_TOKENS_PER_JOB {

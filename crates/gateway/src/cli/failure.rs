@@ -37,6 +37,15 @@ impl Failure {
         }
     }
 
+    /// The same with exit code 2, for commands whose exit code 1 is an answer.
+    #[must_use]
+    pub fn into_usage(self) -> Self {
+        Self {
+            usage: true,
+            ..self
+        }
+    }
+
     /// The gateway said no, with a reason code.
     pub fn refused(code: &str, message: impl Into<String>) -> Self {
         let advice = code

@@ -5,13 +5,16 @@
 //! written last.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
+use store::Store;
 use zeroize::Zeroizing;
 
 use super::Failure;
 use super::operator;
 use super::term::{BOLD, GOOD, OFF};
+use crate::config::Config;
 use crate::keys::{self, Keys};
 use crate::operator::credential::Role;
 
@@ -36,6 +39,10 @@ const TEMPLATE: &str = include_str!("clawgate.toml");
 Examples:
   clawgate init --dir gateway
   clawgate init --dir gateway --save     also keeps the credential in gateway/data
+  clawgate init --config /etc/clawgate/clawgate.toml
+
+The last is for packages, whose configuration comes from elsewhere: it makes the keys and the store
+that the configuration lacks and no operator, and can be run before each start.
 
 Nothing that exists is overwritten. The credential is shown once; the gateway keeps its hash.")]
 pub struct Init {
@@ -45,6 +52,9 @@ pub struct Init {
     /// Save the first credential to DIR/data/operator.credential, readable by you only
     #[arg(long)]
     save: bool,
+    /// Make only what this configuration lacks
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dir", "save"])]
+    config: Option<PathBuf>,
 }
 
 /// What was made.
@@ -58,6 +68,16 @@ pub struct Initialized {
 
 impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
+        if let Some(file) = &self.config {
+            let data = Config::load(file)?.data_dir;
+            if make_data(&data)?.operators().await?.is_empty() {
+                let file = file.display();
+                anstream::eprintln!(
+                    "there is no operator yet: clawgate operator add NAME --role admin --config {file}"
+                );
+            }
+            return Ok(());
+        }
         let made = init(&self.dir).await?;
         let data = self.dir.join(DATA_DIR);
         anstream::eprintln!("{GOOD}made{OFF} {}", made.config.display());
@@ -114,11 +134,7 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
         Failure::new(format!("cannot make `{}`: {error}", what.display()))
     };
     std::fs::create_dir_all(dir).map_err(|error| io(dir, error))?;
-    let data = dir.join(DATA_DIR);
-    keys::make_private_folder(&data)?;
-    keys::make_private_folder(&data.join("bundles"))?;
-    Keys::create(&data.join("keys"))?;
-    let store = store::open_sqlite(&data.join("clawgate.db"))?;
+    let store = make_data(&dir.join(DATA_DIR))?;
     let credential = if store.operators().await?.is_empty() {
         Some(operator::add(&*store, FIRST_OPERATOR, None, &[Role::Admin]).await?)
     } else {
@@ -127,6 +143,14 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
     let text = TEMPLATE.replace("@GATEWAY_ID@", &gateway_id());
     write_new(&config, &text).map_err(|error| io(&config, error))?;
     Ok(Initialized { config, credential })
+}
+
+/// Keys, store and the folder of bundles, where they are missing.
+fn make_data(data: &Path) -> Result<Arc<dyn Store>, Failure> {
+    keys::make_private_folder(data)?;
+    keys::make_private_folder(&data.join("bundles"))?;
+    Keys::create(&data.join("keys"))?;
+    Ok(store::open_sqlite(&data.join("clawgate.db"))?)
 }
 
 /// A name that no other gateway has; the operator may choose a nicer one before the first token.
@@ -151,7 +175,6 @@ mod tests {
     use proof::Hash;
 
     use super::*;
-    use crate::config::Config;
     use crate::operator::credential::PREFIX;
 
     #[tokio::test]
@@ -182,6 +205,28 @@ mod tests {
                 .any(|w| w == credential.as_bytes());
             assert!(!found, "the credential itself is nowhere on disk");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_configuration_lacks_is_made_once_and_without_an_operator() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("etc.toml");
+        let data = folder.path().join("var");
+        let text = TEMPLATE.replace("@GATEWAY_ID@", "packaged");
+        let text = text.replace("\"data\"", &format!("\"{}\"", data.display()));
+        std::fs::write(&elsewhere, &text).unwrap();
+        let init = || Init {
+            dir: ".".into(),
+            save: false,
+            config: Some(elsewhere.clone()),
+        };
+        init().run().await.unwrap();
+        let dids = Keys::load(&data.join("keys")).unwrap().roles();
+        init().run().await.unwrap();
+        assert_eq!(Keys::load(&data.join("keys")).unwrap().roles(), dids);
+        let store = store::open_sqlite(&data.join("clawgate.db")).unwrap();
+        assert_eq!(store.operators().await.unwrap(), []);
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), text);
     }
 
     #[tokio::test]

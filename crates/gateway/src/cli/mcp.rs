@@ -15,13 +15,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{Mutex, Semaphore};
-use zeroize::Zeroizing;
 
+use super::agent::Agent;
 use super::{Failure, term};
-use crate::upstream::{HttpClient, cause, http_client_with};
-
-/// Where the agents' listener is unless somebody says otherwise.
-const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8787";
+use crate::upstream::{HttpClient, cause};
 
 /// Largest message in either direction; the gateway's own bound is smaller.
 const MAX_MESSAGE: usize = 8 << 20;
@@ -62,15 +59,8 @@ As a server in an agent's configuration:
 `start_plan` takes a `folder` here, below the one in which this runs: its configuration files are
 sent. Under `clawgate run` no settings are needed.")]
 pub(super) struct Mcp {
-    /// Address of the agent listener [env: CLAWGATE_URL] [default: http://127.0.0.1:8787]
-    #[arg(long, value_name = "URL")]
-    gateway: Option<String>,
-    /// File with the scoped token [env: CST holds the token itself]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Certificate authority of the gateway, PEM, besides those of the system
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    agent: Agent,
 }
 
 /// The gateway's `/mcp`, as the agent reaches it.
@@ -106,33 +96,14 @@ impl Mcp {
     }
 
     fn bridge(&self) -> Result<Bridge, Failure> {
-        let set = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let gateway = self.gateway.clone().or_else(|| set("CLAWGATE_URL"));
-        let gateway = gateway.unwrap_or_else(|| DEFAULT_GATEWAY.to_owned());
-        let token = match &self.token_file {
-            Some(file) => std::fs::read_to_string(file).map_err(|error| {
-                Failure::new(format!("cannot read `{}`: {error}", file.display()))
-            })?,
-            None => set("CST").ok_or_else(|| {
-                Failure::usage("no scoped token").next(
-                    "give --token-file FILE or set CST; an operator makes one with \
-                     `clawgate token issue`",
-                )
-            })?,
-        };
-        let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
-        let mut bearer = HeaderValue::try_from(bearer.as_str())
-            .map_err(|_| Failure::usage("the token is not plain text"))?;
-        bearer.set_sensitive(true);
-        let http = http_client_with(self.ca_file.as_deref())
-            .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
+        let api = self.agent.connect()?;
         let root = std::env::current_dir()
             .and_then(|folder| folder.canonicalize())
             .map_err(|error| Failure::new(format!("there is no working folder: {error}")))?;
         Ok(Bridge {
-            http,
-            address: format!("{}/mcp", gateway.trim_end_matches('/')),
-            bearer,
+            address: format!("{}/mcp", api.base),
+            http: api.http,
+            bearer: api.bearer,
             root,
         })
     }

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod again;
+mod agent;
 mod approvals;
 mod approvers;
 mod bundle;
@@ -25,12 +26,15 @@ pub mod doctor;
 mod evidence;
 mod explain;
 mod failure;
+mod health;
 pub mod init;
 mod job;
 mod key;
+mod log;
 mod mcp;
 mod notices;
 mod openapi;
+mod openclaw;
 pub mod operator;
 mod policy;
 mod pulse;
@@ -49,6 +53,7 @@ mod watch;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
+pub(crate) use failure::chain;
 
 const AFTER_HELP: &str = "\
 Where operator commands find the gateway:
@@ -82,7 +87,10 @@ enum Command {
     Serve(serve::Serve),
     Run(run::Run),
     Mcp(mcp::Mcp),
+    #[command(subcommand)]
+    Openclaw(openclaw::Openclaw),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     #[command(subcommand)]
     Policy(policy::Policy),
     Routes(routes::Routes),
@@ -104,6 +112,8 @@ enum Command {
     Evidence(evidence::Evidence),
     #[command(subcommand)]
     Trust(trust::Trust),
+    #[command(subcommand)]
+    Log(log::Log),
     #[command(subcommand)]
     Watch(watch::Watch),
     #[command(subcommand)]
@@ -159,7 +169,9 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => return serve.run().await,
         Command::Run(run) => return run.run().await,
         Command::Mcp(mcp) => mcp.run().await?,
+        Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
+        Command::Health(health) => health.run().await?,
         Command::Policy(policy) => return policy.run().await,
         Command::Routes(routes) => routes.run()?,
         Command::Job(job) => job.run().await?,
@@ -171,6 +183,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Pulse(pulse) => pulse.run().await?,
         Command::Evidence(evidence) => evidence.run().await?,
         Command::Trust(trust) => trust.run().await?,
+        Command::Log(log) => log.run().await?,
         Command::Watch(watch) => watch.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
@@ -269,6 +282,13 @@ mod tests {
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --bundle b.json --vault v",
             "clawgate evidence open rcpt_0198c1f2 --key a.txt --raw answer",
             "clawgate rollback state ws-1 sv-1 --reason wrong",
+            "clawgate log show --json",
+            "clawgate log prove --from 3 --to 9 -o p.json",
+            "clawgate log prove --from kept.json",
+            "clawgate log prove --receipt rcpt_1",
+            "clawgate log prove --job job_1 --seq 4",
+            "clawgate log monitor --trust t --state s --once",
+            "clawgate log monitor --trust t --state s --follow --interval 5 --url https://x",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
             "clawgate watch events --workspace ws-1 --before 9",
@@ -276,6 +296,8 @@ mod tests {
             "clawgate tasks key run-task.key",
             "clawgate tasks install --workspace ws-1 --token-env A --dry-run --json",
             "clawgate tasks remove --contract staging --delete",
+            "clawgate openclaw config --model openai/gpt-5 --model anthropic/claude-5",
+            "clawgate openclaw config --merge openclaw.json --dry-run --json",
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
@@ -296,6 +318,11 @@ mod tests {
             "clawgate approvals approve run-1",
             "clawgate notices",
             "clawgate notices key",
+            "clawgate openclaw",
+            "clawgate openclaw config --model gpt-5",
+            "clawgate openclaw config --model openai/",
+            "clawgate openclaw config --model google/gemini",
+            "clawgate openclaw config --dry-run",
             "clawgate token issue",
             "clawgate token issue --elevated --run run-1",
             "clawgate token issue job_1 --run run-1",
@@ -304,6 +331,14 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate log prove",
+            "clawgate log prove --to 9",
+            "clawgate log prove --from 3 --index 4",
+            "clawgate log prove --job job_1",
+            "clawgate log prove --receipt ../x",
+            "clawgate log monitor --trust t",
+            "clawgate log monitor --trust t --state s --once --follow",
+            "clawgate log monitor --trust t --state s --interval 5",
             "clawgate watch show",
             "clawgate watch accept ws-1",
             "clawgate policy check a.json --method POST",

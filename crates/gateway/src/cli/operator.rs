@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use policy::contract::Email;
-use store::Store;
+use store::{Seat, Store};
 use zeroize::Zeroizing;
 
 use super::{Failure, term};
@@ -14,6 +14,7 @@ use crate::app;
 use crate::config::Config;
 use crate::operator::audit::{Action, audited};
 use crate::operator::credential::{self, Role};
+use crate::storage::Place;
 
 /// Adds, lists and removes operators; run it beside the gateway.
 #[derive(Debug, Subcommand)]
@@ -29,7 +30,7 @@ approve. Only the credential's hash is kept: a lost one is replaced by a new ope
     Add {
         /// The name under which acts are recorded
         name: String,
-        /// What the operator may do: admin, author, issuer, approver or auditor; repeatable
+        /// What the operator may do: admin, author, issuer, approver, auditor or monitor; repeatable
         #[arg(long = "role", value_name = "ROLE", required = true, value_parser = role)]
         roles: Vec<Role>,
         /// The person behind it, as contracts name approvers
@@ -92,7 +93,7 @@ impl Operator {
                 email,
                 config,
             } => {
-                let store = open(&config)?;
+                let store = open(&config).await?;
                 let credential = add(&*store, &name, email.as_ref(), &roles).await?;
                 anstream::println!("{}", *credential);
                 anstream::eprintln!("Shown this once; the gateway keeps its hash only.");
@@ -103,7 +104,7 @@ impl Operator {
                 address,
                 config,
             } => {
-                let store = open(&config)?;
+                let store = open(&config).await?;
                 let detail = vec![("email", address.to_string())];
                 noted(&*store, "operator.email", &name, detail, async {
                     match store.set_operator_email(&name, address.as_str()).await? {
@@ -116,7 +117,7 @@ impl Operator {
                 Ok(())
             }
             Self::List { config } => {
-                let operators = open(&config)?.operators().await?;
+                let operators = open(&config).await?.operators().await?;
                 let rows: Vec<Vec<String>> = operators
                     .iter()
                     .map(|operator| {
@@ -133,7 +134,7 @@ impl Operator {
                 Ok(())
             }
             Self::Remove { name, config } => {
-                let store = open(&config)?;
+                let store = open(&config).await?;
                 noted(&*store, "operator.remove", &name, Vec::new(), async {
                     match store.remove_operator(&name).await? {
                         true => Ok(()),
@@ -148,14 +149,16 @@ impl Operator {
     }
 }
 
-fn open(config: &std::path::Path) -> Result<Arc<dyn Store>, Failure> {
+async fn open(config: &std::path::Path) -> Result<Arc<dyn Store>, Failure> {
     let config = Config::load(config)?;
-    let file = config.store_file();
-    if !file.exists() {
-        return Err(Failure::new(format!("no store at `{}`", file.display()))
+    let place = Place::of(&config)
+        .await
+        .map_err(|error| Failure::new(format!("{error:#}")))?;
+    if place.is_missing() {
+        return Err(Failure::new(format!("no store at `{}`", place.name()))
             .next("`clawgate init` makes one"));
     }
-    Ok(store::open_sqlite(&file)?)
+    Ok(place.open(Seat::Beside)?)
 }
 
 /// Adds an operator and gives the credential, of which only the hash is stored.

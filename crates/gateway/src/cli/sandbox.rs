@@ -1,9 +1,9 @@
 //! `clawgate sandbox`: the demo's set-up without its story.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sim::{Engine, TerraformCloudConfig};
+use sim::{Engine, Script, TerraformCloudConfig};
 
 use super::Failure;
 use crate::config::Config;
@@ -22,6 +22,11 @@ Examples:
   clawgate sandbox --out sandbox
   clawgate sandbox --out sandbox --contract my-contract.json
   clawgate sandbox --out sandbox --run-tasks
+  clawgate sandbox --out sandbox --script steps.json
+
+A script makes the simulated model ask for tools, one step after the other:
+  [{\"call\": {\"tool\": \"plan_status\", \"arguments\": {\"run\": \"$run\"}, \"until\": \"planned\"}},
+   {\"say\": \"Done: $last\"}]
 
 Then, in another terminal, with the values of sandbox/connection.json:
   cd sandbox/configuration
@@ -38,6 +43,9 @@ pub(super) struct Sandbox {
     /// Another contract than the runbook's example.
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
+    /// What the simulated model does, for agents that bring tools.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
 }
 
 impl Sandbox {
@@ -45,6 +53,7 @@ impl Sandbox {
         super::serve::log_to_stderr(false, "warn")?;
         let failed = |error: anyhow::Error| Failure::new(format!("no sandbox: {error:#}"));
         let contract = sandbox::contract_text(self.contract.as_deref()).map_err(failed)?;
+        let script = self.script.as_deref().map(read_script).transpose()?;
         let cloud = TerraformCloudConfig::acme(Engine::detect());
         let change = |config: &mut Config| {
             config.watching.poll_seconds = POLL_SECONDS;
@@ -55,6 +64,9 @@ impl Sandbox {
         let sandbox = sandbox::Sandbox::start_on(&self.out, contract, cloud, change)
             .await
             .map_err(failed)?;
+        if let Some(script) = script {
+            sandbox.provider.play(script);
+        }
         let connection = sandbox.write_connection().map_err(failed)?;
         anstream::println!(
             "A simulated Terraform Cloud ({}), a simulated model provider,",
@@ -78,4 +90,11 @@ impl Sandbox {
         sandbox.gateway.stop().await;
         Ok(())
     }
+}
+
+fn read_script(file: &Path) -> Result<Script, Failure> {
+    let named = file.display();
+    let text = std::fs::read(file)
+        .map_err(|error| Failure::new(format!("cannot read the script `{named}`: {error}")))?;
+    Script::parse(&text).map_err(|error| Failure::new(format!("`{named}`: {error}")))
 }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::keys;
 use crate::run_tasks::attachment::{Administrator, AttachmentError, Mode, Standing, Step, Wanted};
 use crate::secret::SecretSource;
+use crate::storage::Place;
 use crate::upstream::{Upstream, http_client};
 
 /// Has Terraform Cloud ask this gateway before plans and applies.
@@ -289,7 +290,11 @@ impl Scope {
         if !self.workspace.is_empty() && self.contract.is_empty() {
             return Ok(self.workspace.clone());
         }
-        let store = store::open_sqlite(&config.store_file())
+        let place = Place::of(config)
+            .await
+            .map_err(|error| Failure::new(format!("{error:#}")))?;
+        let store = place
+            .open(store::Seat::Beside)
             .map_err(|error| Failure::new(format!("the store cannot be opened: {error}")))?;
         let contracts = contracts_in_use(Some(&*store)).await;
         for name in &self.contract {

@@ -179,7 +179,7 @@ impl ModelProvider {
     }
 
     /// The address without what stands for the model, to be read as an address.
-    pub(super) fn plain_url(&self) -> String {
+    pub fn plain_url(&self) -> String {
         self.url.replace(MODEL_IN_URL, "model")
     }
 }

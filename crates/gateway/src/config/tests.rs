@@ -291,3 +291,22 @@ fn mail_goes_over_tls_but_to_this_machine() {
         assert_eq!((&*server.host, server.port, server.tls), (host, port, tls));
     }
 }
+
+/// The configuration that the Helm chart brings is one that the gateway reads.
+#[test]
+fn the_charts_configuration_loads() {
+    let chart = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../packaging/helm/clawgate/values.yaml"
+    );
+    let values = std::fs::read_to_string(chart).unwrap();
+    let (_, config) = values.split_once("\nconfig: |\n").unwrap();
+    let config: Vec<&str> = config
+        .lines()
+        .map_while(|line| line.strip_prefix("  "))
+        .collect();
+    let config = load(|_| config.join("\n")).unwrap();
+    // Of a volume itself, other than of a folder in it, Kubernetes changes the modes.
+    assert!(config.data_dir.starts_with("/var/lib/clawgate/"));
+    assert!(config.data_dir != std::path::Path::new("/var/lib/clawgate"));
+}

@@ -322,6 +322,7 @@ fn configuration(
     let config = Config {
         gateway_id: "clawgate.sandbox".to_owned(),
         data_dir: folder.join("data"),
+        store: Default::default(),
         agent_listener: listener(),
         operator_listener: listener(),
         terraform_cloud: ConfiguredCloud {
@@ -333,6 +334,7 @@ fn configuration(
             reader: secret("reader", cloud.token("reader"))?,
         },
         run_tasks: None,
+        log: Default::default(),
         models: [
             ("openai".to_owned(), model(Dialect::Openai)?),
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),
@@ -352,11 +354,13 @@ fn configuration(
         oidc: None,
         vault: None,
         policy: Policy::default(),
+        egress: Default::default(),
         watching: Watching {
             poll_seconds: 0,
             notification_key: Some(secret("notifications", &keys::random_text())?),
         },
         notices: Default::default(),
+        metrics: Default::default(),
         trust_pulse: TrustPulse { open: true },
         sessions: Sessions::default(),
         limits: Limits {

@@ -24,7 +24,7 @@ const UPDATE: (u64, &str) = (3, "Update");
 const DELETE: (u64, &str) = (4, "Delete");
 
 /// Our columns that have no place in the schema.
-const UNMAPPED: [&str; 12] = [
+const UNMAPPED: [&str; 16] = [
     "lane",
     "object_id",
     "intent_id",
@@ -37,6 +37,10 @@ const UNMAPPED: [&str; 12] = [
     "response_sha256_b64u",
     "statement_sha256_b64u",
     "plan_sha256_b64u",
+    "destination",
+    "address",
+    "sent_bytes",
+    "sent_sha256_b64u",
 ];
 
 /// What came of it, in the schema's numbers.
@@ -311,6 +315,7 @@ fn api(line: &Line) -> Value {
     api.set("operation", line.text("action").unwrap_or("unknown").into());
     let service = match line.text("lane") {
         Some("model") => line.text("provider").unwrap_or("model provider"),
+        Some("egress") => line.text("destination").unwrap_or("another host"),
         Some(_) => "Terraform Cloud",
         None => "Clawgate",
     };

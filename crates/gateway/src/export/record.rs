@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use store::LoggedRecord;
 
 use super::Line;
+use crate::activity::destination;
 
 /// The names of a line's values. Their order stays; new ones come at the end.
-pub const COLUMNS: [&str; 45] = [
+pub const COLUMNS: [&str; 49] = [
     "log_index",
     "record_id",
     "time",
@@ -57,6 +58,10 @@ pub const COLUMNS: [&str; 45] = [
     "records",
     "gateway_did",
     "leaf_sha256_b64u",
+    "destination",
+    "address",
+    "sent_bytes",
+    "sent_sha256_b64u",
 ];
 
 /// A record's values.
@@ -99,6 +104,11 @@ pub fn line(row: &LoggedRecord) -> Line {
             values.set("ended", ended(outcome.ended));
             values.set("duration_ms", outcome.latency_ms);
             values.set("response_bytes", outcome.response_bytes);
+            if let Some(egress) = &outcome.egress {
+                values.set("address", egress.address.map(|address| address.to_string()));
+                values.set("sent_bytes", egress.sent_bytes);
+                values.set("sent_sha256_b64u", egress.sent_hash_b64u.to_string());
+            }
             values.set(
                 "response_sha256_b64u",
                 outcome.response_hash_b64u.to_string(),
@@ -206,6 +216,7 @@ impl Values {
         self.set("request_sha256_b64u", intent.request_hash_b64u.to_string());
         self.set("trace_id", intent.trace_id.as_deref());
         self.input(&intent.input);
+        self.set("destination", destination(intent));
         if let Some(run_id) = &intent.run_id {
             self.set("run_id", run_id.as_str());
         }
@@ -243,6 +254,7 @@ const fn lane(lane: Lane) -> &'static str {
         Lane::Terraform => "terraform",
         Lane::Model => "model",
         Lane::Gateway => "gateway",
+        Lane::Egress => "egress",
     }
 }
 

@@ -15,7 +15,7 @@ use super::credential::Operator;
 use super::extract::{Id, Params, Strict};
 use super::problem::{Finding, Problem};
 use crate::app::App;
-use crate::clawcontrols::{self, PublishError};
+use crate::clawcontrols::{self, PublishError, Submission};
 use crate::shapes;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -25,6 +25,10 @@ pub(super) struct Publish {
     /// The contract, signed by its author.
     #[schemars(with = "shapes::Envelope")]
     envelope: Envelope,
+    /// The same contract, signed by a second author.
+    #[serde(default)]
+    #[schemars(with = "Option<shapes::Envelope>")]
+    cosigned: Option<Envelope>,
 }
 
 /// Publishes what an author signed.
@@ -38,7 +42,10 @@ pub(super) async fn publish(
         &*app.store,
         &app.config,
         operator.name(),
-        body.envelope,
+        Submission {
+            envelope: body.envelope,
+            cosigned: body.cosigned,
+        },
         now,
     )
     .await?;
@@ -77,6 +84,7 @@ pub(super) async fn show(
         .ok_or(ReasonCode::ContractUnknown)?;
     Ok(Json(Document {
         envelope: row.contract.envelope.clone(),
+        second_envelope: row.contract.second_envelope.clone(),
         version: row.into(),
     }))
 }
@@ -202,6 +210,10 @@ pub(super) struct Version {
     version: u32,
     #[schemars(with = "shapes::Did")]
     author_did: Did,
+    /// Who signed it besides, when somebody had to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Did>")]
+    second_author_did: Option<Did>,
     #[schemars(with = "shapes::Timestamp")]
     published_at: Timestamp,
     published_by: String,
@@ -216,6 +228,7 @@ impl From<ContractRow> for Version {
             name: row.contract.name,
             version: row.version,
             author_did: row.contract.author_did,
+            second_author_did: row.contract.second_envelope.map(|second| second.signer_did),
             published_at: row.contract.published_at,
             published_by: row.contract.published_by,
             withdrawal: row.withdrawn.map(WithdrawalView::from),
@@ -232,6 +245,10 @@ pub(super) struct Document {
     /// The contract, as its author signed it.
     #[schemars(with = "shapes::Envelope")]
     envelope: Envelope,
+    /// The same, as the second author signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Envelope>")]
+    second_envelope: Option<Envelope>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -298,10 +315,13 @@ impl From<PublishError> for Problem {
                 });
                 Self::new(code, message).with_errors(found.collect())
             }
-            PublishError::Blocked(issues) => {
+            PublishError::Blocked(issues) | PublishError::SecondAuthor(issues) => {
                 Self::new(code, message).with_errors(issues.iter().map(finding).collect())
             }
-            PublishError::Envelope(_) | PublishError::UnknownAuthor(_) => Self::new(code, message),
+            PublishError::Envelope(_)
+            | PublishError::UnknownAuthor(_)
+            | PublishError::CosignedOther
+            | PublishError::SameAuthor(_) => Self::new(code, message),
         }
     }
 }

@@ -25,7 +25,7 @@ pub const PREFIX: &str = "clawop_";
 /// Prefix and 32 bytes in base64url.
 const LENGTH: usize = PREFIX.len() + 43;
 
-/// What an operator may do. Reading is open to every role.
+/// What an operator may do. Reading is open to every role but one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -39,16 +39,19 @@ pub enum Role {
     Approver,
     /// Reads only.
     Auditor,
+    /// Reads the gateway's metrics, and no evidence.
+    Monitor,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Admin,
         Self::Author,
         Self::Issuer,
         Self::Approver,
         Self::Auditor,
+        Self::Monitor,
     ];
 
     /// Its name in the store and on the command line.
@@ -59,6 +62,7 @@ impl Role {
             Self::Issuer => "issuer",
             Self::Approver => "approver",
             Self::Auditor => "auditor",
+            Self::Monitor => "monitor",
         }
     }
 }
@@ -71,7 +75,7 @@ impl fmt::Display for Role {
 
 /// A text that names no role.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no role: admin, author, issuer, approver and auditor are")]
+#[error("`{0}` is no role: admin, author, issuer, approver, auditor and monitor are")]
 pub struct UnknownRole(String);
 
 impl FromStr for Role {
@@ -92,7 +96,7 @@ pub enum Access {
     Signed,
     /// No credential, but a secret link in the path, which the handler looks up.
     Link,
-    /// Any operator.
+    /// Any operator but one who is there for the metrics alone.
     Operator,
     /// An operator with this role, or an administrator.
     Needs(Role),
@@ -112,7 +116,7 @@ impl Operator {
     pub fn may(&self, access: Access) -> bool {
         match access {
             Access::Public | Access::Signed | Access::Link => true,
-            Access::Operator => !self.roles.is_empty(),
+            Access::Operator => self.roles.iter().any(|own| *own != Role::Monitor),
             Access::Needs(role) => self
                 .roles
                 .iter()
@@ -354,6 +358,11 @@ mod tests {
             assert!(!operator(&[role]).may(issuing), "{role}");
         }
         assert!(!operator(&[]).may(Access::Operator));
+        let measuring = Access::Needs(Role::Monitor);
+        assert!(operator(&[Role::Monitor]).may(measuring));
+        assert!(!operator(&[Role::Monitor]).may(Access::Operator));
+        assert!(operator(&[Role::Monitor, Role::Auditor]).may(Access::Operator));
+        assert!(!operator(&[Role::Auditor]).may(measuring));
         for role in Role::ALL {
             assert_eq!(role.as_str().parse(), Ok(role));
         }

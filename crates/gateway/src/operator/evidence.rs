@@ -1,4 +1,4 @@
-//! Evidence over the operator API: sealed bundles, the log's checkpoint, the trust root.
+//! Evidence over the operator API: sealed bundles, receipts, the trust root.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::extract::Id;
 use super::openapi::{MediaTypes, Written};
 use super::problem::Problem;
 use crate::app::App;
-use crate::bundles::{self, BundleError, Sealing};
+use crate::bundles::{self, BundleError};
 use crate::shapes;
 
 /// How much of a bundle is in memory at a time while it is served.
@@ -114,11 +114,6 @@ pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<Root>, Pro
     let passkeys = app.store.passkeys().await?;
     let root = bundles::trust_root(&app.config, &app.keys, &passkeys);
     Ok(Json(Root(root)))
-}
-
-/// The log as it is now: a signed note.
-pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Result<String, Problem> {
-    Ok(bundles::sign_checkpoint(Sealing::of(&app)).await?.note)
 }
 
 impl From<BundleError> for Problem {

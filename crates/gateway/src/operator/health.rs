@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::problem::Problem;
 use crate::app::App;
+use crate::tlog::Standing;
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Health {
@@ -22,10 +23,14 @@ pub(super) async fn alive() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Calls can be taken: the store answers and has room, and the gateway is not about to stop.
+/// Calls can be taken: the store answers and has room, the published log does not
+/// contradict it, and the gateway is not about to stop.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
     if app.draining.load(Ordering::Acquire) {
         return Err(ReasonCode::ShuttingDown.into());
+    }
+    if let Standing::Forked(why) = app.publication.standing() {
+        return Err(Problem::new(ReasonCode::LogForked, why));
     }
     app.store.log_size().await?;
     app.store.check_room().await?;

@@ -61,6 +61,11 @@ impl Default for Streams {
 }
 
 impl Streams {
+    /// How many go on now.
+    pub fn open(&self) -> usize {
+        MAX_STREAMS - self.all.available_permits()
+    }
+
     fn place(&self, credential: Hash) -> Result<Place, Problem> {
         let full = |detail: String| Problem::new(ReasonCode::Overloaded, detail);
         let all = Arc::clone(&self.all).try_acquire_owned();

@@ -143,6 +143,7 @@ fn live(seen: &Seen) -> Vec<LiveCall> {
             Lane::Model => "model",
             Lane::Terraform => "terraform",
             Lane::Gateway => "gateway",
+            Lane::Egress => "egress",
         },
         operation: call.operation.clone(),
         about: call.about.clone(),

@@ -6,7 +6,6 @@
 //! whoever is held by a narrow contract could go around it by the side door of a wider one.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use policy::terraform::ids::WorkspaceId;
 use policy::{ReasonCode, Refusal};
@@ -38,7 +37,7 @@ pub(super) async fn of_job(app: &App, job_id: &JobId) -> Result<Governing, Refus
         .await
         .map_err(unavailable)?
         .ok_or(ReasonCode::ContractUnknown)?;
-    if contract.withdrawn.load(Ordering::Acquire) {
+    if contract.is_withdrawn() {
         let detail = format!("the contract `{}` was withdrawn", contract.contract.name);
         return Err(Refusal::new(ReasonCode::ContractWithdrawn, detail));
     }

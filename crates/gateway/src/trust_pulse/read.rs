@@ -262,7 +262,7 @@ pub(super) fn figures(counters: &JobCounters, story: &Story) -> Vec<Figure> {
     let terraform = counters.calls.saturating_sub(counters.model_calls);
     vec![
         figure(counters.model_calls, "model calls", "model", "asked"),
-        figure(terraform, "Terraform calls", "quiet", "asked"),
+        figure(terraform, "other calls", "quiet", "asked"),
         figure(
             story.changes,
             "of all calls could change something",

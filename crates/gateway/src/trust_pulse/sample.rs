@@ -74,6 +74,7 @@ impl Sample {
         );
         store
             .publish(ContractVersion {
+                second_envelope: None,
                 policy_hash: contract.hash(),
                 name: contract.name.clone(),
                 envelope: envelope.unwrap(),
@@ -187,6 +188,7 @@ impl Told<'_> {
                 derived: false,
             }),
             object_id: object.map(str::to_owned),
+            egress: None,
             ended: Ended::Complete,
             code: None,
             receipt: Some(ReceiptRef {

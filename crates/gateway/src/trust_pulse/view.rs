@@ -347,7 +347,7 @@ pub struct ListedJob {
     pub opened_by: String,
     /// Model calls.
     pub model_calls: String,
-    /// Terraform calls.
+    /// Calls of Terraform Cloud, and connections to other hosts.
     pub terraform_calls: String,
     /// Refusals.
     pub refusals: u64,

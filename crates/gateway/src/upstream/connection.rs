@@ -30,25 +30,38 @@ pub fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
 /// # Errors
 /// When certificates cannot be read.
 pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(64)
+        .build(connector_with(ca_file)?))
+}
+
+/// What makes its connections, for whoever wants one of their own.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn connector_with(ca_file: Option<&Path>) -> anyhow::Result<HttpsConnector<HttpConnector>> {
+    Ok(hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls_client(ca_file)?)
+        .https_or_http()
+        .enable_http1()
+        .build())
+}
+
+/// TLS as we speak it to others: under the system's certificates and those of the file.
+///
+/// # Errors
+/// When certificates cannot be read.
+pub fn tls_client(ca_file: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in authorities(ca_file)? {
         roots.add(certificate)?;
     }
-    let tls = rustls::ClientConfig::builder_with_provider(
-        rustls::crypto::ring::default_provider().into(),
-    )
-    .with_safe_default_protocol_versions()?
-    .with_root_certificates(roots)
-    .with_no_client_auth();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(64)
-        .build(connector))
+    let provider = rustls::crypto::ring::default_provider();
+    Ok(rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// The certificate authorities that we believe: the system's, as far as they can be read, and

@@ -58,6 +58,8 @@ fn redirect(to: &str) -> String {
 fn upstream(base: &str, object_hosts: &[&str]) -> Upstream {
     let access = |text: &str| Access::new(Secret::new(text.to_owned()), &[], 1000);
     Upstream {
+        requests: Default::default(),
+        shed: Default::default(),
         client: http_client_with(None).unwrap(),
         base: format!("http://{base}"),
         object_hosts: object_hosts.iter().map(|host| (*host).to_owned()).collect(),

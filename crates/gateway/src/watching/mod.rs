@@ -290,6 +290,7 @@ mod tests {
             let envelope = Envelope::sign(kind, contract.json(), &author, at(n));
             hashes.push(contract.hash());
             let version = ContractVersion {
+                second_envelope: None,
                 policy_hash: contract.hash(),
                 name: contract.name.clone(),
                 envelope: envelope.unwrap(),

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::process::Stdio;
 
+use clawgate::clawproxy::egress::SystemResolver;
 use clawgate::config::Config;
 use clawgate::start::start_with;
 use futures_util::future::join_all;
@@ -419,9 +420,8 @@ fn a_gateway_that_stops() {
         }
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let starting = start_with(config, |path| {
-        store::open_sqlite_observed(path, Box::new(observer))
-    });
+    let observed = |path: &std::path::Path| store::open_sqlite_observed(path, Box::new(observer));
+    let starting = start_with(config, observed, std::sync::Arc::new(SystemResolver));
     let serving = runtime.block_on(starting).unwrap();
     say(&format!(
         "serving {} {}",

@@ -110,6 +110,76 @@ async fn a_command_works_under_a_contract_and_leaves_a_valid_bundle() {
     }
 }
 
+/// A server that answers each request with its first line.
+async fn other_host() -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut come = Vec::new();
+            while !come.windows(4).any(|end| end == b"\r\n\r\n") {
+                if stream.read_buf(&mut come).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            let line = String::from_utf8_lossy(&come);
+            let line = line.lines().next().unwrap_or_default();
+            let length = line.len();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            let answer = format!("{head}{line}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_command_reaches_the_hosts_of_its_contract_by_the_proxy() {
+    let port = other_host().await;
+    let mut setup = Setup::new();
+    setup.contract["egress"] = json!({ "allow_hosts": [format!("localhost:{port}")] });
+    let before = setup.config;
+    setup.config = Box::new(move |config| {
+        before(config);
+        let this_machine = ["127.0.0.1/32", "::1/128"];
+        config.egress.allow_private = this_machine.map(|range| range.parse().unwrap()).to_vec();
+    });
+    let world = setup.start().await;
+    // The token is renewed many times meanwhile; the command's stays the first one.
+    let script = format!(
+        "set -e
+        mkfifo ticks
+        curl -sS http://localhost:{port}/plain; echo
+        curl -sS -p http://localhost:{port}/tunnel; echo
+        read -r go <ticks
+        curl -sS -p http://localhost:{port}/later; echo
+        curl -sS -p http://localhost:1/ || echo refused with $?"
+    );
+    let options = ["--contract", CONTRACT, "--ttl", "2"];
+    let mut run = begin(&world, &options, &script);
+    run.says("GET /tunnel HTTP/1.1").await;
+    let job = jobs(&world, JobPhase::Open).await.remove(0).job_id;
+    world
+        .until(async || (tokens(&world, &job).await >= 3).then_some(()))
+        .await;
+    let ticks = world.folder().join("ticks");
+    tokio::fs::write(ticks, "go\n").await.unwrap();
+    let ended = run.ended().await;
+    for said in [
+        "GET /plain HTTP/1.1",
+        "GET /later HTTP/1.1",
+        &format!("egress     request  localhost:{port}"),
+        "EGRESS_NOT_ALLOWED",
+        "refused with 56",
+        "egress     3 connections",
+        "bundle.json  valid",
+    ] {
+        assert!(ended.output.contains(said), "{said}: {}", ended.output);
+    }
+    bundle_is_valid(&world).await;
+}
+
 #[tokio::test]
 async fn an_apply_that_the_command_waits_for_is_told_and_made() {
     if terraform().is_none() {

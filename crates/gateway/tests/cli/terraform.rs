@@ -190,6 +190,14 @@ impl Session {
         }
     }
 
+    /// What stands between the text that was waited for last and the end of its line.
+    pub(crate) async fn line(&mut self) -> String {
+        let from = self.heard;
+        self.says("\n").await;
+        let line = &self.printed[from..self.heard];
+        String::from_utf8_lossy(line).trim().to_owned()
+    }
+
     pub(crate) async fn answer(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("the command listens");
         // A command that has ended meanwhile shows in how it ended.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clawgate::app::{App, now};
+use clawgate::clawproxy::egress::SystemResolver;
 use clawgate::config::Config;
 use clawgate::demo::sandbox::{self, Person, Sandbox};
 use clawgate::keys::{random_bytes, random_text};
@@ -245,7 +246,9 @@ impl World {
             let there = std::fs::metadata(path).unwrap().len();
             store::open_sqlite_bounded(path, there + bytes)
         };
-        self.gateway = Some(start_with(self.config.clone(), little).await.unwrap());
+        let resolver = std::sync::Arc::new(SystemResolver);
+        let starting = start_with(self.config.clone(), little, resolver);
+        self.gateway = Some(starting.await.unwrap());
     }
 
     /// Runs of the job, oldest first.

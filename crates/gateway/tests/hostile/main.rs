@@ -12,6 +12,7 @@ mod bodies;
 mod bounds;
 mod catalogue;
 mod credentials;
+mod egress;
 mod flow;
 mod framing;
 mod models;

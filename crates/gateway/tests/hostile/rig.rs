@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clawgate::app::{App, now};
 use clawgate::clawcontrols;
+use clawgate::clawproxy::egress::{Resolve, SystemResolver};
 use clawgate::clawscope::Issuer;
 use clawgate::config::Config;
 use clawgate::demo::sandbox::{OPERATOR, Sandbox, mint};
 use clawgate::jobs::{self, ContractChoice};
 use clawgate::keys::read_key;
-use clawgate::start::start;
+use clawgate::start::start_with;
 use policy::Contract;
 use proof::record::{Body, JobId};
 use proof::{Envelope, EnvelopeType, Hash};
@@ -69,10 +70,21 @@ impl Rig {
 
     /// Stops the gateway and starts another one on the same data, differently configured.
     pub(crate) async fn restarted(self, change: impl FnOnce(&mut Config)) -> Self {
+        self.restarted_resolving(change, Arc::new(SystemResolver))
+            .await
+    }
+
+    /// The same, with names that lead elsewhere.
+    pub(crate) async fn restarted_resolving(
+        self,
+        change: impl FnOnce(&mut Config),
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
         let mut config = Config::load(&self.sandbox.folder.join("clawgate.toml")).unwrap();
         change(&mut config);
         self.sandbox.gateway.stop().await;
-        let gateway = start(config).await.unwrap();
+        let starting = start_with(config, store::open_sqlite, resolver);
+        let gateway = starting.await.unwrap();
         Self {
             sandbox: Sandbox {
                 gateway,

@@ -125,6 +125,7 @@ async fn a_call_that_ends_while_the_job_closes_keeps_its_outcome() {
             first_byte_ms: None,
             usage: None,
             object_id: None,
+            egress: None,
             ended: Ended::Unknown,
             code: None,
             receipt: None,

@@ -107,8 +107,11 @@ async fn every_page_asks_for_the_right_person() {
     let scoped = admin.token(&job).await;
     let nobody = world.operator("nobody", &[]).await;
     let nobody = Browser::with(&world, &nobody).await;
+    // Who is there for the metrics sees no page.
+    let monitor = world.operator("monitor", &[Role::Monitor]).await;
+    let monitor = Browser::with(&world, &monitor).await;
     let mut browsers = Vec::new();
-    for role in Role::ALL {
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::Monitor) {
         let credential = world.operator(role.as_str(), &[role]).await;
         browsers.push((role, Browser::with(&world, &credential).await));
     }
@@ -141,6 +144,7 @@ async fn every_page_asks_for_the_right_person() {
             let back = format!("sign-in?next={}", &path[1..]);
             assert!(location(&answer).ends_with(&back), "{what}");
             assert_eq!(nobody.get(&path).await.status, 403, "{what}");
+            assert_eq!(monitor.get(&path).await.status, 403, "{what}");
             for (role, browser) in &browsers {
                 let status = browser.get(&path).await.status;
                 assert!(status == 200 || status == 404, "{what} as {role}: {status}");

@@ -1,17 +1,20 @@
 //! What stands against publishing a contract that reads well, and what its author should know.
 
 use super::Contract;
+use crate::egress::{HostPattern, Kind, Reserved, covers_reserved, kind};
 use crate::reason::ReasonCode;
 
 /// Members that this version reads but does not enforce. A contract that uses one cannot be
 /// published: a rule that is not enforced must not look as if it were. The list gets shorter.
-pub const NOT_ENFORCED: &[&str] = &["egress.allow_hosts"];
+pub const NOT_ENFORCED: &[&str] = &[];
 
 /// What the operator's configuration says about publishing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PublicationRules {
     /// Whether contracts may let agents apply without a person.
     pub allow_autonomous_apply: bool,
+    /// Hosts that agents reach in another way, besides those that are known to everybody.
+    pub reserved_hosts: Vec<(String, Reserved)>,
 }
 
 /// Whether an issue stands in the way.
@@ -62,6 +65,21 @@ impl Contract {
                     message: "not enforced by this version; remove it".to_owned(),
                 });
             }
+        }
+        for pattern in &self.egress_allow_hosts {
+            let Some((host, whose)) = covers_reserved(pattern, &rules.reserved_hosts) else {
+                continue;
+            };
+            let host = host.trim_start_matches('.');
+            issues.push(Issue {
+                path: "egress.allow_hosts",
+                severity: Severity::Blocks,
+                code: Some(ReasonCode::ContractEgressReserved),
+                message: format!(
+                    "`{pattern}` covers {host}, which is {}; list the other hosts one by one",
+                    whose.in_words()
+                ),
+            });
         }
         let warnings = self.warnings();
         issues.extend(warnings.into_iter().map(|(path, message)| Issue {
@@ -143,6 +161,15 @@ impl Contract {
             }),
             "models.count_exactly",
             "without it, a call whose client leaves is charged in full, as reserved",
+        );
+        warn(
+            self.egress_allow_hosts
+                .iter()
+                .filter_map(HostPattern::ip)
+                .any(|ip| kind(ip) != Kind::Public),
+            "egress.allow_hosts",
+            "lists an address that is not public: it is reached only where the operator's \
+             configuration excepts it",
         );
         warn(
             self.models

@@ -19,6 +19,7 @@ use proof::json::Json;
 use serde::{Deserialize, Serialize};
 
 use crate::decimal::Decimal;
+use crate::egress::HostPattern;
 use crate::glob::Glob;
 use crate::terraform::ids::{OrganizationName, WorkspaceId};
 
@@ -44,8 +45,8 @@ pub struct Contract {
     pub permissions: Permissions,
     /// What the model lane may do; `None` leaves it to the operator's configuration.
     pub models: Option<Models>,
-    /// Host patterns for the egress proxy.
-    pub egress_allow_hosts: Vec<Glob>,
+    /// Destinations of the egress proxy; none without.
+    pub egress_allow_hosts: Vec<HostPattern>,
     /// Longest life of a scoped token, 60 to 3600 seconds.
     pub max_ttl_seconds: u32,
 }

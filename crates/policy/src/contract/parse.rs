@@ -10,6 +10,7 @@ use super::{
     Operations, Permissions, ProviderSource, Resources, Run, Unpriced, models,
 };
 use crate::decimal::Decimal;
+use crate::egress::HostPattern;
 use crate::glob::Glob;
 use crate::reason::quoted;
 use crate::terraform::ids::{OrganizationName, WorkspaceId};
@@ -72,7 +73,7 @@ struct Parts {
     description: Option<String>,
     permissions: Permissions,
     models: Option<Models>,
-    egress_allow_hosts: Vec<Glob>,
+    egress_allow_hosts: Vec<HostPattern>,
     max_ttl_seconds: u32,
 }
 
@@ -105,7 +106,7 @@ fn document(json: &Json, errors: &Errors) -> Option<Parts> {
     let permissions = permissions(&root);
     let models = root.has("models").then(|| models::read(&root));
     let egress = root.object("egress", &["allow_hosts"]);
-    let egress_allow_hosts = egress.list("allow_hosts", glob).unwrap_or_default();
+    let egress_allow_hosts = egress.list("allow_hosts", host).unwrap_or_default();
     let max_ttl_seconds = cst_constraints(&root);
     audit(&root);
     Some(Parts {
@@ -116,6 +117,10 @@ fn document(json: &Json, errors: &Errors) -> Option<Parts> {
         egress_allow_hosts,
         max_ttl_seconds,
     })
+}
+
+fn host(text: &str) -> Result<HostPattern, String> {
+    HostPattern::new(text).map_err(|error| format!("{}: {error}", quoted(text)))
 }
 
 fn contract_name(text: &str) -> Result<String, String> {

@@ -1,6 +1,7 @@
 //! A contract in words, for approvers and for an agent that asks what it may do.
 
 use super::{Contract, OnMissingApproval, RedactionAction, Unpriced};
+use crate::egress::HostPattern;
 use crate::glob::Glob;
 
 impl Contract {
@@ -33,6 +34,13 @@ impl Contract {
         self.configuration_sentences(&mut lines);
         self.cost_sentences(&mut lines);
         self.model_sentences(&mut lines);
+        if !self.egress_allow_hosts.is_empty() {
+            let hosts = self.egress_allow_hosts.iter().map(HostPattern::as_str);
+            lines.push(format!(
+                "Connections through the egress proxy: {}, and nowhere else.",
+                listed(hosts)
+            ));
+        }
         lines.push(format!(
             "A token lives {} at most.",
             duration(self.max_ttl_seconds)

@@ -83,6 +83,7 @@ fn every_member_is_understood() {
     let contract = parse(&text).unwrap();
     assert_eq!(contract.permissions.resources.max_changes.delete, Some(0));
     assert_eq!(contract.models.as_ref().unwrap().max_calls, Some(10));
+    assert_eq!(contract.egress_allow_hosts[0].as_str(), "*.example.com");
     // What is read but not enforced stands in the way of publishing, member by member.
     let issues = contract.publication_issues(&PublicationRules::default());
     let blocking: Vec<_> = issues
@@ -439,6 +440,7 @@ fn autonomous_apply_needs_the_operator() {
         contract
             .publication_issues(&PublicationRules {
                 allow_autonomous_apply,
+                ..PublicationRules::default()
             })
             .into_iter()
             .filter(|issue| issue.severity == Severity::Blocks)
@@ -451,6 +453,36 @@ fn autonomous_apply_needs_the_operator() {
         [("permissions.apply.requires_approval", Some(code))]
     );
     assert_eq!(blocks(true), []);
+}
+
+#[test]
+fn a_way_around_the_gateway_is_not_published() {
+    let issues = |hosts: &str| {
+        let egress = format!("\"egress\": {{\"allow_hosts\": {hosts}}}, \"audit\"");
+        let rules = PublicationRules {
+            reserved_hosts: vec![(
+                "tfe.corp.example".to_owned(),
+                crate::egress::Reserved::TerraformCloud,
+            )],
+            ..PublicationRules::default()
+        };
+        let contract = parse(&EXAMPLE_CONTRACT.replacen("\"audit\"", &egress, 1)).unwrap();
+        let issues = contract.publication_issues(&rules).into_iter();
+        issues
+            .map(|issue| (issue.path, issue.severity, issue.code))
+            .collect::<Vec<_>>()
+    };
+    let path = "egress.allow_hosts";
+    let code = Some(crate::ReasonCode::ContractEgressReserved);
+    assert_eq!(issues(r#"["registry.npmjs.org", "*.pypi.org:8443"]"#), []);
+    assert_eq!(
+        issues(r#"["*.terraform.io", "a.example", "tfe.corp.example"]"#),
+        [
+            (path, Severity::Blocks, code),
+            (path, Severity::Blocks, code)
+        ]
+    );
+    assert_eq!(issues(r#"["10.0.0.1"]"#), [(path, Severity::Warns, None)]);
 }
 
 #[test]

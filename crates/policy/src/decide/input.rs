@@ -1,10 +1,12 @@
 //! The facts on which a decision rests: recorded with it, and replayed by the verifier.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::decimal::Decimal;
+use crate::egress::{EgressOperation, Network, Reserved};
 use crate::terraform::Operation;
 
 /// Everything that [`decide`](super::decide()) looks at besides the contract.
@@ -15,6 +17,8 @@ pub enum DecisionInput<'a> {
     Terraform(TerraformInput<'a>),
     /// A model call.
     Model(ModelInput<'a>),
+    /// A connection to somewhere else.
+    Egress(EgressInput<'a>),
 }
 
 /// Facts about a Terraform Cloud call.
@@ -231,6 +235,50 @@ pub enum ModelSurface {
     Messages,
     /// Anthropic `messages/count_tokens`; no budget.
     CountTokens,
+}
+
+/// Facts about a connection through the egress proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressInput<'a> {
+    /// How it is asked for.
+    pub operation: EgressOperation,
+    /// The token's scopes.
+    pub scope: Cow<'a, [String]>,
+    /// The host in its one form: a name in lower case, or an address without brackets.
+    pub host: Cow<'a, str>,
+    /// The port.
+    pub port: u16,
+    /// The operator's configuration says that the destination is reached in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reserved>,
+    /// Every address that the host has just now, of which one is connected to. `None` while it was
+    /// not looked up, which is never allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Cow<'a, [IpAddr]>>,
+    /// Ranges that the operator's configuration excepts from the rule that addresses are public,
+    /// as far as they hold one of these.
+    #[serde(default, skip_serializing_if = "no_ranges")]
+    pub excepted: Cow<'a, [Network]>,
+}
+
+impl<'a> EgressInput<'a> {
+    /// Facts about a destination that was not looked up.
+    pub fn new(operation: EgressOperation, host: &'a str, port: u16, scope: &'a [String]) -> Self {
+        Self {
+            operation,
+            scope: Cow::Borrowed(scope),
+            host: Cow::Borrowed(host),
+            port,
+            reserved: None,
+            addresses: None,
+            excepted: Cow::Borrowed(&[]),
+        }
+    }
+}
+
+fn no_ranges(ranges: &[Network]) -> bool {
+    ranges.is_empty()
 }
 
 fn is_false(value: &bool) -> bool {

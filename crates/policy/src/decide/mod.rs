@@ -3,6 +3,7 @@
 //! Deny is what is left when nothing below allows; every arm that allows says so in the open.
 //! The allow path does not allocate.
 
+mod egress;
 mod input;
 mod model;
 mod terraform;
@@ -16,8 +17,8 @@ use crate::contract::Contract;
 use crate::reason::ReasonCode;
 
 pub use input::{
-    ApprovalFact, ConfigurationFact, DecisionInput, ModelCost, ModelInput, ModelSurface, RunFacts,
-    TerraformInput,
+    ApprovalFact, ConfigurationFact, DecisionInput, EgressInput, ModelCost, ModelInput,
+    ModelSurface, RunFacts, TerraformInput,
 };
 
 /// A contract prepared for many decisions.
@@ -115,6 +116,7 @@ pub fn decide(contract: &CompiledContract, input: &DecisionInput<'_>) -> Decisio
     match input {
         DecisionInput::Terraform(input) => terraform::judge(contract, input, &mut against),
         DecisionInput::Model(input) => model::judge(contract, input, &mut against),
+        DecisionInput::Egress(input) => egress::judge(contract, input, &mut against),
     }
     against.into_decision()
 }

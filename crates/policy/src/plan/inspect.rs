@@ -22,7 +22,7 @@ use crate::terraform::rewrite::plain_text;
 /// Largest plan that is read, in bytes.
 pub const MAX_PLAN: usize = 512 << 20;
 /// Most changes in one plan: more than that nobody can approve.
-const MAX_CHANGES: usize = 20_000;
+pub(crate) const MAX_CHANGES: usize = 20_000;
 /// Most data sources, modules and provisioners each.
 const MAX_PARTS: usize = 100_000;
 /// Deepest nesting of modules.

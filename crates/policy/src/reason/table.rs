@@ -73,10 +73,12 @@ reason_codes! {
 
     // Contracts and jobs, as operators meet them.
     ContractInvalid "CONTRACT_INVALID" 422 Policy "Contract is not valid" "Correct the listed members; `clawgate policy lint` says the same without a network.";
+    ContractEgressReserved "CONTRACT_EGRESS_RESERVED" 422 Policy "Contract opens a way around the gateway" "Take Terraform Cloud, model providers and the gateway itself out of egress.allow_hosts; the gateway serves them under rules of their own.";
     ContractNotEnforced "CONTRACT_NOT_ENFORCED" 422 Policy "Contract asks for what this version does not enforce" "Remove the listed members or upgrade; a rule that is not enforced must not look as if it were.";
     ContractAutonomousApply "CONTRACT_AUTONOMOUS_APPLY" 422 Policy "Contract lets an agent apply without a person" "Set requires_approval to true, or set allow_autonomous_apply in the operator's configuration.";
     ContractAuthorUnknown "CONTRACT_AUTHOR_UNKNOWN" 403 Policy "Contract is signed by an author who is not listed" "Sign with the key of an author listed in the operator's configuration.";
     ContractSignature "CONTRACT_SIGNATURE" 422 Policy "Contract signature is wrong" "Sign the contract again and publish that envelope unchanged.";
+    ContractSecondAuthor "CONTRACT_SECOND_AUTHOR" 422 Policy "Contract allows more than the version in force" "Have a second listed author sign the same contract (`clawgate policy sign`) and publish it with `--cosigned`; `clawgate policy diff --prove` shows what is new.";
     ContractUnknown "CONTRACT_UNKNOWN" 404 Policy "No such contract" "List the published contracts and use one of their names or hashes.";
     ContractExists "CONTRACT_EXISTS" 409 Policy "This very contract is published already" "Nothing to do; use the hash.";
     ContractWithdrawn "CONTRACT_WITHDRAWN" 403 Policy "Contract was withdrawn" "Ask the operator for a job under a current contract version.";
@@ -88,6 +90,7 @@ reason_codes! {
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
+    LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
     PageUnknown "PAGE_UNKNOWN" 404 Policy "No such page" "Start from the listener's index.";
 
@@ -291,7 +294,16 @@ reason_codes! {
     ModelCallRepeated "MODEL_CALL_REPEATED" 409 Policy "A call with this idempotency key was made already" "Read the receipt that the answer names, or send a new call with a new key.";
     ModelPriceUnknown "MODEL_PRICE_UNKNOWN" 403 Policy "The model has no price, and the contract has a money budget" "Use a model with a price, or ask the operator to add its price to the configuration.";
     ModelBudgetCost "MODEL_BUDGET_COST" 402 Policy "The job's model money is used up" "Close the job or ask for a larger budget.";
+
+    // Egress.
     EgressNotAllowed "EGRESS_NOT_ALLOWED" 403 Policy "Destination is outside the contract" "Use a host that the contract lists.";
+    EgressTarget "EGRESS_TARGET" 400 Policy "Destination cannot be read" "Name a host and a port in plain form, as in `CONNECT example.com:443` or `GET http://example.com/`.";
+    EgressReserved "EGRESS_RESERVED" 403 Policy "Destination is not reached through the proxy" "Use the gateway's own addresses for Terraform Cloud and for models.";
+    EgressUnresolved "EGRESS_UNRESOLVED" 403 Policy "The host has no address" "Check the name; the gateway looks it up itself.";
+    EgressAddress "EGRESS_ADDRESS" 403 Policy "The host is not on the public network" "Ask the operator to except the address in egress.allow_private, if it is meant to be reached.";
+    EgressNotTls "EGRESS_NOT_TLS" 403 Policy "TLS was expected" "On port 443 nothing passes but TLS; the contract can list another port.";
+    EgressServerName "EGRESS_SERVER_NAME" 403 Policy "TLS is meant for another server" "Ask in TLS for the same host as in CONNECT.";
+    EgressTime "EGRESS_TIME" 403 Policy "The connection was idle or open for too long" "Open another one.";
 
     // Not policy: others failed, or we did.
     UpstreamNotFound "UPSTREAM_NOT_FOUND" 404 Upstream "Not found" "Check the id or name.";
@@ -305,6 +317,8 @@ reason_codes! {
     UpstreamReset "UPSTREAM_RESET" 502 Upstream "Upstream broke off" "Try again; read first what happened.";
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
     ModelRateLimited "MODEL_RATE_LIMITED" 429 Gateway "Too many model calls" "Try again after the time that `Retry-After` names, with fewer calls at once.";
+    EgressBusy "EGRESS_BUSY" 429 Gateway "Too many connections" "Close some, then try again.";
+    LogForked "LOG_FORKED" 503 Gateway "The published log contradicts the store" "Stop the gateway and find out which of the two was changed, by a restored backup or by hand; nothing is published until they agree.";
     Overloaded "OVERLOADED" 503 Gateway "The gateway is busy" "Try again later with fewer calls at once.";
     ShuttingDown "SHUTTING_DOWN" 503 Gateway "The gateway is shutting down" "Try again in a moment.";
     Internal "INTERNAL" 500 Gateway "The gateway failed" "Report the decision id to the operator.";

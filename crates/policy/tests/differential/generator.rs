@@ -12,6 +12,7 @@ pub enum Question {
     Request(Request),
     Terraform(TerraformFacts),
     Model(ModelFacts),
+    Egress(EgressFacts),
 }
 
 #[derive(Debug)]
@@ -58,6 +59,17 @@ pub struct ModelFacts {
     pub tools: Option<Vec<&'static str>>,
 }
 
+#[derive(Debug)]
+pub struct EgressFacts {
+    pub connect: bool,
+    pub scope: Vec<String>,
+    pub host: &'static str,
+    pub port: u16,
+    pub reserved: Option<&'static str>,
+    pub addresses: Option<Vec<&'static str>>,
+    pub excepted: Vec<&'static str>,
+}
+
 /// splitmix64: tiny, and good enough to draw from lists.
 pub struct Generator(u64);
 
@@ -81,6 +93,47 @@ const SCOPES: &[&str] = &[
     "tfc:apply:run-1",
     "tfc:apply:run-2",
     "tfc:apply:",
+];
+const PATTERNS: &[&str] = &[
+    "a.example",
+    "*.a.example",
+    "*.b.example:8443",
+    "b.example:22",
+    "app.terraform.io",
+    "*.openai.azure.com",
+    "10.0.0.7",
+    "93.184.216.34",
+    "[2606:4700::1111]:8443",
+];
+const HOSTS: &[&str] = &[
+    "a.example",
+    "x.a.example",
+    "x.y.a.example",
+    "xa.example",
+    "b.example",
+    "x.b.example",
+    "A.example",
+    "a.example.",
+    "127.1",
+    "10.0.0.7",
+    "93.184.216.34",
+    "2606:4700::1111",
+    "app.terraform.io",
+    "me.openai.azure.com",
+    "",
+];
+const PUBLIC: &[&str] = &["93.184.216.34", "1.1.1.1", "2606:4700::1111"];
+const ADDRESSES: &[&str] = &[
+    "93.184.216.34",
+    "10.0.0.7",
+    "127.0.0.1",
+    "169.254.169.254",
+    "100.64.1.1",
+    "2606:4700::1111",
+    "::1",
+    "::ffff:1.1.1.1",
+    "fe80::1",
+    "2002:101:101::1",
 ];
 const WISHES: &[&str] = &[
     "is-destroy",
@@ -222,13 +275,18 @@ impl Generator {
             }
             contract["models"] = models.into();
         }
+        if self.percent(60) {
+            let hosts = self.some(PATTERNS, 30);
+            contract["egress"] = json!({ "allow_hosts": hosts });
+        }
         contract
     }
 
     pub fn question(&mut self) -> Question {
         match self.below(100) {
             0..50 => Question::Request(self.request()),
-            50..85 => Question::Terraform(self.terraform()),
+            50..80 => Question::Terraform(self.terraform()),
+            80..90 => Question::Egress(self.egress()),
             _ => Question::Model(self.model()),
         }
     }
@@ -236,7 +294,7 @@ impl Generator {
     fn scopes(&mut self) -> Vec<String> {
         let mut scopes = self.some(SCOPES, 30);
         if self.percent(70) {
-            scopes.extend(["tfc:plan", "tfc:apply", "model:call"]);
+            scopes.extend(["proxy:call", "tfc:plan", "tfc:apply", "model:call"]);
         }
         scopes.into_iter().map(str::to_owned).collect()
     }
@@ -329,6 +387,27 @@ impl Generator {
                     "not-owned",
                 ])
             },
+        }
+    }
+
+    fn egress(&mut self) -> EgressFacts {
+        let host = self.pick(HOSTS);
+        let addresses = self.percent(85).then(|| match self.percent(80) {
+            // What is an address has that one.
+            true if host.parse::<std::net::IpAddr>().is_ok() => vec![host],
+            true => vec![self.pick(PUBLIC)],
+            false => self.some(ADDRESSES, 15),
+        });
+        EgressFacts {
+            connect: self.percent(70),
+            scope: self.scopes(),
+            host,
+            port: *self.pick(&[&443, &80, &8443, &22, &0]),
+            reserved: self
+                .percent(10)
+                .then(|| self.pick(&["gateway", "terraform-cloud", "model-provider"])),
+            addresses,
+            excepted: self.some(&["10.0.0.0/8", "::1/128", "127.0.0.0/8"], 25),
         }
     }
 

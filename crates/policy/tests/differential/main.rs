@@ -7,6 +7,7 @@
 //! `cargo xtask check` does.
 
 mod body;
+mod egress;
 mod evaluator;
 mod generator;
 mod json;
@@ -16,14 +17,15 @@ use std::collections::BTreeSet;
 
 use policy::Contract;
 use policy::decide::{
-    ApprovalFact, CompiledContract, ConfigurationFact, Decision, DecisionInput, ModelCost,
-    ModelInput, ModelSurface, RunFacts, TerraformInput, Verdict, decide,
+    ApprovalFact, CompiledContract, ConfigurationFact, Decision, DecisionInput, EgressInput,
+    ModelCost, ModelInput, ModelSurface, RunFacts, TerraformInput, Verdict, decide,
 };
 use policy::decimal::Decimal;
+use policy::egress::{EgressOperation, Reserved};
 use serde_json::Value;
 
 use evaluator::Expected;
-use generator::{Generator, ModelFacts, Question, RunAsked, TerraformFacts};
+use generator::{EgressFacts, Generator, ModelFacts, Question, RunAsked, TerraformFacts};
 
 /// How many pairs are compared unless `CLAWGATE_PAIRS` says otherwise.
 const PAIRS: u64 = 100_000;
@@ -120,6 +122,12 @@ const REACHED: &[&str] = &[
     "MODEL_PRICE_UNKNOWN",
     "MODEL_PROVIDER_NOT_ALLOWED",
     "MODEL_TOOL_NOT_ALLOWED",
+    // Egress.
+    "EGRESS_ADDRESS",
+    "EGRESS_NOT_ALLOWED",
+    "EGRESS_RESERVED",
+    "EGRESS_TARGET",
+    "EGRESS_UNRESOLVED",
 ];
 
 #[test]
@@ -187,6 +195,10 @@ fn compare(block: u64, reached: &mut BTreeSet<&'static str>) {
                 Question::Model(facts) => (
                     decide(&compiled, &DecisionInput::Model(model(facts))),
                     evaluator::model(&json, facts),
+                ),
+                Question::Egress(facts) => (
+                    decide(&compiled, &DecisionInput::Egress(egress(facts))),
+                    egress::expected(&json, facts),
                 ),
             };
             assert!(
@@ -300,6 +312,30 @@ fn model(facts: &ModelFacts) -> ModelInput<'static> {
             .tools
             .as_ref()
             .map(|tools| tools.iter().map(|tool| (*tool).to_owned()).collect()),
+    }
+}
+
+fn egress(facts: &EgressFacts) -> EgressInput<'static> {
+    let reserved = facts.reserved.map(|whose| match whose {
+        "gateway" => Reserved::Gateway,
+        "terraform-cloud" => Reserved::TerraformCloud,
+        "model-provider" => Reserved::ModelProvider,
+        other => panic!("{other}"),
+    });
+    let parsed =
+        |addresses: &Vec<&str>| addresses.iter().map(|text| text.parse().unwrap()).collect();
+    let ranges = facts.excepted.iter().map(|text| text.parse().unwrap());
+    EgressInput {
+        operation: match facts.connect {
+            true => EgressOperation::Connect,
+            false => EgressOperation::Request,
+        },
+        scope: facts.scope.clone().into(),
+        host: facts.host.into(),
+        port: facts.port,
+        reserved,
+        addresses: facts.addresses.as_ref().map(parsed),
+        excepted: ranges.collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::script::{Reply, last_user_message, tokens};
+use super::script::{Conversation, Reply, tokens};
 use super::{Protocol, Provider, event_stream, json_answer, read};
 use crate::ids;
 
@@ -25,14 +25,13 @@ pub(super) async fn messages(State(provider): State<Arc<Provider>>, body: Bytes)
             message,
         );
     }
-    let first_tool = request["tools"][0]["name"].as_str();
-    let reply = Reply::to(&last_user_message(&request["messages"]), first_tool);
+    let reply = provider.reply(&Conversation::messages(&request));
     let (block, stop) = match &reply {
         Reply::Text(text) => (json!({"type": "text", "text": text}), "end_turn"),
-        Reply::ToolCall { name, arguments } => {
+        Reply::ToolCall { tool, arguments } => {
             let id = ids::id("toolu").replace('-', "_");
             (
-                json!({"type": "tool_use", "id": id, "name": name, "input": arguments}),
+                json!({"type": "tool_use", "id": id, "name": tool.name, "input": arguments}),
                 "tool_use",
             )
         }

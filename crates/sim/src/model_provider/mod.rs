@@ -2,10 +2,11 @@
 
 mod anthropic;
 mod openai;
+mod play;
 mod script;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -23,6 +24,9 @@ use crate::ids;
 use crate::listener::{Bound, Listener};
 use crate::request_log::{Request, RequestLog};
 use crate::terraform_cloud::bearer;
+use script::{Conversation, Reply};
+
+pub use play::{NoScript, Script};
 
 /// The largest request that the stand-in takes.
 const LARGEST_BODY: usize = 64 << 20;
@@ -68,8 +72,16 @@ struct Provider {
     key: String,
     models: Vec<String>,
     any_model: bool,
+    script: RwLock<Option<Script>>,
     log: RequestLog,
     faults: Faults,
+}
+
+impl Provider {
+    fn reply(&self, conversation: &Conversation) -> Reply {
+        let script = self.script.read().expect("nobody panics with it");
+        Reply::to(conversation, script.as_ref())
+    }
 }
 
 impl ModelProvider {
@@ -83,6 +95,7 @@ impl ModelProvider {
             key: format!("sk-{}", ids::letters(48)),
             models: config.models,
             any_model: config.any_model,
+            script: RwLock::default(),
             log: RequestLog::new(),
             faults: Faults::default(),
         });
@@ -99,6 +112,11 @@ impl ModelProvider {
     /// The only key that it accepts, as a bearer token or as `x-api-key`.
     pub fn key(&self) -> &str {
         &self.provider.key
+    }
+
+    /// From now on conversations with tools go by this script.
+    pub fn play(&self, script: Script) {
+        *self.provider.script.write().expect("nobody panics with it") = Some(script);
     }
 
     /// Everything that reached it, in order. `bearer` is `key` for the right key, `foreign` for

@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::script::{Reply, last_user_message, tokens};
+use super::script::{Conversation, Reply, tokens};
 use super::{Protocol, Provider, event_stream, json_answer, read};
 use crate::ids;
 
@@ -20,8 +20,7 @@ pub(super) async fn chat(State(provider): State<Arc<Provider>>, body: Bytes) -> 
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    let first_tool = request["tools"][0]["function"]["name"].as_str();
-    let reply = Reply::to(&last_user_message(&request["messages"]), first_tool);
+    let reply = provider.reply(&Conversation::chat(&request));
     let id = ids::id("chatcmpl");
     let model = &request["model"];
     let prompt = tokens(&request["messages"].to_string());
@@ -44,8 +43,8 @@ pub(super) async fn chat(State(provider): State<Arc<Provider>>, body: Bytes) -> 
             json!({"role": "assistant", "content": text, "refusal": null}),
             "stop",
         ),
-        Reply::ToolCall { name, arguments } => {
-            let function = json!({"name": name, "arguments": arguments.to_string()});
+        Reply::ToolCall { tool, arguments } => {
+            let function = json!({"name": tool.name, "arguments": arguments.to_string()});
             let call = json!({"id": ids::id("call"), "type": "function", "function": function});
             (
                 json!({"role": "assistant", "content": null, "tool_calls": [call]}),
@@ -89,9 +88,9 @@ fn chat_stream(id: &str, model: &Value, reply: &Reply, usage: Option<&Value>) ->
             chunks.extend(pieces.map(|piece| delta(json!({"content": piece}), None)));
             chunks.push(delta(json!({}), Some("stop")));
         }
-        Reply::ToolCall { name, arguments } => {
+        Reply::ToolCall { tool, arguments } => {
             let call = json!({"index": 0, "id": ids::id("call"), "type": "function",
-                "function": {"name": name, "arguments": ""}});
+                "function": {"name": tool.name, "arguments": ""}});
             chunks.push(delta(json!({"tool_calls": [call]}), None));
             let rest = json!({"index": 0, "function": {"arguments": arguments.to_string()}});
             chunks.push(delta(json!({"tool_calls": [rest]}), None));
@@ -116,18 +115,20 @@ pub(super) async fn responses(State(provider): State<Arc<Provider>>, body: Bytes
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    let message = match &request["input"] {
-        Value::String(text) => text.clone(),
-        list => last_user_message(list),
-    };
-    let reply = Reply::to(&message, request["tools"][0]["name"].as_str());
+    let reply = provider.reply(&Conversation::responses(&request));
     let item = match &reply {
         Reply::Text(text) => json!({"id": ids::id("msg"), "type": "message", "role": "assistant",
             "status": "completed",
             "content": [{"type": "output_text", "text": text, "annotations": []}]}),
-        Reply::ToolCall { name, arguments } => json!({"id": ids::id("fc"), "type": "function_call",
-            "status": "completed", "call_id": ids::id("call"), "name": name,
-            "arguments": arguments.to_string()}),
+        Reply::ToolCall { tool, arguments } => {
+            let mut item = json!({"id": ids::id("fc"), "type": "function_call",
+                "status": "completed", "call_id": ids::id("call"), "name": tool.name,
+                "arguments": arguments.to_string()});
+            if let Some(namespace) = &tool.namespace {
+                item["namespace"] = namespace.as_str().into();
+            }
+            item
+        }
     };
     let prompt = tokens(&request["input"].to_string());
     let whole = json!({

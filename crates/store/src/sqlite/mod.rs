@@ -1,40 +1,8 @@
-//! The embedded engine: SQLite in WAL mode, one writer thread, two reader threads.
-//!
-//! Every write is a closure in the writer's bounded queue; the writer runs what is waiting in one
-//! transaction and answers after its commit ([`writer`]). Reads run on connections of their own
-//! and see what was committed when they began ([`readers`]). Neither blocks the async runtime:
-//! the caller awaits a channel.
-//!
-//! No state is kept in memory but the uses of tokens that are not written yet, so another process
-//! may write to the same file, and a rollback has nothing to undo here.
+//! The embedded engine: SQLite in WAL mode.
 
-mod approvals;
-mod budgets;
-mod bundles;
-mod column;
-mod contracts;
-mod ends;
-mod exports;
-mod jobs;
-mod log;
-mod merkle;
-mod model_keys;
-mod notices;
-mod objects;
-mod observations;
-mod operators;
-mod passkeys;
 #[cfg(test)]
-mod plans;
-mod publications;
-mod readers;
-mod receipts;
-mod runs;
-mod schema;
-mod sessions;
-mod task_calls;
-mod tokens;
-mod writer;
+pub(crate) mod plans;
+pub(crate) mod schema;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -42,22 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{oneshot, watch};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::{Commits, Store, StoreError};
-use readers::Readers;
-use tokens::Touches;
-use writer::Writer;
-
-pub use writer::{CommitMoment, CommitObserver};
+use crate::sql::connection::Connection as Either;
+use crate::sql::{CommitObserver, Database, Readers, clear_leftovers, column};
+use crate::{Store, StoreError};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that a connection keeps prepared; more than this crate has.
 const PREPARED: usize = 160;
+
+/// Connections that read.
+const READERS: usize = 2;
 
 /// What stays of the write-ahead log after a burst, in bytes.
 const LOG_BYTES: i64 = 64 << 20;
@@ -109,7 +75,7 @@ pub fn open_sqlite_in_memory() -> Result<Arc<dyn Store>, StoreError> {
     let mut connection = Connection::open_in_memory()?;
     prepare(&connection)?;
     schema::migrate(&mut connection)?;
-    Sqlite::start(connection, None, None, None)
+    Database::start(Either::Sqlite(connection), None, None, None)
 }
 
 fn open(
@@ -117,8 +83,35 @@ fn open(
     max_bytes: Option<u64>,
     observer: Option<CommitObserver>,
 ) -> Result<Arc<dyn Store>, StoreError> {
+    let (connection, lock) = connect_bounded(path, max_bytes, false)?;
+    let readers = Readers::start(READERS, || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        Ok(Either::Sqlite(connection))
+    })?;
+    Database::start(connection, Some(readers), Some(lock), observer)
+}
+
+/// A connection that writes, to a store that is up to date; with `alone`, only when nobody else
+/// has it open. The lock is held as long as the file that comes with it is.
+pub(crate) fn connect(path: &Path, alone: bool) -> Result<(Either, File), StoreError> {
+    connect_bounded(path, None, alone)
+}
+
+fn connect_bounded(
+    path: &Path,
+    max_bytes: Option<u64>,
+    must_be_alone: bool,
+) -> Result<(Either, File), StoreError> {
     private_file(path)?;
     let (lock, alone) = lock(path)?;
+    if must_be_alone && !alone {
+        return Err(StoreError::Busy);
+    }
     // Without SQLITE_OPEN_URI the path is taken literally, and without CREATE only the file
     // above, with its mode, is opened.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -140,21 +133,16 @@ fn open(
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     schema::migrate(&mut connection)?;
+    let connection = Either::Sqlite(connection);
     if alone {
-        budgets::settle_leftovers(&connection)?;
-        model_keys::lose_leftovers(&connection)?;
+        connection.begin()?;
+        clear_leftovers(&connection)?;
+        connection.commit()?;
     }
-    lock.lock_shared().map_err(StoreError::unavailable)?;
-    let readers = Readers::start(|| {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
-        connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        Ok(connection)
-    })?;
-    Sqlite::start(connection, Some(readers), Some(lock), observer)
+    if !must_be_alone {
+        lock.lock_shared().map_err(StoreError::unavailable)?;
+    }
+    Ok((connection, lock))
 }
 
 /// What holds for every connection that writes.
@@ -215,81 +203,25 @@ fn lock(path: &Path) -> Result<(File, bool), StoreError> {
     }
 }
 
-/// The engine.
-struct Sqlite {
-    /// Absent for a store in memory, which has one connection: the writer reads too. Dropped
-    /// before the writer, whose connection, the last one, then folds the write-ahead log into
-    /// the file.
-    readers: Option<Readers>,
-    writer: Writer,
-    touches: Arc<Touches>,
-    /// Held as long as the store is open.
-    _lock: Option<File>,
-}
-
-impl Sqlite {
-    fn start(
-        connection: Connection,
-        readers: Option<Readers>,
-        lock: Option<File>,
-        observer: Option<CommitObserver>,
-    ) -> Result<Arc<dyn Store>, StoreError> {
-        let touches = Arc::new(Touches::default());
-        let writer = Writer::start(connection, Arc::clone(&touches), observer)?;
-        Ok(Arc::new(Self {
-            readers,
-            writer,
-            touches,
-            _lock: lock,
-        }))
-    }
-
-    /// Runs a write and waits until it is durable.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        answer(self.writer.submit(work)?).await
-    }
-
-    /// Runs a read.
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        match &self.readers {
-            Some(readers) => answer(readers.submit(work)?).await,
-            None => self.write(work).await,
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error as E;
+        match &error {
+            E::SqliteFailure(failure, _) => match failure.code {
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,
+                // Each write checks its conditions first, under the write lock; a constraint that
+                // breaks all the same means that the store is not what the code believes.
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch => Self::Corrupt(error.to_string()),
+                _ => Self::unavailable(error),
+            },
+            E::FromSqlConversionFailure(..)
+            | E::IntegralValueOutOfRange(..)
+            | E::InvalidColumnType(..)
+            | E::QueryReturnedNoRows => Self::Corrupt(error.to_string()),
+            _ => Self::unavailable(error),
         }
     }
-}
-
-#[async_trait]
-impl Commits for Sqlite {
-    fn commits(&self) -> watch::Receiver<u64> {
-        self.writer.commits()
-    }
-
-    async fn check_room(&self) -> Result<(), StoreError> {
-        if !self.writer.has_failed() {
-            return Ok(());
-        }
-        let tried = self.write(|connection| {
-            connection.execute_batch(
-                "CREATE TABLE room (bytes); INSERT INTO room VALUES (zeroblob(65536));
-                 DROP TABLE room",
-            )?;
-            Ok(())
-        });
-        tried.await?;
-        self.writer.works_again();
-        Ok(())
-    }
-}
-
-async fn answer<T>(receiver: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
-    // A thread that ended without an answer is a store that has ended.
-    receiver
-        .await
-        .unwrap_or_else(|ended| Err(StoreError::unavailable(ended)))
 }

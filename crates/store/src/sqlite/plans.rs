@@ -1,9 +1,9 @@
 //! How the engine means to answer a query: lists must stay fast however much there is.
 
 use rusqlite::Connection;
-use rusqlite::types::Value;
 
 use super::schema;
+use crate::sql::connection::Value;
 
 /// Tables that grow with use.
 const LARGE: [&str; 8] = [
@@ -20,7 +20,7 @@ const LARGE: [&str; 8] = [
 /// Asserts that a query reads no large table from end to end. A walk along an index, or along
 /// the table's own order, that stops at the limit is no such thing: it is written `SCAN`, too, so
 /// a query that is to be answered so says in `walks` which tables it may walk.
-pub(super) fn assert_plan(sql: &str, values: &[Value], walks: &[&str]) {
+pub(crate) fn assert_plan(sql: &str, values: &[Value<'_>], walks: &[&str]) {
     let steps = steps(sql, values);
     for step in &steps {
         let scanned = step.strip_prefix("SCAN ");
@@ -48,16 +48,16 @@ pub(super) fn assert_plan(sql: &str, values: &[Value], walks: &[&str]) {
 }
 
 /// The same for a query that walks along nothing.
-pub(super) fn assert_no_scan(sql: &str, values: &[Value]) {
+pub(crate) fn assert_no_scan(sql: &str, values: &[Value<'_>]) {
     assert_plan(sql, values, &[]);
 }
 
 /// The step that a query begins with.
-pub(super) fn leads(sql: &str, values: &[Value]) -> String {
+pub(crate) fn leads(sql: &str, values: &[Value<'_>]) -> String {
     steps(sql, values).swap_remove(0)
 }
 
-fn steps(sql: &str, values: &[Value]) -> Vec<String> {
+fn steps(sql: &str, values: &[Value<'_>]) -> Vec<String> {
     let mut connection = Connection::open_in_memory().unwrap();
     schema::migrate(&mut connection).unwrap();
     let mut explained = connection

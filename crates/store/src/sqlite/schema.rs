@@ -7,7 +7,7 @@
 use proof::Hash;
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::column::{self, Columns as _};
+use crate::sql::column;
 use crate::{Conflict, StoreError};
 
 /// Every step, in order; the first has number 1.
@@ -84,6 +84,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0018_publications",
         include_str!("../../migrations/sqlite/0018_publications.sql"),
     ),
+    (
+        "0019_second_authors",
+        include_str!("../../migrations/sqlite/0019_second_authors.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
@@ -103,8 +107,19 @@ pub(super) fn check_identity(connection: &Connection) -> Result<(), StoreError> 
     }
 }
 
+/// The steps that the store has taken, in order.
+fn taken(connection: &Connection) -> Result<Vec<(u64, Hash)>, StoreError> {
+    let mut steps = connection.prepare("SELECT number, sha256 FROM migrations ORDER BY number")?;
+    let rows = steps.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.map(|row| {
+        let (number, sha256): (i64, [u8; 32]) = row?;
+        Ok((number.unsigned_abs(), Hash::from_bytes(sha256)))
+    })
+    .collect()
+}
+
 /// Takes the steps that the store has not taken yet, all or none.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.execute_batch(
@@ -114,12 +129,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
             sha256 BLOB NOT NULL
         ) STRICT",
     )?;
-    let taken = column::all(
-        &transaction,
-        "SELECT number, sha256 FROM migrations ORDER BY number",
-        [],
-        |row| Ok((row.uint("number")?, row.hash("sha256")?)),
-    )?;
+    let taken = taken(&transaction)?;
     if let Some((number, _)) = taken.last()
         && *number > MIGRATIONS.len() as u64
     {

@@ -60,6 +60,17 @@ pub(crate) async fn versions_are_numbered_and_listed(store: Arc<dyn Store>) {
     assert_eq!(store.versions("c").await.unwrap(), []);
 }
 
+pub(crate) async fn a_second_authors_signature_is_kept(store: Arc<dyn Store>) {
+    let alone = contract("staging", "v1");
+    let mut together = contract("staging", "v2");
+    together.second_envelope = Some(together.envelope.clone());
+    for version in [alone, together] {
+        store.publish(version.clone()).await.unwrap();
+        let kept = store.contract(&version.policy_hash).await.unwrap();
+        assert_eq!(kept.unwrap().contract, version);
+    }
+}
+
 pub(crate) async fn a_withdrawn_contract_stays_readable_and_grounds_nothing_new(
     store: Arc<dyn Store>,
 ) {

@@ -40,6 +40,7 @@ pub(crate) fn contract(name: &str, text: &str) -> ContractVersion {
     let author = key(1);
     let payload = object(&[("name", name), ("text", text)]);
     ContractVersion {
+        second_envelope: None,
         policy_hash: hash(text),
         name: name.into(),
         envelope: Envelope::sign(EnvelopeType::WorkPolicyContract, &payload, &author, at(0))
@@ -129,6 +130,7 @@ pub(crate) fn outcome(intent_seq: u64) -> Outcome {
         first_byte_ms: Some(11),
         usage: None,
         object_id: None,
+        egress: None,
         ended: Ended::Complete,
         code: None,
         receipt: None,

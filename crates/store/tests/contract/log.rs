@@ -298,6 +298,32 @@ pub(crate) async fn roots_and_paths_equal_the_definition_across_a_tile(store: Ar
     let path = store.inclusion(299, 300).await.unwrap().unwrap();
     let expected = merkle::inclusion_path(leaves.as_slice(), 299, 300).unwrap();
     assert_eq!(path, expected);
+    for (old, size) in [(0, 300), (7, 300), (256, 300), (300, 300), (511, 512)] {
+        let expected = merkle::consistency_path(leaves.as_slice(), old, size).unwrap();
+        let path = store.consistency(old, size).await.unwrap();
+        assert_eq!(path, Some(expected), "{old} to {size}");
+    }
+    for (old, size) in [(301, 300), (0, 522), (522, 523), (u64::MAX, u64::MAX)] {
+        assert_eq!(store.consistency(old, size).await.unwrap(), None);
+    }
+    let row = store.hashes(0, 256, 200).await.unwrap();
+    assert_eq!(row.as_deref(), Some(&leaves[256..456]));
+    let complete = merkle::root(&leaves[256..512], 256).unwrap();
+    let row = store.hashes(1, 1, 1).await.unwrap();
+    assert_eq!(row, Some(vec![complete]));
+    for (level, start, count) in [
+        (0, 0, 0),
+        (0, 0, 257),
+        (0, 521, 1),
+        (0, 500, 22),
+        (1, 2, 1),
+        (2, 0, 1),
+        (200, 0, 1),
+        (0, u64::MAX, 2),
+    ] {
+        let row = store.hashes(level, start, count).await.unwrap();
+        assert_eq!(row, None, "{level} {start} {count}");
+    }
     assert_eq!(store.log_root(522).await.unwrap(), None);
     assert_eq!(store.inclusion(0, 522).await.unwrap(), None);
     assert_eq!(store.inclusion(300, 300).await.unwrap(), None);

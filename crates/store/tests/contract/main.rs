@@ -1,6 +1,6 @@
 //! The rules that every engine keeps, as a suite over `Arc<dyn Store>`.
 //!
-//! To add an engine: a module in [`engines`] that opens an empty store. To add a rule: a function
+//! To add an engine: a module in the macro below that opens an empty store for each rule. To add a rule: a function
 //! in the module of its area, and its name in the list below.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
@@ -17,6 +17,11 @@ mod passkeys;
 mod publications;
 mod races;
 mod runs;
+#[allow(
+    dead_code,
+    reason = "shared with the tests of PostgreSQL, which use all of it"
+)]
+mod server;
 mod sessions;
 mod task_calls;
 mod tokens;
@@ -42,6 +47,16 @@ macro_rules! suite {
                 }
             )+})+
         }
+        mod postgres_server {
+            $(mod $area {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    if let Some(schema) = crate::server::Schema::new() {
+                        crate::$area::$rule(schema.open()).await;
+                    }
+                }
+            )+})+
+        }
     };
 }
 
@@ -49,6 +64,7 @@ suite! {
     areas:
         a_contract_is_published_once_and_under_one_name,
         versions_are_numbered_and_listed,
+        a_second_authors_signature_is_kept,
         a_withdrawn_contract_stays_readable_and_grounds_nothing_new,
         objects_keep_their_first_workspace_and_owner,
         learning_is_all_or_nothing,

@@ -114,6 +114,12 @@ fn contradiction(
 ) -> Option<&'static str> {
     let scope = match (intent.lane, input) {
         (Lane::Model, DecisionInput::Model(input)) => &input.scope,
+        (Lane::Egress, DecisionInput::Egress(input)) => {
+            if input.operation.name() != intent.operation {
+                return Some("the input is about another operation");
+            }
+            &input.scope
+        }
         (Lane::Terraform | Lane::Gateway, DecisionInput::Terraform(input)) => {
             let named = (intent.operation.as_str(), input.operation);
             if input.operation.name() != intent.operation && !CAPABILITIES.contains(&named) {

@@ -2,6 +2,7 @@
 //! what it finds, and returns what later checks may build on.
 
 pub(crate) mod approvals;
+pub(crate) mod consistency;
 pub(crate) mod contract;
 pub(crate) mod decisions;
 pub(crate) mod log;

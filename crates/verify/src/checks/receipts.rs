@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use policy::DecisionInput;
-use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted};
+use proof::receipt::{Binding, GatewayReceipt, ResultStatus, ToolReceipt, salted, tool_prefix};
 use proof::record::{Ended, Intent, Lane, Outcome, Record};
 use proof::trust::Role;
 use proof::{Hash, Json, Timestamp};
@@ -58,7 +58,7 @@ pub(crate) fn check_model(
     collect(places, verified, findings)
 }
 
-/// Receipts of Terraform calls.
+/// Receipts of Terraform calls, and of connections through the egress proxy.
 pub(crate) fn check_terraform(facts: Facts<'_>, findings: &mut Findings) -> Option<Vec<Verified>> {
     let receipts = &facts.document.tool_receipts;
     let verified = threads::map(receipts, |_, receipt| facts.tool_receipt(receipt));
@@ -173,9 +173,9 @@ impl<'a> Facts<'a> {
             && receipt.receipt_id.starts_with("rcpt_")
             && receipt.tool_version == "clawgate/1"
             && receipt.hash_algorithm == "SHA-256"
-            && matches!(intent.lane, Lane::Terraform | Lane::Gateway);
+            && intent.lane != Lane::Model;
         ensure(well_formed, Code::ReceiptMalformed, "/payload", || {
-            "not the receipt of a Terraform call".to_owned()
+            "not the receipt of a call of a tool".to_owned()
         })?;
         let args = salted(&receipt.args_salt_b64u, &intent.request_hash_b64u);
         let result = salted(&receipt.result_salt_b64u, &outcome.response_hash_b64u);
@@ -195,7 +195,7 @@ impl<'a> Facts<'a> {
             ),
             (
                 "/payload/tool_name",
-                receipt.tool_name.strip_prefix("terraform_cloud.") == Some(&intent.operation),
+                receipt.tool_name.strip_prefix(tool_prefix(intent.lane)) == Some(&intent.operation),
             ),
             (
                 "/payload/result_status",

@@ -1,9 +1,11 @@
 //! The records themselves: their numbering, their frame, their times, and which belong together.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
+use proof::Json;
 use proof::record::{
-    Body, CausedBy, Ended, Lane, MAX_TOOL_CALLS, MAX_TOOL_NAME, Match, Outcome, ToolCall,
+    Body, CausedBy, Ended, Intent, Lane, MAX_TOOL_CALLS, MAX_TOOL_NAME, Match, Outcome, ToolCall,
 };
 
 use crate::code::Code;
@@ -97,6 +99,23 @@ fn can_have_caused(answers: &Answers<'_>, cause: &CausedBy, seq: u64) -> bool {
     *answered < seq && as_named
 }
 
+/// Whether an outcome says of what was sent elsewhere as much as its call allows: nothing unless it
+/// went through the egress proxy, and then where to, among the addresses of the decision.
+fn egress_fits(intent: &Intent, outcome: &Outcome) -> bool {
+    let known = outcome.ended != Ended::Unknown;
+    let Some(egress) = &outcome.egress else {
+        return intent.lane != Lane::Egress || !known;
+    };
+    let addresses = intent.input.get("addresses").and_then(Json::as_array);
+    let decided = |address: IpAddr| {
+        let text = address.to_string();
+        let mut addresses = addresses.unwrap_or_default().iter();
+        addresses.any(|own| own.as_str() == Some(&text))
+    };
+    let passed = egress.sent_bytes > 0 || outcome.response_bytes > 0;
+    intent.lane == Lane::Egress && known && egress.address.map_or(!passed, decided)
+}
+
 /// One outcome for each intent, after it; and callers that can be.
 pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Option<Calls> {
     let mut calls = Calls::new();
@@ -119,6 +138,13 @@ pub(crate) fn check_calls(document: &Document, findings: &mut Findings) -> Optio
             Code::ToolCallsStray,
             format_args!("{place}/tool_calls"),
             "only the answer of a model asks for tools, and few of them are named",
+        );
+        findings.require(
+            intent.is_some_and(|(_, intent)| egress_fits(intent, outcome)),
+            Code::EgressStray,
+            format_args!("{place}/egress"),
+            "only a connection through the egress proxy sends elsewhere, to an address that was \
+             decided about",
         );
         if let Some(other) = calls.insert(outcome.intent_seq, record.seq) {
             let detail = format!("intent {} ended in record {other}", outcome.intent_seq);

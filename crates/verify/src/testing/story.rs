@@ -2,8 +2,10 @@
 //! the gateway applies.
 
 use policy::decide::{
-    ApprovalFact, ConfigurationFact, ModelInput, ModelSurface, RunFacts, TerraformInput,
+    ApprovalFact, ConfigurationFact, EgressInput, ModelInput, ModelSurface, RunFacts,
+    TerraformInput,
 };
+use policy::egress::EgressOperation;
 use policy::terraform::Operation;
 use policy::{CompiledContract, Contract, DecisionInput, EXAMPLE_CONTRACT, decide};
 
@@ -185,12 +187,43 @@ impl Story {
             first_byte_ms: Some(40),
             usage: None,
             object_id: None,
+            egress: None,
             ended: Ended::Complete,
             code: None,
             receipt: None,
         };
         edit(&mut outcome);
         self.step(latency_ms, Body::Outcome(Box::new(outcome)));
+    }
+
+    /// A connection through the egress proxy, to a host that the contract lists then. It is the
+    /// last thing that happens.
+    pub fn connect(&mut self) {
+        self.contract["egress"] = serde_json::json!({ "allow_hosts": ["registry.example"] });
+        let addresses = vec!["93.184.216.34".parse().expect("an address")];
+        let scope = scope();
+        let input = DecisionInput::Egress(EgressInput {
+            addresses: Some(addresses.into()),
+            ..EgressInput::new(EgressOperation::Connect, "registry.example", 443, &scope)
+        });
+        let close = self.steps.pop().expect("a story has an end");
+        self.intend(Lane::Egress, "connect", &input, None);
+        self.outcome(700, |outcome| {
+            outcome.upstream_status = None;
+            outcome.egress = Some(Egress {
+                address: "93.184.216.34".parse().ok(),
+                sent_bytes: 517,
+                sent_hash_b64u: Hash::of(b"what was sent"),
+            });
+        });
+        self.steps.push(close);
+        // The approval names the contract, which is another one now.
+        let place = self.position(|body| matches!(body, Body::Approval(_)));
+        let signed = self.approvals.remove(0);
+        let mut statement: Statement = signed.payload.to_typed().expect("a statement");
+        statement.policy_hash_b64u = self.policy_hash();
+        let key = self.keys.approver.clone();
+        self.steps[place].body = self.approve(&statement, &key);
     }
 
     fn refuse(&mut self) {

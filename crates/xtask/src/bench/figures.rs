@@ -42,6 +42,19 @@ impl Figures {
                         hop.cpu_ratio_vs_nginx, hop.rounds
                     ),
                 );
+                let off = self.receipts_off(hop);
+                row(
+                    "the same with receipts off, derived: less the thread that writes records",
+                    format!(
+                        "{:.1} µs, {:.2} ×{}",
+                        off.cpu_us,
+                        off.ratio,
+                        match off.receipt_us {
+                            Some(us) => format!(", less {us:.1} µs for making the receipt"),
+                            None => "; the receipt is still in it (criterion left out)".to_owned(),
+                        }
+                    ),
+                );
                 row(
                     "governed calls a second against LiteLLM's",
                     match hop.throughput_ratio_vs_litellm {
@@ -103,6 +116,17 @@ impl Figures {
         text
     }
 
+    fn receipts_off(&self, hop: &Hop) -> Off {
+        let receipt = self.criterion.iter().find(|(name, _)| name == RECEIPT);
+        let receipt_us = receipt.map(|(_, nanoseconds)| nanoseconds / 1e3);
+        let cpu_us = hop.receipts_off.cpu_us - receipt_us.unwrap_or(0.0);
+        Off {
+            cpu_us,
+            ratio: cpu_us / hop.receipts_off.nginx_us,
+            receipt_us,
+        }
+    }
+
     /// The same for machines. What was not measured is null.
     pub(super) fn json(&self, origin: &str) -> Value {
         let mut figures = json!({
@@ -118,6 +142,15 @@ impl Figures {
         figures["idle_mib"] = one(|hop| hop.idle_mib);
         figures["peak_mib"] = one(|hop| hop.peak_mib);
         figures["ready_ms"] = one(|hop| hop.ready.as_secs_f64() * 1e3);
+        figures["receipts_off"] = json!(hop.map(|hop| {
+            let off = self.receipts_off(hop);
+            json!({
+                "derived": true,
+                "cpu_us": rounded(off.cpu_us),
+                "cpu_ratio_vs_nginx": rounded(off.ratio),
+                "receipt_us": off.receipt_us.map(rounded),
+            })
+        }));
         let against_litellm = hop.and_then(|hop| hop.throughput_ratio_vs_litellm);
         figures["throughput_ratio_vs_litellm"] = json!(against_litellm.map(rounded));
         let soak = hop.and_then(|hop| hop.soak.as_ref());
@@ -146,6 +179,17 @@ impl Figures {
         }));
         figures
     }
+}
+
+/// Name of the bench that makes a receipt: payload, hash, signature.
+const RECEIPT: &str = "sign: a gateway receipt";
+
+/// A governed call less its evidence.
+struct Off {
+    cpu_us: f64,
+    ratio: f64,
+    /// What was taken off for the receipt, if that was measured.
+    receipt_us: Option<f64>,
 }
 
 fn rounded(value: f64) -> f64 {
@@ -267,7 +311,7 @@ fn replaced(text: &str, table: &str) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::hop::{Measured, Row};
+    use super::super::hop::{Measured, ReceiptsOff, Row};
     use super::super::streams::{Memory, Soak, Streams};
     use super::*;
 
@@ -300,13 +344,17 @@ mod tests {
             added_p50_us: 800.0,
             added_p99_us: 2000.0,
         };
-        let figures = Figures {
+        let mut figures = Figures {
             hop: Some(Hop {
                 rows: vec![Row {
                     connections: 16,
                     peers: vec![("clawgate", measured)],
                 }],
                 cpu_ratio_vs_nginx: 3.456,
+                receipts_off: ReceiptsOff {
+                    cpu_us: 45.0,
+                    nginx_us: 15.0,
+                },
                 throughput_ratio_vs_litellm: None,
                 streams: Streams {
                     added_ttfb_ms: 0.8,
@@ -340,6 +388,16 @@ mod tests {
         assert!(json["throughput_ratio_vs_litellm"].is_null());
         assert_eq!(json["soak"]["flat"], false);
         assert_eq!(json["peers"][0]["calls_per_second"], 9000.4);
+        assert_eq!(json["receipts_off"]["cpu_us"], 45.0);
+        assert!(json["receipts_off"]["receipt_us"].is_null());
+
+        figures.criterion = vec![(RECEIPT.to_owned(), 15_000.0)];
+        let table = figures.table("today");
+        assert!(table.contains("30.0 µs, 2.00 ×, less 15.0 µs"), "{table}");
+        assert_eq!(
+            figures.json("today")["receipts_off"]["cpu_ratio_vs_nginx"],
+            2.0
+        );
     }
 
     #[test]

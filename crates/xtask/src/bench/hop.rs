@@ -1,5 +1,5 @@
 //! The governed model call beside others, in turns, in one run: the upstream alone, nginx as a
-//! plain hop, the gateway, LiteLLM.
+//! plain hop, a plain hop over the gateway's libraries, the gateway, LiteLLM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub(super) struct Hop {
     pub(super) rows: Vec<Row>,
     /// CPU in the gateway against nginx, at 16 connections: median over pairs of rounds.
     pub(super) cpu_ratio_vs_nginx: f64,
+    /// What a call costs without its evidence, at 16 connections.
+    pub(super) receipts_off: ReceiptsOff,
     /// Calls a second against LiteLLM at 16 connections, if that is installed.
     pub(super) throughput_ratio_vs_litellm: Option<f64>,
     /// Streams: first byte and revocation.
@@ -65,6 +67,17 @@ pub(super) struct Hop {
     pub(super) ready: Duration,
     /// Rounds of each number of connections.
     pub(super) rounds: u32,
+}
+
+/// A governed call less its evidence. Receipts cannot be switched off, so this is no run without
+/// them: it is the measured call less what the thread that writes records took in the same round,
+/// and less the time of one raw signature, which the bench `sign` measures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReceiptsOff {
+    /// CPU microseconds of a call less those of the store; the signature is still in it.
+    pub(super) cpu_us: f64,
+    /// CPU microseconds of nginx as a plain hop, for the ratio.
+    pub(super) nginx_us: f64,
 }
 
 /// What one number of connections gave; medians over the rounds.
@@ -91,6 +104,7 @@ pub(super) struct Measured {
 
 const DIRECT: &str = "direct";
 const NGINX: &str = "nginx";
+const LIBRARIES: &str = "plain hop";
 const CLAWGATE: &str = "clawgate";
 const LITELLM: &str = "litellm";
 
@@ -119,6 +133,7 @@ fn measure_in(
 ) -> anyhow::Result<Hop> {
     let upstream = peers::upstream(nginx, folder)?;
     let hop = peers::hop(nginx, folder, upstream.port)?;
+    let libraries = peers::plain_hop(folder, upstream.port)?;
     let standin = streams::StandIn::start()?;
     let home = folder.join("gateway");
     fs::create_dir(&home)?;
@@ -145,6 +160,11 @@ fn measure_in(
             process: &hop.process,
         },
         Peer {
+            name: LIBRARIES,
+            url: at(libraries.port, "/openai/v1"),
+            process: &libraries.process,
+        },
+        Peer {
             name: CLAWGATE,
             url: at(gateway.port, "/openai/v1"),
             process: &gateway.process,
@@ -156,13 +176,21 @@ fn measure_in(
         process: &server.process,
     }));
     let mut rows = Vec::new();
-    let (mut cpu_ratio, mut throughput_ratio) = (f64::NAN, None);
+    let (mut cpu_ratio, mut throughput_ratio, mut receipts_off) = (f64::NAN, None, None);
     for connections in CONNECTIONS {
         let rounds = take_turns(&load, &everybody, connections, lengths)?;
         if connections == MIDDLE {
             cpu_ratio =
                 ratio(&rounds, CLAWGATE, NGINX, |round| round.cpu_us).context("no pairs")?;
             throughput_ratio = ratio(&rounds, CLAWGATE, LITELLM, |round| round.rate);
+            let over = |name, figure: fn(&Round) -> f64| {
+                let rounds = rounds.iter().filter_map(|turn| of(turn, name));
+                median(rounds.map(|round| figure(&round)))
+            };
+            receipts_off = Some(ReceiptsOff {
+                cpu_us: over(CLAWGATE, |round| round.cpu_us - round.store_us),
+                nginx_us: over(NGINX, |round| round.cpu_us),
+            });
         }
         rows.push(row(connections, &everybody, &rounds));
     }
@@ -174,6 +202,7 @@ fn measure_in(
     Ok(Hop {
         rows,
         cpu_ratio_vs_nginx: cpu_ratio,
+        receipts_off: receipts_off.context("no rounds")?,
         throughput_ratio_vs_litellm: throughput_ratio,
         streams,
         soak,
@@ -284,6 +313,7 @@ mod tests {
     fn round(cpu_us: f64, rate: f64) -> Round {
         Round {
             cpu_us,
+            store_us: 0.0,
             rate,
             p50_us: cpu_us,
             p99_us: 2.0 * cpu_us,

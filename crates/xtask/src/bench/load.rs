@@ -11,11 +11,16 @@ use super::process::Running;
 /// What the measured call sends; its size is that of a short chat.
 const REQUEST: &str = r#"{"model":"gpt-5.2","messages":[{"role":"system","content":"You change Terraform configurations."},{"role":"user","content":"Staging is slow. What should I change in main.tf so that two instances run?"}]}"#;
 
+/// The gateway's thread that writes records; no peer has one of this name.
+const STORE: &str = "store-writer";
+
 /// One round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     /// CPU microseconds of a call, in the process under test.
     pub(super) cpu_us: f64,
+    /// The part of it that the gateway's store took: the thread that writes records.
+    pub(super) store_us: f64,
     /// Calls a second.
     pub(super) rate: f64,
     /// Median latency in microseconds.
@@ -58,6 +63,7 @@ impl Load {
         length: Duration,
     ) -> anyhow::Result<Round> {
         let before = process.cpu_seconds()?;
+        let store_before = process.thread_seconds(STORE)?;
         let output = Command::new(&self.wrk)
             .args([
                 "-t1",
@@ -73,12 +79,13 @@ impl Load {
             .output()
             .context("cannot start wrk")?;
         let cpu = process.cpu_seconds()? - before;
+        let store = process.thread_seconds(STORE)? - store_before;
         let text = String::from_utf8_lossy(&output.stdout);
-        read(&text, cpu).with_context(|| format!("wrk said:\n{text}"))
+        read(&text, cpu, store).with_context(|| format!("wrk said:\n{text}"))
     }
 }
 
-fn read(text: &str, cpu_seconds: f64) -> anyhow::Result<Round> {
+fn read(text: &str, cpu_seconds: f64, store_seconds: f64) -> anyhow::Result<Round> {
     if text.contains("Non-2xx") || text.contains("Socket errors") {
         bail!("some calls failed");
     }
@@ -89,6 +96,7 @@ fn read(text: &str, cpu_seconds: f64) -> anyhow::Result<Round> {
     let round = || {
         Some(Round {
             cpu_us: cpu_seconds * 1e6 / calls?,
+            store_us: store_seconds * 1e6 / calls?,
             rate: number("Requests/sec:", 1)?,
             p50_us: microseconds(word(" 50% ", 1)?)?,
             p99_us: microseconds(word(" 99% ", 1)?)?,
@@ -127,13 +135,14 @@ mod tests {
         let good = "  Latency Distribution\n     50%  459.00us\n     75%    1.10ms\n\
                     \x20    90%    2.00ms\n     99%    5.30ms\n\
                     \x20 46014 requests in 5.00s, 37MB read\nRequests/sec:   9201.11\n";
-        let round = read(good, 0.46014).unwrap();
+        let round = read(good, 0.46014, 0.046014).unwrap();
         assert_eq!((round.rate, round.p50_us), (9201.11, 459.0));
         assert_eq!((round.p99_us, round.cpu_us.round()), (5300.0, 10.0));
+        assert_eq!(round.store_us.round(), 1.0);
         let failed = format!("{good}  Non-2xx or 3xx responses: 3\n");
         let none = good.replace("46014", "0");
         for bad in [failed.as_str(), none.as_str(), ""] {
-            assert!(read(bad, 1.0).is_err(), "{bad}");
+            assert!(read(bad, 1.0, 0.0).is_err(), "{bad}");
         }
     }
 

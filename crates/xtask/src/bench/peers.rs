@@ -1,4 +1,5 @@
-//! Who is measured beside the gateway: the upstream itself, nginx as a plain hop, LiteLLM.
+//! Who is measured beside the gateway: the upstream itself, nginx as a plain hop, a plain hop over
+//! the gateway's own libraries, LiteLLM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::process::{Running, find, free_port};
+use crate::cargo::{cargo, target};
 
 /// What the upstream answers.
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1793491200,"model":"gpt-5.2","choices":[{"index":0,"message":{"role":"assistant","content":"Set instances = 2. The plan then adds one instance and updates the load balancer in place; nothing is destroyed."},"finish_reason":"stop"}],"usage":{"prompt_tokens":41,"completion_tokens":29,"total_tokens":70}}"#;
@@ -38,6 +40,31 @@ pub(super) fn hop(nginx: &Path, folder: &Path, upstream: u16) -> anyhow::Result<
     let pass = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
                 proxy_pass http://models/v1/;";
     start_nginx(nginx, &folder.join("hop"), &pool, pass)
+}
+
+/// A hop over the libraries that the gateway is made of, which decides and records nothing.
+pub(super) fn plain_hop(folder: &Path, upstream: u16) -> anyhow::Result<Server> {
+    let status = cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "clawgate",
+        "--no-default-features",
+        "--example",
+        "plain_hop",
+    ])
+    .status()
+    .context("cannot start cargo")?;
+    anyhow::ensure!(
+        status.success(),
+        "the build of the plain hop ended with {status}"
+    );
+    let port = free_port()?;
+    let mut command = Command::new(target().join("release/examples/plain_hop"));
+    command.args([port, upstream].map(|port| port.to_string()));
+    let mut process = Running::start(command, &folder.join("plain-hop.log"))?;
+    process.wait_for(port, Instant::now(), PATIENCE)?;
+    Ok(Server { process, port })
 }
 
 /// One nginx process, with everything that it writes in a folder of its own.

@@ -57,6 +57,21 @@ impl Running {
         Ok(ticks as f64 / ticks_per_second()? as f64)
     }
 
+    /// CPU time so far of those of its threads that bear this name, in seconds.
+    pub(super) fn thread_seconds(&self, name: &str) -> anyhow::Result<f64> {
+        let mut ticks = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            // One that has ended meanwhile is not there to be read.
+            let Ok(stat) = std::fs::read_to_string(thread?.path().join("stat")) else {
+                continue;
+            };
+            if thread_name(&stat) == Some(name) {
+                ticks += cpu_ticks(&stat).context("/proc/PID/task/TID/stat is not as expected")?;
+            }
+        }
+        Ok(ticks as f64 / ticks_per_second()? as f64)
+    }
+
     /// Resident memory in MiB.
     pub(super) fn resident_mib(&self) -> anyhow::Result<f64> {
         self.memory("VmRSS:")
@@ -88,6 +103,11 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+/// The name in parentheses, in which parentheses may stand.
+fn thread_name(stat: &str) -> Option<&str> {
+    Some(stat.split_once('(')?.1.rsplit_once(')')?.0)
 }
 
 fn ticks_per_second() -> anyhow::Result<u64> {
@@ -125,6 +145,7 @@ mod tests {
     fn ticks_are_read_behind_any_name() {
         let stat = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0 1 0 99";
         assert_eq!(cpu_ticks(stat), Some(42));
+        assert_eq!(thread_name(stat), Some("a) b"));
         assert_eq!(cpu_ticks("7 (a) R 1"), None);
         assert_eq!(cpu_ticks(""), None);
     }

@@ -38,6 +38,16 @@ pub(super) enum Spent {
     AtLeast(ModelSpend),
 }
 
+impl Spent {
+    /// What is known of it.
+    pub(super) fn known(self) -> ModelSpend {
+        match self {
+            Self::Nothing => ModelSpend::default(),
+            Self::Exactly(used) | Self::AtLeast(used) => used,
+        }
+    }
+}
+
 impl Reserved {
     /// Replaces the reservation by what was spent.
     pub(super) async fn settle(mut self, spent: Spent) {

@@ -187,6 +187,7 @@ impl Ending {
         if let Some(open) = &mut self.0 {
             open.upstream_status = Some(upstream_status);
             open.reader = if events {
+                open.call.streams();
                 Reader::Events(Box::new(EventReader::new(open.expects_tool_calls)))
             } else {
                 let calls = open.expects_tool_calls.then(DocumentCalls::default);
@@ -324,6 +325,9 @@ impl Open {
     ) -> Option<Envelope> {
         let counted = self.counted().await;
         let (usage, spent) = self.usage(ended, counted);
+        if let Some(asked) = &self.asked {
+            asked.provider.counts.used(usage, spent.known());
+        }
         let counted_by = usage.filter(|usage| usage.derived).map(|_| match counted {
             Some(counted) if counted.whole => VOCABULARY,
             Some(_) => COUNTED_IN_PART,
@@ -351,6 +355,7 @@ impl Open {
             counted_by,
             tool_calls,
             learned: Vec::new(),
+            egress: None,
         };
         let Self {
             finish,

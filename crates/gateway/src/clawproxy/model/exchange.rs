@@ -2,6 +2,7 @@
 //! where the provider does not.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::relay::{Beginning, Relay, Stop};
 use super::words::Words;
 use super::{Finish, ModelCall, Provider, Providers, Target, list};
 use crate::config::Dialect;
+use crate::metrics::waits::{self, Waiting};
 use crate::server::{Body, whole};
 use crate::upstream::{HttpClient, cause};
 
@@ -72,11 +74,16 @@ impl Providers {
         };
         let client = self.client.clone();
         async move {
-            let run = async move { exchange.run(&client, call).await };
-            let mut response = match going_on {
+            // Measured by itself, because it may end up in another task.
+            let run = async move {
+                let mut run = pin!(waits::measured(exchange.run(&client, call)));
+                (run.as_mut().await, waits::waited(run))
+            };
+            let (mut response, waited) = match going_on {
                 Some(going_on) => going_on.carry(run).await,
                 None => run.await,
             };
+            waits::add(waited);
             if let Some(receipt) = receipt {
                 response.headers_mut().insert(RECEIPT, receipt);
             }
@@ -268,6 +275,10 @@ impl Exchange {
         // before it has arrived, and a call whose intent cannot be recorded is given up.
         let exchanged = async {
             let asked = tokio::time::timeout(self.patience, client.request(request));
+            let asked = async {
+                let _waiting = Waiting::begin();
+                asked.await
+            };
             let recorded = async { self.ending.recorded().await.then_some(()).ok_or(()) };
             tokio::try_join!(asked.map(Ok), recorded)
         };
@@ -283,8 +294,12 @@ impl Exchange {
             },
         };
         match answer {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                provider.counts.requests.answered(answer.status());
+                Ok(answer)
+            }
             Ok(Err(error)) => {
+                provider.counts.requests.unreachable();
                 let cause = cause(&error);
                 tracing::warn!(provider = name, cause, "a model provider cannot be reached");
                 let unreached = error.is_connect();
@@ -298,6 +313,7 @@ impl Exchange {
                 })
             }
             Err(_) => {
+                provider.counts.requests.timed_out();
                 tracing::warn!(provider = name, "a model provider did not answer in time");
                 let code = ReasonCode::UpstreamTimeout;
                 Err(Failure::new(Ended::UpstreamReset, code))

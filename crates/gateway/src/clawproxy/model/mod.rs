@@ -237,7 +237,13 @@ where
     let mut call = app
         .models
         .resolve(token, parts, body, &mut asked.name)
-        .await?;
+        .await
+        .inspect_err(|_| {
+            if let Ok(target) = Target::parse(&parts.method, parts.uri.path()) {
+                asked.class = target.surface.into();
+            }
+        })?;
+    asked.class = call.target.surface.into();
     idempotency::claim(&app.store, app.now(), &mut call).await?;
     budget::reserve(&app.store, app.now(), &mut call).await?;
     if let Some(conversations) = &app.conversations {

@@ -12,6 +12,8 @@ use http_body_util::Full;
 use memchr::memmem;
 use policy::contract::Models;
 use policy::{ReasonCode, Refusal};
+use proof::record::Usage;
+use store::ModelSpend;
 
 use super::super::body::Room;
 use super::Target;
@@ -22,6 +24,8 @@ use super::pace::Pace;
 use super::surface::is_path_segment;
 use super::words::Counter;
 use crate::config::{Config, Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
+use crate::metrics::Requests;
+use crate::metrics::counts;
 use crate::secret::{Secret, SecretError};
 use crate::upstream::HttpClient;
 
@@ -73,6 +77,32 @@ pub struct Provider {
     credential: Option<(HeaderName, HeaderValue)>,
     /// Finds the key in answers.
     pub(super) key_finder: Option<Arc<memmem::Finder<'static>>>,
+    /// What it was asked and what that has cost.
+    pub counts: ProviderCounts,
+}
+
+/// What a provider was asked since the process began, and what that has cost.
+#[derive(Debug, Default)]
+pub struct ProviderCounts {
+    /// Requests by how they were answered.
+    pub requests: Requests,
+    /// Tokens of requests.
+    pub input: counts::Counter,
+    /// Tokens of answers.
+    pub output: counts::Counter,
+    /// In units of 10^-9 USD.
+    pub spent: counts::Counter,
+}
+
+impl ProviderCounts {
+    /// A call has ended.
+    pub(super) fn used(&self, usage: Option<Usage>, spent: ModelSpend) {
+        if let Some(usage) = usage {
+            self.input.add(usage.tokens_input);
+            self.output.add(usage.tokens_output);
+        }
+        self.spent.add(spent.cost);
+    }
 }
 
 impl fmt::Debug for Provider {
@@ -120,6 +150,21 @@ impl Providers {
             .values()
             .filter_map(|provider| provider.key.as_ref())
             .any(|key| key.matches(text))
+    }
+
+    /// Every one, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Provider> {
+        self.by_name.values().map(|provider| &**provider)
+    }
+
+    /// Calls whose outcome has not been handed in.
+    pub fn open_calls(&self) -> usize {
+        self.open.count()
+    }
+
+    /// Of these, those that are answered by a stream.
+    pub fn open_streams(&self) -> usize {
+        self.open.streams()
     }
 
     /// Resolves when no call is open: every outcome has been handed in. For draining.
@@ -251,6 +296,7 @@ impl Provider {
             key,
             credential,
             key_finder,
+            counts: ProviderCounts::default(),
         }
     }
 

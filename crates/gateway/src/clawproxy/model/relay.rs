@@ -20,6 +20,7 @@ use super::Provider;
 use super::ending::{Ending, HandingIn};
 use super::going_on::GoingOn;
 use super::sse::Place;
+use crate::metrics::waits::Waiting;
 use crate::server::BoxError;
 
 /// Longest answer in time: what a receipt can say (clawsig, 2.5), and the longest life of a token.
@@ -140,8 +141,17 @@ impl Relay {
         let announced = self.remaining;
         let mut pieces: Vec<Bytes> = Vec::new();
         let mut length = 0;
+        // Until the provider has said all; what the receipt takes then is our own time.
+        let mut waiting = Some(Waiting::begin());
         while length <= MAX_HELD {
-            let piece = std::future::poll_fn(|context| self.poll_piece(context)).await;
+            let piece = std::future::poll_fn(|context| {
+                let piece = self.poll_piece(context);
+                if self.upstream.is_none() {
+                    waiting = None;
+                }
+                piece
+            })
+            .await;
             match piece {
                 Some(Ok(piece)) => {
                     length += piece.len();

@@ -121,7 +121,7 @@ impl TerraformCall {
     fn workspace(&self) -> &str {
         match &self.input {
             DecisionInput::Terraform(input) => input.workspace_id.as_deref().unwrap_or_default(),
-            DecisionInput::Model(_) => "",
+            DecisionInput::Model(_) | DecisionInput::Egress(_) => "",
         }
     }
 

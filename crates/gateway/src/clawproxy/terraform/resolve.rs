@@ -51,6 +51,7 @@ where
     let (call, query) = (parsed.call, parsed.query);
     let operation = call.operation();
     asked.name = operation.name().to_owned();
+    asked.class = operation.effect().into();
     let Held { bytes: sent, share } = body::read(
         body,
         bounds(app, MAX_BODY_BYTES, &app.bodies, ReasonCode::BodyTooLarge),

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policy::Contract;
-use store::{OperatorRow, Store};
+use store::{OperatorRow, Seat, Store, StoreError};
 
 use super::super::failure::chain;
 use super::Report;
 use crate::config::{Config, Listener, is_local};
 use crate::keys::Keys;
 use crate::operator::credential::person;
+use crate::storage::Place;
 use crate::vault::CONVERSATIONS;
 use crate::vault::notes::{self, What};
 
@@ -49,6 +50,23 @@ pub(super) fn listeners(config: &Config, report: &mut Report) {
             "listeners",
             format!("both listen on {}", config.agent_listener.address),
             "give the two planes addresses of their own",
+        );
+    }
+}
+
+/// What agents reach beyond the public network, when their contracts list it.
+pub(super) fn egress(config: &Config, report: &mut Report) {
+    let ranges = &config.egress.allow_private;
+    if !ranges.is_empty() {
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        report.warn(
+            "egress",
+            format!(
+                "agents may reach {} through the egress proxy, where their contracts list a host \
+                 that leads there",
+                ranges.join(", ")
+            ),
+            "keep egress.allow_private as narrow as the mirrors that it is for",
         );
     }
 }
@@ -246,18 +264,45 @@ fn open_to_others(folder: &Path) -> bool {
 
 /// The store opens and answers, and somebody may operate.
 pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dyn Store>> {
-    let file = config.store_file();
-    if !file.exists() {
+    let place = match Place::of(config).await {
+        Ok(place) => place,
+        Err(error) => {
+            report.problem(
+                "store",
+                format!("{error:#}"),
+                "correct store.url in the configuration",
+            );
+            return None;
+        }
+    };
+    if place.is_missing() {
         report.problem(
             "store",
-            format!("there is none at `{}`", file.display()),
+            format!("there is none at `{}`", place.name()),
             "`clawgate init` makes one; an old one comes from the backup",
         );
         return None;
     }
-    let next = "restore it from the backup; keep the damaged one for investigation";
-    let store = match store::open_sqlite(&file) {
+    let restore = "restore it from the backup; keep the damaged one for investigation";
+    let next = match &place {
+        Place::File(_) => restore,
+        Place::Database(database) => {
+            if database.is_plain_text_beyond_loopback() {
+                report.warn(
+                    "store",
+                    format!("`{}` is spoken to in plain text", place.name()),
+                    "take `sslmode=disable` out of store.url, and store.allow_plaintext away",
+                );
+            }
+            "see that the database runs, and that store.url names it, its user and password"
+        }
+    };
+    let store = match place.open(Seat::Beside) {
         Ok(store) => store,
+        Err(error @ (StoreError::Corrupt(_) | StoreError::Conflict(_))) => {
+            report.problem("store", chain(&error), restore);
+            return None;
+        }
         Err(error) => {
             report.problem("store", chain(&error), next);
             return None;
@@ -272,7 +317,14 @@ pub(super) async fn store(config: &Config, report: &mut Report) -> Option<Arc<dy
         (Ok(leaves), Ok(operators)) => {
             report.ok(
                 "store",
-                format!("opens; {leaves} records, {} operators", operators.len()),
+                format!(
+                    "{}opens; {leaves} records, {} operators",
+                    match &place {
+                        Place::File(_) => String::new(),
+                        Place::Database(_) => format!("{} ", place.name()),
+                    },
+                    operators.len()
+                ),
             );
             openers(&operators, report);
         }

@@ -15,6 +15,7 @@ use crate::config::Config;
 
 mod credentials;
 mod local;
+mod log;
 mod notices;
 mod objects;
 mod oidc;
@@ -230,11 +231,13 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
         }
     };
     local::listeners(&config, &mut report);
+    local::egress(&config, &mut report);
     local::browsers(&config, &mut report);
     local::people(&config, &mut report);
     local::keys(&config, &mut report);
     local::vault(&config, &mut report);
     let store = local::store(&config, &mut report).await;
+    log::published(&config, store.as_deref(), &mut report).await;
     passkeys::work(&config, store.as_deref(), &mut report).await;
     watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;
     notices::channels(

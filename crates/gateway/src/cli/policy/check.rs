@@ -7,14 +7,18 @@
 //! workspace's name is not an id: `NAME` counts as the contract's workspace `ws-NAME` when there
 //! is one, otherwise it is outside the contract unless `--workspace-id` says which it is.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use policy::decide::{
-    ApprovalFact, ConfigurationFact, ModelCost, ModelInput, ModelSurface, TerraformInput,
+    ApprovalFact, ConfigurationFact, EgressInput, ModelCost, ModelInput, ModelSurface,
+    TerraformInput,
 };
 use policy::decimal::Decimal;
+use policy::egress::{Destination, EgressOperation, Host};
 use policy::terraform::rewrite::{ConfigurationVersionRequest, RunAction, RunRequest};
 use policy::terraform::{Call, Operation, ParsedTarget, Target};
 use policy::{CompiledContract, Contract, Decision, DecisionInput, ReasonCode, Refusal, Verdict};
@@ -33,10 +37,12 @@ Examples:
       --path /api/v2/runs/run-CZcmD7eagjhyX0vN/actions/apply --expect approve
   clawgate policy check contract.json --method POST \\
       --path /openai/v1/chat/completions --body chat.json
+  clawgate policy check contract.json --method CONNECT --path registry.npmjs.org:443
 
 Needs no gateway. What only a running gateway knows is assumed to be in order: an object named
 by id was made by the same job in --workspace-id (the contract's first workspace without it),
-and an uploaded configuration was inspected. A workspace's NAME is taken for ws-NAME.")]
+an uploaded configuration was inspected, and no budget was used. Hosts' names are not looked up.
+A workspace's NAME is taken for ws-NAME.")]
 pub(in crate::cli) struct Check {
     /// The contract
     contract: PathBuf,
@@ -46,12 +52,35 @@ pub(in crate::cli) struct Check {
     /// The call's path, with its query
     #[arg(long)]
     path: String,
-    /// File with the call's body
+    /// File with the call's body; `-` is standard input
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// The workspace to which the object really belongs
     #[arg(long, value_name = "WS")]
     workspace_id: Option<String>,
+    /// The organization to which the workspace really belongs, where the path names none
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// The provider that is asked for a model, instead of the path's
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// How many model calls the job has made
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    calls_so_far: u64,
+    /// How many model tokens the job has used
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    tokens_so_far: u64,
+    /// How much the job has spent on models
+    #[arg(
+        long,
+        value_name = "USD",
+        default_value = "0",
+        conflicts_with = "no_price"
+    )]
+    usd_so_far: Decimal,
+    /// The operator has no price for the model
+    #[arg(long)]
+    no_price: bool,
     /// The run's plan is approved already
     #[arg(long)]
     approved: bool,
@@ -79,7 +108,7 @@ impl Check {
         let contract = contract_file::read_sound(&self.contract)?;
         let body = match &self.body {
             None => Vec::new(),
-            Some(file) => std::fs::read(file).map_err(|error| {
+            Some(file) => read(file).map_err(|error| {
                 Failure::usage(format!("cannot read `{}`: {error}", file.display()))
             })?,
         };
@@ -88,6 +117,11 @@ impl Check {
             target: &self.path,
             body: &body,
             workspace_id: self.workspace_id.as_deref(),
+            organization: self.organization.as_deref(),
+            provider: self.provider.as_deref(),
+            calls_so_far: self.calls_so_far,
+            tokens_so_far: self.tokens_so_far,
+            usd_so_far: (!self.no_price).then_some(self.usd_so_far),
             approved: self.approved,
         };
         let decision = call.decide(&contract).unwrap_or_else(refused);
@@ -107,6 +141,22 @@ impl Check {
         } else {
             ExitCode::FAILURE
         })
+    }
+}
+
+/// Largest body that is read.
+const MAX_BODY: u64 = 64 << 20;
+
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let mut source: Box<dyn Read> = match file.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(file)?),
+    };
+    source.by_ref().take(MAX_BODY).read_to_end(&mut body)?;
+    match source.read(&mut [0])? {
+        0 => Ok(body),
+        _ => Err(std::io::Error::other("larger than 64 MiB")),
     }
 }
 
@@ -139,6 +189,12 @@ struct Question<'a> {
     target: &'a str,
     body: &'a [u8],
     workspace_id: Option<&'a str>,
+    organization: Option<&'a str>,
+    provider: Option<&'a str>,
+    calls_so_far: u64,
+    tokens_so_far: u64,
+    /// `None` where the operator has no price.
+    usd_so_far: Option<Decimal>,
     approved: bool,
 }
 
@@ -147,6 +203,9 @@ impl Question<'_> {
     fn decide(&self, contract: &Contract) -> Result<Decision, Refusal> {
         let compiled = CompiledContract::compile(contract);
         let scope: Vec<String> = contract.scopes().into_iter().map(str::to_owned).collect();
+        if let Some(input) = self.egress_input(&scope)? {
+            return Ok(policy::decide(&compiled, &DecisionInput::Egress(input)));
+        }
         let path = self.target.split('?').next().unwrap_or_default();
         for provider in ["openai", "anthropic"] {
             let surface = path
@@ -161,6 +220,30 @@ impl Question<'_> {
         Ok(policy::decide(&compiled, &DecisionInput::Terraform(input)))
     }
 
+    /// A connection by proxy: `CONNECT host:port`, or a whole `http://` address. Names are not looked
+    /// up here: they count as public.
+    fn egress_input<'s>(&self, scope: &'s [String]) -> Result<Option<EgressInput<'s>>, Refusal> {
+        let (operation, authority) = match self.target.strip_prefix("http://") {
+            _ if self.method == "CONNECT" => (EgressOperation::Connect, self.target),
+            Some(rest) => {
+                let end = rest.find(['/', '?']).unwrap_or(rest.len());
+                (EgressOperation::Request, &rest[..end])
+            }
+            None => return Ok(None),
+        };
+        let to = Destination::parse(operation, authority)
+            .map_err(|error| Refusal::new(ReasonCode::EgressTarget, error.to_string()))?;
+        let address = match to.host {
+            Host::Ip(ip) => ip,
+            Host::Name(_) => IpAddr::from([1, 1, 1, 1]),
+        };
+        Ok(Some(EgressInput {
+            host: to.host.to_string().into(),
+            addresses: Some(vec![address].into()),
+            ..EgressInput::new(operation, "", to.port, scope)
+        }))
+    }
+
     fn terraform_input<'s>(
         &self,
         contract: &Contract,
@@ -171,6 +254,7 @@ impl Question<'_> {
         let mut input = TerraformInput::new(operation, scope);
         let named = contract.permissions.organization.as_ref();
         input.organization = organization(&parsed.call)
+            .or_else(|| self.organization.map(str::to_owned))
             .or_else(|| named.map(|organization| organization.as_str().to_owned()))
             .map(Into::into);
         input.organization_known = true;
@@ -252,12 +336,12 @@ impl Question<'_> {
         }
         let mut input = ModelInput {
             scope: scope.into(),
-            provider: provider.into(),
+            provider: self.provider.unwrap_or(provider).to_owned().into(),
             fallbacks: Default::default(),
             surface,
             model: None,
-            calls_so_far: 0,
-            tokens_so_far: 0,
+            calls_so_far: self.calls_so_far,
+            tokens_so_far: self.tokens_so_far,
             max_tokens_requested: None,
             cost: None,
             tools: None,
@@ -271,9 +355,9 @@ impl Question<'_> {
                 }
                 policy::model::redact(&mut body, &models.redact)?;
             }
-            // The price is the operator's; the budget is assumed to be unspent.
-            input.cost = Some(ModelCost {
-                so_far_usd: Decimal::ZERO,
+            // The price is the operator's; the call itself is assumed to cost nothing.
+            input.cost = self.usd_so_far.map(|so_far_usd| ModelCost {
+                so_far_usd,
                 wanted_usd: Decimal::ZERO,
             });
             input.model = body
@@ -295,6 +379,7 @@ fn organization(call: &Call) -> Option<String> {
         Call::EntitlementSet { organization }
         | Call::Capacity { organization }
         | Call::RunsQueue { organization }
+        | Call::ListWorkspaces { organization }
         | Call::WorkspaceByName { organization, .. } => Some(organization.as_str().to_owned()),
         _ => None,
     }
@@ -315,6 +400,11 @@ mod tests {
             target,
             body: body.as_bytes(),
             workspace_id: None,
+            organization: None,
+            provider: None,
+            calls_so_far: 0,
+            tokens_so_far: 0,
+            usd_so_far: Some(Decimal::ZERO),
             approved: false,
         };
         as_json(&question.decide(&contract).unwrap_or_else(refused))

@@ -35,6 +35,7 @@ impl Lint {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let rules = PublicationRules {
             allow_autonomous_apply: self.allow_autonomous_apply,
+            ..PublicationRules::default()
         };
         let good = match contract_file::read(&self.file)? {
             ContractFile::Unsound(errors) => {

@@ -9,21 +9,38 @@ use proof::{Envelope, EnvelopeType, Hash};
 use serde_json::{Value, json};
 
 use super::term::{self, BOLD, DIM, GOOD, OFF, WARN};
-use super::{Failure, Remote, client, contract_file, job};
+use super::{Failure, Remote, client, contract_file, job, trust};
 use crate::{app, keys};
 
 mod check;
 mod diff;
-
 mod lint;
+mod prove;
 
 /// Checks, publishes and compares Work Policy Contracts.
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
     Lint(lint::Lint),
     Check(check::Check),
-    Diff(diff::Diff),
+    Diff(Box<diff::Diff>),
 
+    /// Signs a contract as its second author, for somebody else to publish
+    #[command(after_help = "\
+Example:
+  clawgate policy sign contract.json --author-key second.key > second.json
+  clawgate policy publish contract.json --author-key first.key --cosigned second.json
+
+Needs no gateway. Read first what is new: clawgate policy diff HASH contract.json --prove")]
+    Sign {
+        /// The contract
+        file: PathBuf,
+        /// The second author's key file
+        #[arg(long, value_name = "FILE", visible_alias = "key")]
+        author_key: PathBuf,
+        /// File to write; standard output without it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Signs a contract with the author's key and publishes it
     #[command(after_help = "\
 Examples:
@@ -31,13 +48,18 @@ Examples:
   clawgate policy publish contract.json --author-key author.key
 
 The key's did:key must be listed under [[authors]] in the gateway's configuration. The same
-document again changes nothing; a changed one becomes the name's next version.")]
+document again changes nothing; a changed one becomes the name's next version. Where the
+configuration asks for two authors of a contract that allows more than the version in force, the
+second one signs first: clawgate policy sign.")]
     Publish {
         /// The contract
         file: PathBuf,
         /// The author's key file; it is not sent
         #[arg(long, value_name = "FILE", visible_alias = "key")]
         author_key: PathBuf,
+        /// The same contract as a second author signed it
+        #[arg(long, value_name = "FILE")]
+        cosigned: Option<PathBuf>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -88,14 +110,23 @@ impl Policy {
         match self {
             Self::Lint(lint) => return lint.run(),
             Self::Check(check) => return check.run(),
-            Self::Diff(diff) => diff.run().await?,
-
+            Self::Diff(diff) => return diff.run().await,
+            Self::Sign {
+                file,
+                author_key,
+                output,
+            } => {
+                let envelope = signed(&contract_file::read_sound(&file)?, &author_key)?;
+                let text = serde_json::to_string_pretty(&envelope).expect("an envelope is JSON");
+                trust::write(format!("{text}\n").as_bytes(), output.as_deref())?;
+            }
             Self::Publish {
                 file,
                 author_key,
+                cosigned,
                 remote,
             } => {
-                publish(&file, &author_key, &remote).await?;
+                publish(&file, &author_key, cosigned.as_deref(), &remote).await?;
             }
             Self::List { remote } => list(&remote).await?,
             Self::Show { contract, remote } => show(&contract, &remote).await?,
@@ -120,16 +151,43 @@ impl Policy {
     }
 }
 
-async fn publish(file: &Path, author_key: &Path, remote: &Remote) -> Result<(), Failure> {
-    let contract = contract_file::read_sound(file)?;
+fn signed(contract: &Contract, author_key: &Path) -> Result<Envelope, Failure> {
     let key = keys::read_key(author_key)?;
-    let envelope = Envelope::sign(
-        EnvelopeType::WorkPolicyContract,
-        contract.json(),
-        &key,
-        app::now(),
-    )?;
-    let body = json!({ "envelope": envelope });
+    let kind = EnvelopeType::WorkPolicyContract;
+    Ok(Envelope::sign(kind, contract.json(), &key, app::now())?)
+}
+
+/// What a second author signed, which must be this contract.
+fn cosigned_for(contract: &Contract, file: &Path) -> Result<Envelope, Failure> {
+    let name = file.display();
+    let bytes = std::fs::read(file)
+        .map_err(|error| Failure::usage(format!("cannot read `{name}`: {error}")))?;
+    let odd = |why: String| Failure::new(format!("`{name}` is no signature of it: {why}"));
+    let envelope = Envelope::parse(&bytes).map_err(|error| odd(error.to_string()))?;
+    let signed = envelope
+        .verify::<proof::Json>(EnvelopeType::WorkPolicyContract)
+        .map_err(|error| odd(error.to_string()))?;
+    match signed.payload_hash == contract.hash() {
+        true => Ok(envelope),
+        false => Err(odd(format!(
+            "it signs {}, and the contract is {}",
+            signed.payload_hash,
+            contract.hash()
+        ))),
+    }
+}
+
+async fn publish(
+    file: &Path,
+    author_key: &Path,
+    cosigned: Option<&Path>,
+    remote: &Remote,
+) -> Result<(), Failure> {
+    let contract = contract_file::read_sound(file)?;
+    let mut body = json!({ "envelope": signed(&contract, author_key)? });
+    if let Some(cosigned) = cosigned {
+        body["cosigned"] = json!(cosigned_for(&contract, cosigned)?);
+    }
     let answer = remote.connect()?.post("/v1/contracts", &body).await?;
     if remote.json {
         term::print_json(&answer);
@@ -224,6 +282,7 @@ async fn show(contract: &str, remote: &Remote) -> Result<(), Failure> {
         "published_at",
         "published_by",
         "author_did",
+        "second_author_did",
         "withdrawn_at",
     ]
     .map(|name| (name, term::text(&shown, name)))

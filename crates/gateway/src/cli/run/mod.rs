@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::term::{self, BAD, BOLD, DIM, OFF, WARN};
 use super::{Failure, OperatorApi, Remote, job, trust};
-use crate::upstream::http_client_with;
+use crate::upstream::{connector_with, http_client_with};
 use ending::{Ending, Signals, exit_code, in_words, never};
 use relay::Relay;
 use summary::{Evidence, Summary};
@@ -58,7 +58,8 @@ Examples:
 
 The command finds OPENAI_BASE_URL and OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY,
 TFE_ADDRESS and TFE_TOKEN, TF_CLI_CONFIG_FILE and TF_TOKEN_…, CLAWGATE_MCP (tools for agents),
-CLAWGATE_URL, CLAWGATE_JOB and CST.
+CLAWGATE_URL, CLAWGATE_JOB and CST; and HTTPS_PROXY and HTTP_PROXY where the contract lists
+hosts in egress.allow_hosts.
 
 The exit code is the command's; 128 and the signal's number when a signal ended it; 127 when it
 is not there. When the command did well but the job could not be closed, or its bundle is not in
@@ -97,6 +98,8 @@ struct Session {
     operator_url: String,
     /// Names that configurations may have for Terraform Cloud.
     hosts: Vec<String>,
+    /// Whether the contract lists hosts for the egress proxy.
+    egress: bool,
 }
 
 /// A token, and how long it is good for.
@@ -188,6 +191,10 @@ impl Run {
         let job: JobId = member(&opened, "job_id")?
             .parse()
             .map_err(|_| incomplete())?;
+        let hash = member(&opened, "policy_hash_b64u")?;
+        let contract = api.get(&format!("/v1/contracts/{hash}")).await?;
+        let egress = contract.pointer("/envelope/payload/egress/allow_hosts");
+        let egress = egress.and_then(Value::as_array);
         let hosts = gateway["terraform_hosts"]
             .as_array()
             .ok_or_else(incomplete)?;
@@ -207,6 +214,7 @@ impl Run {
             agent_url: member(&gateway, "agent_url")?,
             operator_url: member(&gateway, "operator_url")?,
             hosts,
+            egress: egress.is_some_and(|hosts| !hosts.is_empty()),
         })
     }
 
@@ -220,7 +228,10 @@ impl Run {
         let mut token = session.issue(self.ttl, None).await?;
         let http = http_client_with(self.remote.ca_file.as_deref())
             .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
-        let relay = Relay::start(http, session.agent_url.clone(), token.text.clone()).await?;
+        let connector = connector_with(self.remote.ca_file.as_deref())
+            .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
+        let gateway = session.agent_url.clone();
+        let relay = Relay::start(http, connector, gateway, token.text.clone()).await?;
         // Gone when this returns.
         let folder = tempfile::Builder::new()
             .prefix("clawgate-run-")
@@ -236,6 +247,7 @@ impl Run {
             hosts: &session.hosts,
             cli_config: &cli_config,
             job: session.job.as_str(),
+            egress: session.egress,
         };
         let names = std::env::vars_os().map(|(name, _)| name);
         let surroundings = Surroundings::new(&way, names, &self.keep);

@@ -9,13 +9,22 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::request::Parts;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
+use hyper::upgrade::OnUpgrade;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -30,7 +39,7 @@ use crate::upstream::{HttpClient, cause};
 /// Largest body that is passed on; the gateway's own bounds are smaller.
 const MAX_BODY: usize = 64 << 20;
 
-/// Calls at once; more wait.
+/// Calls at once; more wait. As many connections to other hosts, which the gateway bounds, too.
 const MAX_CALLS: usize = 256;
 
 /// How long a body may take to come in.
@@ -61,13 +70,18 @@ pub(super) struct Relay {
 
 struct Passing {
     http: HttpClient,
+    /// For what goes through the gateway's egress proxy: each gets a connection of its own.
+    connector: Connector,
     gateway: String,
     /// The token that the command holds.
     first: Zeroizing<String>,
     /// The one that counts.
     present: RwLock<Zeroizing<String>>,
     calls: Semaphore,
+    proxied: Arc<Semaphore>,
 }
+
+type Connector = TowerToHyperService<HttpsConnector<HttpConnector>>;
 
 impl Relay {
     /// Listens on a free port of loopback.
@@ -76,6 +90,7 @@ impl Relay {
     /// When there is none.
     pub(super) async fn start(
         http: HttpClient,
+        connector: HttpsConnector<HttpConnector>,
         gateway: String,
         token: Zeroizing<String>,
     ) -> Result<Self, Failure> {
@@ -86,10 +101,12 @@ impl Relay {
         let address = listener.local_addr().map_err(no_port)?;
         let passing = Arc::new(Passing {
             http,
+            connector: TowerToHyperService::new(connector),
             gateway,
             present: RwLock::new(token.clone()),
             first: token,
             calls: Semaphore::new(MAX_CALLS),
+            proxied: Arc::new(Semaphore::new(MAX_CALLS)),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&passing))).abort_handle();
         Ok(Self {
@@ -128,6 +145,7 @@ async fn accept(listener: TcpListener, passing: Arc<Passing>) {
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
                 .await;
         });
     }
@@ -135,8 +153,12 @@ async fn accept(listener: TcpListener, passing: Arc<Passing>) {
 
 impl Passing {
     async fn pass(&self, request: Request<Incoming>) -> Response<Body> {
-        let _one = self.calls.acquire().await;
         let (head, body) = request.into_parts();
+        let elsewhere = head.uri.scheme().is_some() || head.uri.authority().is_some();
+        if head.method == Method::CONNECT || elsewhere {
+            return self.pass_elsewhere(head, body).await;
+        }
+        let _one = self.calls.acquire().await;
         // Who has not the command's token has nothing to send.
         let most = match head
             .headers
@@ -175,6 +197,101 @@ impl Passing {
                 own_answer(StatusCode::BAD_GATEWAY, &why)
             }
         }
+    }
+
+    /// What is meant for another host goes to the gateway's egress proxy as it is, but for the token
+    /// in `Proxy-Authorization`.
+    async fn pass_elsewhere(&self, mut head: Parts, body: Incoming) -> Response<Body> {
+        let Ok(place) = Arc::clone(&self.proxied).acquire_owned().await else {
+            return own_answer(StatusCode::BAD_GATEWAY, "the relay has ended");
+        };
+        let client = head.extensions.remove::<OnUpgrade>();
+        let connects = head.method == Method::CONNECT;
+        let mut headers = std::mem::take(&mut head.headers);
+        let credential = headers.get(header::PROXY_AUTHORIZATION).cloned();
+        for name in HOP_BY_HOP.iter().filter(|name| **name != header::TRAILER) {
+            headers.remove(name);
+        }
+        if let Some(credential) = credential {
+            let renewed = self.for_proxy(&credential).unwrap_or(credential);
+            headers.insert(header::PROXY_AUTHORIZATION, renewed);
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.headers_mut() = headers;
+        let mut answer = match self.ask(request).await {
+            Ok(answer) => answer,
+            Err(why) => {
+                let why = format!("no gateway at {}: {why}", self.gateway);
+                return own_answer(StatusCode::BAD_GATEWAY, &why);
+            }
+        };
+        if connects && answer.status() == StatusCode::OK {
+            let gateway = hyper::upgrade::on(&mut answer);
+            tokio::spawn(async move {
+                let _place = place;
+                // Either side may be gone; the gateway records how it ended.
+                let (Some(client), Ok(gateway)) = (client, gateway.await) else {
+                    return;
+                };
+                if let Ok(client) = client.await {
+                    let (mut client, mut gateway) = (TokioIo::new(client), TokioIo::new(gateway));
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut gateway).await;
+                }
+            });
+        }
+        let (mut head, body) = answer.into_parts();
+        for name in HOP_BY_HOP
+            .iter()
+            .filter(|name| **name != header::PROXY_AUTHENTICATE)
+        {
+            head.headers.remove(name);
+        }
+        Response::from_parts(head, body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// Asks on a connection of its own, which becomes the tunnel when it is one.
+    async fn ask(&self, request: Request<Incoming>) -> Result<Response<Incoming>, String> {
+        let uri = self
+            .gateway
+            .parse::<Uri>()
+            .map_err(|error| error.to_string())?;
+        let stream = self
+            .connector
+            .call(uri)
+            .await
+            .map_err(|error| cause(&*error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
+            .await
+            .map_err(|error| cause(&error))?;
+        tokio::spawn(connection.with_upgrades());
+        let answer = sender.send_request(request).await;
+        answer.map_err(|error| cause(&error))
+    }
+
+    /// A credential for the proxy with the present token in the place of the command's; `None` when
+    /// it is another one.
+    fn for_proxy(&self, value: &HeaderValue) -> Option<HeaderValue> {
+        let present = self.present.read().expect("nobody panics with it");
+        let text = value.to_str().ok()?;
+        let (scheme, credential) = text.split_once(' ')?;
+        let renewed = if scheme.eq_ignore_ascii_case("basic") {
+            let pair = Zeroizing::new(BASE64.decode(credential).ok()?);
+            let colon = pair.iter().position(|byte| *byte == b':')? + 1;
+            if !bool::from(pair[colon..].ct_eq(self.first.as_bytes())) {
+                return None;
+            }
+            let mut pair = Zeroizing::new(pair[..colon].to_vec());
+            pair.extend_from_slice(present.as_bytes());
+            Zeroizing::new(format!("Basic {}", BASE64.encode(&*pair)))
+        } else {
+            self.holds(value)?;
+            Zeroizing::new(format!("Bearer {}", **present))
+        };
+        let mut renewed = HeaderValue::from_str(&renewed).ok()?;
+        renewed.set_sensitive(true);
+        Some(renewed)
     }
 
     /// Whether a header is the command's token; the length of what stands before it.
@@ -225,15 +342,17 @@ fn own_answer(status: StatusCode, why: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::http_client_with;
+    use crate::upstream::{connector_with, http_client_with};
 
     fn passing(present: &str) -> Passing {
         Passing {
             http: http_client_with(None).unwrap(),
+            connector: TowerToHyperService::new(connector_with(None).unwrap()),
             gateway: "http://127.0.0.1:9".to_owned(),
             first: Zeroizing::new("first".to_owned()),
             present: RwLock::new(Zeroizing::new(present.to_owned())),
             calls: Semaphore::new(1),
+            proxied: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -260,6 +379,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_proxys_credential_is_renewed_in_either_form() {
+        let passing = passing("second");
+        let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair));
+        for (value, sent) in [
+            (basic("clawgate:first"), Some(basic("clawgate:second"))),
+            (basic(":first"), Some(basic(":second"))),
+            ("Bearer first".to_owned(), Some("Bearer second".to_owned())),
+            (basic("first"), None),
+            (basic("clawgate:other"), None),
+            ("Basic first".to_owned(), None),
+            ("Bearer other".to_owned(), None),
+            ("first".to_owned(), None),
+        ] {
+            let found = passing.for_proxy(&HeaderValue::from_str(&value).unwrap());
+            let found = found.map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(found, sent, "{value}");
+        }
+    }
+
     #[tokio::test]
     async fn a_gateway_that_is_not_there_is_told_of() {
         let http = http_client_with(None).unwrap();
@@ -268,7 +407,9 @@ mod tests {
         let gateway = format!("http://{}", free.local_addr().unwrap());
         drop(free);
         let token = Zeroizing::new("first".to_owned());
-        let relay = Relay::start(http.clone(), gateway, token).await.unwrap();
+        let connector = connector_with(None).unwrap();
+        let starting = Relay::start(http.clone(), connector, gateway, token);
+        let relay = starting.await.unwrap();
         let uri: Uri = format!("{}/v1/job", relay.url).parse().unwrap();
         let answer = http.get(uri).await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);

@@ -83,6 +83,9 @@ impl Summary<'_> {
             "calls      {} to models ({} tokens), {} to Terraform Cloud, {} refused, {} applied",
             sums.model_calls, sums.tokens, sums.terraform_calls, sums.refused, sums.applied
         ));
+        if sums.connections > 0 {
+            say(&format!("egress     {} connections", sums.connections));
+        }
         if let Ok(evidence) = evidence {
             let report = &evidence.report;
             let passed = report

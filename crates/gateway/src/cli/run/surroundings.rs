@@ -90,6 +90,8 @@ pub(super) struct Way<'a> {
     pub(super) cli_config: &'a std::path::Path,
     /// The job.
     pub(super) job: &'a str,
+    /// Whether the contract lists hosts for the egress proxy.
+    pub(super) egress: bool,
 }
 
 /// The environment of a command.
@@ -116,6 +118,13 @@ impl Surroundings {
                 name.to_owned(),
                 format!("{before}{separator}127.0.0.1").into(),
             );
+        }
+        if way.egress {
+            let at = way.url.trim_start_matches("http://");
+            let proxy = format!("http://clawgate:{}@{at}", way.token);
+            for name in ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"] {
+                set.insert(name.to_owned(), proxy.clone().into());
+            }
         }
         let removed = names
             .filter_map(|name| name.into_string().ok())
@@ -193,6 +202,7 @@ mod tests {
             hosts,
             cli_config: Path::new("/tmp/x/terraform.rc"),
             job: "job_1",
+            egress: false,
         }
     }
 
@@ -229,6 +239,22 @@ mod tests {
         assert_eq!(found.set["TFE_TOKEN"], "cst-text");
         assert_eq!(found.set["TF_TOKEN_gate_my__corp_example"], "cst-text");
         assert_eq!(found.set["OPENAI_BASE_URL"], "http://127.0.0.1:9/openai/v1");
+        assert!(!found.set.contains_key("HTTPS_PROXY"));
+    }
+
+    #[test]
+    fn the_proxy_is_named_where_the_contract_lists_hosts() {
+        let hosts = hosts();
+        let way = Way {
+            egress: true,
+            ..way(&hosts)
+        };
+        let found = Surroundings::new(&way, std::iter::empty(), &[]);
+        for name in ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"] {
+            assert_eq!(found.set[name], "http://clawgate:cst-text@127.0.0.1:9");
+        }
+        let direct = found.set["NO_PROXY"].to_str().unwrap();
+        assert!(direct.ends_with("127.0.0.1"), "{direct}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::super::term::{self, BAD, BOLD, DIM, GOOD, OFF, WARN};
 use super::super::{Failure, OperatorApi};
+use crate::activity::destination;
 use crate::trust_pulse::story::is_change;
 
 /// Shortest time between two looks: changes may come by the hundred in a second.
@@ -20,6 +21,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Records that are read at a time.
 const PAGE: u32 = 500;
+
+/// Most destinations of which the first connection is told.
+const PLACES: usize = 200;
 
 /// Prints a line of ours, beside what the command prints.
 pub(super) fn say(line: &str) {
@@ -37,6 +41,8 @@ pub(super) struct Told {
     open: HashMap<u64, Intent>,
     /// Runs of which it was told that they wait for somebody.
     waiting: HashSet<String>,
+    /// Destinations of which it was told that they are connected to.
+    places: HashSet<String>,
     /// Whether it was told that the gateway does not answer.
     lost: bool,
     /// Model calls and Terraform calls that have ended, refusals, applies, tokens.
@@ -52,6 +58,7 @@ pub(super) struct Told {
 pub(super) struct Sums {
     pub(super) model_calls: u64,
     pub(super) terraform_calls: u64,
+    pub(super) connections: u64,
     pub(super) refused: u64,
     pub(super) applied: u64,
     pub(super) tokens: u64,
@@ -158,7 +165,10 @@ impl Told {
             Body::Outcome(outcome) => {
                 let intent = self.open.remove(&outcome.intent_seq)?;
                 self.sums.count(&intent, &outcome);
-                is_worth_a_line(&intent).then(|| call(&intent, &outcome))
+                let new_place = destination(&intent)
+                    .is_some_and(|to| self.places.len() < PLACES && self.places.insert(to));
+                let cut = intent.lane == Lane::Egress && outcome.code.is_some();
+                (new_place || cut || is_worth_a_line(&intent)).then(|| call(&intent, &outcome))
             }
             Body::Refusal(refusal) => {
                 self.sums.refused += 1;
@@ -195,6 +205,7 @@ impl Sums {
             Lane::Terraform => self.terraform_calls += 1,
             Lane::Gateway if intent.operation == "apply-run" => self.applied += 1,
             Lane::Gateway => {}
+            Lane::Egress => self.connections += 1,
         }
         let usage = outcome
             .usage
@@ -214,10 +225,13 @@ fn call(intent: &Intent, outcome: &Outcome) -> String {
         Lane::Model => "model     ",
         Lane::Terraform => "terraform ",
         Lane::Gateway => "gateway   ",
+        Lane::Egress => "egress    ",
     };
     let mut line = format!("{lane} {}", term::plain(&intent.operation));
+    let destination = destination(intent);
     let about = match intent.lane {
         Lane::Model => intent.input.at(&["model"]).and_then(proof::Json::as_str),
+        Lane::Egress => destination.as_deref(),
         Lane::Terraform | Lane::Gateway => {
             intent.run_id.as_deref().or(outcome.object_id.as_deref())
         }
@@ -310,6 +324,7 @@ mod tests {
             }),
             tool_calls: Vec::new(),
             object_id: Some("run-1".to_owned()),
+            egress: None,
             ended: Ended::Complete,
             code: None,
             receipt: None,
@@ -350,6 +365,7 @@ mod tests {
         let sums = Sums {
             model_calls: 1,
             terraform_calls: 2,
+            connections: 0,
             refused: 1,
             applied: 1,
             tokens: 60,

@@ -242,9 +242,24 @@ pub(super) const OPERATIONS: &[Words] = &[
         "What a verifier is given besides the bundle",
     ),
     words(
+        "GET /v1/log",
+        "show_log",
+        "Size, root, newest checkpoint and last records of the log, and how publishing stands",
+    ),
+    words(
         "GET /v1/log/checkpoint",
         "show_checkpoint",
         "The log as it is now: a signed note",
+    ),
+    words(
+        "GET /v1/log/consistency",
+        "prove_consistency",
+        "The proof that the log begins with what it was before",
+    ),
+    words(
+        "GET /v1/log/inclusion",
+        "prove_inclusion",
+        "The proof that one record is in the log; name it by index, by job and number, or by receipt",
     ),
     words(
         "GET /v1/export",

@@ -17,6 +17,7 @@ use proof::approval::Decision;
 use proof::record::{Body, Ended, Intent, Lane, Outcome, Record, Refusal};
 
 use super::words::Quoted;
+use crate::activity::destination;
 use entry::weight;
 use operations::{in_words, is_model_call, sentence};
 
@@ -204,7 +205,8 @@ impl Story {
                     // There are fewer words than the bound.
                     None => stretch.reads.push(Read { words, times: 1 }),
                 }
-                (words.to_owned(), None)
+                let to = destination(intent).map(|to| format!("connected to {to}"));
+                (to.unwrap_or_else(|| words.to_owned()), None)
             }
         };
         let row = stretch.rows.len();

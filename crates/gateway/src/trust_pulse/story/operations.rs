@@ -8,8 +8,12 @@ pub(super) fn is_model_call(intent: &Intent) -> bool {
     intent.lane == Lane::Model && !is_listing(&intent.operation)
 }
 
-/// Whether a call can change something; the agent's model calls cannot.
+/// Whether a call can change something here; the agent's model calls cannot, and what its
+/// connections to other hosts change is not seen.
 pub(crate) fn is_change(intent: &Intent) -> bool {
+    if intent.lane == Lane::Egress {
+        return false;
+    }
     match intent.operation.parse::<Operation>() {
         Ok(operation) => operation.effect() == Effect::Mutate,
         // Names outside the route table: uploads and rollbacks change, logs and models read.
@@ -72,6 +76,8 @@ pub(super) fn in_words(operation: &str) -> &'static str {
         "rollback-state" => "returned a workspace to an earlier state version",
         "list-models" | "read-model" => "listed models",
         "count-tokens" => "counted tokens",
+        "connect" => "connected to other hosts",
+        "request" => "asked other hosts in plain HTTP",
         _ => "made another call",
     }
 }

@@ -58,6 +58,7 @@ fn outcome(seq: u64, intent_seq: u64, status: u16, usage: Option<Usage>) -> Reco
         first_byte_ms: None,
         usage,
         object_id: None,
+        egress: None,
         ended: Ended::Complete,
         code: None,
         receipt: Some(ReceiptRef {

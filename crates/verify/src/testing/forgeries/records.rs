@@ -4,7 +4,8 @@ use crate::Code;
 use crate::testing::{Step, Story};
 use proof::Hash;
 use proof::record::{
-    Body, CausedBy, Ended, Intent, Lane, MAX_TOOL_CALLS, Match, Outcome, Revocation, ToolCall,
+    Body, CausedBy, Egress, Ended, Intent, Lane, MAX_TOOL_CALLS, Match, Outcome, Revocation,
+    ToolCall,
 };
 use proof::token::Scope;
 
@@ -35,10 +36,99 @@ fn cause(receipt_id: &str) -> CausedBy {
 /// A call that names the model call before it.
 pub(super) fn honest() -> Vec<Forgery> {
     let caused = forgery("a call that names its model call", Code::Ok).valid();
-    vec![caused.story(|s| {
-        let model = receipt_id_of(s, "chat-completions");
-        edit_intent(s, "create-run", |i| i.caused_by = Some(cause(&model)));
-    })]
+    let refused = forgery("a connection that was not made", Code::Ok).valid();
+    vec![
+        caused.story(|s| {
+            let model = receipt_id_of(s, "chat-completions");
+            edit_intent(s, "create-run", |i| i.caused_by = Some(cause(&model)));
+        }),
+        forgery("a connection through the egress proxy", Code::Ok)
+            .valid()
+            .story(Story::connect),
+        refused.story(|s| {
+            s.connect();
+            edit_outcome(s, "connect", |outcome| {
+                outcome.status = Some(503);
+                outcome.response_bytes = 0;
+                outcome.ended = Ended::UpstreamReset;
+                outcome.code = Some("UPSTREAM_UNAVAILABLE".to_owned());
+                outcome.egress = Some(Egress {
+                    address: None,
+                    sent_bytes: 0,
+                    sent_hash_b64u: Hash::of(b""),
+                });
+            });
+        }),
+    ]
+}
+
+fn with_egress(edit: impl Fn(&mut Outcome) + 'static) -> impl Fn(&mut Story) {
+    move |story| {
+        story.connect();
+        edit_outcome(story, "connect", &edit);
+    }
+}
+
+/// A connection with an input that was changed in the same way in which it was decided about.
+fn with_input(edit: impl Fn(&mut Intent) + 'static) -> impl Fn(&mut Story) {
+    move |story| {
+        story.connect();
+        edit_intent(story, "connect", &edit);
+    }
+}
+
+fn egress() -> Vec<Forgery> {
+    vec![
+        forgery("a connection to another host", Code::DecisionMismatch)
+            .story(with_input(|i| i.input.set("host", "evil.example"))),
+        forgery("a connection to another port", Code::DecisionMismatch)
+            .story(with_input(|i| i.input.set("port", 22_i64))),
+        forgery("a connection to a private address", Code::DecisionMismatch).story(|s| {
+            s.connect();
+            let inside = proof::Json::from(serde_json::json!(["10.0.0.7"]));
+            edit_intent(s, "connect", |i| i.input.set("addresses", inside.clone()));
+            edit_outcome(s, "connect", |o| {
+                o.egress.as_mut().expect("a connection").address = "10.0.0.7".parse().ok();
+            });
+        }),
+        forgery(
+            "a connection that was not looked up",
+            Code::DecisionMismatch,
+        )
+        .story(|s| {
+            s.connect();
+            let none = proof::Json::from(serde_json::json!([]));
+            edit_intent(s, "connect", |i| i.input.set("addresses", none.clone()));
+        }),
+        forgery("a connection to the gateway itself", Code::DecisionMismatch)
+            .story(with_input(|i| i.input.set("reserved", "gateway"))),
+        forgery(
+            "a connection asked for in another way",
+            Code::DecisionMismatch,
+        )
+        .story(with_input(|i| i.input.set("operation", "request"))),
+        forgery("a connection in another lane", Code::DecisionMismatch).story(|s| {
+            s.connect();
+            edit_intent(s, "connect", |i| i.lane = Lane::Terraform);
+            edit_outcome(s, "connect", |o| o.egress = None);
+        }),
+        forgery("an address that was not decided about", Code::EgressStray).story(with_egress(
+            |o| o.egress.as_mut().expect("a connection").address = "1.1.1.1".parse().ok(),
+        )),
+        forgery("bytes that went nowhere", Code::EgressStray).story(with_egress(|o| {
+            o.egress.as_mut().expect("a connection").address = None;
+        })),
+        forgery("a connection that sent nothing said", Code::EgressStray)
+            .story(with_egress(|o| o.egress = None)),
+        forgery("a Terraform call that sent elsewhere", Code::EgressStray).story(|s| {
+            let sent = Egress {
+                address: None,
+                sent_bytes: 0,
+                sent_hash_b64u: Hash::of(b""),
+            };
+            edit_outcome(s, "create-run", |o| o.egress = Some(sent.clone()));
+        }),
+    ]
 }
 
 /// The receipt that a call gets when the story is told.
@@ -55,10 +145,17 @@ fn edit_outcome(story: &mut Story, operation: &str, edit: impl Fn(&mut Outcome))
 }
 
 pub(super) fn all() -> Vec<Forgery> {
-    [sequence(), calls(), tokens(), receipts(), decisions()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        sequence(),
+        calls(),
+        tokens(),
+        receipts(),
+        decisions(),
+        egress(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn sequence() -> Vec<Forgery> {

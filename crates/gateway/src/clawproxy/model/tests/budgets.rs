@@ -28,6 +28,7 @@ async fn store(token: &LiveToken) -> Arc<dyn Store> {
         now(),
     );
     let version = ContractVersion {
+        second_envelope: None,
         policy_hash: contract.hash,
         name: contract.contract.name.clone(),
         envelope: envelope.unwrap(),

@@ -22,7 +22,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use policy::{CompiledContract, Contract};
+use policy::Contract;
 use proof::token::{Claims, Scope};
 use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -387,12 +387,7 @@ fn token(live: &Live, models: Option<&str>) -> Arc<LiveToken> {
         document.set("models", models);
     }
     let contract = Contract::from_json(document).unwrap();
-    let contract = live.keep_contract(LiveContract {
-        hash: contract.hash(),
-        compiled: CompiledContract::compile(&contract),
-        contract,
-        withdrawn: false.into(),
-    });
+    let contract = live.keep_contract(LiveContract::new(contract, false));
     let agent = SigningKey::from_seed(&[3; 32]).did();
     let policy_hash = contract.hash;
     let job = LiveJob::open(

@@ -1,0 +1,245 @@
+//! Where names lead, and which destinations are reached in another way.
+//!
+//! A name is looked up once for each connection, and all of its addresses are judged; what is
+//! connected to is one of them. What the gateway listens on, and Terraform Cloud, are known by
+//! their addresses too: a name that somebody else has pointed there is not a way around.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use policy::egress::{
+    Destination, EgressOperation, Host, Kind, MAX_ADDRESSES, Network, Reserved, kind,
+};
+
+use crate::config::Config;
+
+/// Looks names up. A seam, so that tests can answer differently each time.
+pub trait Resolve: Send + Sync {
+    /// Every address of a name.
+    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
+}
+
+/// What the operating system says.
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+}
+
+/// What is known about destinations besides the contract.
+pub(super) struct Places {
+    resolver: Arc<dyn Resolve>,
+    patience: Duration,
+    excepted: Vec<Network>,
+    listening: Vec<SocketAddr>,
+    reserved: Vec<Known>,
+}
+
+/// A destination that is reached in another way.
+struct Known {
+    whose: Reserved,
+    host: Host,
+    port: u16,
+    /// What its name led to when it was last looked up.
+    led_to: Mutex<Vec<IpAddr>>,
+}
+
+/// What a look at a destination has found.
+pub(super) struct Found {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) excepted: Vec<Network>,
+    pub(super) reserved: Option<Reserved>,
+}
+
+/// The hosts that the configuration gives to others: published contracts must not list them.
+pub fn reserved_hosts(config: &Config) -> Vec<(String, Reserved)> {
+    let known = named(config).into_iter();
+    known
+        .filter(|(_, to)| !is_this_machine(&to.host))
+        .map(|(whose, to)| (to.host.to_string(), whose))
+        .collect()
+}
+
+fn is_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Name(name) => name == "localhost",
+        Host::Ip(ip) => ip.is_loopback() || ip.is_unspecified(),
+    }
+}
+
+/// Every destination that the configuration names for itself.
+fn named(config: &Config) -> Vec<(Reserved, Destination)> {
+    let tasks = config.run_tasks.as_ref();
+    let own = [
+        config.agent_listener.public_url.as_deref(),
+        config.operator_listener.public_url.as_deref(),
+        tasks.and_then(|tasks| tasks.public_url.as_deref()),
+    ];
+    let own = own.into_iter().flatten();
+    let own = own.filter_map(|url| Some((Reserved::Gateway, of_url(url)?)));
+    let upstream = &config.terraform_cloud;
+    let objects = upstream.object_hosts.iter();
+    let objects = objects.filter_map(|host| {
+        let with_port = Destination::parse(EgressOperation::Connect, host);
+        let host = with_port
+            .or_else(|_| Destination::parse(EgressOperation::Connect, &format!("{host}:443")));
+        Some((Reserved::TerraformCloud, host.ok()?))
+    });
+    let base = of_url(&upstream.url).map(|to| (Reserved::TerraformCloud, to));
+    let models = config.models.values();
+    let models = models
+        .filter_map(|provider| Some((Reserved::ModelProvider, of_url(&provider.plain_url())?)));
+    own.chain(base).chain(objects).chain(models).collect()
+}
+
+fn of_url(url: &str) -> Option<Destination> {
+    let uri: http::Uri = url.parse().ok()?;
+    let usual = match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let port = uri.port_u16().unwrap_or(usual);
+    let host = Host::parse(uri.host()?).ok()?;
+    Some(Destination { host, port })
+}
+
+impl Places {
+    pub(super) fn new(
+        config: &Config,
+        listening: Vec<SocketAddr>,
+        urls: [&str; 2],
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
+        let own = urls.iter().filter_map(|url| of_url(url));
+        let own = own.map(|to| (Reserved::Gateway, to));
+        let known = own.chain(named(config)).map(|(whose, to)| Known {
+            whose,
+            host: to.host,
+            port: to.port,
+            led_to: Mutex::default(),
+        });
+        Self {
+            resolver,
+            patience: Duration::from_secs(config.egress.connect_timeout_seconds),
+            excepted: config.egress.allow_private.clone(),
+            listening,
+            reserved: known.collect(),
+        }
+    }
+
+    pub(super) fn by_name(&self, to: &Destination) -> Option<Reserved> {
+        let same = |known: &&Known| {
+            // A name of Terraform Cloud or of a provider is theirs on every port; on this machine,
+            // and at the gateway's own name, others may listen beside.
+            let anywhere = known.whose != Reserved::Gateway && matches!(known.host, Host::Name(_));
+            let every_port = anywhere && !is_this_machine(&known.host);
+            known.host == to.host && (every_port || known.port == to.port)
+        };
+        self.reserved.iter().find(same).map(|known| known.whose)
+    }
+
+    pub(super) async fn look_up(&self, to: &Destination) -> Found {
+        // Providers of models are shared by many names at one address, and tell them apart by name.
+        let others = self.reserved.iter().filter(|known| {
+            known.port == to.port && (known.whose != Reserved::ModelProvider || is_ip(&known.host))
+        });
+        let others: Vec<&Known> = others.collect();
+        let refreshed = join_all(others.iter().map(|known| self.refresh(known)));
+        let (addresses, ()) = tokio::join!(self.addresses(&to.host), async {
+            refreshed.await;
+        });
+        let reserved = addresses.iter().find_map(|ip| {
+            let at = SocketAddr::new(ip.to_canonical(), to.port);
+            if self.is_listening(at) {
+                return Some(Reserved::Gateway);
+            }
+            let known = others.iter().find(|known| {
+                let led_to = known.led_to.lock().expect("no panic while it is held");
+                led_to.iter().any(|own| own.to_canonical() == at.ip())
+            });
+            known.map(|known| known.whose)
+        });
+        let holds = |range: &&Network| addresses.iter().any(|ip| range.contains(*ip));
+        let needed = addresses.iter().any(|ip| kind(*ip) != Kind::Public);
+        let excepted = self.excepted.iter().filter(|_| needed).filter(holds);
+        Found {
+            excepted: excepted.copied().collect(),
+            addresses,
+            reserved,
+        }
+    }
+
+    /// Each address of a host once, in the order in which the resolver prefers them.
+    async fn addresses(&self, host: &Host) -> Vec<IpAddr> {
+        let name = match host {
+            Host::Ip(ip) => return vec![*ip],
+            Host::Name(name) => name,
+        };
+        let looked_up = tokio::time::timeout(self.patience, self.resolver.resolve(name)).await;
+        let mut addresses = Vec::new();
+        for ip in looked_up.into_iter().flatten().flatten() {
+            if addresses.len() < MAX_ADDRESSES && !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+        }
+        addresses
+    }
+
+    /// Looks up where a reserved name leads; what cannot be looked up leads where it last led.
+    async fn refresh(&self, known: &Known) {
+        let found = self.addresses(&known.host).await;
+        if !found.is_empty() {
+            *known.led_to.lock().expect("no panic while it is held") = found;
+        }
+    }
+
+    fn is_listening(&self, at: SocketAddr) -> bool {
+        self.listening.iter().any(|own| {
+            let ip = own.ip().to_canonical();
+            own.port() == at.port()
+                && (ip == at.ip()
+                    || (ip.is_loopback() && at.ip().is_loopback())
+                    || (ip.is_unspecified() && is_own(at.ip())))
+        })
+    }
+}
+
+fn is_ip(host: &Host) -> bool {
+    matches!(host, Host::Ip(_))
+}
+
+/// Whether an address is one of this machine: then it is also where a connection to it would come
+/// from. Asked of the system's routes; nothing is sent.
+fn is_own(ip: IpAddr) -> bool {
+    if ip.is_loopback() || ip.is_unspecified() {
+        return true;
+    }
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    // What cannot be routed cannot be connected to either.
+    from.is_ok_and(|from| from.ip() == ip)
+}
+
+impl super::Egress {
+    pub(super) fn reserved_by_name(&self, to: &Destination) -> Option<Reserved> {
+        self.places.by_name(to)
+    }
+
+    pub(super) async fn look_up(&self, to: &Destination) -> Found {
+        self.places.look_up(to).await
+    }
+}

@@ -1,0 +1,310 @@
+//! The log over the operator listener: what it has, proofs, and the files that it would be as
+//! static files (C2SP tlog-tiles below `/tlog/`).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Uri, header};
+use policy::ReasonCode;
+use proof::consistency::ConsistencyProof;
+use proof::merkle::verify_inclusion;
+use proof::record::{Body, JobId};
+use proof::tiles::Tile;
+use proof::{Hash, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::{LogRange, StoredRecord};
+
+use super::extract::Params;
+use super::problem::Problem;
+use crate::app::App;
+use crate::bundles::{self, Sealing, SignedCheckpoint};
+use crate::shapes;
+use crate::tlog::{self, Standing, TlogError};
+
+/// Kind and version of an answer of [`inclusion`].
+pub const INCLUSION: &str = "clawgate.inclusion/1";
+
+/// Records that [`show`] lists.
+const LAST: u32 = 10;
+
+/// Records that are read at a time in search of one.
+const PAGE: u32 = 1000;
+
+/// Routes that need no credential when the configuration publishes the log's hashes.
+pub(super) const HASHES: [&str; 2] = ["/tlog/checkpoint", "/tlog/tile/{level}/{*place}"];
+
+/// The log as it is now: a signed note.
+pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Result<String, Problem> {
+    Ok(signed(&app).await?.note)
+}
+
+async fn signed(app: &App) -> Result<SignedCheckpoint, Problem> {
+    Ok(bundles::sign_checkpoint(Sealing::of(app)).await?)
+}
+
+/// Size, checkpoint, the last records and how publishing stands.
+pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, Problem> {
+    let checkpoint = signed(&app).await?;
+    let root = app.store.log_root(checkpoint.size).await?;
+    let range = LogRange {
+        from: checkpoint.size.saturating_sub(LAST.into()),
+        job: None,
+        limit: LAST,
+    };
+    let last = app
+        .store
+        .logged(range)
+        .await?
+        .into_iter()
+        .map(|logged| {
+            let record = logged.record.to_json();
+            let kind = record.get("record").and_then(proof::Json::as_str);
+            LogEntry {
+                index: logged.leaf_index,
+                leaf_sha256_b64u: logged.leaf_hash,
+                seq: logged.record.seq,
+                at: logged.record.at,
+                record: kind.map(str::to_owned),
+                job_id: logged.record.job_id,
+            }
+        })
+        .collect();
+    let standing = app.publication.standing();
+    let (published, detail) = match &standing {
+        Standing::Published(size) => (Some(*size), None),
+        Standing::Failing(why) | Standing::Forked(why) => (None, Some(why)),
+        Standing::Off | Standing::Starting => (None, None),
+    };
+    Ok(Json(LogView {
+        origin: bundles::log_origin(&app.config),
+        size: checkpoint.size,
+        root_sha256_b64u: root,
+        checkpoint: checkpoint.note,
+        last,
+        tiles: Tiles {
+            state: standing.as_str(),
+            size: published,
+            detail: detail.cloned(),
+        },
+    }))
+}
+
+/// The log as it is now.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Log")]
+pub(super) struct LogView {
+    origin: String,
+    /// Records.
+    size: u64,
+    #[schemars(with = "Option<shapes::Sha256>")]
+    root_sha256_b64u: Option<Hash>,
+    /// A signed note.
+    checkpoint: String,
+    /// The last records.
+    last: Vec<LogEntry>,
+    tiles: Tiles,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LogEntry {
+    index: u64,
+    #[schemars(with = "shapes::Sha256")]
+    leaf_sha256_b64u: Hash,
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    seq: u64,
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    /// Its kind.
+    record: Option<String>,
+}
+
+/// How publishing the log as static files stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LogTiles")]
+struct Tiles {
+    state: &'static str,
+    /// Records that are published.
+    size: Option<u64>,
+    /// Why not.
+    detail: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sizes {
+    /// The records of the smaller log.
+    from: u64,
+    /// Those of the larger one; all there are unless it is said.
+    #[serde(default)]
+    to: Option<u64>,
+}
+
+/// The proof that the log of `to` records (or the whole of it) begins with its first `from`.
+pub(super) async fn consistency(
+    State(app): State<Arc<App>>,
+    Params(Sizes { from, to }): Params<Sizes>,
+) -> Result<Json<Consistency>, Problem> {
+    let to = match to {
+        Some(to) => to,
+        None => signed(&app).await?.size,
+    };
+    let path = app.store.consistency(from, to).await?;
+    let path = path.ok_or_else(|| {
+        Problem::new(
+            ReasonCode::LogPlaceUnknown,
+            format!("the log has no {from} records within {to}"),
+        )
+    })?;
+    let origin = bundles::log_origin(&app.config);
+    let proof = ConsistencyProof::new(&origin, from, to, path);
+    Ok(Json(Consistency(proof)))
+}
+
+/// A consistency proof; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "ConsistencyProof")]
+pub(super) struct Consistency(#[schemars(with = "shapes::Document")] ConsistencyProof);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Its place in the log.
+    #[serde(default)]
+    index: Option<u64>,
+    /// Its job, with `seq`.
+    #[serde(default)]
+    #[schemars(with = "Option<shapes::JobId>")]
+    job: Option<JobId>,
+    #[serde(default)]
+    seq: Option<u64>,
+    /// The receipt that it names.
+    #[serde(default)]
+    receipt: Option<String>,
+}
+
+/// The proof that one record is in the log, under its newest checkpoint. The record is named by
+/// its index, by its job and number, or by the receipt that it names.
+pub(super) async fn inclusion(
+    State(app): State<Arc<App>>,
+    Params(which): Params<Which>,
+) -> Result<Json<Inclusion>, Problem> {
+    let found = match (which.index, which.job, which.seq, which.receipt) {
+        (Some(index), None, None, None) => by_index(&app, index).await?,
+        (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?,
+        (None, None, None, Some(receipt)) => by_receipt(&app, &receipt).await?,
+        _ => {
+            let detail = "name the record by index, by job and seq, or by receipt";
+            return Err(Problem::new(ReasonCode::QueryValue, detail));
+        }
+    };
+    let StoredRecord { leaf_index, record } = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let checkpoint = signed(&app).await?;
+    let path = app.store.inclusion(leaf_index, checkpoint.size).await?;
+    let root = app.store.log_root(checkpoint.size).await?;
+    let proven = path.zip(root).filter(|(path, root)| {
+        verify_inclusion(&record.leaf_hash(), leaf_index, checkpoint.size, path, root)
+    });
+    let (path, _) = proven.ok_or_else(|| Problem::internal(&TlogError::Damaged(leaf_index)))?;
+    Ok(Json(Inclusion {
+        inclusion: INCLUSION,
+        checkpoint: checkpoint.note,
+        index: leaf_index,
+        leaf_sha256_b64u: record.leaf_hash(),
+        path,
+        record: record.to_json(),
+    }))
+}
+
+/// A record and the proof that it is in the log; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "InclusionProof")]
+pub(super) struct Inclusion {
+    inclusion: &'static str,
+    /// A signed note.
+    checkpoint: String,
+    index: u64,
+    #[schemars(with = "shapes::Sha256")]
+    leaf_sha256_b64u: Hash,
+    #[schemars(with = "Vec<shapes::Sha256>")]
+    path: Vec<Hash>,
+    #[schemars(with = "shapes::Document")]
+    record: proof::Json,
+}
+
+async fn by_index(app: &App, from: u64) -> Result<Option<StoredRecord>, Problem> {
+    let range = LogRange {
+        from,
+        job: None,
+        limit: 1,
+    };
+    let found = app.store.logged(range).await?.pop();
+    Ok(found.map(|logged| StoredRecord {
+        leaf_index: logged.leaf_index,
+        record: logged.record,
+    }))
+}
+
+async fn by_number(app: &App, job: &JobId, seq: u64) -> Result<Option<StoredRecord>, Problem> {
+    let Some(before) = seq.checked_sub(1) else {
+        return Ok(None);
+    };
+    let mut page = app.store.records(job, before, 1).await?;
+    Ok(page.pop().filter(|stored| stored.record.seq == seq))
+}
+
+/// The outcome that names a receipt. A receipt's nonce is its job and the number of its intent,
+/// and the outcome comes later.
+async fn by_receipt(app: &App, id: &str) -> Result<Option<StoredRecord>, Problem> {
+    let found = app.store.find_receipt(id).await?;
+    let Some((job, envelope)) = found else {
+        return Err(ReasonCode::ReceiptUnknown.into());
+    };
+    let nonce = envelope.payload.at(&["binding", "nonce"]);
+    let intent = nonce.and_then(proof::Json::as_str);
+    let intent = intent.and_then(|nonce| nonce.rsplit_once(':')?.1.parse().ok());
+    let mut after: u64 = intent.unwrap_or(0);
+    loop {
+        let page = app.store.records(&job, after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(None);
+        };
+        after = last.record.seq;
+        let names = |stored: &StoredRecord| match &stored.record.body {
+            Body::Outcome(outcome) => outcome
+                .receipt
+                .as_ref()
+                .is_some_and(|own| own.receipt_id == id),
+            _ => false,
+        };
+        if let Some(outcome) = page.into_iter().find(names) {
+            return Ok(Some(outcome));
+        }
+    }
+}
+
+/// A file of the log: hashes, or entries. Its route says who may have it.
+pub(super) async fn tile(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let path = uri.path().strip_prefix("/tlog/");
+    let tile = path.and_then(Tile::parse);
+    let bytes = match tile {
+        Some(tile) => tlog::tile_bytes(&*app.store, tile).await?,
+        None => None,
+    };
+    let bytes = bytes.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
+}
+
+impl From<TlogError> for Problem {
+    fn from(error: TlogError) -> Self {
+        match error {
+            TlogError::Store(error) => error.into(),
+            other => Self::internal(&other),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The folder of the log's static files.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::TlogError;
+use crate::bundles::file;
+
+/// Largest file of the log: 256 entries of the largest size, each behind its length.
+const MAX_FILE_BYTES: u64 = 256 * (2 + 0xffff);
+
+/// Files are for the web server's group, too.
+const MODE: u32 = 0o640;
+
+/// A folder of static files.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// How adding a file that never changes went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It was not there, or it was the same.
+    Fine,
+    /// Another one has its name.
+    Differs,
+}
+
+impl Folder {
+    /// The folder at this path; it is made with the first file.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
+    /// A file's bytes, when it is there.
+    pub(super) async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, TlogError> {
+        self.on_disk(name, read).await
+    }
+
+    /// Whether a file is there.
+    pub(super) async fn has(&self, name: &str) -> Result<bool, TlogError> {
+        self.on_disk(name, |path| path.try_exists()).await
+    }
+
+    /// Adds a file that never changes; it is durable when this returns.
+    pub(super) async fn add(&self, name: &str, bytes: Vec<u8>) -> Result<Added, TlogError> {
+        let add = move |path: &Path| match read(path)? {
+            Some(there) if there == bytes => Ok(Added::Fine),
+            Some(_) => Ok(Added::Differs),
+            None => file::write(path, &bytes, MODE).map(|()| Added::Fine),
+        };
+        self.on_disk(name, add).await
+    }
+
+    /// Puts a file in the place of the one before; it is durable when this returns.
+    pub(super) async fn replace(&self, name: &str, bytes: Vec<u8>) -> Result<(), TlogError> {
+        self.on_disk(name, move |path| file::write(path, &bytes, MODE))
+            .await
+    }
+
+    /// Removes a folder of files that are part of a larger one now.
+    pub(super) async fn remove_folder(&self, name: &str) -> Result<(), TlogError> {
+        let remove = |path: &Path| match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        self.on_disk(name, remove).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, TlogError> {
+        let path = self.path.join(name);
+        let worked = tokio::task::spawn_blocking(move || {
+            work(&path).map_err(|source| TlogError::File { path, source })
+        });
+        worked.await.expect("reading and writing do not panic")
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}

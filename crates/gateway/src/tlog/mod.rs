@@ -1,0 +1,178 @@
+//! The log as others read it: C2SP tiles, entries and checkpoints, from the store and as static
+//! files.
+//!
+//! The store is the truth; a folder of tiles is a copy that [`publish`] keeps up, so that auditors
+//! and witnesses can follow the log without asking the gateway. What lies in the folder is compared
+//! with the store before anything is added: a log that has two versions is not published further.
+
+mod folder;
+mod publish;
+
+use std::path::PathBuf;
+
+use proof::checkpoint::Checkpoint;
+use proof::merkle::leaf_hash;
+use proof::tiles::{self, Holds, Tile};
+use store::{LogRange, Store, StoreError};
+use tokio::sync::watch;
+
+use crate::bundles::BundleError;
+use crate::config::Config;
+use crate::keys::Keys;
+
+pub use folder::Folder;
+pub use publish::{publish, write_up};
+
+/// Why the log cannot be read or published.
+#[derive(Debug, thiserror::Error)]
+pub enum TlogError {
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The checkpoint cannot be signed.
+    #[error("the checkpoint cannot be signed")]
+    Checkpoint(#[source] BundleError),
+    /// A file cannot be read or written.
+    #[error("cannot use the file `{path}` of the log")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A record is not what its leaf was made of.
+    #[error("record {0} of the log is not the one that its leaf was made of")]
+    Damaged(u64),
+    /// What was published contradicts the store.
+    #[error("the published log contradicts the store: {0}")]
+    Forked(String),
+}
+
+/// How publishing stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is to be published.
+    Off,
+    /// Nothing was published yet since the start.
+    Starting,
+    /// Everything up to this size is there.
+    Published(u64),
+    /// The last try failed; it is tried again.
+    Failing(String),
+    /// What lies there contradicts the store; nothing more is written.
+    Forked(String),
+}
+
+impl Standing {
+    /// Its name in answers.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::Published(_) => "published",
+            Self::Failing(_) => "failing",
+            Self::Forked(_) => "forked",
+        }
+    }
+}
+
+/// How publishing stands, for whoever asks.
+#[derive(Debug)]
+pub struct Publication(watch::Sender<Standing>);
+
+impl Publication {
+    /// Before the first try.
+    pub fn of(config: &Config) -> Self {
+        let standing = match config.log.tiles {
+            Some(_) => Standing::Starting,
+            None => Standing::Off,
+        };
+        Self(watch::Sender::new(standing))
+    }
+
+    /// How it stands now.
+    pub fn standing(&self) -> Standing {
+        self.0.borrow().clone()
+    }
+
+    /// Tells of each change.
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.0.subscribe()
+    }
+
+    fn set(&self, standing: Standing) {
+        self.0.send_replace(standing);
+    }
+}
+
+/// The bytes of a file of the log; `None` when the log has none such yet.
+///
+/// # Errors
+/// [`TlogError::Store`], [`TlogError::Damaged`].
+pub async fn tile_bytes(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogError> {
+    match tile.holds() {
+        Holds::Hashes { level } => {
+            let hashes = store.hashes(level, tile.start(), tile.width()).await?;
+            Ok(hashes.map(|hashes| tiles::hash_tile(&hashes)))
+        }
+        Holds::Entries => entries(store, tile).await,
+    }
+}
+
+/// A bundle of entries. An entry is a record's canonical form: what its leaf is the hash of.
+async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogError> {
+    let range = LogRange {
+        from: tile.start(),
+        job: None,
+        limit: u32::try_from(tile.width()).expect("at most 256"),
+    };
+    let logged = store.logged(range).await?;
+    if logged.len() as u64 != tile.width() {
+        return Ok(None);
+    }
+    let mut entries = Vec::with_capacity(logged.len());
+    for (index, logged) in (tile.start()..).zip(logged) {
+        let entry = logged.record.to_jcs();
+        if logged.leaf_index != index || leaf_hash(&entry) != logged.leaf_hash {
+            return Err(TlogError::Damaged(index));
+        }
+        entries.push(entry);
+    }
+    // The store takes no record that is longer than an entry may be.
+    tiles::entry_bundle(entries.iter().map(Vec::as_slice))
+        .map(Some)
+        .ok_or(TlogError::Damaged(tile.start()))
+}
+
+/// Compares the checkpoint in a folder with the store; the size that is published, or `None` when
+/// there is no checkpoint.
+///
+/// # Errors
+/// [`TlogError::Forked`] when they are not of one log, and when they cannot be read.
+pub async fn compare(
+    store: &dyn Store,
+    config: &Config,
+    keys: &Keys,
+    folder: &Folder,
+) -> Result<Option<u64>, TlogError> {
+    let Some(note) = folder.read("checkpoint").await? else {
+        return Ok(None);
+    };
+    let note = String::from_utf8_lossy(&note);
+    let origin = crate::bundles::log_origin(config);
+    let there = Checkpoint::verify(&note, &origin, &keys.checkpoint.public())
+        .map_err(|error| TlogError::Forked(format!("its checkpoint is not this log's: {error}")))?;
+    match store.log_root(there.size).await? {
+        Some(root) if root == there.root => Ok(Some(there.size)),
+        Some(_) => Err(TlogError::Forked(format!(
+            "at size {} it has another root",
+            there.size
+        ))),
+        None => Err(TlogError::Forked(format!(
+            "it has {} records and the store only {}",
+            there.size,
+            store.log_size().await?
+        ))),
+    }
+}

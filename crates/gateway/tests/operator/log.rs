@@ -1,0 +1,292 @@
+//! The log as auditors and monitors reach it.
+
+use std::path::Path;
+use std::process::Output;
+
+use clawgate::operator::credential::Role;
+use clawgate::tlog::Standing;
+use proof::checkpoint::Checkpoint;
+use proof::consistency::{ConsistencyProof, judge};
+use proof::merkle::{leaf_hash, verify_inclusion};
+use proof::{Hash, Numbers};
+use serde_json::Value;
+
+use crate::world::{Caller, World};
+
+fn read(world: &World, note: &str) -> Checkpoint {
+    let key = world.gateway.app.keys.checkpoint.public();
+    Checkpoint::verify(note, "gateway.example/log", &key).unwrap()
+}
+
+async fn checkpoint(world: &World, caller: &Caller<'_>) -> (Checkpoint, String) {
+    let answer = caller.get("/tlog/checkpoint").await;
+    let note = String::from_utf8(answer.bytes.to_vec()).unwrap();
+    (read(world, &note), note)
+}
+
+#[tokio::test]
+async fn proofs_are_served_between_any_two_checkpoints_and_for_any_record() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    let (first, _) = checkpoint(&world, &admin).await;
+    admin.job().await;
+    admin.job().await;
+    let (second, _) = checkpoint(&world, &admin).await;
+    assert!(first.size > 0 && first.size < second.size);
+    let path = format!("/v1/log/consistency?from={}&to={}", first.size, second.size);
+    let answer = admin.get(&path).await;
+    let proof: ConsistencyProof = serde_json::from_slice(&answer.bytes).unwrap();
+    assert_eq!(judge(&first, &second, Some(&proof)), Ok(()));
+    for (query, code) in [
+        ("from=1&to=99", "LOG_PLACE_UNKNOWN"),
+        ("from=3&to=2", "LOG_PLACE_UNKNOWN"),
+        ("from=1&two=2", "QUERY_UNKNOWN_KEY"),
+        ("from=-1", "QUERY_VALUE"),
+    ] {
+        let answer = admin.get(&format!("/v1/log/consistency?{query}")).await;
+        assert_eq!(answer.code(), code, "{query}: {}", answer.json());
+    }
+
+    for query in ["index=0".to_owned(), format!("job={job}&seq=1")] {
+        let answer = admin.get(&format!("/v1/log/inclusion?{query}")).await.ok();
+        let checkpoint = read(&world, answer["checkpoint"].as_str().unwrap());
+        let record = proof::json::parse(answer["record"].to_string().as_bytes(), Numbers::Integers);
+        let leaf = leaf_hash(&record.unwrap().to_jcs());
+        let path: Vec<Hash> = serde_json::from_value(answer["path"].clone()).unwrap();
+        let (size, root) = (checkpoint.size, &checkpoint.root);
+        assert!(verify_inclusion(&leaf, 0, size, &path, root), "{query}");
+    }
+    for (query, code) in [
+        ("index=99", "LOG_PLACE_UNKNOWN"),
+        ("index=1&receipt=x", "QUERY_VALUE"),
+        ("", "QUERY_VALUE"),
+        ("receipt=rcpt_none", "RECEIPT_UNKNOWN"),
+    ] {
+        let answer = admin.get(&format!("/v1/log/inclusion?{query}")).await;
+        assert_eq!(answer.code(), code, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn hashes_may_be_public_and_entries_are_for_auditors() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    admin.job().await;
+    let paths = [
+        "/tlog/checkpoint",
+        "/tlog/tile/0/000.p/1",
+        "/tlog/tile/entries/000.p/1",
+    ];
+    let status = async |world: &World, path: &str, credential: Option<&str>| {
+        let mut request = world.request("GET", path);
+        if let Some(credential) = credential {
+            request = request.header("authorization", format!("Bearer {credential}"));
+        }
+        world.call(request, Vec::new()).await.status.as_u16()
+    };
+    let issuer = world.operator("ida", &[Role::Issuer]).await;
+    let auditor = world.operator("aud", &[Role::Auditor]).await;
+    for (path, bare, issuing) in [
+        (paths[0], 401, 200),
+        (paths[1], 401, 200),
+        (paths[2], 401, 403),
+    ] {
+        assert_eq!(status(&world, path, None).await, bare, "{path}");
+        assert_eq!(status(&world, path, Some(&issuer)).await, issuing, "{path}");
+        assert_eq!(status(&world, path, Some(&auditor)).await, 200, "{path}");
+    }
+    for path in [
+        "/tlog/tile/0/001",
+        "/tlog/tile/0/000",
+        "/tlog/tile/9/000",
+        "/tlog/tile/0/0",
+        "/tlog/tile/entries/000.p/0",
+    ] {
+        let auditor = Caller {
+            world: &world,
+            credential: auditor.clone(),
+        };
+        let answer = auditor.get(path).await;
+        assert_eq!(answer.code(), "LOG_PLACE_UNKNOWN", "{path}");
+    }
+
+    let world = world.restarted_with("log = { public = true }").await;
+    for (path, bare) in [(paths[0], 200), (paths[1], 200), (paths[2], 401)] {
+        assert_eq!(status(&world, path, None).await, bare, "{path}");
+    }
+    assert_eq!(status(&world, "/v1/log", None).await, 401);
+}
+
+/// Runs the program; the gateway serves in this process meanwhile.
+async fn clawgate(arguments: Vec<String>) -> Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+        .args(arguments)
+        .output()
+        .await
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn a_monitor_follows_the_log_and_shouts_at_a_fork() {
+    let world = World::with("log = { public = true }").await;
+    let admin = world.admin().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let trust = admin.get("/v1/trust").await;
+    std::fs::write(file("trust.json"), &trust.bytes).unwrap();
+    let url = format!("http://{}/tlog/", world.gateway.operator_address);
+    let monitor = async || {
+        let line = ["log", "monitor", "--once", "--trust", &file("trust.json")].map(str::to_owned);
+        let rest = ["--state", &file("kept"), "--url", &url].map(str::to_owned);
+        let output = clawgate([line.to_vec(), rest.to_vec()].concat()).await;
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        (output.status.code().unwrap(), out, err)
+    };
+    admin.job().await;
+    let (status, out, _) = monitor().await;
+    assert!(status == 0 && out.contains("kept"), "{out}");
+    admin.job().await;
+    let (status, out, err) = monitor().await;
+    assert!(
+        status == 0 && out.contains("continues size 1"),
+        "{out}{err}"
+    );
+    let (status, out, _) = monitor().await;
+    assert!(status == 0 && out.contains("still at size 2"), "{out}");
+
+    // The same gateway tells somebody else another past.
+    let kept = |size, root| {
+        let origin = "gateway.example/log".to_owned();
+        let note = Checkpoint { origin, size, root }.sign(&world.gateway.app.keys.checkpoint);
+        std::fs::write(file("kept"), &note).unwrap();
+        note
+    };
+    let honest = std::fs::read_to_string(file("kept")).unwrap();
+    for size in [1, 2] {
+        let other = kept(size, Hash::of(b"another past"));
+        let (status, out, err) = monitor().await;
+        assert!(status == 1 && err.contains("FORKED"), "{out}{err}");
+        assert_eq!(std::fs::read_to_string(file("kept")).unwrap(), other);
+        assert_eq!(std::fs::read_to_string(file("kept.fork")).unwrap(), honest);
+    }
+    kept(9, Hash::of(b"longer"));
+    let (status, _, err) = monitor().await;
+    assert!(status == 1 && err.contains("rolled back"), "{err}");
+    std::fs::write(file("kept"), "nothing").unwrap();
+    let (status, _, err) = monitor().await;
+    assert!(status == 1 && err.contains("of no use"), "{err}");
+}
+
+#[tokio::test]
+async fn a_proof_that_the_program_fetches_convinces_the_verifier() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let jobs = [admin.job().await, admin.job().await];
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let mut bundles = Vec::new();
+    for (n, job) in jobs.iter().enumerate() {
+        let closed = admin
+            .post(
+                &format!("/v1/jobs/{job}/close"),
+                &serde_json::json!({ "reason": "done" }),
+            )
+            .await;
+        closed.ok();
+        let bundle = admin.get(&format!("/v1/jobs/{job}/bundle")).await.bytes;
+        std::fs::write(file(&format!("{n}.json")), &bundle).unwrap();
+        bundles.push(bundle);
+    }
+    write_private(Path::new(&file("credential")), &admin.credential);
+    let operator = format!("http://{}", world.gateway.operator_address);
+    let line = [
+        "log",
+        "prove",
+        "--from",
+        &file("0.json"),
+        "--to",
+        &file("1.json"),
+    ];
+    let rest = ["-o", &file("proof.json"), "--operator", &operator];
+    let last = ["--credential-file", &file("credential")];
+    let line = [&line[..], &rest, &last].concat();
+    let output = clawgate(line.into_iter().map(str::to_owned).collect()).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let trust = admin.get("/v1/trust").await.bytes;
+    let since = |proof| clawverify::Options {
+        at: None,
+        since: Some(clawverify::Since {
+            kept: bundles[0].to_vec(),
+            proof,
+        }),
+    };
+    let proof = std::fs::read(file("proof.json")).unwrap();
+    for (proof, verdict) in [
+        (Some(proof), clawverify::Verdict::Valid),
+        (None, clawverify::Verdict::NotProven),
+    ] {
+        let report = clawverify::verify(&bundles[1], &trust, &since(proof));
+        assert_eq!(report.verdict, verdict, "{report:?}");
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[tokio::test]
+async fn the_gateway_publishes_and_stops_at_a_fork() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = folder.path().join("tiles");
+    let more = format!("log = {{ publish_seconds = 1, tiles = {{ folder = {tiles:?} }} }}");
+    let world = World::with(Box::leak(more.into_boxed_str())).await;
+    let admin = world.admin().await;
+    admin.job().await;
+    let mut standing = world.gateway.app.publication.watch();
+    let one = |standing: &Standing| *standing == Standing::Published(1);
+    standing.wait_for(one).await.unwrap();
+    let published = admin.get("/v1/log").await.ok();
+    assert_eq!(published["tiles"]["state"], "published");
+    assert_eq!(published["last"][0]["record"], "clawgate.job-open/1");
+    let note = std::fs::read_to_string(tiles.join("checkpoint")).unwrap();
+    assert_eq!(read(&world, &note).size, 1);
+    assert!(tiles.join("tile/entries/000.p/1").exists());
+    drop(admin);
+
+    // While the gateway is away somebody swaps the folder's checkpoint.
+    let origin = "gateway.example/log".to_owned();
+    let root = Hash::of(b"another");
+    let forged = Checkpoint {
+        origin,
+        size: 1,
+        root,
+    }
+    .sign(&world.gateway.app.keys.checkpoint);
+    let world = world
+        .restarted(async |_| std::fs::write(tiles.join("checkpoint"), &forged).unwrap())
+        .await;
+    let admin = world.admin().await;
+    let mut standing = world.gateway.app.publication.watch();
+    let tried = |standing: &Standing| *standing != Standing::Starting;
+    standing.wait_for(tried).await.unwrap();
+    let stopped = admin.get("/v1/log").await.ok();
+    assert_eq!(stopped["tiles"]["state"], "forked", "{stopped}");
+    let ready = world
+        .call(world.request("GET", "/readyz"), Vec::new())
+        .await;
+    assert_eq!(
+        (ready.status.as_u16(), ready.code().as_str()),
+        (503, "LOG_FORKED")
+    );
+    let kept: Value = Value::from(std::fs::read_to_string(tiles.join("checkpoint")).unwrap());
+    assert_eq!(kept, Value::from(forged), "nothing is written over it");
+}

@@ -1,0 +1,227 @@
+//! The engine for a PostgreSQL server, or for a distributed database that speaks its protocol.
+//!
+//! The statements and the rules are those of [`crate::sql`]; here is what a server asks for
+//! besides: connections that can be lost ([`session`]), who may append to the log ([`seat`]), and
+//! a schema of its own ([`schema`]).
+//!
+//! # Transactions
+//! Each batch of writes is one `SERIALIZABLE` transaction, run again as a whole when another one
+//! stood in its way. Reads are `REPEATABLE READ` and `READ ONLY`. There are no advisory locks, no
+//! sequences and no `LISTEN`: numbers are the largest one and one more, which the isolation makes
+//! safe.
+//!
+//! # One appends
+//! The log has one sequencer: whoever holds the lease in the table `sequencer`. Each of its
+//! transactions writes that row, and only where the row still has the number (the epoch) under
+//! which it took the lease. Whoever takes a lapsed lease gives it a new number, so a gateway that
+//! lost it, and does not know yet, can write nothing: its transaction finds no such row, or fails
+//! because the row was changed under it. The lease lives by the server's clock.
+//!
+//! # What is not known
+//! When a connection breaks while a transaction is being committed, nobody has said whether it
+//! was. Each transaction writes its number into the row of its writer in the table `writers`.
+//! After connecting again that row is read under a lock, for which the server lets the other
+//! transaction end first, and the number in it answers the question. As long as it cannot be asked
+//! the operations of the batch fail as [`StoreError::Unavailable`], and those are then the ones
+//! that may have happened all the same: the safe side for evidence, since a refused caller does
+//! nothing, and what was reserved or used stays so.
+
+mod schema;
+mod seat;
+mod session;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::Config;
+use postgres::config::{Host, SslMode};
+
+use crate::sql::connection::Connection;
+use crate::sql::{Database, Readers, clear_leftovers};
+use crate::{Store, StoreError};
+
+pub(crate) use schema::migrate;
+pub use seat::Seat;
+pub(crate) use session::Session;
+
+/// Connections that read; each read takes at least three ways to the server and back.
+const READERS: usize = 4;
+
+/// How long connecting may take, for each address of a host.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long what was sent may go unconfirmed, and a silent connection unproved, until it counts
+/// as lost.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Where the database is, and how it is spoken to.
+#[derive(Clone)]
+pub struct PostgresPlace {
+    config: Config,
+    tls: Option<rustls::ClientConfig>,
+}
+
+/// Why a database's address is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableAddress {
+    /// It cannot be read. What it says is not repeated: it may hold a password.
+    #[error(
+        "the database's address cannot be read; it looks like \
+         `postgres://user:password@host:5432/name`"
+    )]
+    Unreadable,
+    /// Nothing says where the server is.
+    #[error("the database's address names no host")]
+    NoHost,
+    /// The connection would cross a network in plain text.
+    #[error(
+        "the database at `{0}` is beyond loopback and the connection would be plain text; \
+         put `sslmode=require` into its address, or leave `sslmode` out"
+    )]
+    PlainText(String),
+}
+
+impl PostgresPlace {
+    /// Reads an address such as `postgres://user:password@host:5432/name`, as libpq has them.
+    ///
+    /// Beyond loopback and Unix sockets TLS is required whatever the address says, and the
+    /// server's certificate is verified under the roots of `tls`. With `plain_text_allowed`,
+    /// `sslmode=disable` is obeyed.
+    ///
+    /// # Errors
+    /// [`UnusableAddress`].
+    pub fn parse(
+        address: &str,
+        tls: Option<rustls::ClientConfig>,
+        plain_text_allowed: bool,
+    ) -> Result<Self, UnusableAddress> {
+        let mut config: Config = address
+            .trim()
+            .parse()
+            .map_err(|_| UnusableAddress::Unreadable)?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(UnusableAddress::NoHost);
+        }
+        let far = config
+            .get_hostaddrs()
+            .iter()
+            .find(|address| !address.is_loopback())
+            .map(ToString::to_string)
+            .or_else(|| config.get_hosts().iter().find_map(beyond_loopback));
+        if let Some(host) = far {
+            match (config.get_ssl_mode(), plain_text_allowed, tls.is_some()) {
+                (SslMode::Disable, true, _) => {}
+                (SslMode::Disable, false, _) | (_, _, false) => {
+                    return Err(UnusableAddress::PlainText(host));
+                }
+                _ => {
+                    config.ssl_mode(SslMode::Require);
+                }
+            }
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("clawgate");
+        }
+        config
+            .connect_timeout(CONNECT)
+            .tcp_user_timeout(SILENCE)
+            .keepalives_idle(SILENCE / 2)
+            .keepalives_interval(SILENCE / 5)
+            .keepalives_retries(3);
+        Ok(Self { config, tls })
+    }
+
+    /// Host, port and database, for people; never the password.
+    pub fn name(&self) -> String {
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(host)) => host.clone(),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => match self.config.get_hostaddrs().first() {
+                Some(address) => address.to_string(),
+                None => String::new(),
+            },
+        };
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let database = self.config.get_dbname().or(self.config.get_user());
+        format!("{host}:{port}/{}", database.unwrap_or_default())
+    }
+
+    /// Whether the connection crosses a network in plain text.
+    pub fn is_plain_text_beyond_loopback(&self) -> bool {
+        let far = self
+            .config
+            .get_hosts()
+            .iter()
+            .any(|host| beyond_loopback(host).is_some())
+            || self
+                .config
+                .get_hostaddrs()
+                .iter()
+                .any(|address| !address.is_loopback());
+        far && self.config.get_ssl_mode() == SslMode::Disable
+    }
+}
+
+impl std::fmt::Debug for PostgresPlace {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "PostgresPlace({})", self.name())
+    }
+}
+
+/// The host, when a connection to it leaves this machine.
+fn beyond_loopback(host: &Host) -> Option<String> {
+    match host {
+        Host::Tcp(name) if name == "localhost" => None,
+        Host::Tcp(name) => match name.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() => None,
+            _ => Some(name.clone()),
+        },
+        #[cfg(unix)]
+        Host::Unix(_) => None,
+    }
+}
+
+/// Opens the store in a database and brings its schema up to date.
+///
+/// As [`Seat::Sequencer`] it takes the lease of the log; one that a crash left behind is waited
+/// for until it lapses.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when the server cannot be reached, refuses us, or somebody else
+/// holds the lease; [`StoreError::Corrupt`] when the schema is another program's, and
+/// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
+pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
+    let writer = connect(place, seat)?;
+    let readers = Readers::start(READERS, || {
+        Ok(Connection::Postgres(Box::new(Session::reading(place)?)))
+    })?;
+    Database::start(writer, Some(readers), None, None)
+}
+
+/// A connection that writes, to a store that is up to date.
+pub(crate) fn connect(place: &PostgresPlace, seat: Seat) -> Result<Connection, StoreError> {
+    // The client waits on a runtime of its own, which may not be within another one.
+    let opened = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            let session = Session::writing(place)?;
+            migrate(&session)?;
+            session.sit_down(seat)?;
+            let connection = Connection::Postgres(Box::new(session));
+            if seat == Seat::Sequencer {
+                // Whoever has just taken the lease is alone.
+                connection.begin()?;
+                clear_leftovers(&connection)?;
+                connection.commit()?;
+            }
+            Ok(connection)
+        });
+        opening.join()
+    });
+    opened.unwrap_or_else(|_| {
+        Err(StoreError::Corrupt(
+            "opening the database failed".to_owned(),
+        ))
+    })
+}

@@ -1,0 +1,92 @@
+//! Stands between a client and the server, and cuts the connection at a commit.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// What does not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The client's next commit.
+    Commit,
+    /// The server's answer to it.
+    Answer,
+}
+
+pub(crate) struct Proxy {
+    port: u16,
+    armed: Arc<Mutex<Option<Cut>>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let armed: Arc<Mutex<Option<Cut>>> = Arc::default();
+        let (server, shared) = (server.to_owned(), Arc::clone(&armed));
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else {
+                    return;
+                };
+                let armed = Arc::clone(&shared);
+                std::thread::spawn(move || pass(client, server, &armed));
+            }
+        });
+        Self { port, armed }
+    }
+
+    /// The same address, by way of this.
+    pub(crate) fn instead_of(&self, address: &str) -> String {
+        let (before, rest) = address.split_once("://").unwrap();
+        let (user, rest) = rest.split_once('@').unwrap();
+        let (_, rest) = rest.split_once('/').unwrap();
+        format!("{before}://{user}@127.0.0.1:{}/{rest}", self.port)
+    }
+
+    pub(crate) fn arm(&self, cut: Cut) {
+        *self.armed.lock().unwrap() = Some(cut);
+    }
+
+    pub(crate) fn has_cut(&self) -> bool {
+        self.armed.lock().unwrap().is_none()
+    }
+}
+
+/// Passes bytes on in both directions until one side ends, or a commit is cut.
+fn pass(client: TcpStream, server: TcpStream, armed: &Mutex<Option<Cut>>) {
+    let back = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let silent = Arc::new(Mutex::new(false));
+    let hushed = Arc::clone(&silent);
+    let answers = std::thread::spawn(move || {
+        let (mut client, mut server) = back;
+        let mut bytes = [0; 16 * 1024];
+        while let Ok(count) = server.read(&mut bytes) {
+            // An answer has come: what was committed is committed.
+            if count == 0 || *hushed.lock().unwrap() || client.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
+    });
+    let (mut client, mut server) = (client, server);
+    let mut bytes = [0; 16 * 1024];
+    while let Ok(count) = client.read(&mut bytes) {
+        let sent = &bytes[..count];
+        if sent.windows(6).any(|word| word == b"COMMIT") {
+            match armed.lock().unwrap().take() {
+                Some(Cut::Commit) => break,
+                Some(Cut::Answer) => *silent.lock().unwrap() = true,
+                None => {}
+            }
+        }
+        if count == 0 || server.write_all(sent).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+    let _ = answers.join();
+}
