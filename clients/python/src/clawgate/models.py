@@ -11,6 +11,18 @@ from typing import Any, Literal, TypeAlias, TypedDict
 ApprovalVia: TypeAlias = Literal["key", "token", "passkey"]
 
 
+# Something between an agent and the rest of its machine; see docs/formats.md.
+Barrier: TypeAlias = Literal[
+    "network",
+    "root",
+    "processes",
+    "files",
+    "signals",
+    "privileges",
+    "system-calls",
+]
+
+
 # A number with a decimal point, as text: nothing is rounded on its way
 Decimal: TypeAlias = str
 
@@ -115,6 +127,7 @@ ReasonCode: TypeAlias = Literal[
     "JOB_RUNS_FULL",
     "JOB_FULL",
     "JOB_BUSY",
+    "JOB_NOT_LEASED",
     "BUNDLE_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
@@ -321,6 +334,10 @@ ReasonCode: TypeAlias = Literal[
 ]
 
 
+# Nothing is to be said.
+RenewLease: TypeAlias = dict[str, Any]
+
+
 # The name of a run
 RunId: TypeAlias = str
 
@@ -517,6 +534,12 @@ class ClosedJob(TypedDict):
     reason: str
     # Calls of which nobody knows how they ended, by the `seq` of their intents.
     unknown_outcomes: list[int]
+
+
+class Confinement(TypedDict):
+    """What is between an agent and the rest of its machine, as whoever opened its job says."""
+    # Each at most once, in this order.
+    holds: list[Barrier]
 
 
 class Connection(TypedDict):
@@ -802,10 +825,14 @@ class IssuedToken(TypedDict):
 class _Job(TypedDict):
     # The agent: the job's own key.
     agent_did: Did
+    # How the agent is confined, as the opener says.
+    confinement: Confinement | None
     counters: Counters
     job_id: JobId
     # The last thing that happened.
     last_at: Timestamp
+    # How long it stays open when nobody renews its lease, when it has one.
+    lease_seconds: int | None
     name: str
     opened_at: Timestamp
     opened_by: str
@@ -827,10 +854,14 @@ class Job(_Job, total=False):
 class _JobDetails(TypedDict):
     # The agent: the job's own key.
     agent_did: Did
+    # How the agent is confined, as the opener says.
+    confinement: Confinement | None
     counters: Counters
     job_id: JobId
     # The last thing that happened.
     last_at: Timestamp
+    # How long it stays open when nobody renews its lease, when it has one.
+    lease_seconds: int | None
     model_usage: ModelUsage
     name: str
     opened_at: Timestamp
@@ -1005,8 +1036,12 @@ class _OpenJob(TypedDict):
 
 
 class OpenJob(_OpenJob, total=False):
+    # How the agent is confined, which the gateway cannot see.
+    confinement: Confinement | None
     # A contract's name, of which the latest version counts.
     contract: str | None
+    # How long the job stays open when nobody renews its lease, in seconds.
+    lease_seconds: int | None
     # A version of a contract.
     policy_hash_b64u: Sha256 | None
 
@@ -1210,6 +1245,12 @@ class RemovedPasskeys(TypedDict):
     invitation: bool
     # How many were removed.
     passkeys: int
+
+
+class RenewedLease(TypedDict):
+    job_id: JobId
+    # How long the lease lasts from now.
+    lease_seconds: int
 
 
 class _ReturnToState(TypedDict):

@@ -56,6 +56,8 @@ from .models import (
     Receipt,
     RemovePasskeys,
     RemovedPasskeys,
+    RenewLease,
+    RenewedLease,
     ReturnToState,
     ReturnedState,
     RevokeToken,
@@ -208,6 +210,11 @@ class Operations(ABC):
     def close_job(self, id: JobId, body: CloseJob) -> ClosedJob:
         """Closes a job and seals its bundle."""
         answer: ClosedJob = self._call("POST", f"/v1/jobs/{quoted(id)}/close", None, body)
+        return answer
+
+    def renew_lease(self, id: JobId, body: RenewLease) -> RenewedLease:
+        """Renews a job's lease: whoever opened it is still there."""
+        answer: RenewedLease = self._call("POST", f"/v1/jobs/{quoted(id)}/lease", None, body)
         return answer
 
     def list_records(self, id: JobId, *, after: int | None = None, limit: int | None = None) -> JobRecords:

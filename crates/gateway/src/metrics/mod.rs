@@ -118,10 +118,11 @@ const ENDS: [(Ended, &str); 5] = [
 ];
 
 /// The lanes of outcomes, with their names.
-const LANES: [(Lane, &str); 3] = [
+const LANES: [(Lane, &str); 4] = [
     (Lane::Terraform, "terraform"),
     (Lane::Model, "model"),
     (Lane::Gateway, "gateway"),
+    (Lane::Egress, "egress"),
 ];
 
 /// Lanes in which calls are timed.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use clawgate::app::App;
 use clawgate::clawproxy::egress::Resolve;
 use clawverify::{Options, Verdict, verify};
 use futures_util::future::BoxFuture;
@@ -197,31 +198,42 @@ impl Rig {
         (stream, lossy(&answer))
     }
 
-    /// The outcomes of the egress lane, with their inputs, once there are so many.
     async fn ends(&self, job: &JobId, count: usize) -> Vec<(Value, Outcome)> {
-        let mut commits = self.app().store.commits();
-        loop {
-            let (mut found, mut asked) = (Vec::new(), HashMap::new());
-            let records = self.app().store.records(job, 0, 1000).await.unwrap();
-            for row in records {
-                match row.record.body {
-                    Body::Intent(intent) if intent.lane == Lane::Egress => {
-                        let input = serde_json::to_value(&intent.input).unwrap();
-                        asked.insert(row.record.seq, input);
-                    }
-                    Body::Outcome(outcome) => {
-                        if let Some(input) = asked.remove(&outcome.intent_seq) {
-                            found.push((input, *outcome));
-                        }
-                    }
-                    _ => {}
+        ends(self.app(), job, count).await
+    }
+
+    async fn token_under(&self, job: &JobId, contract: &str) -> String {
+        let contract = policy::Contract::parse(contract.as_bytes()).unwrap();
+        clawgate::demo::sandbox::mint(self.app(), job, &contract)
+            .await
+            .unwrap()
+    }
+}
+
+/// The outcomes of the egress lane, with their inputs, once there are so many.
+async fn ends(app: &App, job: &JobId, count: usize) -> Vec<(Value, Outcome)> {
+    let mut commits = app.store.commits();
+    loop {
+        let (mut found, mut asked) = (Vec::new(), HashMap::new());
+        let records = app.store.records(job, 0, 1000).await.unwrap();
+        for row in records {
+            match row.record.body {
+                Body::Intent(intent) if intent.lane == Lane::Egress => {
+                    let input = serde_json::to_value(&intent.input).unwrap();
+                    asked.insert(row.record.seq, input);
                 }
+                Body::Outcome(outcome) => {
+                    if let Some(input) = asked.remove(&outcome.intent_seq) {
+                        found.push((input, *outcome));
+                    }
+                }
+                _ => {}
             }
-            if found.len() >= count {
-                return found;
-            }
-            commits.changed().await.unwrap();
         }
+        if found.len() >= count {
+            return found;
+        }
+        commits.changed().await.unwrap();
     }
 }
 
@@ -886,4 +898,24 @@ async fn tunnels_are_cut_and_counted() {
         assert_eq!(outcome.code.as_deref(), Some(code), "{what}");
         assert_eq!(outcome.egress.unwrap().sent_bytes, 1);
     }
+    // A gateway that stops waits for its drain time, cuts, and records the end.
+    let hash = rig
+        .publish(&listing(&[to.clone(), "more.example".to_owned()]))
+        .await;
+    let job = rig.job_under(hash).await;
+    let token = rig
+        .token_under(&job, &listing(&[to.clone(), "more.example".to_owned()]))
+        .await;
+    let call = rig.proxied("CONNECT", &to).without("proxy-authorization");
+    let call = call.header("proxy-authorization", &basic(&token));
+    let head = lossy(&call.bytes()).replace("connection: close\r\n", "");
+    let mut stream = rig.connect(HERE).await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+    let app = Arc::clone(rig.app());
+    rig.sandbox.gateway.stop().await;
+    assert_eq!(rest(&mut stream).await, "");
+    let (_, outcome) = ends(&app, &job, 1).await.remove(0);
+    assert_eq!(outcome.ended, Ended::CutByPolicy);
+    assert_eq!(outcome.code.as_deref(), Some("SHUTTING_DOWN"));
 }
