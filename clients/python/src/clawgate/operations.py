@@ -17,6 +17,7 @@ from .models import (
     CloseJob,
     ClosedJob,
     Connection,
+    ConsistencyProof,
     ContractDifference,
     ContractDocument,
     ContractVersions,
@@ -24,6 +25,7 @@ from .models import (
     DiscardedRun,
     Document,
     Health,
+    InclusionProof,
     Introspection,
     InviteApprover,
     InvitedApprover,
@@ -38,6 +40,7 @@ from .models import (
     JobTokens,
     Jobs,
     KeySet,
+    Log,
     NoticeChannels,
     NoticeTest,
     Observations,
@@ -53,6 +56,8 @@ from .models import (
     Receipt,
     RemovePasskeys,
     RemovedPasskeys,
+    RenewLease,
+    RenewedLease,
     ReturnToState,
     ReturnedState,
     RevokeToken,
@@ -207,6 +212,11 @@ class Operations(ABC):
         answer: ClosedJob = self._call("POST", f"/v1/jobs/{quoted(id)}/close", None, body)
         return answer
 
+    def renew_lease(self, id: JobId, body: RenewLease) -> RenewedLease:
+        """Renews a job's lease: whoever opened it is still there."""
+        answer: RenewedLease = self._call("POST", f"/v1/jobs/{quoted(id)}/lease", None, body)
+        return answer
+
     def list_records(self, id: JobId, *, after: int | None = None, limit: int | None = None) -> JobRecords:
         """A page of a job's records, in their order."""
         answer: JobRecords = self._call("GET", f"/v1/jobs/{quoted(id)}/records", {"after": after, "limit": limit}, None)
@@ -222,9 +232,25 @@ class Operations(ABC):
         answer: JobTokens = self._call("GET", f"/v1/jobs/{quoted(id)}/tokens", None, None)
         return answer
 
+    def show_log(self) -> Log:
+        """Size, root, newest checkpoint and last records of the log, and how publishing stands."""
+        answer: Log = self._call("GET", "/v1/log", None, None)
+        return answer
+
     def show_checkpoint(self) -> str:
         """The log as it is now: a signed note."""
         answer: str = self._call("GET", "/v1/log/checkpoint", None, None, as_text=True)
+        return answer
+
+    def prove_consistency(self, *, from_: int, to: int | None = None) -> ConsistencyProof:
+        """The proof that the log begins with what it was before."""
+        answer: ConsistencyProof = self._call("GET", "/v1/log/consistency", {"from": from_, "to": to}, None)
+        return answer
+
+    def prove_inclusion(self, *, index: int | None = None, job: JobId | None = None, receipt: str | None = None, seq: int | None = None) -> InclusionProof:
+        """The proof that one record is in the log; name it by index, by job and number, or by
+        receipt."""
+        answer: InclusionProof = self._call("GET", "/v1/log/inclusion", {"index": index, "job": job, "receipt": receipt, "seq": seq}, None)
         return answer
 
     def list_notices(self) -> NoticeChannels:
