@@ -80,7 +80,7 @@ impl Confined {
             loop {
                 tokio::select! {
                     status = first.wait() => return Ok(ExitCode::from(exit_code(status?))),
-                    signal = signals.to_pass_on() => pass_on(pid, signal),
+                    signal = signals.next() => pass_on(pid, signal),
                 }
             }
         })
@@ -138,7 +138,7 @@ impl Confined {
                 }
                 tokio::select! {
                     _ = children.recv() => {}
-                    signal = signals.to_pass_on() => pass_on(pid, signal),
+                    signal = signals.next() => pass_on(pid, signal),
                 }
             }
         })
@@ -203,7 +203,7 @@ impl Signals {
         })
     }
 
-    async fn to_pass_on(&mut self) -> Signal {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::TERM,
             _ = self.hang_up.recv() => Signal::HUP,

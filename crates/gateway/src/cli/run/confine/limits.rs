@@ -153,7 +153,7 @@ fn system_calls(namespaces: bool) -> Result<(), String> {
     let built = || {
         // What a terminal is made to believe was typed, runs in the shell afterwards.
         let typing = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| {
-            let request = i64::from_ne_bytes(u64::from(request).to_ne_bytes());
+            let request = i64::from_ne_bytes(request.to_ne_bytes());
             SeccompRule::new(vec![is(1, SeccompCmpOp::Eq, request)?])
         });
         let typing = typing.into_iter().collect::<Result<Vec<_>, _>>()?;
