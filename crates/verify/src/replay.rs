@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use policy::contract::Apply;
+use policy::contract::{Apply, OnMissingApproval};
 use policy::decide::{ApprovalFact, ConfigurationFact, ModelInput, ModelSurface, TerraformInput};
 use policy::prove::{Dimension, Proof, Question, Relation, prove};
 use policy::reason::Origin;
@@ -188,8 +188,13 @@ impl Pair {
         };
         match unknown {
             Some(why) => Fate::Undecidable(why),
-            None if now.decision == then.decision => Fate::Same,
-            None => Fate::Changed(then, now),
+            None => {
+                let (then, now) = (answered(&self.old, then), answered(&self.new, now));
+                match then.decision == now.decision {
+                    true => Fate::Same,
+                    false => Fate::Changed(then, now),
+                }
+            }
         }
     }
 
@@ -337,6 +342,20 @@ fn said(decision: &Decision) -> Said {
     Said {
         decision: decision.verdict,
         code: decision.code,
+    }
+}
+
+/// What the caller is told: a wish that has to wait for a person is kept or refused, as the
+/// contract says.
+fn answered(contract: &CompiledContract, said: Said) -> Said {
+    let apply = &contract.contract().permissions.apply;
+    let rejects = apply.on_missing_approval == OnMissingApproval::Reject;
+    match said.decision {
+        Verdict::Approve if rejects => Said {
+            decision: Verdict::Deny,
+            ..said
+        },
+        _ => said,
     }
 }
 

@@ -90,6 +90,13 @@ fn scopes_that_the_contract_would_not_have_given_are_not_there() {
 }
 
 #[test]
+fn a_wish_that_would_not_be_kept_is_refused() {
+    let reject = [("permissions.apply.on_missing_approval", json!("reject"))];
+    let mut fates = fates(&replay("apply", &reject), "apply-run").into_iter();
+    assert!(fates.any(|fate| refused(&fate, ReasonCode::ApprovalRequired)));
+}
+
+#[test]
 fn what_records_do_not_hold_is_not_guessed() {
     let resources = |value: Value| [("permissions.resources", value)];
     let applied = |changes: &[(&str, Value)]| {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 mod bench;
+mod book;
 mod cargo;
 mod check;
 mod differential;
@@ -59,6 +60,10 @@ const CHORES: &[(&str, &str)] = &[
         "runs the fuzz targets under libFuzzer; --seconds N each, --target NAME",
     ),
     (
+        "book",
+        "builds the documentation as a site, with mdBook; book [URL of the sources]",
+    ),
+    (
         "dist",
         "makes the archives of a release with checksums and bills of materials; dist [DIR]",
     ),
@@ -85,6 +90,8 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         ["check"] => check::run(),
         ["layers"] => layers::run(),
         ["licences"] => licences::run(),
+        ["book"] => book::run(None),
+        ["book", sources] => book::run(Some(sources)),
         ["dist"] => dist::run(None),
         ["dist", folder] => dist::run(Some(folder.as_ref())),
         ["docs"] => regenerate::run("documents"),

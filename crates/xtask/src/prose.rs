@@ -17,6 +17,8 @@ fn documents() -> Vec<PathBuf> {
         let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
         found.extend(files.filter(|path| path.extension().is_some_and(|end| end == "md")));
     }
+    // The site's table of contents names pages as the site has them; `book` looks at those.
+    found.retain(|path| !path.ends_with("docs/SUMMARY.md"));
     found.sort();
     found
 }
@@ -124,6 +126,7 @@ fn each_configuration_key_is_documented() {
     let models = read("crates/gateway/src/config/models.rs");
     let notices = read("crates/gateway/src/config/notices.rs");
     let oidc = read("crates/gateway/src/config/oidc.rs");
+    let egress = read("crates/gateway/src/config/egress.rs");
     let guide = read("docs/operations.md");
     let code = own.split("pub enum ConfigError").next().unwrap().lines();
     let keys: BTreeSet<&str> = code
@@ -136,6 +139,7 @@ fn each_configuration_key_is_documented() {
                 .lines(),
         )
         .chain(oidc.split("impl Oidc").next().unwrap().lines())
+        .chain(egress.split("impl Default").next().unwrap().lines())
         .filter_map(|line| {
             line.strip_prefix("    pub ")?
                 .split_once(": ")

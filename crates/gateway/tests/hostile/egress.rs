@@ -22,7 +22,10 @@ use crate::rig::{Call, ELSEWHERE, HERE, Reply, Rig, lossy};
 
 /// Answers of a made-up DNS: each name's one after the other, the last one again and again.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<HashMap<String, (usize, Vec<Vec<IpAddr>>)>>>);
+struct Names(Arc<Mutex<HashMap<String, Answers>>>);
+
+/// How often a name was asked for, and what it answers in turn.
+type Answers = (usize, Vec<Vec<IpAddr>>);
 
 impl Names {
     fn leads(&self, name: &str, answers: &[&[&str]]) {
@@ -545,7 +548,7 @@ async fn the_proxy_has_a_credential_of_its_own() {
     let names = Names::default();
     names.leads("listed.example", &[&["127.0.0.1"]]);
     let to = format!("listed.example:{}", origin.port());
-    let rig = rig(&[to.clone()], &names).await;
+    let rig = rig(std::slice::from_ref(&to), &names).await;
     let cst = rig.sandbox.cst.clone();
     let call = || {
         rig.nobody("GET", &format!("http://{to}/"))
@@ -669,7 +672,7 @@ async fn requests_end_where_they_say() {
     let names = Names::default();
     names.leads("listed.example", &[&["127.0.0.1"]]);
     let to = format!("listed.example:{}", origin.port());
-    let rig = rig(&[to.clone()], &names).await;
+    let rig = rig(std::slice::from_ref(&to), &names).await;
     let get = || rig.proxied("GET", &format!("http://{to}/"));
     let post = || rig.proxied("POST", &format!("http://{to}/"));
     let chunked = || post().header("transfer-encoding", "chunked");
@@ -832,7 +835,7 @@ async fn a_broken_answer_is_not_taken_for_a_whole_one() {
     let names = Names::default();
     names.leads("listed.example", &[&["127.0.0.1"]]);
     let to = format!("listed.example:{}", origin.port());
-    let rig = rig(&[to.clone()], &names).await;
+    let rig = rig(std::slice::from_ref(&to), &names).await;
     let answer = rig
         .raw(&rig.proxied("GET", &format!("http://{to}/")).bytes())
         .await;
@@ -856,9 +859,9 @@ async fn tunnels_are_cut_and_counted() {
         config.egress.connections_per_job = 1;
         config.limits.drain_seconds = 1;
     };
-    let rig = configured(&[to.clone()], &names, bounded).await;
-    let hash = rig.publish(&listing(&[to.clone()])).await;
-    let contract = policy::Contract::parse(listing(&[to.clone()]).as_bytes()).unwrap();
+    let rig = configured(std::slice::from_ref(&to), &names, bounded).await;
+    let hash = rig.publish(&listing(std::slice::from_ref(&to))).await;
+    let contract = policy::Contract::parse(listing(std::slice::from_ref(&to)).as_bytes()).unwrap();
     for (what, code) in [
         ("revoked", "TOKEN_REVOKED"),
         ("closed", "TOKEN_JOB_CLOSED"),

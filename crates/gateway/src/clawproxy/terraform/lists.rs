@@ -21,14 +21,14 @@ const MAX_QUEUE_PAGES: u32 = 10;
 /// Why there is no list.
 enum Missing {
     Upstream(UpstreamError),
-    Refused(Refusal, Facts),
+    Refused(Refusal, Box<Facts>),
 }
 
 impl From<Missing> for Done {
     fn from(missing: Missing) -> Self {
         match missing {
             Missing::Upstream(error) => Self::broken(&error),
-            Missing::Refused(refusal, facts) => Self::refused(refusal, facts),
+            Missing::Refused(refusal, facts) => Self::refused(refusal, *facts),
         }
     }
 }
@@ -46,10 +46,14 @@ impl Sources {
             .await
             .map_err(Missing::Upstream)?;
         if let Err(refusal) = check_status(&answer) {
-            return Err(Missing::Refused(refusal, facts_of(&answer)));
+            return Err(Missing::Refused(refusal, Box::new(facts_of(&answer))));
         }
-        let json = proof::json::parse(&answer.body, Numbers::Any)
-            .map_err(|_| Missing::Refused(ReasonCode::UpstreamGarbage.into(), facts_of(&answer)))?;
+        let json = proof::json::parse(&answer.body, Numbers::Any).map_err(|_| {
+            Missing::Refused(
+                ReasonCode::UpstreamGarbage.into(),
+                Box::new(facts_of(&answer)),
+            )
+        })?;
         self.0.push(answer.body);
         Ok(json)
     }
@@ -98,7 +102,7 @@ async fn contract_workspaces(
     call: &TerraformCall,
     query: &Query,
 ) -> Result<(Sources, Json), Missing> {
-    let refused = |refusal| Missing::Refused(refusal, Facts::answered(500, b""));
+    let refused = |refusal| Missing::Refused(refusal, Box::new(Facts::answered(500, b"")));
     let Work::Api {
         call: Call::ListWorkspaces { organization },
         ..
@@ -158,7 +162,10 @@ async fn waiting_runs(
 ) -> Result<(Sources, Vec<Json>), Missing> {
     let Work::Api { call: api, .. } = &call.work else {
         let refusal = ReasonCode::Internal.into();
-        return Err(Missing::Refused(refusal, Facts::answered(500, b"")));
+        return Err(Missing::Refused(
+            refusal,
+            Box::new(Facts::answered(500, b"")),
+        ));
     };
     let contract = &caller.contract().compiled;
     let mut sources = Sources::default();
