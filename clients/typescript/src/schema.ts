@@ -1518,7 +1518,7 @@ export interface components {
             /** @description The model or the run that it is about. */
             about: string | null;
             at: components["schemas"]["Timestamp"];
-            /** @description `model`, `terraform` or `gateway`. */
+            /** @description `model`, `terraform`, `egress` or `gateway`. */
             lane: string;
             operation: string;
             /** Format: uint64 */

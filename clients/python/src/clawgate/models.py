@@ -918,7 +918,7 @@ class LiveCall(TypedDict):
     # The model or the run that it is about.
     about: str | None
     at: Timestamp
-    # `model`, `terraform` or `gateway`.
+    # `model`, `terraform`, `egress` or `gateway`.
     lane: str
     operation: str
     seq: int
