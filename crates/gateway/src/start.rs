@@ -29,7 +29,7 @@ use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
-use crate::{bundles, operator};
+use crate::{bundles, operator, telemetry};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
 const BODY_BYTES: usize = 64 << 20;
@@ -120,6 +120,10 @@ async fn start_at(
         .await
         .context("cannot fetch watching.notification_key")?;
     let notices = Notices::connect(&config, client.clone()).await?;
+    let telemetry = telemetry::connect(&config, client.clone())
+        .await
+        .context("cannot fetch telemetry.token")?;
+    let (telemetry, exporter) = telemetry.unzip();
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -136,6 +140,7 @@ async fn start_at(
         store,
         recording: Default::default(),
         metrics: Default::default(),
+        telemetry,
         started: now(),
         live: Default::default(),
         upstream,
@@ -168,6 +173,9 @@ async fn start_at(
         config,
     });
     settle(&app).await?;
+    if let Some(exporter) = exporter {
+        tokio::spawn(exporter.run(Arc::downgrade(&app)));
+    }
     let (stop, stopping) = watch::channel(false);
     let tellers = notices::start(&app, &stopping);
     let listeners = vec![
@@ -299,6 +307,9 @@ impl Running {
         }
         if let Some(conversations) = &self.app.conversations {
             conversations.stop(drain).await;
+        }
+        if let Some(telemetry) = &self.app.telemetry {
+            telemetry.flush().await;
         }
     }
 }
