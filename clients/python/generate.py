@@ -181,10 +181,8 @@ def operations(document: Any) -> str:
         f'"""Every operation of the operator API that answers at once."""\n\n{MADE}\n'
         "from __future__ import annotations\n\n"
         "from abc import ABC, abstractmethod\nfrom collections.abc import Mapping\n"
-        "from typing import Any\nfrom urllib.parse import quote\n\n"
-        f"from .models import (\n{imports})\n\n\n"
-        "def quoted(part: str) -> str:\n"
-        '    """One part of a path."""\n    return quote(part, safe="")\n\n\n'
+        "from typing import Any\n\n"
+        f"from .models import (\n{imports})\nfrom .transport import quoted\n\n\n"
         "class Operations(ABC):\n"
         '    """One method for each operation, under its name in the document."""\n\n'
         "    @abstractmethod\n"

@@ -8,6 +8,7 @@
 mod answer;
 mod body;
 mod configuration;
+mod egress;
 mod evidence;
 mod passkey;
 mod plan;
@@ -23,6 +24,7 @@ use policy::contract::Contract;
 pub use answer::answer;
 pub use body::body;
 pub use configuration::configuration;
+pub use egress::{destination, hello};
 pub use evidence::{bundle, envelope, json, log, trust};
 pub use passkey::passkey;
 pub use plan::plan;
@@ -47,6 +49,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("log", log),
     ("bundle", bundle),
     ("trust", trust),
+    ("destination", destination),
+    ("hello", hello),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

@@ -96,8 +96,11 @@ export class Clawgate {
       await work(job);
     } catch (error) {
       const kind = error instanceof Error ? error.name : typeof error;
-      // What went wrong first is what the caller has to know.
-      if (!job.closed) await job.close(`the program ended with ${kind}`).catch(() => undefined);
+      const closing = job.closed ? undefined : job.close(`the program ended with ${kind}`);
+      // What went wrong first is what the caller has to know; but somebody must close the job.
+      await closing?.catch((failure: unknown) => {
+        process.emitWarning(`${job.id} may still be open: ${String(failure)}`);
+      });
       throw error;
     }
     if (!job.closed) await job.close();

@@ -21,10 +21,10 @@ export function verify(
   trust: string,
   { program = "clawverify" }: { program?: string } = {},
 ): Promise<Record<string, unknown>> {
-  const asked = [bundle, "--trust", trust, "--json"];
+  const asked = ["--json", `--trust=${trust}`, "--", bundle];
   const limits = { timeout: TIMEOUT, maxBuffer: MAX_REPORT_BYTES };
   return new Promise((done, fail) => {
-    execFile(program, asked, limits, (error, stdout, stderr) => {
+    const verifier = execFile(program, asked, limits, (error, stdout, stderr) => {
       if (error?.code === "ENOENT") {
         fail(new NotVerified(`\`${program}\` is not on the PATH; it comes with Clawgate`));
       } else if (error && error.code !== 1 && error.code !== 3) {
@@ -36,5 +36,6 @@ export function verify(
         else done(report);
       }
     });
+    verifier.stdin?.end();
   });
 }

@@ -1,7 +1,7 @@
 // One job, from its opening to its bundle.
 
 import type { Clawgate } from "./client.js";
-import { Waited } from "./errors.js";
+import { Unreachable, Waited } from "./errors.js";
 import type { components } from "./schema.js";
 
 type Schemas = components["schemas"];
@@ -39,8 +39,10 @@ export class Job {
   closed: Schemas["ClosedJob"] | undefined;
   readonly #gateway: Clawgate;
   readonly #options: JobOptions;
-  #token: Promise<Schemas["IssuedToken"]> | undefined;
+  #token: Schemas["IssuedToken"] | undefined;
+  #renewing: Promise<void> | undefined;
   #renewAt = 0;
+  #endsAt = 0;
 
   private constructor(gateway: Clawgate, options: JobOptions, opened: Schemas["OpenedJob"]) {
     this.#gateway = gateway;
@@ -60,37 +62,32 @@ export class Job {
 
   /**
    * A scoped token that is good now. It is issued at the first call, and renewed when two thirds of
-   * its life are over.
+   * its life are over; while nobody answers, the last third is used up.
    */
   async token(): Promise<string> {
-    // Whoever asks while one is on its way waits for the same one.
-    if (performance.now() >= this.#renewAt) {
-      this.#renewAt = Infinity;
-      this.#token = this.#issue(this.#token);
-    }
-    const issuing = this.#token;
-    try {
-      return (await issuing)?.token ?? "";
-    } catch (error) {
-      if (this.#token === issuing) {
-        this.#token = undefined;
-        this.#renewAt = 0;
+    const now = performance.now();
+    if (now >= this.#renewAt) {
+      // Whoever asks while one is on its way waits for the same one.
+      this.#renewing ??= this.#renew(now).finally(() => (this.#renewing = undefined));
+      try {
+        await this.#renewing;
+      } catch (error) {
+        if (!(error instanceof Unreachable) || now >= this.#endsAt) throw error;
       }
-      throw error;
     }
+    return this.#token?.token ?? "";
   }
 
-  async #issue(earlier: Promise<Schemas["IssuedToken"]> | undefined): Promise<Schemas["IssuedToken"]> {
+  async #renew(now: number): Promise<void> {
     const body: Schemas["IssueToken"] = { job_id: this.id };
     const { ttlSeconds, scopes } = this.#options;
     if (ttlSeconds !== undefined) body.ttl_seconds = ttlSeconds;
     if (scopes !== undefined) body.scopes = scopes;
-    const before = (await earlier)?.token_hash;
-    if (before !== undefined) body.renews = before;
-    const asked = performance.now();
+    if (this.#token) body.renews = this.#token.token_hash;
     const issued = await this.#gateway.post("/v1/tokens", { body });
-    this.#renewAt = asked + (issued.expires_in * 1000 * 2) / 3;
-    return issued;
+    this.#token = issued;
+    this.#renewAt = now + (issued.expires_in * 1000 * 2) / 3;
+    this.#endsAt = now + issued.expires_in * 1000;
   }
 
   /** The job as it stands. */

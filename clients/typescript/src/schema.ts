@@ -432,6 +432,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}/lease": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Renews a job's lease: whoever opened it is still there */
+        post: operations["renew_lease"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}/records": {
         parameters: {
             query?: never;
@@ -483,6 +500,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Size, root, newest checkpoint and last records of the log, and how publishing stands */
+        get: operations["show_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/log/checkpoint": {
         parameters: {
             query?: never;
@@ -492,6 +526,40 @@ export interface paths {
         };
         /** The log as it is now: a signed note */
         get: operations["show_checkpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/log/consistency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The proof that the log begins with what it was before */
+        get: operations["prove_consistency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/log/inclusion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The proof that one record is in the log; name it by index, by job and number, or by receipt */
+        get: operations["prove_inclusion"];
         put?: never;
         post?: never;
         delete?: never;
@@ -962,6 +1030,11 @@ export interface components {
             passkey?: string | null;
             reason?: string | null;
         };
+        /**
+         * @description Something between an agent and the rest of its machine; see docs/formats.md.
+         * @enum {string}
+         */
+        Barrier: "network" | "root" | "processes" | "files" | "signals" | "privileges" | "system-calls";
         /** @description What is used of the budgets; without `of` there is no limit. */
         Budget: {
             calls: components["schemas"]["CallBudget"];
@@ -1042,6 +1115,11 @@ export interface components {
             /** @description Calls of which nobody knows how they ended, by the `seq` of their intents. */
             unknown_outcomes: number[];
         };
+        /** @description What is between an agent and the rest of its machine, as whoever opened its job says. */
+        Confinement: {
+            /** @description Each at most once, in this order. */
+            holds: components["schemas"]["Barrier"][];
+        };
         /** @description Addresses and what there is behind them. */
         Connection: {
             /** @description Where agents call. */
@@ -1053,6 +1131,8 @@ export interface components {
             /** @description The names that stand in people's `cloud` blocks. */
             terraform_hosts: string[];
         };
+        /** @description A consistency proof; see docs/formats.md. */
+        ConsistencyProof: components["schemas"]["Document"];
         /** @description A name with its latest version. */
         Contract: {
             author_did: components["schemas"]["Did"];
@@ -1065,6 +1145,8 @@ export interface components {
             policy_hash_b64u: components["schemas"]["Sha256"];
             published_at: components["schemas"]["Timestamp"];
             published_by: string;
+            /** @description Who signed it besides, when somebody had to. */
+            second_author_did?: components["schemas"]["Did"];
             /** Format: uint32 */
             version: number;
             /**
@@ -1091,6 +1173,10 @@ export interface components {
             policy_hash_b64u: components["schemas"]["Sha256"];
             published_at: components["schemas"]["Timestamp"];
             published_by: string;
+            /** @description Who signed it besides, when somebody had to. */
+            second_author_did?: components["schemas"]["Did"];
+            /** @description The same, as the second author signed it. */
+            second_envelope?: components["schemas"]["Envelope"];
             /** Format: uint32 */
             version: number;
             withdrawn_at?: components["schemas"]["Timestamp"];
@@ -1103,6 +1189,8 @@ export interface components {
             policy_hash_b64u: components["schemas"]["Sha256"];
             published_at: components["schemas"]["Timestamp"];
             published_by: string;
+            /** @description Who signed it besides, when somebody had to. */
+            second_author_did?: components["schemas"]["Did"];
             /** Format: uint32 */
             version: number;
             withdrawn_at?: components["schemas"]["Timestamp"];
@@ -1206,6 +1294,17 @@ export interface components {
         };
         /** @description SHA-256 in lower-case hexadecimal */
         HexSha256: string;
+        /** @description A record and the proof that it is in the log; see docs/formats.md. */
+        InclusionProof: {
+            /** @description A signed note. */
+            checkpoint: string;
+            inclusion: string;
+            /** Format: uint64 */
+            index: number;
+            leaf_sha256_b64u: components["schemas"]["Sha256"];
+            path: components["schemas"]["Sha256"][];
+            record: components["schemas"]["Document"];
+        };
         /**
          * @description The answer. An inactive token of ours says why, which RFC 7662 leaves to the server: only
          *     operators can ask here. Of a token that is not ours nothing is known.
@@ -1331,10 +1430,17 @@ export interface components {
             close_reason?: string;
             closed_at?: components["schemas"]["Timestamp"];
             closed_by?: string;
+            /** @description How the agent is confined, as the opener says. */
+            confinement: components["schemas"]["Confinement"] | null;
             counters: components["schemas"]["Counters"];
             job_id: components["schemas"]["JobId"];
             /** @description The last thing that happened. */
             last_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: uint32
+             * @description How long it stays open when nobody renews its lease, when it has one.
+             */
+            lease_seconds: number | null;
             name: string;
             opened_at: components["schemas"]["Timestamp"];
             opened_by: string;
@@ -1352,10 +1458,17 @@ export interface components {
             close_reason?: string;
             closed_at?: components["schemas"]["Timestamp"];
             closed_by?: string;
+            /** @description How the agent is confined, as the opener says. */
+            confinement: components["schemas"]["Confinement"] | null;
             counters: components["schemas"]["Counters"];
             job_id: components["schemas"]["JobId"];
             /** @description The last thing that happened. */
             last_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: uint32
+             * @description How long it stays open when nobody renews its lease, when it has one.
+             */
+            lease_seconds: number | null;
             model_usage: components["schemas"]["ModelUsage"];
             name: string;
             opened_at: components["schemas"]["Timestamp"];
@@ -1410,6 +1523,43 @@ export interface components {
             operation: string;
             /** Format: uint64 */
             seq: number;
+        };
+        /** @description The log as it is now. */
+        Log: {
+            /** @description A signed note. */
+            checkpoint: string;
+            /** @description The last records. */
+            last: components["schemas"]["LogEntry"][];
+            origin: string;
+            root_sha256_b64u: components["schemas"]["Sha256"] | null;
+            /**
+             * Format: uint64
+             * @description Records.
+             */
+            size: number;
+            tiles: components["schemas"]["LogTiles"];
+        };
+        LogEntry: {
+            at: components["schemas"]["Timestamp"];
+            /** Format: uint64 */
+            index: number;
+            job_id: components["schemas"]["JobId"];
+            leaf_sha256_b64u: components["schemas"]["Sha256"];
+            /** @description Its kind. */
+            record: string | null;
+            /** Format: uint64 */
+            seq: number;
+        };
+        /** @description How publishing the log as static files stands. */
+        LogTiles: {
+            /** @description Why not. */
+            detail: string | null;
+            /**
+             * Format: uint64
+             * @description Records that are published.
+             */
+            size: number | null;
+            state: string;
         };
         /** @description What a job has used of its model budgets. */
         ModelUsage: {
@@ -1493,8 +1643,15 @@ export interface components {
             observations: components["schemas"]["Observation"][];
         };
         OpenJob: {
+            /** @description How the agent is confined, which the gateway cannot see. */
+            confinement?: components["schemas"]["Confinement"] | null;
             /** @description A contract's name, of which the latest version counts. */
             contract?: string | null;
+            /**
+             * Format: uint32
+             * @description How long the job stays open when nobody renews its lease, in seconds.
+             */
+            lease_seconds?: number | null;
             /** @description What the job is for, for people. */
             name: string;
             /** @description A version of a contract. */
@@ -1626,6 +1783,8 @@ export interface components {
             withdrawn_by: string | null;
         };
         PublishContract: {
+            /** @description The same contract, signed by a second author. */
+            cosigned?: components["schemas"]["Envelope"] | null;
             /** @description The contract, signed by its author. */
             envelope: components["schemas"]["Envelope"];
         };
@@ -1661,7 +1820,7 @@ export interface components {
          * @description Why not, for programs: see docs/reason-codes.md
          * @enum {string}
          */
-        ReasonCode: "ALLOWED" | "TOKEN_MISSING" | "TOKEN_AMBIGUOUS" | "TOKEN_MALFORMED" | "TOKEN_ALGORITHM" | "TOKEN_UNKNOWN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_VERSION" | "TOKEN_AUDIENCE" | "TOKEN_NOT_YET_VALID" | "TOKEN_EXPIRED" | "TOKEN_LIFETIME" | "TOKEN_REVOKED" | "TOKEN_REPLAYED" | "TOKEN_PROOF" | "TOKEN_JOB_UNKNOWN" | "TOKEN_JOB_MISMATCH" | "TOKEN_JOB_CLOSED" | "TOKEN_POLICY_MISMATCH" | "TOKEN_SCOPE_HASH" | "TOKEN_SPENT" | "TOKEN_WRONG_LISTENER" | "OPERATOR_CREDENTIAL_MISSING" | "OPERATOR_CREDENTIAL_INVALID" | "SIGN_IN_LIMITED" | "OIDC_UNAVAILABLE" | "OIDC_STATE" | "OIDC_ISSUER" | "OIDC_DENIED" | "OIDC_TOKEN" | "OIDC_EMAIL" | "OIDC_NO_ROLE" | "FORM_FOREIGN" | "OPERATOR_FORBIDDEN" | "TOKEN_SCOPE" | "TOKEN_REQUEST_REFUSED" | "CONTRACT_INVALID" | "CONTRACT_NOT_ENFORCED" | "CONTRACT_AUTONOMOUS_APPLY" | "CONTRACT_AUTHOR_UNKNOWN" | "CONTRACT_SIGNATURE" | "CONTRACT_UNKNOWN" | "CONTRACT_EXISTS" | "CONTRACT_WITHDRAWN" | "JOB_UNKNOWN" | "JOB_CLOSED" | "JOB_RUNS_FULL" | "JOB_FULL" | "JOB_BUSY" | "BUNDLE_UNKNOWN" | "PUBLICATION_REFUSED" | "PUBLICATION_UNKNOWN" | "RECEIPT_UNKNOWN" | "PAGE_UNKNOWN" | "METHOD_NOT_ALLOWED" | "PATH_MALFORMED" | "PATH_ABSOLUTE_FORM" | "PATH_TOO_LONG" | "PATH_PERCENT_ENCODED" | "PATH_EMPTY_SEGMENT" | "PATH_DOT_SEGMENT" | "PATH_PARAMETERS" | "PATH_TRAILING_SLASH" | "PATH_UPPER_CASE" | "PATH_FORMAT_SUFFIX" | "PATH_FRAGMENT" | "QUERY_MALFORMED" | "QUERY_UNKNOWN_KEY" | "QUERY_REPEATED_KEY" | "QUERY_VALUE" | "ID_MALFORMED" | "HEADER_NOT_ALLOWED" | "BODY_TOO_LARGE" | "BODY_UNEXPECTED" | "BODY_CONTENT_TYPE" | "BODY_NOT_JSON" | "BODY_UNKNOWN_MEMBER" | "BODY_WRONG_TYPE" | "BODY_MISSING_MEMBER" | "BODY_BOTH_SPELLINGS" | "ROUTE_UNKNOWN" | "ROUTE_NOT_ALLOWED" | "STATE_READ_DENIED" | "STATE_WRITE_DENIED" | "STATE_SHARING_DENIED" | "OUTPUTS_READ_DENIED" | "PLAN_JSON_DENIED" | "CONFIGURATION_READ_DENIED" | "VARIABLES_DENIED" | "TOKEN_MINT_DENIED" | "POLICY_OVERRIDE_DENIED" | "LOCK_DENIED" | "FORCE_ACTION_DENIED" | "COMMENT_DENIED" | "WORKSPACE_ADMIN_DENIED" | "RUN_START_DENIED" | "RUN_TASK_DENIED" | "REGISTRY_DENIED" | "STACKS_DENIED" | "ADMIN_DENIED" | "DATA_DESTRUCTION_DENIED" | "ACCOUNT_DENIED" | "SIGNED_URL_DENIED" | "ORGANIZATION_NOT_ALLOWED" | "WORKSPACE_NOT_ALLOWED" | "OPERATION_NOT_ALLOWED" | "OBJECT_UNKNOWN" | "OBJECT_NOT_OWNED" | "INPUT_INCONSISTENT" | "DESTROY_NOT_ALLOWED" | "REFRESH_ONLY_NOT_ALLOWED" | "TARGETS_NOT_ALLOWED" | "REPLACE_NOT_ALLOWED" | "RUN_VARIABLES_NOT_ALLOWED" | "EMPTY_APPLY_NOT_ALLOWED" | "DEBUGGING_NOT_ALLOWED" | "ACTION_INVOCATION_NOT_ALLOWED" | "TERRAFORM_VERSION_NOT_ALLOWED" | "CONFIG_GENERATION_NOT_ALLOWED" | "POLICY_PATHS_NOT_ALLOWED" | "RUN_ATTRIBUTE_UNKNOWN" | "CONFIGURATION_VERSION_REQUIRED" | "CONFIGURATION_VERSION_NOT_INSPECTED" | "CONFIGURATION_VERSION_FOREIGN" | "APPLY_NOT_ALLOWED" | "APPROVAL_REQUIRED" | "APPROVAL_UNKNOWN" | "APPROVAL_CLOSED" | "APPROVAL_EXPIRED" | "APPROVAL_SUPERSEDED" | "APPROVAL_DENIED" | "APPROVAL_INCOMPLETE" | "APPROVAL_MALFORMED" | "APPROVAL_WRONG_DIGEST" | "APPROVAL_NOT_AN_APPROVER" | "APPROVAL_ALREADY_GIVEN" | "APPROVAL_ALREADY_USED" | "APPROVAL_SIGNATURE" | "APPROVAL_OWN_JOB" | "PASSKEYS_UNAVAILABLE" | "INVITATION_UNKNOWN" | "PASSKEY_UNKNOWN" | "PASSKEY_KNOWN" | "PASSKEY_LIMIT" | "PASSKEY_MALFORMED" | "PASSKEY_SIGNATURE" | "PASSKEY_WRONG_CHALLENGE" | "PASSKEY_WRONG_SITE" | "PASSKEY_NOT_VERIFIED" | "PASSKEY_COUNTER" | "APPROVAL_RUN_CHANGED" | "RUN_TASK_DISABLED" | "RUN_TASK_SIGNATURE" | "RUN_TASK_MALFORMED" | "RUN_TASK_CALLBACK" | "RUN_TASK_REUSED" | "RUN_TASK_RUN_DIFFERS" | "RUN_TASK_UNGOVERNED" | "RUN_TASK_NOT_APPROVED" | "RUN_TASK_UNCHECKED" | "CONFIGURATION_UNAVAILABLE" | "CONFIGURATION_CHANGED" | "WORKSPACE_EXECUTES_LOCALLY" | "WORKSPACE_AUTO_APPLIES" | "DOWNSTREAM_AUTO_APPLIES" | "DOWNSTREAM_UNKNOWN" | "NOTIFICATION_SIGNATURE" | "NOTICE_CHANNEL_UNKNOWN" | "SETTINGS_MOVED" | "CAPABILITY_UNKNOWN" | "CAPABILITY_EXPIRED" | "CAPABILITY_USED" | "UPLOAD_TOO_LARGE" | "UPLOAD_NOT_GZIP" | "UPLOAD_NOT_TAR" | "UPLOAD_BOMB" | "UPLOAD_TOO_MANY_ENTRIES" | "UPLOAD_PATH" | "UPLOAD_LINK" | "UPLOAD_SPECIAL_FILE" | "UPLOAD_DUPLICATE" | "VAULT_UNAVAILABLE" | "CONFIGURATION_EMPTY" | "CONFIGURATION_FILE_TYPE" | "CONFIGURATION_SYNTAX" | "CONFIGURATION_BLOCK" | "CONFIGURATION_PROVISIONER" | "CONFIGURATION_DATA_SOURCE" | "CONFIGURATION_FUNCTION" | "CONFIGURATION_MODULE_SOURCE" | "CONFIGURATION_PROVIDER" | "CONFIGURATION_PROVIDER_BINARY" | "CONFIGURATION_BACKEND" | "CONFIGURATION_REMOTE_STATE" | "CONFIGURATION_RESOURCE_TYPE" | "PLAN_MALFORMED" | "PLAN_FORMAT" | "PLAN_ERRORED" | "PLAN_INCOMPLETE" | "PLAN_NOT_APPLYABLE" | "PLAN_UNKNOWN_ACTION" | "PLAN_DEFERRED" | "PLAN_ACTION_INVOCATION" | "PLAN_TOO_LARGE" | "PLAN_RESOURCE_TYPE" | "PLAN_ACTION_DENIED" | "PLAN_TOO_MANY_CHANGES" | "PLAN_PROVIDER" | "PLAN_MODULE" | "PLAN_PROVISIONER" | "PLAN_DATA_SOURCE" | "PLAN_CHANGED" | "COST_UNKNOWN" | "COST_UNPRICED" | "COST_DELTA" | "COST_TOTAL" | "MODEL_SURFACE_NOT_ALLOWED" | "MODEL_PROVIDER_NOT_ALLOWED" | "MODEL_NOT_ALLOWED" | "MODEL_MISSING" | "MODEL_BUDGET_CALLS" | "MODEL_BUDGET_TOKENS" | "MODEL_TOOL_NOT_ALLOWED" | "MODEL_REDACTION" | "MODEL_CALL_REPEATED" | "MODEL_PRICE_UNKNOWN" | "MODEL_BUDGET_COST" | "EGRESS_NOT_ALLOWED" | "UPSTREAM_NOT_FOUND" | "UPSTREAM_REFUSED" | "UPSTREAM_CONFLICT" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" | "UPSTREAM_GARBAGE" | "UPSTREAM_UNAUTHORIZED" | "UPSTREAM_RATE_LIMITED" | "UPSTREAM_RESET" | "STORE_UNAVAILABLE" | "MODEL_RATE_LIMITED" | "OVERLOADED" | "SHUTTING_DOWN" | "INTERNAL";
+        ReasonCode: "ALLOWED" | "TOKEN_MISSING" | "TOKEN_AMBIGUOUS" | "TOKEN_MALFORMED" | "TOKEN_ALGORITHM" | "TOKEN_UNKNOWN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_VERSION" | "TOKEN_AUDIENCE" | "TOKEN_NOT_YET_VALID" | "TOKEN_EXPIRED" | "TOKEN_LIFETIME" | "TOKEN_REVOKED" | "TOKEN_REPLAYED" | "TOKEN_PROOF" | "TOKEN_JOB_UNKNOWN" | "TOKEN_JOB_MISMATCH" | "TOKEN_JOB_CLOSED" | "TOKEN_POLICY_MISMATCH" | "TOKEN_SCOPE_HASH" | "TOKEN_SPENT" | "TOKEN_WRONG_LISTENER" | "OPERATOR_CREDENTIAL_MISSING" | "OPERATOR_CREDENTIAL_INVALID" | "SIGN_IN_LIMITED" | "OIDC_UNAVAILABLE" | "OIDC_STATE" | "OIDC_ISSUER" | "OIDC_DENIED" | "OIDC_TOKEN" | "OIDC_EMAIL" | "OIDC_NO_ROLE" | "FORM_FOREIGN" | "OPERATOR_FORBIDDEN" | "TOKEN_SCOPE" | "TOKEN_REQUEST_REFUSED" | "CONTRACT_INVALID" | "CONTRACT_EGRESS_RESERVED" | "CONTRACT_NOT_ENFORCED" | "CONTRACT_AUTONOMOUS_APPLY" | "CONTRACT_AUTHOR_UNKNOWN" | "CONTRACT_SIGNATURE" | "CONTRACT_SECOND_AUTHOR" | "CONTRACT_UNKNOWN" | "CONTRACT_EXISTS" | "CONTRACT_WITHDRAWN" | "JOB_UNKNOWN" | "JOB_CLOSED" | "JOB_RUNS_FULL" | "JOB_FULL" | "JOB_BUSY" | "JOB_NOT_LEASED" | "BUNDLE_UNKNOWN" | "PUBLICATION_REFUSED" | "PUBLICATION_UNKNOWN" | "LOG_PLACE_UNKNOWN" | "RECEIPT_UNKNOWN" | "PAGE_UNKNOWN" | "METHOD_NOT_ALLOWED" | "PATH_MALFORMED" | "PATH_ABSOLUTE_FORM" | "PATH_TOO_LONG" | "PATH_PERCENT_ENCODED" | "PATH_EMPTY_SEGMENT" | "PATH_DOT_SEGMENT" | "PATH_PARAMETERS" | "PATH_TRAILING_SLASH" | "PATH_UPPER_CASE" | "PATH_FORMAT_SUFFIX" | "PATH_FRAGMENT" | "QUERY_MALFORMED" | "QUERY_UNKNOWN_KEY" | "QUERY_REPEATED_KEY" | "QUERY_VALUE" | "ID_MALFORMED" | "HEADER_NOT_ALLOWED" | "BODY_TOO_LARGE" | "BODY_UNEXPECTED" | "BODY_CONTENT_TYPE" | "BODY_NOT_JSON" | "BODY_UNKNOWN_MEMBER" | "BODY_WRONG_TYPE" | "BODY_MISSING_MEMBER" | "BODY_BOTH_SPELLINGS" | "ROUTE_UNKNOWN" | "ROUTE_NOT_ALLOWED" | "STATE_READ_DENIED" | "STATE_WRITE_DENIED" | "STATE_SHARING_DENIED" | "OUTPUTS_READ_DENIED" | "PLAN_JSON_DENIED" | "CONFIGURATION_READ_DENIED" | "VARIABLES_DENIED" | "TOKEN_MINT_DENIED" | "POLICY_OVERRIDE_DENIED" | "LOCK_DENIED" | "FORCE_ACTION_DENIED" | "COMMENT_DENIED" | "WORKSPACE_ADMIN_DENIED" | "RUN_START_DENIED" | "RUN_TASK_DENIED" | "REGISTRY_DENIED" | "STACKS_DENIED" | "ADMIN_DENIED" | "DATA_DESTRUCTION_DENIED" | "ACCOUNT_DENIED" | "SIGNED_URL_DENIED" | "ORGANIZATION_NOT_ALLOWED" | "WORKSPACE_NOT_ALLOWED" | "OPERATION_NOT_ALLOWED" | "OBJECT_UNKNOWN" | "OBJECT_NOT_OWNED" | "INPUT_INCONSISTENT" | "DESTROY_NOT_ALLOWED" | "REFRESH_ONLY_NOT_ALLOWED" | "TARGETS_NOT_ALLOWED" | "REPLACE_NOT_ALLOWED" | "RUN_VARIABLES_NOT_ALLOWED" | "EMPTY_APPLY_NOT_ALLOWED" | "DEBUGGING_NOT_ALLOWED" | "ACTION_INVOCATION_NOT_ALLOWED" | "TERRAFORM_VERSION_NOT_ALLOWED" | "CONFIG_GENERATION_NOT_ALLOWED" | "POLICY_PATHS_NOT_ALLOWED" | "RUN_ATTRIBUTE_UNKNOWN" | "CONFIGURATION_VERSION_REQUIRED" | "CONFIGURATION_VERSION_NOT_INSPECTED" | "CONFIGURATION_VERSION_FOREIGN" | "APPLY_NOT_ALLOWED" | "APPROVAL_REQUIRED" | "APPROVAL_UNKNOWN" | "APPROVAL_CLOSED" | "APPROVAL_EXPIRED" | "APPROVAL_SUPERSEDED" | "APPROVAL_DENIED" | "APPROVAL_INCOMPLETE" | "APPROVAL_MALFORMED" | "APPROVAL_WRONG_DIGEST" | "APPROVAL_NOT_AN_APPROVER" | "APPROVAL_ALREADY_GIVEN" | "APPROVAL_ALREADY_USED" | "APPROVAL_SIGNATURE" | "APPROVAL_OWN_JOB" | "PASSKEYS_UNAVAILABLE" | "INVITATION_UNKNOWN" | "PASSKEY_UNKNOWN" | "PASSKEY_KNOWN" | "PASSKEY_LIMIT" | "PASSKEY_MALFORMED" | "PASSKEY_SIGNATURE" | "PASSKEY_WRONG_CHALLENGE" | "PASSKEY_WRONG_SITE" | "PASSKEY_NOT_VERIFIED" | "PASSKEY_COUNTER" | "APPROVAL_RUN_CHANGED" | "RUN_TASK_DISABLED" | "RUN_TASK_SIGNATURE" | "RUN_TASK_MALFORMED" | "RUN_TASK_CALLBACK" | "RUN_TASK_REUSED" | "RUN_TASK_RUN_DIFFERS" | "RUN_TASK_UNGOVERNED" | "RUN_TASK_NOT_APPROVED" | "RUN_TASK_UNCHECKED" | "CONFIGURATION_UNAVAILABLE" | "CONFIGURATION_CHANGED" | "WORKSPACE_EXECUTES_LOCALLY" | "WORKSPACE_AUTO_APPLIES" | "DOWNSTREAM_AUTO_APPLIES" | "DOWNSTREAM_UNKNOWN" | "NOTIFICATION_SIGNATURE" | "NOTICE_CHANNEL_UNKNOWN" | "SETTINGS_MOVED" | "CAPABILITY_UNKNOWN" | "CAPABILITY_EXPIRED" | "CAPABILITY_USED" | "UPLOAD_TOO_LARGE" | "UPLOAD_NOT_GZIP" | "UPLOAD_NOT_TAR" | "UPLOAD_BOMB" | "UPLOAD_TOO_MANY_ENTRIES" | "UPLOAD_PATH" | "UPLOAD_LINK" | "UPLOAD_SPECIAL_FILE" | "UPLOAD_DUPLICATE" | "VAULT_UNAVAILABLE" | "CONFIGURATION_EMPTY" | "CONFIGURATION_FILE_TYPE" | "CONFIGURATION_SYNTAX" | "CONFIGURATION_BLOCK" | "CONFIGURATION_PROVISIONER" | "CONFIGURATION_DATA_SOURCE" | "CONFIGURATION_FUNCTION" | "CONFIGURATION_MODULE_SOURCE" | "CONFIGURATION_PROVIDER" | "CONFIGURATION_PROVIDER_BINARY" | "CONFIGURATION_BACKEND" | "CONFIGURATION_REMOTE_STATE" | "CONFIGURATION_RESOURCE_TYPE" | "PLAN_MALFORMED" | "PLAN_FORMAT" | "PLAN_ERRORED" | "PLAN_INCOMPLETE" | "PLAN_NOT_APPLYABLE" | "PLAN_UNKNOWN_ACTION" | "PLAN_DEFERRED" | "PLAN_ACTION_INVOCATION" | "PLAN_TOO_LARGE" | "PLAN_RESOURCE_TYPE" | "PLAN_ACTION_DENIED" | "PLAN_TOO_MANY_CHANGES" | "PLAN_PROVIDER" | "PLAN_MODULE" | "PLAN_PROVISIONER" | "PLAN_DATA_SOURCE" | "PLAN_CHANGED" | "COST_UNKNOWN" | "COST_UNPRICED" | "COST_DELTA" | "COST_TOTAL" | "MODEL_SURFACE_NOT_ALLOWED" | "MODEL_PROVIDER_NOT_ALLOWED" | "MODEL_NOT_ALLOWED" | "MODEL_MISSING" | "MODEL_BUDGET_CALLS" | "MODEL_BUDGET_TOKENS" | "MODEL_TOOL_NOT_ALLOWED" | "MODEL_REDACTION" | "MODEL_CALL_REPEATED" | "MODEL_PRICE_UNKNOWN" | "MODEL_BUDGET_COST" | "EGRESS_NOT_ALLOWED" | "EGRESS_TARGET" | "EGRESS_RESERVED" | "EGRESS_UNRESOLVED" | "EGRESS_ADDRESS" | "EGRESS_NOT_TLS" | "EGRESS_SERVER_NAME" | "EGRESS_TIME" | "UPSTREAM_NOT_FOUND" | "UPSTREAM_REFUSED" | "UPSTREAM_CONFLICT" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" | "UPSTREAM_GARBAGE" | "UPSTREAM_UNAUTHORIZED" | "UPSTREAM_RATE_LIMITED" | "UPSTREAM_RESET" | "STORE_UNAVAILABLE" | "MODEL_RATE_LIMITED" | "EGRESS_BUSY" | "LOG_FORKED" | "OVERLOADED" | "SHUTTING_DOWN" | "INTERNAL";
         Receipt: {
             job_id: components["schemas"]["JobId"];
             receipt: components["schemas"]["Envelope"];
@@ -1689,6 +1848,16 @@ export interface components {
              * @description How many were removed.
              */
             passkeys: number;
+        };
+        /** @description Nothing is to be said. */
+        RenewLease: Record<string, never>;
+        RenewedLease: {
+            job_id: components["schemas"]["JobId"];
+            /**
+             * Format: uint32
+             * @description How long the lease lasts from now.
+             */
+            lease_seconds: number;
         };
         ReturnToState: {
             /** @description The open job in whose evidence it shall stand. */
@@ -1721,6 +1890,9 @@ export interface components {
             revoked_at?: components["schemas"]["Timestamp"];
             revoked_by?: string;
             token_hash: components["schemas"]["HexSha256"];
+        };
+        RollbackReason: {
+            reason: components["schemas"]["Reason"];
         };
         Run: {
             apply_id: string | null;
@@ -1878,9 +2050,6 @@ export interface components {
             token_hash?: components["schemas"]["HexSha256"] | null;
             /** @description RFC 7662 and RFC 7009 let clients guess the kind; there is only one. */
             token_type_hint?: string | null;
-        };
-        Why: {
-            reason: components["schemas"]["Reason"];
         };
         WithdrawContract: {
             reason: components["schemas"]["Reason"];
@@ -2635,6 +2804,34 @@ export interface operations {
             "5XX": components["responses"]["Problem"];
         };
     };
+    renew_lease: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenewLease"];
+            };
+        };
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RenewedLease"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
     list_records: {
         parameters: {
             query?: {
@@ -2712,6 +2909,28 @@ export interface operations {
             "5XX": components["responses"]["Problem"];
         };
     };
+    show_log: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Log"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
     show_checkpoint: {
         parameters: {
             query?: never;
@@ -2728,6 +2947,63 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    prove_consistency: {
+        parameters: {
+            query: {
+                /** @description The records of the smaller log. */
+                from: number;
+                /** @description Those of the larger one; all there are unless it is said. */
+                to?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsistencyProof"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    prove_inclusion: {
+        parameters: {
+            query?: {
+                /** @description Its place in the log. */
+                index?: number;
+                /** @description Its job, with `seq`. */
+                job?: components["schemas"]["JobId"];
+                /** @description The receipt that it names. */
+                receipt?: string;
+                seq?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InclusionProof"];
                 };
             };
             "4XX": components["responses"]["Problem"];
@@ -2942,7 +3218,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Why"];
+                "application/json": components["schemas"]["RollbackReason"];
             };
         };
         responses: {
@@ -2970,7 +3246,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Why"];
+                "application/json": components["schemas"]["RollbackReason"];
             };
         };
         responses: {

@@ -19,6 +19,7 @@ use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::leases::Leases;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
@@ -31,6 +32,7 @@ use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
 use crate::telemetry::Telemetry;
 use crate::tlog::Publication;
+use crate::tlog::witnesses::Witnesses;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
@@ -80,6 +82,8 @@ pub struct App {
     pub workspaces: Workspaces,
     /// What plans mark as sensitive.
     pub sensitive: Arc<Sensitive>,
+    /// Closes jobs whose openers are gone.
+    pub leases: Leases,
     /// Waits for plans, asks people, applies.
     pub gate: Gate,
     /// Sees what happens to governed workspaces outside the gateway.
@@ -96,6 +100,8 @@ pub struct App {
     pub oidc: Option<Oidc>,
     /// Places for answers to those who follow links to published jobs.
     pub published: Places,
+    /// Cosign checkpoints of the log, when there are any.
+    pub witnesses: Option<Witnesses>,
     /// How publishing the log stands.
     pub publication: Publication,
     /// Challenges of sign-ins by passkey.

@@ -21,7 +21,7 @@ mod telemetry;
 mod vault;
 
 pub use egress::Egress;
-pub use log::{Log, Tiles};
+pub use log::{Log, Tiles, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::{ReasonCode, Refusal};
-use proof::record::{JobId, JobOpen};
+use proof::record::{Confinement, JobId, JobOpen};
 use proof::{Did, Hash, Timestamp};
 use store::{BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::bundles::{self, BundleError};
 use crate::clawcontrols;
 use crate::clawscope::Issuer;
 use crate::keys::random_uuid;
+use crate::leases::{Lease, Leases};
 use crate::live::{LiveContract, LiveJob};
 use crate::operator::audit::{Action, audited};
 
@@ -32,6 +33,15 @@ pub struct Opener<'a> {
     pub operator: &'a str,
     /// The person behind it, where that is known.
     pub email: Option<&'a str>,
+}
+
+/// What an opener may say beside the job's name and contract.
+#[derive(Debug, Clone, Default)]
+pub struct Terms<'a> {
+    /// How the agent is confined, which nobody else knows.
+    pub confinement: Option<Confinement>,
+    /// How long the job stays open when the opener says nothing.
+    pub lease: Option<(Lease, &'a Leases)>,
 }
 
 /// How a job's contract is named.
@@ -117,6 +127,7 @@ pub async fn open(
     opener: Opener<'_>,
     name: &str,
     choice: ContractChoice,
+    terms: Terms<'_>,
     now: Timestamp,
 ) -> Result<OpenedJob, JobError> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
@@ -135,7 +146,13 @@ pub async fn open(
         opened_by_email: opener.email.map(str::to_owned),
         policy_hash_b64u: contract.hash,
         gateway_did: parts.keys.receipt.did(),
+        confinement: terms.confinement,
+        lease_seconds: terms.lease.map(|(lease, _)| lease.seconds()),
     };
+    // Before the job is there: whoever asks for it may leave at any moment.
+    if let Some((lease, leases)) = terms.lease {
+        leases.begin(job_id.clone(), lease);
+    }
     let action = Action {
         operator: opener.operator,
         name: "job.open",

@@ -57,6 +57,27 @@ text! {
     };
 }
 
+/// What is between an agent and the rest of its machine, as whoever opened its job says.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Confinement {
+    /// Each at most once, in this order.
+    holds: Vec<Barrier>,
+}
+
+/// Something between an agent and the rest of its machine; see docs/formats.md.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub(crate) enum Barrier {
+    Network,
+    Root,
+    Processes,
+    Files,
+    Signals,
+    Privileges,
+    SystemCalls,
+}
+
 /// An approver's answer.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]

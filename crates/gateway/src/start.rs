@@ -24,12 +24,13 @@ use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::storage::Place;
+use crate::tlog::witnesses::Witnesses;
 use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
-use crate::{bundles, operator, telemetry};
+use crate::{bundles, leases, operator, telemetry};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
 const BODY_BYTES: usize = 64 << 20;
@@ -124,6 +125,7 @@ async fn start_at(
         .await
         .context("cannot fetch telemetry.token")?;
     let (telemetry, exporter) = telemetry.unzip();
+    let witnesses = Witnesses::of(&config, client.clone());
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -156,6 +158,7 @@ async fn start_at(
         prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
+        leases: Default::default(),
         gate: Gate::default(),
         watching,
         notices,
@@ -164,6 +167,7 @@ async fn start_at(
         sign_ins: Default::default(),
         oidc,
         published: Default::default(),
+        witnesses,
         publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
@@ -183,6 +187,7 @@ async fn start_at(
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
         tokio::spawn(tlog::publish(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(leases::keep(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
@@ -241,6 +246,7 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
     }
     bundles::resume(app).await?;
     app.gate.resume(app).await?;
+    leases::resume(app).await?;
     Ok(())
 }
 

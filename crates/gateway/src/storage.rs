@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use store::{PostgresPlace, Seat, Store, StoreError};
+use store::{PostgresPlace, Seat, Store, StoreError, StorePlace};
 
 use crate::config::Config;
 use crate::upstream;
@@ -42,6 +42,14 @@ impl Place {
         match self {
             Self::File(file) => file.display().to_string(),
             Self::Database(place) => format!("PostgreSQL at {}", place.name()),
+        }
+    }
+
+    /// The same, for what is done with a whole store.
+    pub fn of_store(&self) -> StorePlace<'_> {
+        match self {
+            Self::File(file) => StorePlace::File(file),
+            Self::Database(place) => StorePlace::Database(place),
         }
     }
 

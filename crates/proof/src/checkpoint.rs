@@ -11,6 +11,9 @@ use crate::keys::{PublicKey, Signature, SigningKey};
 /// Note signature type of Ed25519 (signed-note, "Signature types").
 const ED25519: u8 = 0x01;
 
+/// Note signature type of a witness's cosignature with a time (tlog-cosignature, version 1).
+const COSIGNATURE: u8 = 0x04;
+
 /// Longest note that is read, in bytes; ours are under 400.
 const MAX_NOTE_BYTES: usize = 16 * 1024;
 
@@ -58,13 +61,24 @@ impl Checkpoint {
     /// Writes and signs the note; the key's name is the origin.
     pub fn sign(&self, key: &SigningKey) -> String {
         let body = self.body();
-        let mut signature = key_id(&self.origin, &key.public()).to_vec();
+        let mut signature = key_id(&self.origin, ED25519, &key.public()).to_vec();
         signature.extend_from_slice(key.sign(body.as_bytes()).as_bytes());
         format!(
             "{body}\n\u{2014} {} {}\n",
             self.origin,
             STANDARD.encode(signature)
         )
+    }
+
+    /// A witness's line below the note: that it saw this checkpoint, consistent with all that it saw
+    /// before, so many seconds after 1970 (<https://c2sp.org/tlog-cosignature>). `name` is the
+    /// witness's.
+    pub fn cosign(&self, name: &str, key: &SigningKey, seconds: u64) -> String {
+        let mut signature = key_id(name, COSIGNATURE, &key.public()).to_vec();
+        signature.extend_from_slice(&seconds.to_be_bytes());
+        let message = cosigned_message(&self.body(), seconds);
+        signature.extend_from_slice(key.sign(message.as_bytes()).as_bytes());
+        format!("\u{2014} {name} {}\n", STANDARD.encode(signature))
     }
 
     /// Reads a note and checks that it is signed by `key` for the log `origin`. Signatures of
@@ -118,16 +132,48 @@ fn signature_on(line: &str, name: &str, key: &PublicKey) -> Option<Signature> {
         .strip_prefix(name)?
         .strip_prefix(' ')?;
     let bytes = STANDARD.decode(rest).ok()?;
-    let signature: [u8; 64] = bytes.strip_prefix(&key_id(name, key))?.try_into().ok()?;
+    let id = key_id(name, ED25519, key);
+    let signature: [u8; 64] = bytes.strip_prefix(&id)?.try_into().ok()?;
     Some(Signature::from_bytes(signature))
 }
 
-/// First four bytes of SHA-256(name ‖ LF ‖ 0x01 ‖ key).
-fn key_id(name: &str, key: &PublicKey) -> [u8; 4] {
+/// When the witness with this name and key cosigned a note, in seconds after 1970; `None` when it
+/// did not.
+pub fn cosigned_at(note: &str, name: &str, key: &PublicKey) -> Option<u64> {
+    if note.len() > MAX_NOTE_BYTES {
+        return None;
+    }
+    let (head, signatures) = note.split_once("\n\n")?;
+    let body = format!("{head}\n");
+    signatures.lines().find_map(|line| {
+        let rest = line.strip_prefix("\u{2014} ")?.strip_prefix(name)?;
+        let bytes = STANDARD.decode(rest.strip_prefix(' ')?).ok()?;
+        let bytes = bytes.strip_prefix(&key_id(name, COSIGNATURE, key))?;
+        let (seconds, signature) = bytes.split_first_chunk::<8>()?;
+        let seconds = u64::from_be_bytes(*seconds);
+        let signature = Signature::from_bytes(signature.try_into().ok()?);
+        let message = cosigned_message(&body, seconds);
+        key.verify(message.as_bytes(), &signature)
+            .then_some(seconds)
+    })
+}
+
+fn cosigned_message(body: &str, seconds: u64) -> String {
+    format!("cosignature/v1\ntime {seconds}\n{body}")
+}
+
+/// Whether a text can name a key in a note.
+pub fn is_key_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
+    !name.is_empty() && name.len() <= 255 && name.chars().all(plain)
+}
+
+/// First four bytes of SHA-256(name ‖ LF ‖ type ‖ key).
+fn key_id(name: &str, kind: u8, key: &PublicKey) -> [u8; 4] {
     let hash = Hash::of_parts([
         name.as_bytes(),
         b"\n".as_slice(),
-        &[ED25519],
+        &[kind],
         key.to_bytes().as_slice(),
     ]);
     *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
@@ -138,6 +184,43 @@ mod tests {
     use super::*;
 
     const ORIGIN: &str = "gateway.example/log";
+
+    #[test]
+    fn a_cosignature_is_over_the_note_and_its_time() {
+        let (key, witness) = (
+            SigningKey::from_seed(&[3; 32]),
+            SigningKey::from_seed(&[5; 32]),
+        );
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: 7,
+            root: Hash::of(b"r"),
+        };
+        let (name, public) = ("witness.example/w", witness.public());
+        let line = checkpoint.cosign(name, &witness, 1_795_300_000);
+        let note = checkpoint.sign(&key) + &line;
+        assert!(Checkpoint::verify(&note, ORIGIN, &key.public()).is_ok());
+        assert_eq!(cosigned_at(&note, name, &public), Some(1_795_300_000));
+        assert_eq!(cosigned_at(&note, "witness.example/x", &public), None);
+        assert_eq!(cosigned_at(&note, name, &key.public()), None);
+        assert_eq!(
+            cosigned_at(&note.replacen("\n7\n", "\n8\n", 1), name, &public),
+            None
+        );
+        let plain = checkpoint.sign(&key);
+        assert_eq!(cosigned_at(&plain, name, &public), None);
+        // A plain signature is no cosignature, and a cosignature none of the log.
+        let same = Checkpoint {
+            origin: name.into(),
+            ..checkpoint.clone()
+        };
+        assert_eq!(cosigned_at(&same.sign(&witness), name, &public), None);
+        let only = plain.split_once("\n\n").unwrap().0.to_owned() + "\n\n" + &line;
+        assert!(Checkpoint::verify(&only, ORIGIN, &key.public()).is_err());
+        for bad in ["", "a b", "a+b", "a\nb"] {
+            assert!(!is_key_name(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn only_the_signed_text_is_accepted() {

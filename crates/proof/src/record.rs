@@ -19,8 +19,10 @@ use crate::keys::Did;
 use crate::merkle;
 use crate::time::Timestamp;
 
+mod confinement;
 mod read;
 
+pub use self::confinement::{Barrier, Confinement};
 pub use crate::event::{Event, EventChain, MAX_CHAIN};
 
 /// Name of a job: `job_` and a UUID.
@@ -131,6 +133,12 @@ pub struct JobOpen {
     pub policy_hash_b64u: Hash,
     /// The gateway's key for receipts.
     pub gateway_did: Did,
+    /// How the agent is confined, as the opener says; the gateway cannot see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
+    /// How long the job stays open when whoever opened it says nothing, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
 }
 
 /// Who made a call.

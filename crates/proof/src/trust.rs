@@ -1,7 +1,10 @@
 //! The trust root: whom a verifier believes. Always given from outside the bundle.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::cosigned_at;
 use crate::keys::Did;
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
@@ -26,6 +29,9 @@ pub struct TrustRoot {
     pub passkeys: Vec<Passkey>,
     /// The log.
     pub log: Log,
+    /// Who witnesses it; without them nobody has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<Witnesses>,
 }
 
 /// What a gateway key is for.
@@ -104,6 +110,35 @@ impl Passkey {
     }
 }
 
+/// Who witnesses the log, and how many of them must have seen a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witnesses {
+    /// How many have to have cosigned a bundle's checkpoint.
+    pub required: u32,
+    /// The witnesses.
+    pub keys: Vec<WitnessKey>,
+}
+
+/// A witness.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessKey {
+    /// Its name in notes.
+    pub name: String,
+    /// Its key.
+    pub did: Did,
+}
+
+impl Witnesses {
+    /// How many of the keys have cosigned a note. A key that is listed twice counts once.
+    pub fn count(&self, note: &str) -> usize {
+        let signed = |w: &&WitnessKey| cosigned_at(note, &w.name, &w.did.key()).is_some();
+        let keys = self.keys.iter().filter(signed).map(|witness| &witness.did);
+        keys.collect::<HashSet<_>>().len()
+    }
+}
+
 /// The log of records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,6 +207,7 @@ mod tests {
                 origin: "x".into(),
                 key: did.clone(),
             },
+            witnesses: None,
         };
         assert!(trust.gateway_key(&did, Role::Receipt, at(10)));
         assert!(!trust.gateway_key(&did, Role::Receipt, at(9)));

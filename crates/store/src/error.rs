@@ -11,7 +11,9 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The engine cannot write or read now: disk full, I/O error, or it has been shut down.
-    /// Nothing of the operation counts.
+    /// Nothing of the operation counts, unless the cause says that this could not be found out: a
+    /// server was lost while it committed. Whoever gets this goes on as if nothing had been done,
+    /// and is prepared for a [`Conflict`] or a duplicate.
     #[error("the store is unavailable")]
     Unavailable(#[source] Cause),
     /// A bounded queue is full, or another process holds the store for too long. Nothing was

@@ -1,7 +1,7 @@
 //! Jobs: the frame in which an agent works, from its opening to its bundle.
 
 use async_trait::async_trait;
-use proof::record::{JobId, JobOpen};
+use proof::record::{Confinement, JobId, JobOpen};
 use proof::{Did, Hash, Timestamp};
 
 use crate::{Appended, StoreError};
@@ -65,6 +65,10 @@ pub struct JobRow {
     pub opened_by: String,
     /// The e-mail address of the person behind that operator, where it was known then.
     pub opened_by_email: Option<String>,
+    /// How the opener says that the agent is confined.
+    pub confinement: Option<Confinement>,
+    /// How long it stays open when the opener says nothing, in seconds.
+    pub lease_seconds: Option<u32>,
     /// Time of the opening record.
     pub opened_at: Timestamp,
     /// Where it stands.

@@ -21,7 +21,8 @@
 //!   [`Conflict`], because its caller has looked before.
 //!
 //! To add an area: a trait beside the others with its row types, the SQL in a module of the same
-//! name under each engine, a line in [`Store`], and its rules in the contract suite.
+//! name under `sql/`, which serves every engine, its tables among the steps of each engine, a
+//! line in [`Store`], and its rules in the contract suite.
 
 #![forbid(unsafe_code)]
 

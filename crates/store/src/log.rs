@@ -188,6 +188,10 @@ pub trait Log {
     /// [`Conflict::CheckpointBeyondLog`](crate::Conflict::CheckpointBeyondLog).
     async fn save_checkpoint(&self, note: &str, size: u64) -> Result<(), StoreError>;
 
+    /// Puts a note with more signatures in the place of the checkpoint of the same size; nothing when
+    /// there is none.
+    async fn cosign_checkpoint(&self, note: &str, size: u64) -> Result<(), StoreError>;
+
     /// The checkpoint over the most leaves.
     async fn latest_checkpoint(&self) -> Result<Option<CheckpointRow>, StoreError>;
 }

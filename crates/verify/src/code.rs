@@ -112,6 +112,8 @@ codes! {
 
     CheckpointInvalid "CHECKPOINT_INVALID" "The checkpoint is not the log's"
         "The checkpoint is malformed, names another log than the trust root does, or is not signed by the log's key."
+    WitnessesMissing "WITNESSES_MISSING" "Too few witnesses have seen the checkpoint"
+        "The trust root asks for more witnesses' cosignatures than the checkpoint has. The log may be as it should, but nobody else vouches that it was shown to all alike. Compare it with a checkpoint of your own (--since)."
     CheckpointForked "CHECKPOINT_FORKED" "The log was forked"
         "The log's key signed two different roots for one size: this bundle's checkpoint and the one that you have kept cannot both be of one log. Keep both files; together they prove it to anybody."
     ConsistencyInvalid "CONSISTENCY_INVALID" "The proof does not lead from the kept checkpoint to this one"

@@ -17,6 +17,7 @@ mod checks;
 pub mod clawsig;
 pub mod code;
 mod document;
+pub mod replay;
 pub mod report;
 #[cfg(feature = "testing")]
 pub mod testing;

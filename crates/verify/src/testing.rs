@@ -106,6 +106,7 @@ impl Keys {
                 origin: ORIGIN.to_owned(),
                 key: self.log.did(),
             },
+            witnesses: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use clawverify::testing::{APPROVER, Story, bytes, seal};
 use clawverify::{Options, Verdict, verify};
 use proof::Hash;
 use proof::approval::Statement;
-use proof::record::{Body, CausedBy, Match, ToolCall};
+use proof::record::{Barrier, Body, CausedBy, Confinement, Match, ToolCall};
 
 #[test]
 fn the_story_is_valid() {
@@ -90,5 +90,37 @@ fn a_call_may_name_the_model_call_that_asked_for_it() {
         let trust = bytes(&story.keys.trust_root());
         let report = verify(&bundle, &trust, &Options::default());
         assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+    }
+}
+
+#[test]
+fn what_the_opener_says_of_confinement_is_repeated_as_that() {
+    let all = Confinement::new(Barrier::ALL.to_vec());
+    let some = Confinement::new(vec![Barrier::Files]);
+    for (confinement, said) in [
+        (None, None),
+        (Some(all), Some("confined fully, as ops says")),
+        (Some(some), Some("confined in part (files), as ops says")),
+        (
+            Some(Confinement::new(Vec::new())),
+            Some("confined by nothing, as ops says"),
+        ),
+    ] {
+        let mut story = Story::apply();
+        let Body::JobOpen(open) = &mut story.steps[0].body else {
+            panic!("a job begins with its opening")
+        };
+        open.confinement = confinement;
+        let bundle = seal(story.evidence(), &story.keys).to_file();
+        let trust = bytes(&story.keys.trust_root());
+        let report = verify(&bundle, &trust, &Options::default());
+        assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+        let job = report
+            .checks
+            .iter()
+            .find(|check| check.name.as_str() == "job");
+        let detail = &job.unwrap().detail;
+        assert_eq!(detail.contains("confined"), said.is_some(), "{detail}");
+        assert!(detail.contains(said.unwrap_or_default()), "{detail}");
     }
 }

@@ -9,8 +9,8 @@ from typing import Any
 from .approvals import Approvals
 from .errors import ClawgateError
 from .job import Job
-from .operations import Operations, quoted
-from .transport import Transport
+from .operations import Operations
+from .transport import Transport, quoted
 
 #: Where the operator listener is unless somebody says otherwise.
 DEFAULT_URL = "http://127.0.0.1:8788"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from os import PathLike
@@ -26,9 +27,11 @@ def verify(
     found = shutil.which(program)
     if found is None:
         raise NotVerified(f"`{program}` is not on the PATH; it comes with Clawgate")
-    asked = [found, str(bundle), "--trust", str(trust), "--json"]
+    asked = [found, "--json", f"--trust={os.fspath(trust)}", "--", os.fspath(bundle)]
     try:
-        done = subprocess.run(asked, capture_output=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotVerified(f"`{program}` could not be run: {error}") from error
     if done.returncode not in (0, 1, 3):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .errors import ClawgateError, Waited
+from .errors import ClawgateError, Unreachable, Waited
 from .models import Approval, ClosedJob, IssueToken, JobDetails, OpenJob, Run
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Job:
         self._token = ""
         self._token_hash = ""
         self._renew_at = 0.0
+        self._ends_at = 0.0
         self.id: str = opened["job_id"]
         #: The hash of the contract that the job is pinned to.
         self.policy_hash: str = opened["policy_hash_b64u"]
@@ -75,27 +77,36 @@ class Job:
             return
         try:
             self.close(f"the program ended with {kind.__name__}")
-        except ClawgateError:
-            # What went wrong first is what the caller has to know.
-            pass
+        except ClawgateError as failure:
+            # What went wrong first is what the caller has to know; but somebody must close the job.
+            warnings.warn(f"{self.id} may still be open: {failure}", RuntimeWarning, stacklevel=2)
 
     def token(self) -> str:
         """A scoped token that is good now. It is issued at the first call, and renewed when two
-        thirds of its life are over; threads may share it."""
+        thirds of its life are over; while nobody answers, the last third is used up. Threads may
+        share it."""
         with self._lock:
-            if time.monotonic() >= self._renew_at:
-                asked: IssueToken = {"job_id": self.id}
-                if self._ttl_seconds is not None:
-                    asked["ttl_seconds"] = self._ttl_seconds
-                if self._scopes is not None:
-                    asked["scopes"] = self._scopes
-                if self._token_hash:
-                    asked["renews"] = self._token_hash
-                before = time.monotonic()
-                issued = self._gateway.issue_token(asked)
-                self._token, self._token_hash = issued["token"], issued["token_hash"]
-                self._renew_at = before + issued["expires_in"] * 2 / 3
+            now = time.monotonic()
+            if now >= self._renew_at:
+                try:
+                    self._renew(now)
+                except Unreachable:
+                    if now >= self._ends_at:
+                        raise
             return self._token
+
+    def _renew(self, now: float) -> None:
+        asked: IssueToken = {"job_id": self.id}
+        if self._ttl_seconds is not None:
+            asked["ttl_seconds"] = self._ttl_seconds
+        if self._scopes is not None:
+            asked["scopes"] = self._scopes
+        if self._token_hash:
+            asked["renews"] = self._token_hash
+        issued = self._gateway.issue_token(asked)
+        self._token, self._token_hash = issued["token"], issued["token_hash"]
+        self._renew_at = now + issued["expires_in"] * 2 / 3
+        self._ends_at = now + issued["expires_in"]
 
     def show(self) -> JobDetails:
         """The job as it stands."""

@@ -11,6 +11,18 @@ from typing import Any, Literal, TypeAlias, TypedDict
 ApprovalVia: TypeAlias = Literal["key", "token", "passkey"]
 
 
+# Something between an agent and the rest of its machine; see docs/formats.md.
+Barrier: TypeAlias = Literal[
+    "network",
+    "root",
+    "processes",
+    "files",
+    "signals",
+    "privileges",
+    "system-calls",
+]
+
+
 # A number with a decimal point, as text: nothing is rounded on its way
 Decimal: TypeAlias = str
 
@@ -101,10 +113,12 @@ ReasonCode: TypeAlias = Literal[
     "TOKEN_SCOPE",
     "TOKEN_REQUEST_REFUSED",
     "CONTRACT_INVALID",
+    "CONTRACT_EGRESS_RESERVED",
     "CONTRACT_NOT_ENFORCED",
     "CONTRACT_AUTONOMOUS_APPLY",
     "CONTRACT_AUTHOR_UNKNOWN",
     "CONTRACT_SIGNATURE",
+    "CONTRACT_SECOND_AUTHOR",
     "CONTRACT_UNKNOWN",
     "CONTRACT_EXISTS",
     "CONTRACT_WITHDRAWN",
@@ -113,9 +127,11 @@ ReasonCode: TypeAlias = Literal[
     "JOB_RUNS_FULL",
     "JOB_FULL",
     "JOB_BUSY",
+    "JOB_NOT_LEASED",
     "BUNDLE_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
+    "LOG_PLACE_UNKNOWN",
     "RECEIPT_UNKNOWN",
     "PAGE_UNKNOWN",
     "METHOD_NOT_ALLOWED",
@@ -292,6 +308,13 @@ ReasonCode: TypeAlias = Literal[
     "MODEL_PRICE_UNKNOWN",
     "MODEL_BUDGET_COST",
     "EGRESS_NOT_ALLOWED",
+    "EGRESS_TARGET",
+    "EGRESS_RESERVED",
+    "EGRESS_UNRESOLVED",
+    "EGRESS_ADDRESS",
+    "EGRESS_NOT_TLS",
+    "EGRESS_SERVER_NAME",
+    "EGRESS_TIME",
     "UPSTREAM_NOT_FOUND",
     "UPSTREAM_REFUSED",
     "UPSTREAM_CONFLICT",
@@ -303,10 +326,16 @@ ReasonCode: TypeAlias = Literal[
     "UPSTREAM_RESET",
     "STORE_UNAVAILABLE",
     "MODEL_RATE_LIMITED",
+    "EGRESS_BUSY",
+    "LOG_FORKED",
     "OVERLOADED",
     "SHUTTING_DOWN",
     "INTERNAL",
 ]
+
+
+# Nothing is to be said.
+RenewLease: TypeAlias = dict[str, Any]
 
 
 # The name of a run
@@ -507,6 +536,12 @@ class ClosedJob(TypedDict):
     unknown_outcomes: list[int]
 
 
+class Confinement(TypedDict):
+    """What is between an agent and the rest of its machine, as whoever opened its job says."""
+    # Each at most once, in this order.
+    holds: list[Barrier]
+
+
 class Connection(TypedDict):
     """Addresses and what there is behind them."""
     # Where agents call.
@@ -535,6 +570,8 @@ class _Contract(TypedDict):
 
 class Contract(_Contract, total=False):
     """A name with its latest version."""
+    # Who signed it besides, when somebody had to.
+    second_author_did: Did
     withdrawn_at: Timestamp
     withdrawn_by: str
 
@@ -558,6 +595,10 @@ class _ContractDocument(TypedDict):
 
 class ContractDocument(_ContractDocument, total=False):
     """A version with its document."""
+    # Who signed it besides, when somebody had to.
+    second_author_did: Did
+    # The same, as the second author signed it.
+    second_envelope: Envelope
     withdrawn_at: Timestamp
     withdrawn_by: str
 
@@ -573,6 +614,8 @@ class _ContractVersion(TypedDict):
 
 class ContractVersion(_ContractVersion, total=False):
     """One version of a contract."""
+    # Who signed it besides, when somebody had to.
+    second_author_did: Did
     withdrawn_at: Timestamp
     withdrawn_by: str
 
@@ -653,6 +696,17 @@ class Finding(_Finding, total=False):
 
 class Health(TypedDict):
     status: str
+
+
+class InclusionProof(TypedDict):
+    """A record and the proof that it is in the log; see docs/formats.md."""
+    # A signed note.
+    checkpoint: str
+    inclusion: str
+    index: int
+    leaf_sha256_b64u: Sha256
+    path: list[Sha256]
+    record: Document
 
 
 class _Introspection(TypedDict):
@@ -771,10 +825,14 @@ class IssuedToken(TypedDict):
 class _Job(TypedDict):
     # The agent: the job's own key.
     agent_did: Did
+    # How the agent is confined, as the opener says.
+    confinement: Confinement | None
     counters: Counters
     job_id: JobId
     # The last thing that happened.
     last_at: Timestamp
+    # How long it stays open when nobody renews its lease, when it has one.
+    lease_seconds: int | None
     name: str
     opened_at: Timestamp
     opened_by: str
@@ -796,10 +854,14 @@ class Job(_Job, total=False):
 class _JobDetails(TypedDict):
     # The agent: the job's own key.
     agent_did: Did
+    # How the agent is confined, as the opener says.
+    confinement: Confinement | None
     counters: Counters
     job_id: JobId
     # The last thing that happened.
     last_at: Timestamp
+    # How long it stays open when nobody renews its lease, when it has one.
+    lease_seconds: int | None
     model_usage: ModelUsage
     name: str
     opened_at: Timestamp
@@ -860,6 +922,38 @@ class LiveCall(TypedDict):
     lane: str
     operation: str
     seq: int
+
+
+class Log(TypedDict):
+    """The log as it is now."""
+    # A signed note.
+    checkpoint: str
+    # The last records.
+    last: list[LogEntry]
+    origin: str
+    root_sha256_b64u: Sha256 | None
+    # Records.
+    size: int
+    tiles: LogTiles
+
+
+class LogEntry(TypedDict):
+    at: Timestamp
+    index: int
+    job_id: JobId
+    leaf_sha256_b64u: Sha256
+    # Its kind.
+    record: str | None
+    seq: int
+
+
+class LogTiles(TypedDict):
+    """How publishing the log as static files stands."""
+    # Why not.
+    detail: str | None
+    # Records that are published.
+    size: int | None
+    state: str
 
 
 class ModelUsage(TypedDict):
@@ -942,8 +1036,12 @@ class _OpenJob(TypedDict):
 
 
 class OpenJob(_OpenJob, total=False):
+    # How the agent is confined, which the gateway cannot see.
+    confinement: Confinement | None
     # A contract's name, of which the latest version counts.
     contract: str | None
+    # How long the job stays open when nobody renews its lease, in seconds.
+    lease_seconds: int | None
     # A version of a contract.
     policy_hash_b64u: Sha256 | None
 
@@ -1079,9 +1177,14 @@ class Publication(TypedDict):
     withdrawn_by: str | None
 
 
-class PublishContract(TypedDict):
+class _PublishContract(TypedDict):
     # The contract, signed by its author.
     envelope: Envelope
+
+
+class PublishContract(_PublishContract, total=False):
+    # The same contract, signed by a second author.
+    cosigned: Envelope | None
 
 
 class _PublishJob(TypedDict):
@@ -1144,6 +1247,12 @@ class RemovedPasskeys(TypedDict):
     passkeys: int
 
 
+class RenewedLease(TypedDict):
+    job_id: JobId
+    # How long the lease lasts from now.
+    lease_seconds: int
+
+
 class _ReturnToState(TypedDict):
     reason: Reason
     # The earlier state version.
@@ -1185,6 +1294,10 @@ class RevokedToken(_RevokedToken, total=False):
     reason: str
     revoked_at: Timestamp
     revoked_by: str
+
+
+class RollbackReason(TypedDict):
+    reason: Reason
 
 
 class Run(TypedDict):
@@ -1334,10 +1447,6 @@ class WhichToken(TypedDict, total=False):
     token_type_hint: str | None
 
 
-class Why(TypedDict):
-    reason: Reason
-
-
 class WithdrawContract(TypedDict):
     reason: Reason
 
@@ -1370,6 +1479,10 @@ class WorkspaceSettings(TypedDict):
     seen_at: Timestamp | None
     since: Timestamp | None
     workspace_id: str
+
+
+# A consistency proof; see docs/formats.md.
+ConsistencyProof: TypeAlias = Document
 
 
 # A receipt; see docs/formats.md.

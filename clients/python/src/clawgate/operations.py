@@ -7,7 +7,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from .models import (
     AcceptSettings,
@@ -18,6 +17,7 @@ from .models import (
     CloseJob,
     ClosedJob,
     Connection,
+    ConsistencyProof,
     ContractDifference,
     ContractDocument,
     ContractVersions,
@@ -25,6 +25,7 @@ from .models import (
     DiscardedRun,
     Document,
     Health,
+    InclusionProof,
     Introspection,
     InviteApprover,
     InvitedApprover,
@@ -39,6 +40,7 @@ from .models import (
     JobTokens,
     Jobs,
     KeySet,
+    Log,
     NoticeChannels,
     NoticeTest,
     Observations,
@@ -54,10 +56,13 @@ from .models import (
     Receipt,
     RemovePasskeys,
     RemovedPasskeys,
+    RenewLease,
+    RenewedLease,
     ReturnToState,
     ReturnedState,
     RevokeToken,
     RevokedToken,
+    RollbackReason,
     RunId,
     Sha256,
     Snapshot,
@@ -67,7 +72,6 @@ from .models import (
     WatchedWorkspace,
     WatchedWorkspaces,
     WhichToken,
-    Why,
     WithdrawContract,
     WithdrawPublication,
     WithdrawnContract,
@@ -75,11 +79,7 @@ from .models import (
     WorkspaceId,
     WorkspaceSettings,
 )
-
-
-def quoted(part: str) -> str:
-    """One part of a path."""
-    return quote(part, safe="")
+from .transport import quoted
 
 
 class Operations(ABC):
@@ -212,6 +212,11 @@ class Operations(ABC):
         answer: ClosedJob = self._call("POST", f"/v1/jobs/{quoted(id)}/close", None, body)
         return answer
 
+    def renew_lease(self, id: JobId, body: RenewLease) -> RenewedLease:
+        """Renews a job's lease: whoever opened it is still there."""
+        answer: RenewedLease = self._call("POST", f"/v1/jobs/{quoted(id)}/lease", None, body)
+        return answer
+
     def list_records(self, id: JobId, *, after: int | None = None, limit: int | None = None) -> JobRecords:
         """A page of a job's records, in their order."""
         answer: JobRecords = self._call("GET", f"/v1/jobs/{quoted(id)}/records", {"after": after, "limit": limit}, None)
@@ -227,9 +232,25 @@ class Operations(ABC):
         answer: JobTokens = self._call("GET", f"/v1/jobs/{quoted(id)}/tokens", None, None)
         return answer
 
+    def show_log(self) -> Log:
+        """Size, root, newest checkpoint and last records of the log, and how publishing stands."""
+        answer: Log = self._call("GET", "/v1/log", None, None)
+        return answer
+
     def show_checkpoint(self) -> str:
         """The log as it is now: a signed note."""
         answer: str = self._call("GET", "/v1/log/checkpoint", None, None, as_text=True)
+        return answer
+
+    def prove_consistency(self, *, from_: int, to: int | None = None) -> ConsistencyProof:
+        """The proof that the log begins with what it was before."""
+        answer: ConsistencyProof = self._call("GET", "/v1/log/consistency", {"from": from_, "to": to}, None)
+        return answer
+
+    def prove_inclusion(self, *, index: int | None = None, job: JobId | None = None, receipt: str | None = None, seq: int | None = None) -> InclusionProof:
+        """The proof that one record is in the log; name it by index, by job and number, or by
+        receipt."""
+        answer: InclusionProof = self._call("GET", "/v1/log/inclusion", {"index": index, "job": job, "receipt": receipt, "seq": seq}, None)
         return answer
 
     def list_notices(self) -> NoticeChannels:
@@ -267,12 +288,12 @@ class Operations(ABC):
         answer: Receipt = self._call("GET", f"/v1/receipts/{quoted(id)}", None, None)
         return answer
 
-    def stop_job(self, id: JobId, body: Why) -> StoppedJob:
+    def stop_job(self, id: JobId, body: RollbackReason) -> StoppedJob:
         """Stops a job: its tokens, its runs, and then the job itself."""
         answer: StoppedJob = self._call("POST", f"/v1/rollback/job/{quoted(id)}", None, body)
         return answer
 
-    def discard_run(self, run_id: RunId, body: Why) -> DiscardedRun:
+    def discard_run(self, run_id: RunId, body: RollbackReason) -> DiscardedRun:
         """Discards a plan."""
         answer: DiscardedRun = self._call("POST", f"/v1/rollback/run/{quoted(run_id)}", None, body)
         return answer

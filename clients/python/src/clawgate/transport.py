@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from .errors import ClawgateError, InsecureAddress, Refused, Unreachable, Waited
 
@@ -203,6 +203,14 @@ class _Answer:
         if len(line) > MAX_LINE_BYTES:
             raise Unreachable(f"a line has more than {MAX_LINE_BYTES} bytes")
         return line
+
+
+def quoted(part: str) -> str:
+    """A variable part of a path."""
+    # An address with such a part is another address to whoever tidies it on its way.
+    if part in ("", ".", ".."):
+        raise ClawgateError(f"`{part}` names nothing")
+    return quote(part, safe="")
 
 
 def is_this_machine(host: str) -> bool:

@@ -98,7 +98,11 @@
       findings.require(claims.policy_hash_b64u === contract.hash, "POLICY_HASH_MISMATCH", place,
         "a token that is pinned to another contract");
     }
-    findings.note = `${job.job_id} under ${contract.hash}`;
+    // Nobody else can know it, and nothing in the bundle shows it.
+    const held = first.kind === "job-open" ? first.confinement?.holds : undefined;
+    const how = held?.length === 7 ? "fully" : held?.length ? `in part (${held.join(", ")})` : "by nothing";
+    const confined = held ? `; the agent was confined ${how}, as ${first.opened_by} says` : "";
+    findings.note = `${job.job_id} under ${contract.hash}${confined}`;
     return true;
   };
 

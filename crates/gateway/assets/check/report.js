@@ -52,6 +52,7 @@
     TOKEN_MISUSED: "A token was used where it did not count",
     REVOCATION_MISMATCH: "Revocations and tokens do not agree",
     CHECKPOINT_INVALID: "The checkpoint is not the log's",
+    WITNESSES_MISSING: "Too few witnesses have seen the checkpoint",
     INCLUSION_MISSING: "Records and inclusion proofs do not match",
     INCLUSION_INVALID: "A record is not in the log",
     CLOSE_MISMATCH: "The closing word does not fit the records",

@@ -42,6 +42,25 @@
     throw new Unaccepted("CHECKPOINT_INVALID", "the checkpoint is not signed by the log's key");
   };
 
+  /** How many of the witnesses cosigned a note (C2SP tlog-cosignature, version 1). */
+  const countWitnesses = async (note, witnesses) => {
+    const [head, signatures] = [note.slice(0, note.indexOf("\n\n")), note.slice(note.indexOf("\n\n") + 2)];
+    const seen = new Set();
+    for (const { name, did } of witnesses) {
+      const point = keyOf(did).point;
+      const id = (await sha256(joined([name, "\n", new Uint8Array([4]), point]))).subarray(0, 4);
+      const prefix = `\u2014 ${name} `;
+      for (const line of signatures.split("\n")) {
+        const bytes = line.startsWith(prefix) ? fromPadded(line.slice(prefix.length)) : null;
+        if (bytes?.length !== 76 || !id.every((byte, n) => byte === bytes[n])) continue;
+        const time = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(4);
+        const message = `cosignature/v1\ntime ${time}\n${head}\n`;
+        if (await isSignedBy(did, bytes.subarray(12), message)) seen.add(did);
+      }
+    }
+    return seen.size;
+  };
+
   /** The checkpoint is signed by the log's key for the log's name. */
   const checkCheckpoint = async (bundle, root, findings) => {
     const { origin, key } = root.log;
@@ -54,6 +73,15 @@
       requireKey(root, key, "checkpoint", bundle.job.closed_at, "/log/checkpoint", findings);
     }
     findings.note = `${origin} at size ${checkpoint.size}`;
+    if (root.witnesses) {
+      const { required, keys } = root.witnesses;
+      const seen = await countWitnesses(bundle.log.checkpoint, keys);
+      if (seen < required) {
+        findings.notProven("WITNESSES_MISSING", "/log/checkpoint",
+          `${seen} of ${keys.length} witnesses, ${required} are needed`);
+      }
+      findings.note += `, seen by ${seen} of ${keys.length} witnesses`;
+    }
     return checkpoint;
   };
 

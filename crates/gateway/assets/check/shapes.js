@@ -21,6 +21,7 @@
 
   const text = such("a text", isText);
   const natural = such("a natural number", isNatural);
+  const natural32 = such("a number of 32 bits", (value) => isNatural(value) && value < 2 ** 32);
   const integer = such("an integer", Number.isInteger);
   const status = such("a status", (value) => isNatural(value) && value <= 65535);
   const flag = such("true or false", (value) => typeof value === "boolean");
@@ -141,6 +142,16 @@
     "state_version_before?": text, "state_version_after?": text,
   });
 
+  const allBarriers = [
+    "network", "root", "processes", "files", "signals", "privileges", "system-calls",
+  ];
+  /** What confines an agent, each once and in this order. */
+  const barriers = (value) => {
+    const places = list(oneOf(...allBarriers))(value).map((name) => allBarriers.indexOf(name));
+    if (places.some((place, i) => i > 0 && place <= places[i - 1])) misfit("barriers out of order");
+    return places.map((place) => allBarriers[place]);
+  };
+
   const caller = object({ token_hash: text, agent_did: did, holder: text });
   const lane = oneOf("terraform", "model", "gateway", "egress");
   const toolCall = object({ name: text, "arguments_sha256_b64u?": hash });
@@ -149,6 +160,7 @@
     "clawgate.job-open/1": {
       agent_did: did, name: text, opened_by: text, "opened_by_email?": text,
       policy_hash_b64u: hash, gateway_did: did,
+      "confinement?": object({ holds: barriers }), "lease_seconds?": natural32,
     },
     "clawgate.intent/1": {
       caller, lane, operation: text, "run_id?": text, input: json, decision: json,
@@ -244,6 +256,7 @@
       not_before: time, "revoked_at?": time,
     })),
     log: object({ origin: text, key: did }),
+    "witnesses?": object({ required: natural, keys: list(object({ name: text, did })) }),
   });
 
   clawcheck.shapes = {

@@ -197,6 +197,8 @@ impl Work<'_> {
             opened_by_email: None,
             policy_hash_b64u: self.contract(n),
             gateway_did: author().did(),
+            confinement: None,
+            lease_seconds: None,
         };
         self.store.open_job(job_id(n), at, open).await.unwrap();
         let mut claims = Claims {

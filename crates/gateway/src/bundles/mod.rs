@@ -12,7 +12,10 @@ use std::path::PathBuf;
 use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
-use proof::trust::{Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot};
+use proof::trust::{
+    Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
+    Witnesses as TrustedWitnesses,
+};
 use proof::{Hash, Timestamp};
 use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
 
@@ -21,6 +24,7 @@ pub use announce::announce;
 use crate::app::App;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::tlog::witnesses::{self, Witnesses};
 
 /// From when on the gateway's keys count: before the first release, because keys are made once
 /// and there is no rotation yet.
@@ -39,6 +43,8 @@ pub struct Sealing<'a> {
     pub keys: &'a Keys,
     /// Names the log and the folder.
     pub config: &'a Config,
+    /// Cosign checkpoints, when there are any.
+    pub witnesses: Option<&'a Witnesses>,
 }
 
 impl<'a> Sealing<'a> {
@@ -48,6 +54,7 @@ impl<'a> Sealing<'a> {
             store: &*app.store,
             keys: &app.keys,
             config: &app.config,
+            witnesses: app.witnesses.as_ref(),
         }
     }
 }
@@ -98,7 +105,7 @@ pub async fn seal(
         }
         JobState::Closed(_) => {}
     }
-    let checkpoint = sign_checkpoint(parts).await?;
+    let checkpoint = witnesses::cosigned(parts, sign_checkpoint(parts).await?).await?;
     let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
     let state_versions: Vec<String> = evidence
         .runs
@@ -265,7 +272,21 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
             origin: log_origin(config),
             key: keys.checkpoint.did(),
         },
+        witnesses: witnesses_of(config),
     }
+}
+
+/// The witnesses of the configuration; a verifier is told of them when any is required.
+fn witnesses_of(config: &Config) -> Option<TrustedWitnesses> {
+    let keys = config.log.witnesses.iter().map(|witness| WitnessKey {
+        name: witness.name.clone(),
+        did: witness.did.clone(),
+    });
+    let required = config.log.required_witnesses;
+    (required > 0).then(|| TrustedWitnesses {
+        required,
+        keys: keys.collect(),
+    })
 }
 
 #[cfg(test)]

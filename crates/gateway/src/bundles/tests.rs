@@ -10,6 +10,7 @@ fn parts(fixture: &Fixture) -> Sealing<'_> {
         store: &*fixture.store,
         keys: &fixture.keys,
         config: &fixture.config,
+        witnesses: None,
     }
 }
 

@@ -276,7 +276,7 @@ pub struct Facts {
     /// Ids that the answer taught us.
     pub learned: Vec<ObjectRow>,
     /// What was sent elsewhere, of a call of the egress lane.
-    pub egress: Option<Egress>,
+    pub egress: Option<Box<Egress>>,
 }
 
 impl Facts {
@@ -467,7 +467,7 @@ impl Permit {
             usage: facts.usage,
             tool_calls: facts.tool_calls,
             object_id: facts.object_id,
-            egress: facts.egress,
+            egress: facts.egress.map(|egress| *egress),
             ended: facts.ended,
             code: facts.code.map(|code| code.as_str().to_owned()),
             receipt: Some(ReceiptRef {

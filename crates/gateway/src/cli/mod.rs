@@ -44,12 +44,14 @@ mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod serve;
+mod store;
 mod tasks;
 pub mod term;
 mod token;
 mod top;
 mod trust;
 mod watch;
+mod witness;
 
 pub use client::{OperatorApi, Remote};
 pub use failure::Failure;
@@ -86,6 +88,8 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Run(run::Run),
+    #[cfg(target_os = "linux")]
+    Confined(run::Confined),
     Mcp(mcp::Mcp),
     #[command(subcommand)]
     Openclaw(openclaw::Openclaw),
@@ -116,6 +120,7 @@ enum Command {
     Log(log::Log),
     #[command(subcommand)]
     Watch(watch::Watch),
+    Witness(witness::Serve),
     #[command(subcommand)]
     Rollback(rollback::Rollback),
     #[command(subcommand)]
@@ -124,6 +129,8 @@ enum Command {
     Key(key::Key),
     #[command(subcommand)]
     Operator(operator::Operator),
+    #[command(subcommand)]
+    Store(store::Store),
     Explain(explain::Explain),
     Openapi(openapi::Openapi),
 }
@@ -138,6 +145,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    // It must not have a thread.
+    #[cfg(target_os = "linux")]
+    if let Command::Confined(confined) = cli.command {
+        return confined.run();
+    }
     let run = || runtime(cli.command.serves())?.block_on(dispatch(cli.command));
     match run() {
         Ok(code) => code,
@@ -168,6 +180,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Init(init) => init.run().await?,
         Command::Serve(serve) => return serve.run().await,
         Command::Run(run) => return run.run().await,
+        #[cfg(target_os = "linux")]
+        Command::Confined(confined) => return Ok(confined.run()),
         Command::Mcp(mcp) => mcp.run().await?,
         Command::Openclaw(openclaw) => openclaw.run().await?,
         Command::Doctor(doctor) => return doctor.run().await,
@@ -185,10 +199,12 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Trust(trust) => trust.run().await?,
         Command::Log(log) => log.run().await?,
         Command::Watch(watch) => watch.run().await?,
+        Command::Witness(witness) => witness.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
         Command::Operator(operator) => operator.run().await?,
+        Command::Store(store) => return store.run().await,
         Command::Explain(explain) => explain.run()?,
         Command::Openapi(openapi::Openapi {}) => openapi::Openapi::run()?,
     }
@@ -289,6 +305,7 @@ mod tests {
             "clawgate log prove --job job_1 --seq 4",
             "clawgate log monitor --trust t --state s --once",
             "clawgate log monitor --trust t --state s --follow --interval 5 --url https://x",
+            "clawgate witness --name w.example --key k --trust t --trust u --state d",
             "clawgate watch list --json",
             "clawgate watch show ws-1",
             "clawgate watch events --workspace ws-1 --before 9",
@@ -331,6 +348,8 @@ mod tests {
             "clawgate job show ../secret",
             "clawgate rollback state ws-1 --reason wrong",
             "clawgate rollback job job_1",
+            "clawgate witness --name w.example --key k --state d",
+            "clawgate witness --name a+b --key k --trust t --state d",
             "clawgate log prove",
             "clawgate log prove --to 9",
             "clawgate log prove --from 3 --index 4",

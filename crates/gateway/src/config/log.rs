@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 
+use proof::Did;
+use proof::checkpoint::is_key_name;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, is_local};
+
+/// Most witnesses: a note with all of their cosignatures stays far below the longest that is read.
+const MAX_WITNESSES: usize = 16;
 
 /// The log beyond the gateway.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +23,25 @@ pub struct Log {
     pub tiles: Option<Tiles>,
     /// Seconds between two checkpoints that are published.
     pub publish_seconds: u64,
+    /// Who is asked to cosign checkpoints.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<Witness>,
+    /// How many of them must have cosigned a bundle's checkpoint; goes into the trust root.
+    pub required_witnesses: u32,
+    /// Seconds for which a bundle or a published checkpoint waits for them.
+    pub witness_wait_seconds: u64,
+}
+
+/// Somebody else who cosigns checkpoints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// Its name in notes.
+    pub name: String,
+    /// Where it takes checkpoints, without `/add-checkpoint`.
+    pub url: String,
+    /// Its key.
+    pub did: Did,
 }
 
 /// Where the log's static files go.
@@ -34,15 +58,51 @@ impl Default for Log {
             public: false,
             tiles: None,
             publish_seconds: 10,
+            witnesses: Vec::new(),
+            required_witnesses: 0,
+            witness_wait_seconds: 5,
         }
     }
 }
 
 impl Log {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |message: String| Err(ConfigError::Value(message));
         if !(1..=86_400).contains(&self.publish_seconds) {
-            let message = "log.publish_seconds must be 1 to 86400";
-            return Err(ConfigError::Value(message.to_owned()));
+            return refuse("log.publish_seconds must be 1 to 86400".to_owned());
+        }
+        if !(1..=60).contains(&self.witness_wait_seconds) {
+            return refuse("log.witness_wait_seconds must be 1 to 60".to_owned());
+        }
+        if self.witnesses.len() > MAX_WITNESSES {
+            return refuse(format!("log.witnesses must be {MAX_WITNESSES} at most"));
+        }
+        if self.required_witnesses as usize > self.witnesses.len() {
+            return refuse(
+                "log.required_witnesses is more than there are log.witnesses".to_owned(),
+            );
+        }
+        for (n, witness) in self.witnesses.iter().enumerate() {
+            let Witness { name, url, did } = witness;
+            if !is_key_name(name) {
+                return refuse(format!("the witness's name `{name}` must be plain"));
+            }
+            let same = |other: &Witness| other.name == *name || other.did == *did;
+            if self.witnesses[..n].iter().any(same) {
+                return refuse(format!("the witness `{name}` is listed twice"));
+            }
+            let uri = url.parse::<http::Uri>().ok();
+            let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+            let safe = match uri.as_ref().and_then(http::Uri::scheme_str) {
+                Some("https") => true,
+                Some("http") => is_local(host),
+                _ => false,
+            };
+            if !safe || url.ends_with('/') {
+                return refuse(format!(
+                    "the witness's url `{url}` must begin with https:// and not end in a slash"
+                ));
+            }
         }
         Ok(())
     }

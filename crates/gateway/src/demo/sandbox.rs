@@ -147,7 +147,15 @@ impl Sandbox {
             operator: OPERATOR,
             email: Some(OPERATOR_EMAIL),
         };
-        let job = jobs::open(issuer, opener, "resize staging", choice, now()).await?;
+        let job = jobs::open(
+            issuer,
+            opener,
+            "resize staging",
+            choice,
+            Default::default(),
+            now(),
+        )
+        .await?;
         let cst = mint(&gateway.app, &job.job_id, &parsed).await?;
         Ok(Self {
             cloud,

@@ -9,7 +9,7 @@ use axum::extract::State;
 use policy::ReasonCode;
 use policy::contract::Email;
 use policy::decimal::Decimal;
-use proof::record::JobId;
+use proof::record::{Confinement, JobId};
 use proof::{Did, Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,8 @@ use super::extract::{Id, Params, Reason, Strict};
 use super::problem::Problem;
 use crate::app::App;
 use crate::clawscope::Issuer;
-use crate::jobs::{self, ClosedJob, ContractChoice, JobError, Opener, RunningApply};
+use crate::jobs::{self, ClosedJob, ContractChoice, JobError, Opener, RunningApply, Terms};
+use crate::leases::Lease;
 use crate::shapes;
 
 use views::{
@@ -47,6 +48,14 @@ pub(super) struct Open {
     /// A contract's name, of which the latest version counts.
     #[serde(default)]
     contract: Option<String>,
+    /// How the agent is confined, which the gateway cannot see.
+    #[serde(default)]
+    #[schemars(with = "Option<shapes::Confinement>")]
+    confinement: Option<Confinement>,
+    /// How long the job stays open when nobody renews its lease, in seconds.
+    #[serde(default)]
+    #[schemars(with = "Option<u32>", range(min = 2, max = 3600))]
+    lease_seconds: Option<Lease>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -84,7 +93,11 @@ pub(super) async fn open(
         operator: operator.name(),
         email: email.as_ref().map(Email::as_str),
     };
-    let job = jobs::open(issuer, opener, &body.name, choice, app.now()).await?;
+    let terms = Terms {
+        confinement: body.confinement,
+        lease: body.lease_seconds.map(|lease| (lease, &app.leases)),
+    };
+    let job = jobs::open(issuer, opener, &body.name, choice, terms, app.now()).await?;
     Ok(Json(Opened {
         job_id: job.job_id,
         agent_did: job.agent_did,
@@ -246,6 +259,38 @@ async fn known(app: &App, job_id: &JobId) -> Result<JobRow, Problem> {
 pub(super) struct Close {
     #[schemars(with = "shapes::Reason")]
     reason: Reason,
+}
+
+/// Renews a job's lease: whoever opened it is still there.
+pub(super) async fn renew(
+    State(app): State<Arc<App>>,
+    Id(job_id): Id<JobId>,
+    Strict(Renew {}): Strict<Renew>,
+) -> Result<Json<Renewed>, Problem> {
+    let job = known(&app, &job_id).await?;
+    let lease_seconds = job.lease_seconds.ok_or(ReasonCode::JobNotLeased)?;
+    if !job.state.is_open() || !app.leases.renew(&job_id) {
+        return Err(ReasonCode::JobClosed.into());
+    }
+    Ok(Json(Renewed {
+        job_id,
+        lease_seconds,
+    }))
+}
+
+/// Nothing is to be said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RenewLease")]
+pub(super) struct Renew {}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RenewedLease")]
+pub(super) struct Renewed {
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    /// How long the lease lasts from now.
+    lease_seconds: u32,
 }
 
 /// Closes a job and seals its bundle.

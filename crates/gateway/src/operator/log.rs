@@ -12,9 +12,9 @@ use proof::consistency::ConsistencyProof;
 use proof::merkle::verify_inclusion;
 use proof::record::{Body, JobId};
 use proof::tiles::Tile;
+use proof::{Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use store::{LogRange, StoredRecord};
 
 use super::extract::Params;
@@ -46,7 +46,7 @@ async fn signed(app: &App) -> Result<SignedCheckpoint, Problem> {
 }
 
 /// Size, checkpoint, the last records and how publishing stands.
-pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, Problem> {
     let checkpoint = signed(&app).await?;
     let root = app.store.log_root(checkpoint.size).await?;
     let range = LogRange {
@@ -54,20 +54,22 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
         job: None,
         limit: LAST,
     };
-    let last: Vec<Value> = app
+    let last = app
         .store
         .logged(range)
         .await?
-        .iter()
+        .into_iter()
         .map(|logged| {
-            json!({
-                "index": logged.leaf_index,
-                "leaf_sha256_b64u": logged.leaf_hash,
-                "job_id": logged.record.job_id,
-                "seq": logged.record.seq,
-                "at": logged.record.at,
-                "record": logged.record.to_json().get("record").and_then(proof::Json::as_str),
-            })
+            let record = logged.record.to_json();
+            let kind = record.get("record").and_then(proof::Json::as_str);
+            LogEntry {
+                index: logged.leaf_index,
+                leaf_sha256_b64u: logged.leaf_hash,
+                seq: logged.record.seq,
+                at: logged.record.at,
+                record: kind.map(str::to_owned),
+                job_id: logged.record.job_id,
+            }
         })
         .collect();
     let standing = app.publication.standing();
@@ -76,32 +78,70 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
         Standing::Failing(why) | Standing::Forked(why) => (None, Some(why)),
         Standing::Off | Standing::Starting => (None, None),
     };
-    Ok(Json(json!({
-        "origin": bundles::log_origin(&app.config),
-        "size": checkpoint.size,
-        "root_sha256_b64u": root,
-        "checkpoint": checkpoint.note,
-        "last": last,
-        "tiles": { "state": standing.as_str(), "size": published, "detail": detail },
-    })))
+    Ok(Json(LogView {
+        origin: bundles::log_origin(&app.config),
+        size: checkpoint.size,
+        root_sha256_b64u: root,
+        checkpoint: checkpoint.note,
+        last,
+        tiles: Tiles {
+            state: standing.as_str(),
+            size: published,
+            detail: detail.cloned(),
+        },
+    }))
+}
+
+/// The log as it is now.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Log")]
+pub(super) struct LogView {
+    origin: String,
+    /// Records.
+    size: u64,
+    #[schemars(with = "Option<shapes::Sha256>")]
+    root_sha256_b64u: Option<Hash>,
+    /// A signed note.
+    checkpoint: String,
+    /// The last records.
+    last: Vec<LogEntry>,
+    tiles: Tiles,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LogEntry {
+    index: u64,
+    #[schemars(with = "shapes::Sha256")]
+    leaf_sha256_b64u: Hash,
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    seq: u64,
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    /// Its kind.
+    record: Option<String>,
+}
+
+/// How publishing the log as static files stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LogTiles")]
+struct Tiles {
+    state: &'static str,
+    /// Records that are published.
+    size: Option<u64>,
+    /// Why not.
+    detail: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "LogSizes")]
 pub(super) struct Sizes {
-    /// Records of the earlier log.
+    /// The records of the smaller log.
     from: u64,
-    /// Records of the later one; all of them when it is left out.
+    /// Those of the larger one; all there are unless it is said.
     #[serde(default)]
     to: Option<u64>,
 }
-
-/// A proof of consistency; see docs/formats.md.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(rename = "ConsistencyProof")]
-pub(super) struct Consistency(#[schemars(with = "shapes::Document")] ConsistencyProof);
 
 /// The proof that the log of `to` records (or the whole of it) begins with its first `from`.
 pub(super) async fn consistency(
@@ -124,18 +164,22 @@ pub(super) async fn consistency(
     Ok(Json(Consistency(proof)))
 }
 
+/// A consistency proof; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "ConsistencyProof")]
+pub(super) struct Consistency(#[schemars(with = "shapes::Document")] ConsistencyProof);
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "LogPlace")]
 pub(super) struct Which {
-    /// The record's place in the log.
+    /// Its place in the log.
     #[serde(default)]
     index: Option<u64>,
-    /// Its job.
+    /// Its job, with `seq`.
     #[serde(default)]
     #[schemars(with = "Option<shapes::JobId>")]
     job: Option<JobId>,
-    /// Its number in the job.
     #[serde(default)]
     seq: Option<u64>,
     /// The receipt that it names.
@@ -148,7 +192,7 @@ pub(super) struct Which {
 pub(super) async fn inclusion(
     State(app): State<Arc<App>>,
     Params(which): Params<Which>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Inclusion>, Problem> {
     let found = match (which.index, which.job, which.seq, which.receipt) {
         (Some(index), None, None, None) => by_index(&app, index).await?,
         (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?,
@@ -166,14 +210,30 @@ pub(super) async fn inclusion(
         verify_inclusion(&record.leaf_hash(), leaf_index, checkpoint.size, path, root)
     });
     let (path, _) = proven.ok_or_else(|| Problem::internal(&TlogError::Damaged(leaf_index)))?;
-    Ok(Json(json!({
-        "inclusion": INCLUSION,
-        "checkpoint": checkpoint.note,
-        "index": leaf_index,
-        "leaf_sha256_b64u": record.leaf_hash(),
-        "path": path,
-        "record": record.to_json(),
-    })))
+    Ok(Json(Inclusion {
+        inclusion: INCLUSION,
+        checkpoint: checkpoint.note,
+        index: leaf_index,
+        leaf_sha256_b64u: record.leaf_hash(),
+        path,
+        record: record.to_json(),
+    }))
+}
+
+/// A record and the proof that it is in the log; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "InclusionProof")]
+pub(super) struct Inclusion {
+    inclusion: &'static str,
+    /// A signed note.
+    checkpoint: String,
+    index: u64,
+    #[schemars(with = "shapes::Sha256")]
+    leaf_sha256_b64u: Hash,
+    #[schemars(with = "Vec<shapes::Sha256>")]
+    path: Vec<Hash>,
+    #[schemars(with = "shapes::Document")]
+    record: proof::Json,
 }
 
 async fn by_index(app: &App, from: u64) -> Result<Option<StoredRecord>, Problem> {

@@ -109,6 +109,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/jobs/{id}/records", Operator, jobs::records),
         get("/v1/jobs/{id}/runs", Operator, jobs::runs),
         get("/v1/jobs/{id}/tokens", Operator, jobs::tokens),
+        post("/v1/jobs/{id}/lease", Needs(Issuer), jobs::renew),
         post("/v1/jobs/{id}/close", Needs(Issuer), jobs::close),
         get("/v1/jobs/{id}/bundle", Operator, evidence::bundle),
         post("/v1/tokens", Needs(Issuer), tokens::issue),

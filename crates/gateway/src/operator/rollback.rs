@@ -19,6 +19,7 @@ use crate::shapes;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RollbackReason")]
 pub(super) struct Why {
     #[schemars(with = "shapes::Reason")]
     reason: Reason,

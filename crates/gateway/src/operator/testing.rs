@@ -98,10 +98,17 @@ impl Fixture {
             operator: "olga",
             email: None,
         };
-        jobs::open(self.issuer(), opener, "a job", choice, now())
-            .await
-            .unwrap()
-            .job_id
+        jobs::open(
+            self.issuer(),
+            opener,
+            "a job",
+            choice,
+            Default::default(),
+            now(),
+        )
+        .await
+        .unwrap()
+        .job_id
     }
 
     /// The names of what operators did, oldest first.

@@ -239,7 +239,7 @@ struct LiveCall {
     seq: u64,
     #[schemars(with = "shapes::Timestamp")]
     at: Timestamp,
-    /// `model`, `terraform` or `gateway`.
+    /// `model`, `terraform`, `egress` or `gateway`.
     lane: &'static str,
     operation: String,
     /// The model or the run that it is about.

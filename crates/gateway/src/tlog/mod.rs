@@ -7,6 +7,7 @@
 
 mod folder;
 mod publish;
+pub mod witnesses;
 
 use std::path::PathBuf;
 

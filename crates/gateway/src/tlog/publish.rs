@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::folder::Added;
-use super::{Folder, Standing, TlogError, compare, tile_bytes};
+use super::{Folder, Standing, TlogError, compare, tile_bytes, witnesses};
 use crate::app::App;
 use crate::bundles::{Sealing, sign_checkpoint};
 
@@ -74,6 +74,7 @@ pub async fn write_up(
     let checkpoint = sign_checkpoint(parts)
         .await
         .map_err(TlogError::Checkpoint)?;
+    let checkpoint = witnesses::cosigned(parts, checkpoint).await?;
     let (published, size) = (there.unwrap_or(0), checkpoint.size);
     if there == Some(size) && !examine {
         return Ok(size);
@@ -120,6 +121,7 @@ mod tests {
             store: &*fixture.store,
             keys: &fixture.keys,
             config: &fixture.config,
+            witnesses: None,
         }
     }
 

@@ -138,6 +138,7 @@ struct PublishedJob {
     name: Quoted,
     agent_did: String,
     opened_by: String,
+    confined: Option<String>,
     opened_at: Moment,
     closed_by: String,
     closed_at: Moment,
@@ -261,7 +262,11 @@ fn job(bundle: &Bundle, verdict: String) -> Result<PublishedJob, PublishError> {
         Body::JobClose(close) => Some(close),
         _ => None,
     });
-    let JobOpen { opened_by, .. } = open.ok_or(PublishError::Incomplete("beginning"))?;
+    let JobOpen {
+        opened_by,
+        confinement,
+        ..
+    } = open.ok_or(PublishError::Incomplete("beginning"))?;
     let JobClose {
         closed_by, reason, ..
     } = close.ok_or(PublishError::Incomplete("end"))?;
@@ -271,6 +276,7 @@ fn job(bundle: &Bundle, verdict: String) -> Result<PublishedJob, PublishError> {
         name: Quoted::new(&job.name, "the operator"),
         agent_did: job.agent_did.to_string(),
         opened_by: opened_by.clone(),
+        confined: confinement.as_ref().map(ToString::to_string),
         opened_at: job.opened_at.into(),
         closed_by: closed_by.clone(),
         closed_at: job.closed_at.into(),

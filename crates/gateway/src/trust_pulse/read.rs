@@ -186,6 +186,7 @@ fn job_view(row: JobRow, until: Timestamp, runs: &[RunView]) -> JobView {
         state,
         agent_did: row.agent_did.to_string(),
         agent_short: short_did(&row.agent_did),
+        confined: row.confinement.map(|confinement| confinement.to_string()),
         opened_by: row.opened_by,
         opened_at: row.opened_at.into(),
         closed: row.state.closing().map(|closing| ClosedView {

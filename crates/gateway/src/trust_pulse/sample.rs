@@ -103,6 +103,8 @@ impl Sample {
             opened_by_email: Some("olga@example.com".into()),
             policy_hash_b64u: self.contract.hash(),
             gateway_did: key(4).did(),
+            confinement: None,
+            lease_seconds: None,
         };
         self.store
             .open_job(job.clone(), self.clock, open)

@@ -83,6 +83,8 @@ pub struct JobView {
     pub agent_short: String,
     /// The operator who opened it.
     pub opened_by: String,
+    /// How the agent is confined, as the opener says.
+    pub confined: Option<String>,
     /// When.
     pub opened_at: Moment,
     /// The end, when there is one.

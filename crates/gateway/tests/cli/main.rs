@@ -10,6 +10,8 @@
 mod apply;
 mod approvals;
 mod client;
+#[cfg(target_os = "linux")]
+mod confine;
 mod conversations;
 mod cost;
 mod doctor;

@@ -183,6 +183,14 @@ async fn what_is_missing_is_said() {
         .await
         .failed();
     assert!(said.contains("no gateway at http://127.0.0.1:1"), "{said}");
+    let odd = [
+        "--model",
+        "openai/gpt-5",
+        "--gateway",
+        "clawgate.example.com",
+    ];
+    let said = config(&world, &path, &odd).await.failed();
+    assert!(said.contains("must begin with https://"), "{said}");
 
     let folder = world.folder().join("bin");
     std::fs::create_dir(&folder).unwrap();

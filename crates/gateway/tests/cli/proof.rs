@@ -1,9 +1,12 @@
-//! `clawgate policy diff --prove`: the answer, its exit code, and the commands that it prints.
+//! `clawgate policy diff --prove` and `policy replay`: answers, exit codes, and the commands that
+//! the first prints.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+
+use crate::world::{APP, Setup, World};
 
 fn clawgate(folder: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_clawgate"))
@@ -243,4 +246,125 @@ fn exit_codes_tell_equal_from_wider_from_unanswered() {
         "{text}"
     );
     assert!(text.contains("PLAN_RESOURCE_TYPE → allowed"), "{text}");
+}
+
+/// `clawgate policy replay …`, with what a gateway asks for.
+async fn replay(world: &World, words: &[&str]) -> (Option<i32>, Value) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+        .args(["policy", "replay"])
+        .args(words)
+        .arg("--json")
+        .env("CLAWGATE_CREDENTIAL", &world.operator_token)
+        .env("CLAWGATE_OPERATOR", &world.gateway().operator_url)
+        .current_dir(world.folder())
+        .output()
+        .await
+        .unwrap();
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("{}", String::from_utf8_lossy(&output.stderr));
+    });
+    (output.status.code(), answer)
+}
+
+#[tokio::test]
+async fn what_a_gateway_recorded_is_decided_again() {
+    let world = Setup::new().start().await;
+    let agent = world.agent();
+    let state = format!("/api/v2/workspaces/{APP}/current-state-version");
+    for path in [
+        &format!("/api/v2/workspaces/{APP}"),
+        &state,
+        "/api/v2/nothing",
+    ] {
+        agent.get(path).await;
+    }
+    let job = world
+        .operator()
+        .get(&format!("/v1/jobs/{}", world.job))
+        .await
+        .ok();
+    let hash = job["policy_hash_b64u"].as_str().unwrap().to_owned();
+    let (code, answer) = replay(&world, &[&hash, "--since", "2020-01-01"]).await;
+    assert_eq!((code, &answer["same"]), (Some(0), &json!(3)), "{answer:#}");
+
+    // The contract of this world, with state and without the workspace.
+    let published = world
+        .operator()
+        .get(&format!("/v1/contracts/{hash}"))
+        .await
+        .ok();
+    let mut contract = published["envelope"]["payload"].clone();
+    contract["permissions"]["state_read"] = true.into();
+    std::fs::write(world.folder().join("state.json"), contract.to_string()).unwrap();
+    let (code, answer) = replay(&world, &["state.json", "--since", "2020-01-01"]).await;
+    assert_eq!(code, Some(1), "{answer:#}");
+    assert_eq!(
+        (&answer["newly_allowed"], &answer["same"]),
+        (&json!(1), &json!(2))
+    );
+    assert_eq!(answer["groups"][0]["operation"], "current-state-version");
+    assert_eq!(answer["groups"][0]["then"]["code"], "STATE_READ_DENIED");
+
+    contract["permissions"]["workspaces"] = json!(["ws-elsewhere"]);
+    std::fs::write(world.folder().join("elsewhere.json"), contract.to_string()).unwrap();
+    let (code, answer) = replay(&world, &["elsewhere.json", "--since", "2020-01-01"]).await;
+    assert_eq!(
+        (code, &answer["newly_refused"]),
+        (Some(1), &json!(1)),
+        "{answer:#}"
+    );
+    assert_eq!(answer["groups"][0]["target"], APP);
+    assert_eq!(answer["groups"][0]["now"]["code"], "WORKSPACE_NOT_ALLOWED");
+
+    let (code, answer) = replay(&world, &["elsewhere.json", "--since", "2999-01-01"]).await;
+    assert_eq!(
+        (code, &answer["sources"]),
+        (Some(0), &json!(0)),
+        "{answer:#}"
+    );
+}
+
+#[test]
+fn bundles_are_replayed_without_a_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../verify/fixtures");
+    let file = |name: &str| fixtures.join(name).to_str().unwrap().to_owned();
+    let (bundle, trust) = (file("apply/bundle.json"), file("apply/trust.json"));
+    let sealed: Value = serde_json::from_slice(&std::fs::read(&bundle).unwrap()).unwrap();
+    let mut contract = sealed["wpc"]["payload"].clone();
+    std::fs::write(folder.join("same.json"), contract.to_string()).unwrap();
+    contract["permissions"]["resources"] = json!({ "deny_types": ["aws_iam_*"] });
+    std::fs::write(folder.join("plans.json"), contract.to_string()).unwrap();
+    contract["permissions"]["operations"] = json!([]);
+    contract["permissions"]["apply"] = json!({});
+    std::fs::write(folder.join("nothing.json"), contract.to_string()).unwrap();
+    let forged = file("decision_fail/bundle.json");
+    for (words, code, says) in [
+        (
+            vec!["same.json", &bundle, "--trust", &trust],
+            0,
+            "recorded answers of 1 job\n",
+        ),
+        (vec!["plans.json", &bundle], 3, "what the plan would change"),
+        (
+            vec!["nothing.json", &bundle, &bundle],
+            1,
+            "would be refused",
+        ),
+        (vec!["same.json", &forged, "--trust", &trust], 2, ""),
+        (vec!["same.json", "absent.json"], 2, ""),
+        (vec!["same.json"], 2, ""),
+        (vec!["absent.json", &bundle], 2, ""),
+    ] {
+        let output = clawgate(folder, &[&["policy", "replay"], &words[..]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words:?}: {text}{errors}"
+        );
+        assert!(text.contains(says), "{words:?}: {text}");
+    }
 }

@@ -1,15 +1,17 @@
 //! `clawgate run`: commands under a contract, with the program itself and the real CLI.
 
+use std::path::Path;
+
 use clawverify::{Options, Verdict, verify};
 use proof::record::JobId;
 use serde_json::{Value, json};
-use store::{JobFilter, JobPhase, JobRow};
+use store::{JobFilter, JobPhase, JobRow, JobState};
 use tokio::process::Command;
 
 use crate::terraform::{Session, two_instances};
 use crate::world::{Setup, World, terraform};
 
-const CONTRACT: &str = "terraform-cloud-staging-only";
+pub(crate) const CONTRACT: &str = "terraform-cloud-staging-only";
 
 /// Begins `clawgate run` with a shell's script as its command; what both print comes on one
 /// stream.
@@ -33,7 +35,7 @@ fn begin(world: &World, options: &[&str], script: &str) -> Session {
 }
 
 /// The jobs that `clawgate run` opened, newest first.
-async fn jobs(world: &World, phase: JobPhase) -> Vec<JobRow> {
+pub(crate) async fn jobs(world: &World, phase: JobPhase) -> Vec<JobRow> {
     let filter = JobFilter {
         phase: Some(phase),
         limit: 10,
@@ -64,6 +66,11 @@ async fn bundle_is_valid(world: &World) {
 fn configuration(world: &World) {
     let folder = world.folder().join("work");
     std::fs::create_dir(&folder).unwrap();
+    configured(&folder);
+}
+
+/// Puts the example configuration into a folder.
+pub(crate) fn configured(folder: &Path) {
     std::fs::write(folder.join("main.tf"), two_instances()).unwrap();
 }
 
@@ -353,4 +360,98 @@ async fn a_bundle_that_cannot_be_written_is_an_error_with_a_way_on() {
         ended.output
     );
     sealed(&world).await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_killed_leaves_a_job_that_closes_itself() {
+    let mut world = Setup::new().restartable().start().await;
+    let script = "echo begun; read go; echo $?";
+    for restart in [false, true] {
+        let options = ["--contract", CONTRACT, "--lease", "2"];
+        let mut run = begin(&world, &options, script);
+        run.says("begun").await;
+        let job = jobs(&world, JobPhase::Open).await.remove(0).job_id;
+        run.signal("KILL").await;
+        if restart {
+            world.restart().await;
+        }
+        let sealed = async || {
+            let row = world.app().store.job(&job).await.unwrap().unwrap();
+            matches!(row.state, JobState::Sealed { .. }).then_some(row)
+        };
+        let row = world.until(sealed).await;
+        let closing = row.state.closing().unwrap();
+        assert_eq!(closing.by, "gateway");
+        assert_eq!(closing.reason, "its lease of 2 s was not renewed");
+        let operator = world.operator();
+        let bundle = operator.get(&format!("/v1/jobs/{job}/bundle")).await.ok();
+        let root = operator.get("/v1/trust").await.ok().to_string();
+        let report = verify(
+            bundle.to_string().as_bytes(),
+            root.as_bytes(),
+            &Options::default(),
+        );
+        assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_as_long_as_the_command_runs_and_across_a_restart() {
+    let mut world = Setup::new().restartable().start().await;
+    let script = "echo begun; read go; exit 3";
+    let options = ["--contract", CONTRACT, "--lease", "2", "--ttl", "2"];
+    let mut run = begin(&world, &options, script);
+    run.says("begun").await;
+    let job = jobs(&world, JobPhase::Open).await.remove(0).job_id;
+    // The fifth token is made when the first lease has been over for a while.
+    world
+        .until(async || (tokens(&world, &job).await >= 4).then_some(()))
+        .await;
+    world.stop().await;
+    run.says("cannot follow").await;
+    world.start_again().await;
+    world
+        .until(async || (tokens(&world, &job).await >= 6).then_some(()))
+        .await;
+    run.answer("go\n").await;
+    let ended = run.ended().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.output);
+    let job = sealed(&world).await;
+    let closing = job.state.closing().unwrap();
+    assert!(closing.reason.contains("exit code 3"), "{closing:?}");
+}
+
+#[tokio::test]
+async fn leases_are_renewed_where_there_is_one() {
+    let world = Setup::new().start().await;
+    let operator = world.operator();
+    let renew = async |job: &str| {
+        operator
+            .post(&format!("/v1/jobs/{job}/lease"), &json!({}))
+            .await
+    };
+    let none = renew(world.job.as_str()).await;
+    assert_eq!(
+        (none.status.as_u16(), none.code().as_str()),
+        (409, "JOB_NOT_LEASED")
+    );
+    for wrong in [0, 1, 3601] {
+        let body = json!({"name": "x", "contract": CONTRACT, "lease_seconds": wrong});
+        assert_eq!(
+            operator.post("/v1/jobs", &body).await.status,
+            400,
+            "{wrong}"
+        );
+    }
+    let body = json!({"name": "x", "contract": CONTRACT, "lease_seconds": 3600});
+    let job = operator.post("/v1/jobs", &body).await.ok()["job_id"].clone();
+    let job = job.as_str().unwrap();
+    assert_eq!(renew(job).await.ok()["lease_seconds"], 3600);
+    let close = format!("/v1/jobs/{job}/close");
+    operator.post(&close, &json!({"reason": "done"})).await.ok();
+    let closed = renew(job).await;
+    assert_eq!(
+        (closed.status.as_u16(), closed.code().as_str()),
+        (409, "JOB_CLOSED")
+    );
 }

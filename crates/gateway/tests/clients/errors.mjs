@@ -55,6 +55,7 @@ async function served(answers, use) {
   }
 }
 
+const busy = [503, {}, '{"code":"OVERLOADED","title":"busy"}'];
 const gate = new Clawgate();
 const jobs = (gate) => () => gate.get("/v1/jobs");
 const open = (gate, body) => () => gate.post("/v1/jobs", { body });
@@ -92,6 +93,33 @@ assert.deepEqual([ended.state, ended.close_reason], ["sealed", "the program ende
 await fails(Refused, () => broken.token(), "JOB_CLOSED");
 await fails(Refused, () => broken.token(), "JOB_CLOSED");
 
+// While nobody answers, a token is used for as long as it is good.
+const page = [200, {}, "<html>"];
+const made = [
+  [200, {}, '{"job_id":"job_1","policy_hash_b64u":"x"}'],
+  [200, {}, '{"token":"one","token_hash":"1","expires_in":90}'],
+];
+await served([...made, page, page, busy, page], async (other) => {
+  const { now } = performance;
+  const told = once(process, "warning");
+  const work = async (job) => {
+    const begun = performance.now();
+    const later = (seconds) => (performance.now = () => begun + seconds * 1000);
+    assert.equal(await job.token(), "one");
+    later(61);
+    assert.equal(await job.token(), "one");
+    later(91);
+    await fails(Unreachable, () => job.token());
+    later(61);
+    await fails(Refused, () => job.token(), "OVERLOADED");
+    performance.now = now.bind(performance);
+    throw new RangeError("the agent broke");
+  };
+  await fails(RangeError, () => other.job({ name: "x", contract: "y" }, work));
+  // One that cannot be closed is not forgotten silently.
+  assert((await told)[0].message.includes("job_1 may still be open"));
+});
+
 // The way there.
 for (const address of ["http://gateway.example:8788", "http://127.0.0.1.evil.example", "ftp://x", "gateway"]) {
   await fails(InsecureAddress, () => new Clawgate({ url: address, credential }));
@@ -106,7 +134,6 @@ await served([], (other) => (gone = other));
 await fails(Unreachable, jobs(gone));
 
 // Who answers there.
-const busy = [503, {}, '{"code":"OVERLOADED","title":"busy"}'];
 await served([[200, {}, "<html>"], busy, busy, [200, {}, '{"jobs":[]}']], async (other, asked) => {
   await fails(Unreachable, jobs(other));
   assert.deepEqual(await jobs(other)(), { jobs: [] });

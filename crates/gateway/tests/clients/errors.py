@@ -3,7 +3,10 @@
 import contextlib
 import os
 import threading
+import time
+import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from unittest import mock
 
 import conformance
 from clawgate import (
@@ -17,6 +20,7 @@ from clawgate import (
     verify,
 )
 
+BUSY = (503, {"Content-Type": "application/problem+json"}, b'{"code":"OVERLOADED","title":"busy"}')
 OPERATOR, CREDENTIAL = os.environ["CLAWGATE_OPERATOR"], os.environ["CLAWGATE_CREDENTIAL"]
 
 
@@ -81,6 +85,8 @@ fails(Refused, lambda: gate.job(name="x", contract="nobody-wrote-it"), "CONTRACT
 fails(Refused, lambda: gate.job(name="x"), "BODY_MISSING_MEMBER")
 fails(Refused, lambda: gate.show_job("job_nobody-opened"), "JOB_UNKNOWN")
 fails(Refused, lambda: gate.show_job("../contracts"), "ID_MALFORMED")
+for part in ("", ".", ".."):
+    fails(ClawgateError, lambda: gate.show_job(part))
 fails(Refused, lambda: gate.list_jobs(limit=0), "QUERY_VALUE")
 fails(Waited, lambda: gate.approvals.wait(timeout=0.2))
 
@@ -90,6 +96,29 @@ with contextlib.suppress(KeyError), gate.job(name="breaks", contract=contract) a
 ended = gate.show_job(job.id)
 assert (ended["state"], ended["close_reason"]) == ("sealed", "the program ended with KeyError"), ended
 fails(Refused, job.token, "JOB_CLOSED")
+
+# While nobody answers, a token is used for as long as it is good.
+with server(
+    (200, {}, b'{"job_id":"job_1","policy_hash_b64u":"x"}'),
+    (200, {}, b'{"token":"one","token_hash":"1","expires_in":90}'),
+    (200, {}, b"<html>"),
+    (200, {}, b"<html>"),
+    BUSY,
+) as (other, _):
+    job = other.job(name="x", contract="y")
+    now = time.monotonic()
+    later = lambda seconds: mock.patch("clawgate.job.time.monotonic", lambda: now + seconds)  # noqa: E731
+    assert job.token() == "one"
+    with later(61):
+        assert job.token() == "one"
+    with later(91):
+        fails(Unreachable, job.token)
+    with later(61):
+        fails(Refused, job.token, "OVERLOADED")
+    # One that cannot be closed is not forgotten silently.
+with warnings.catch_warnings(record=True) as told, contextlib.suppress(KeyError), job:
+    raise KeyError("the agent broke")
+assert "job_1 may still be open" in str(told[0].message), told
 
 # The way there.
 for address in ("http://gateway.example:8788", "http://127.0.0.1.evil.example", "ftp://x", "gateway"):
@@ -101,7 +130,6 @@ with server() as (gone, _):
 fails(Unreachable, gone.list_jobs)
 
 # Who answers there.
-BUSY = (503, {"Content-Type": "application/problem+json"}, b'{"code":"OVERLOADED","title":"busy"}')
 with server((200, {}, b"<html>"), BUSY, BUSY, (200, {}, b'{"jobs":[]}')) as (other, asked):
     fails(Unreachable, other.list_jobs)
     assert other.list_jobs() == {"jobs": []} and len(asked) == 4, "what changes nothing is repeated"

@@ -145,6 +145,9 @@ reads = [
     lambda: gate.list_notices(),
     lambda: gate.show_receipt(receipt),
     lambda: gate.show_trust_root(),
+    lambda: gate.show_log(),
+    lambda: gate.prove_consistency(from_=1),
+    lambda: gate.prove_inclusion(index=0),
 ]
 for read in reads:
     read()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use clawgate::app::App;
 use clawgate::clawproxy::egress::Resolve;
 use clawverify::{Options, Verdict, verify};
 use futures_util::future::BoxFuture;
@@ -21,7 +22,10 @@ use crate::rig::{Call, ELSEWHERE, HERE, Reply, Rig, lossy};
 
 /// Answers of a made-up DNS: each name's one after the other, the last one again and again.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<HashMap<String, (usize, Vec<Vec<IpAddr>>)>>>);
+struct Names(Arc<Mutex<HashMap<String, Answers>>>);
+
+/// How often a name was asked for, and what it answers in turn.
+type Answers = (usize, Vec<Vec<IpAddr>>);
 
 impl Names {
     fn leads(&self, name: &str, answers: &[&[&str]]) {
@@ -197,31 +201,42 @@ impl Rig {
         (stream, lossy(&answer))
     }
 
-    /// The outcomes of the egress lane, with their inputs, once there are so many.
     async fn ends(&self, job: &JobId, count: usize) -> Vec<(Value, Outcome)> {
-        let mut commits = self.app().store.commits();
-        loop {
-            let (mut found, mut asked) = (Vec::new(), HashMap::new());
-            let records = self.app().store.records(job, 0, 1000).await.unwrap();
-            for row in records {
-                match row.record.body {
-                    Body::Intent(intent) if intent.lane == Lane::Egress => {
-                        let input = serde_json::to_value(&intent.input).unwrap();
-                        asked.insert(row.record.seq, input);
-                    }
-                    Body::Outcome(outcome) => {
-                        if let Some(input) = asked.remove(&outcome.intent_seq) {
-                            found.push((input, *outcome));
-                        }
-                    }
-                    _ => {}
+        ends(self.app(), job, count).await
+    }
+
+    async fn token_under(&self, job: &JobId, contract: &str) -> String {
+        let contract = policy::Contract::parse(contract.as_bytes()).unwrap();
+        clawgate::demo::sandbox::mint(self.app(), job, &contract)
+            .await
+            .unwrap()
+    }
+}
+
+/// The outcomes of the egress lane, with their inputs, once there are so many.
+async fn ends(app: &App, job: &JobId, count: usize) -> Vec<(Value, Outcome)> {
+    let mut commits = app.store.commits();
+    loop {
+        let (mut found, mut asked) = (Vec::new(), HashMap::new());
+        let records = app.store.records(job, 0, 1000).await.unwrap();
+        for row in records {
+            match row.record.body {
+                Body::Intent(intent) if intent.lane == Lane::Egress => {
+                    let input = serde_json::to_value(&intent.input).unwrap();
+                    asked.insert(row.record.seq, input);
                 }
+                Body::Outcome(outcome) => {
+                    if let Some(input) = asked.remove(&outcome.intent_seq) {
+                        found.push((input, *outcome));
+                    }
+                }
+                _ => {}
             }
-            if found.len() >= count {
-                return found;
-            }
-            commits.changed().await.unwrap();
         }
+        if found.len() >= count {
+            return found;
+        }
+        commits.changed().await.unwrap();
     }
 }
 
@@ -533,7 +548,7 @@ async fn the_proxy_has_a_credential_of_its_own() {
     let names = Names::default();
     names.leads("listed.example", &[&["127.0.0.1"]]);
     let to = format!("listed.example:{}", origin.port());
-    let rig = rig(&[to.clone()], &names).await;
+    let rig = rig(std::slice::from_ref(&to), &names).await;
     let cst = rig.sandbox.cst.clone();
     let call = || {
         rig.nobody("GET", &format!("http://{to}/"))
@@ -657,7 +672,7 @@ async fn requests_end_where_they_say() {
     let names = Names::default();
     names.leads("listed.example", &[&["127.0.0.1"]]);
     let to = format!("listed.example:{}", origin.port());
-    let rig = rig(&[to.clone()], &names).await;
+    let rig = rig(std::slice::from_ref(&to), &names).await;
     let get = || rig.proxied("GET", &format!("http://{to}/"));
     let post = || rig.proxied("POST", &format!("http://{to}/"));
     let chunked = || post().header("transfer-encoding", "chunked");
@@ -820,7 +835,7 @@ async fn a_broken_answer_is_not_taken_for_a_whole_one() {
     let names = Names::default();
     names.leads("listed.example", &[&["127.0.0.1"]]);
     let to = format!("listed.example:{}", origin.port());
-    let rig = rig(&[to.clone()], &names).await;
+    let rig = rig(std::slice::from_ref(&to), &names).await;
     let answer = rig
         .raw(&rig.proxied("GET", &format!("http://{to}/")).bytes())
         .await;
@@ -844,9 +859,9 @@ async fn tunnels_are_cut_and_counted() {
         config.egress.connections_per_job = 1;
         config.limits.drain_seconds = 1;
     };
-    let rig = configured(&[to.clone()], &names, bounded).await;
-    let hash = rig.publish(&listing(&[to.clone()])).await;
-    let contract = policy::Contract::parse(listing(&[to.clone()]).as_bytes()).unwrap();
+    let rig = configured(std::slice::from_ref(&to), &names, bounded).await;
+    let hash = rig.publish(&listing(std::slice::from_ref(&to))).await;
+    let contract = policy::Contract::parse(listing(std::slice::from_ref(&to)).as_bytes()).unwrap();
     for (what, code) in [
         ("revoked", "TOKEN_REVOKED"),
         ("closed", "TOKEN_JOB_CLOSED"),
@@ -886,4 +901,24 @@ async fn tunnels_are_cut_and_counted() {
         assert_eq!(outcome.code.as_deref(), Some(code), "{what}");
         assert_eq!(outcome.egress.unwrap().sent_bytes, 1);
     }
+    // A gateway that stops waits for its drain time, cuts, and records the end.
+    let hash = rig
+        .publish(&listing(&[to.clone(), "more.example".to_owned()]))
+        .await;
+    let job = rig.job_under(hash).await;
+    let token = rig
+        .token_under(&job, &listing(&[to.clone(), "more.example".to_owned()]))
+        .await;
+    let call = rig.proxied("CONNECT", &to).without("proxy-authorization");
+    let call = call.header("proxy-authorization", &basic(&token));
+    let head = lossy(&call.bytes()).replace("connection: close\r\n", "");
+    let mut stream = rig.connect(HERE).await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+    let app = Arc::clone(rig.app());
+    rig.sandbox.gateway.stop().await;
+    assert_eq!(rest(&mut stream).await, "");
+    let (_, outcome) = ends(&app, &job, 1).await.remove(0);
+    assert_eq!(outcome.ended, Ended::CutByPolicy);
+    assert_eq!(outcome.code.as_deref(), Some("SHUTTING_DOWN"));
 }

@@ -115,10 +115,17 @@ impl Rig {
             operator: OPERATOR,
             email: Some(email),
         };
-        jobs::open(issuer, opener, "another job", choice, now())
-            .await
-            .unwrap()
-            .job_id
+        jobs::open(
+            issuer,
+            opener,
+            "another job",
+            choice,
+            Default::default(),
+            now(),
+        )
+        .await
+        .unwrap()
+        .job_id
     }
 
     /// Another token of a job under the first contract.

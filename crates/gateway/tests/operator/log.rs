@@ -290,3 +290,102 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     let kept: Value = Value::from(std::fs::read_to_string(tiles.join("checkpoint")).unwrap());
     assert_eq!(kept, Value::from(forged), "nothing is written over it");
 }
+
+/// A witness of its own process, and how the gateway is told of it.
+async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
+    use tokio::io::AsyncBufReadExt as _;
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (key, name) = (file(&format!("{n}.key")), format!("witness.example/{n}"));
+    let made = clawgate(vec!["key".into(), "new".into(), key.clone()]).await;
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let did = text(&made.stdout).trim().to_owned();
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+        .args(["witness", "--name", &name, "--key", &key])
+        .args([
+            "--trust",
+            &file("trust.json"),
+            "--state",
+            &file(&format!("{n}.state")),
+        ])
+        .args(["--address", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut said).await.unwrap();
+    let url = said.split(' ').nth(2).unwrap();
+    let listed = format!("{{ name = {name:?}, url = {url:?}, did = {did:?} }}");
+    (child, listed)
+}
+
+#[tokio::test]
+async fn bundles_carry_what_witnesses_have_seen() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let trust = world.admin().await.get("/v1/trust").await.bytes;
+    std::fs::write(folder.path().join("trust.json"), trust).unwrap();
+    let (_first, one) = witness(folder.path(), 1).await;
+    let (mut second, two) = witness(folder.path(), 2).await;
+    let more = format!(
+        "log = {{ required_witnesses = 2, witness_wait_seconds = 1, witnesses = [{one}, {two}] }}"
+    );
+    let world = world.restarted_with(Box::leak(more.into_boxed_str())).await;
+    let admin = world.admin().await;
+    let sealed = async || {
+        let job = admin.job().await;
+        let reason = serde_json::json!({ "reason": "done" });
+        admin
+            .post(&format!("/v1/jobs/{job}/close"), &reason)
+            .await
+            .ok();
+        let report = admin.verify(&job).await;
+        let of_log =
+            |check: &&clawverify::Check| check.name == clawverify::report::Name::Checkpoint;
+        let check = report.checks.iter().find(of_log).unwrap();
+        (report.verdict, check.code, check.detail.clone())
+    };
+    for _ in 0..2 {
+        let (verdict, code, detail) = sealed().await;
+        let good = (clawverify::Verdict::Valid, clawverify::Code::Ok);
+        assert_eq!((verdict, code), good, "{detail}");
+        assert!(detail.ends_with("seen by 2 of 2 witnesses"), "{detail}");
+    }
+    // The published checkpoint has them, too, and each is still read by whoever knows no witness.
+    let (seen, note) = checkpoint(&world, &admin).await;
+    assert_eq!(
+        note.lines()
+            .filter(|line| line.starts_with('\u{2014}'))
+            .count(),
+        3
+    );
+
+    // With one witness gone the evidence is sealed all the same, and says less.
+    second.kill().await.unwrap();
+    let (verdict, code, _) = sealed().await;
+    let less = (
+        clawverify::Verdict::NotProven,
+        clawverify::Code::WitnessesMissing,
+    );
+    assert_eq!((verdict, code), less);
+
+    // The witness that is left cosigns no other past of this log.
+    let origin = "gateway.example/log".to_owned();
+    let (size, root) = (seen.size + 50, Hash::of(b"another past"));
+    let forged = Checkpoint { origin, size, root }.sign(&world.gateway.app.keys.checkpoint);
+    let url = one.split('"').nth(3).unwrap();
+    let asked = clawgate::witness::AddCheckpoint {
+        old: seen.size,
+        path: vec![Hash::of(b"made up")],
+        note: forged,
+    };
+    let request = http::Request::post(format!("{url}/add-checkpoint"));
+    let answer = world.call(request, asked.to_text().into_bytes()).await;
+    assert_eq!(answer.status, 409, "it has seen more by now");
+    let last: u64 = text(&answer.bytes).trim().parse().unwrap();
+    let request = http::Request::post(format!("{url}/add-checkpoint"));
+    let asked = clawgate::witness::AddCheckpoint { old: last, ..asked };
+    let answer = world.call(request, asked.to_text().into_bytes()).await;
+    assert_eq!(answer.status, 422);
+}

@@ -47,20 +47,18 @@ pub fn opening(bytes: &[u8]) -> Opening {
             return Opening::Malformed;
         }
         let come = &rest.0[5..];
+        let with_record = message.len() + length;
         message.extend_from_slice(&come[..length.min(come.len())]);
         if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
             return Opening::Malformed;
         }
         if let Some(&[_, a, b, c]) = message.first_chunk::<4>() {
             let wanted = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            if wanted > MAX_OPENING {
+            // A second message in the same record would be read by nobody here.
+            if wanted > MAX_OPENING || with_record > 4 + wanted {
                 return Opening::Malformed;
             }
             if let Some(hello) = message.get(4..4 + wanted) {
-                // A second message in the same record would be read by nobody here.
-                if message.len() > 4 + wanted {
-                    return Opening::Malformed;
-                }
                 return server_name(hello).map_or(Opening::Malformed, Opening::Hello);
             }
         }

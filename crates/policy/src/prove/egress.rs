@@ -1,43 +1,42 @@
 //! Hosts that are reached through the egress proxy.
-//!
-//! A pattern is a host, or `*.` and a name for everything below that name, with or without a
-//! port. Whether a connection is meant is said by [`admits`] alone; the candidates need nothing of
-//! it but these two shapes.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Dimension, Probes, Question};
 use crate::contract::Contract;
+use crate::decide::{CompiledContract, Decision, DecisionInput, EgressInput, decide};
+use crate::egress::EgressOperation;
 
 /// Where somebody wants to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// A lower-case name or an address.
+    /// A lower-case name, or an address without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// A plain HTTP request, not a tunnel.
-    pub plain: bool,
+    /// How it is asked for.
+    pub operation: EgressOperation,
 }
 
-/// The port that is meant where a pattern names none.
-const fn default_port(plain: bool) -> u16 {
-    if plain { 80 } else { 443 }
-}
+/// Some public address, for names.
+const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 215, 14));
 
-/// Whether a contract allows a connection.
-pub(super) fn admits(contract: &Contract, to: &Connection) -> bool {
-    patterns(contract).any(|(host, port)| {
-        let covers = match host.strip_prefix("*.") {
-            Some(parent) => to
-                .host
-                .strip_suffix(parent)
-                .and_then(|before| before.strip_suffix('.'))
-                .is_some_and(|before| !before.is_empty()),
-            None => to.host == host,
+impl Connection {
+    /// What a contract says, for a host that leads to a public address, or to one that the
+    /// operator has excepted.
+    pub(super) fn decide(&self, contract: &CompiledContract, scope: &[String]) -> Decision {
+        let mut input = EgressInput::new(self.operation, &self.host, self.port, scope);
+        let written: Option<IpAddr> = self.host.parse().ok();
+        input.addresses = Some(vec![written.unwrap_or(PUBLIC)].into());
+        let bits = if written.is_some_and(|ip| ip.is_ipv6()) {
+            128
+        } else {
+            32
         };
-        // Through port 443 nothing passes but TLS.
-        let passes = !(to.plain && to.port == 443);
-        covers && passes && port.unwrap_or(default_port(to.plain)) == to.port
-    })
+        let range = format!("{}/{bits}", written.unwrap_or(PUBLIC));
+        input.excepted = range.parse().ok().into_iter().collect::<Vec<_>>().into();
+        decide(contract, &DecisionInput::Egress(input))
+    }
 }
 
 /// The hosts that a contract lists, with their ports.
@@ -57,27 +56,26 @@ fn patterns(contract: &Contract) -> impl Iterator<Item = (&str, Option<u16>)> {
 /// of the old one names: whichever name below is not covered, that one is not either, because
 /// what covers it covers all of them.
 pub(super) fn probe(probes: &mut Probes<'_>) {
-    let old = probes.old.contract();
-    let new = probes.new.contract();
-    let is_named = |label: &str| {
-        patterns(old).any(|(host, _)| host.split(['.', ':']).any(|part| part == label))
-    };
-    let label = (0..)
-        .map(|n| format!("host{n}"))
+    let (old, new) = (probes.old.contract(), probes.new.contract());
+    let is_named =
+        |label: &str| patterns(old).any(|(host, _)| host.split('.').any(|part| part == label));
+    // Short ones first: a name has 253 characters at most.
+    let letters = ('a'..='z').map(|letter| letter.to_string());
+    let label = letters
+        .chain((0..).map(|n| format!("h{n}")))
         .find(|label| !is_named(label))
         .expect("a contract names finitely many");
-    let listed: Vec<(String, Option<u16>)> = patterns(new)
-        .map(|(host, port)| (host.to_owned(), port))
-        .collect();
-    for (pattern, port) in listed {
+    for (pattern, port) in patterns(new) {
         let host = match pattern.strip_prefix("*.") {
             Some(parent) => format!("{label}.{parent}"),
-            None => pattern,
+            None => pattern.trim_matches(['[', ']']).to_owned(),
         };
-        for plain in [false, true] {
-            let port = port.unwrap_or(default_port(plain));
-            let host = host.clone();
-            let to = Connection { host, port, plain };
+        for operation in [EgressOperation::Connect, EgressOperation::Request] {
+            let to = Connection {
+                host: host.clone(),
+                port: port.unwrap_or(operation.default_port()),
+                operation,
+            };
             probes.ask(Dimension::Egress, Question::Connection(to));
         }
     }

@@ -6,7 +6,7 @@
 
 use proof::json::Json;
 
-use super::language::Language;
+use super::language::{Language, Undecided};
 use super::{Dimension, Factor, ModelCall, Probes, Question};
 use crate::contract::{Contract, Models, Redaction, Step};
 use crate::decide::{ModelCost, ModelInput, ModelSurface};
@@ -15,6 +15,9 @@ use crate::model::reads_as;
 
 /// Longest name of a model that is looked for.
 const LONGEST_MODEL: usize = 512;
+/// Most bodies that are tried. The longest list of rules makes some thousands, unless its names
+/// differ in letter case only.
+const MAX_BODIES: usize = 20_000;
 /// Longest name of a tool; longer ones are refused.
 const LONGEST_TOOL: usize = 128;
 
@@ -40,6 +43,8 @@ pub(super) fn probe(probes: &mut Probes<'_>) {
     let (offered, known) = (tools(new), tools(old));
     let tool = probes.decided(Dimension::ModelTools, offered.beyond(&known, LONGEST_TOOL));
     let bodies = bodies(rules(old), rules(new));
+    let bodies = probes.decided(Dimension::Redaction, bodies.map(Some));
+    let bodies = bodies.unwrap_or_default();
     let mut any_call = false;
     for surface in SURFACES {
         any_call |= one_surface(
@@ -235,7 +240,7 @@ fn rules(contract: &Contract) -> &[Redaction] {
 /// new list refuse as well. There stands either something that is not what the rule's next step
 /// needs, or a member whose name is nearly the rule's; of both the values that no further rule
 /// minds most are a text, an empty array and an empty object.
-fn bodies(old: &[Redaction], new: &[Redaction]) -> Vec<Json> {
+fn bodies(old: &[Redaction], new: &[Redaction]) -> Result<Vec<Json>, Undecided> {
     let values = || {
         [
             Json::from("x"),
@@ -264,10 +269,13 @@ fn bodies(old: &[Redaction], new: &[Redaction]) -> Vec<Json> {
                 let other = Step::Member(nearly.into());
                 let path: Vec<Step> = steps[..at].iter().cloned().chain([other]).collect();
                 bodies.extend(values().map(|value| nested(&path, value)));
+                if bodies.len() > MAX_BODIES {
+                    return Err(Undecided);
+                }
             }
         }
     }
-    bodies
+    Ok(bodies)
 }
 
 /// The value at the end of a path, with what leads there.

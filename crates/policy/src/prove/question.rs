@@ -7,7 +7,7 @@
 use proof::approval::is_same_person;
 use proof::json::Json;
 
-use super::egress::{self, Connection};
+use super::egress::Connection;
 use crate::contract::{Contract, OnMissingApproval, ProviderSource};
 use crate::cost::CostFacts;
 use crate::decide::{
@@ -187,9 +187,7 @@ impl Question {
                     false => Answer::new(Verdict::Deny, None),
                 }
             }
-            Self::Connection(to) => {
-                Answer::is(egress::admits(contract, to), ReasonCode::EgressNotAllowed)
-            }
+            Self::Connection(to) => to.decide(compiled, &scopes(contract)).into(),
         }
     }
 }

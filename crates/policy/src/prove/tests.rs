@@ -372,3 +372,32 @@ fn calls_are_calls_of_their_operation() {
         assert_eq!(parsed.call.operation(), *operation, "{call:?}");
     }
 }
+
+/// Rules whose names differ in letter case only would make millions of bodies.
+#[test]
+fn what_is_too_much_to_be_decided_counts_as_wider() {
+    let name = |n: usize| -> String {
+        let letters = ('a'..='j').enumerate();
+        let cased = letters.map(|(bit, c)| match n & (1 << bit) {
+            0 => c,
+            _ => c.to_ascii_uppercase(),
+        });
+        cased.collect()
+    };
+    let rules: Vec<Value> = (0..64)
+        .map(|rule| {
+            let steps: Vec<String> = (0..16).map(|step| name(16 * rule + step)).collect();
+            json!({ "path": steps.join("."), "action": "mask" })
+        })
+        .collect();
+    let models = |redact: Value| {
+        let models = json!({ "providers": ["openai"], "allowed": ["*"], "redact": redact });
+        vec![("models", models)]
+    };
+    let proof = compare(&models(json!(rules)), &models(json!([])));
+    assert_eq!(proof.undecided, [Dimension::Redaction]);
+    assert_eq!(
+        (proof.relation(), proof.is_no_wider()),
+        (Relation::Undecided, false)
+    );
+}

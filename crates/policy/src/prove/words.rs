@@ -7,6 +7,7 @@ use super::calls::RUN;
 use super::{Part, Question};
 use crate::contract::Action;
 use crate::decide::{ModelSurface, TerraformInput};
+use crate::egress::EgressOperation;
 use crate::terraform::Operation;
 
 /// What to ask `clawgate policy check`.
@@ -86,10 +87,9 @@ impl Question {
                 format!("to have what it asks models kept for approvers for {days} days")
             }
             Self::Connection(to) => {
-                let how = if to.plain {
-                    "a plain request"
-                } else {
-                    "a connection"
+                let how = match to.operation {
+                    EgressOperation::Connect => "a connection",
+                    EgressOperation::Request => "a plain request",
                 };
                 format!("{how} to {}:{}", to.host, to.port)
             }
@@ -200,7 +200,16 @@ fn terraform(input: &TerraformInput<'_>) -> CheckCall {
     };
     // What the path and the body do not say.
     let mut options = Vec::new();
-    let is_said = path.contains(workspace) || operation == Operation::CreateRun;
+    let is_said = matches!(
+        operation,
+        Operation::WorkspaceById
+            | Operation::WorkspaceTagBindings
+            | Operation::CurrentStateVersion
+            | Operation::CurrentStateVersionOutputs
+            | Operation::WorkspaceRuns
+            | Operation::CreateConfigurationVersion
+            | Operation::CreateRun
+    );
     if !workspace.is_empty() && !is_said {
         options.push(("--workspace-id", Some(workspace.to_owned())));
     }

@@ -322,9 +322,16 @@ fn egress(facts: &EgressFacts) -> EgressInput<'static> {
         "model-provider" => Reserved::ModelProvider,
         other => panic!("{other}"),
     });
-    let parsed =
-        |addresses: &Vec<&str>| addresses.iter().map(|text| text.parse().unwrap()).collect();
-    let ranges = facts.excepted.iter().map(|text| text.parse().unwrap());
+    let parsed = |addresses: &Vec<&str>| {
+        addresses
+            .iter()
+            .map(|text| text.parse().expect("an address of the generator"))
+            .collect()
+    };
+    let ranges = facts
+        .excepted
+        .iter()
+        .map(|text| text.parse().expect("a range of the generator"));
     EgressInput {
         operation: match facts.connect {
             true => EgressOperation::Connect,

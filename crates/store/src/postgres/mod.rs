@@ -119,6 +119,9 @@ impl PostgresPlace {
                     config.ssl_mode(SslMode::Require);
                 }
             }
+        } else if config.get_ssl_mode() == SslMode::Prefer {
+            // Nobody listens there, and a server's own certificate is often one that nobody knows.
+            config.ssl_mode(SslMode::Disable);
         }
         if config.get_application_name().is_none() {
             config.application_name("clawgate");
@@ -193,10 +196,10 @@ fn beyond_loopback(host: &Host) -> Option<String> {
 /// holds the lease; [`StoreError::Corrupt`] when the schema is another program's, and
 /// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
 pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
-    let writer = connect(place, seat)?;
     let readers = Readers::start(READERS, || {
-        Ok(Connection::Postgres(Box::new(Session::reading(place)?)))
+        Ok(Connection::Postgres(Box::new(Session::reading(place))))
     })?;
+    let writer = connect(place, seat)?;
     Database::start(writer, Some(readers), None, None)
 }
 

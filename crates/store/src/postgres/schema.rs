@@ -11,10 +11,20 @@ use crate::sql::connection::Value;
 use crate::{Conflict, StoreError};
 
 /// Every step, in order; the first has number 1 and is what SQLite has after its eighteenth.
-const MIGRATIONS: &[(&str, &str)] = &[(
-    "0001_all",
-    include_str!("../../migrations/postgres/0001_all.sql"),
-)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        "0001_all",
+        include_str!("../../migrations/postgres/0001_all.sql"),
+    ),
+    (
+        "0002_second_authors",
+        include_str!("../../migrations/postgres/0002_second_authors.sql"),
+    ),
+    (
+        "0003_leases",
+        include_str!("../../migrations/postgres/0003_leases.sql"),
+    ),
+];
 
 /// Takes the steps that the store has not taken yet, all or none.
 pub(crate) fn migrate(session: &Session) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
@@ -83,8 +84,8 @@ pub(crate) struct Session {
 
 impl Session {
     /// One that reads only.
-    pub(super) fn reading(place: &PostgresPlace) -> Result<Self, StoreError> {
-        Ok(Self::new(place, None))
+    pub(super) fn reading(place: &PostgresPlace) -> Self {
+        Self::new(place, None)
     }
 
     /// One that writes, connected.
@@ -180,7 +181,10 @@ impl Session {
     fn judge(&self, error: postgres::Error, closed: bool) -> StoreError {
         let Some(state) = error.code().cloned() else {
             // No answer of the server: the connection, or a value that does not fit its column.
-            if closed {
+            let cut = error
+                .source()
+                .is_some_and(|source| source.is::<std::io::Error>());
+            if closed || cut || error.is_closed() {
                 self.standing.set(Standing::Lost);
                 return StoreError::unavailable(error);
             }
@@ -347,7 +351,8 @@ impl Session {
                     tracing::warn!("the connection was lost during a commit, which had happened");
                     Ok(())
                 }
-                _ => Err(StoreError::unavailable(Lost)),
+                Some(_) => Err(StoreError::unavailable(Lost)),
+                None => Err(StoreError::unavailable(UnknownCommit)),
             };
         }
         Err(StoreError::unavailable(UnknownCommit))
@@ -448,9 +453,10 @@ impl Live {
     }
 }
 
-/// The server goes, or has ended this connection.
+/// The server goes, has ended this connection, or says itself that it does not know.
 fn is_shutdown(state: &SqlState) -> bool {
     state.code().starts_with("08")
+        || *state == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
         || (state.code().starts_with("57P") && state.code() != "57P03")
         || *state == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
 }

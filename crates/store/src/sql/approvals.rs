@@ -1,12 +1,12 @@
 //! Approvers' statements in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::approval::{Decision, Subject};
 use proof::record::{ApprovalRecord, ApprovalVia, Body, JobId};
 use proof::{Hash, jcs};
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Row, params};
 use super::{Database, jobs, log, passkeys, runs};
 use crate::{
     Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunBrief, RunRow, RunUpdate,

@@ -1,11 +1,11 @@
 //! Model budgets in SQL.
 
-use super::connection::{Connection, params};
 use async_trait::async_trait;
 use proof::Timestamp;
 use proof::record::JobId;
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, params};
 use super::{Database, jobs};
 use crate::{
     Budget, Budgets, Conflict, ModelLimits, ModelSpend, ModelUsage, Reservation, StoreError,

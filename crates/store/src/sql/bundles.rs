@@ -1,10 +1,10 @@
 //! Sealed bundles in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::JobId;
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Row, params};
 use super::{Database, jobs};
 use crate::{BundleRow, Bundles, Conflict, JobState, StoreError};
 

@@ -1,11 +1,11 @@
 //! Contracts in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
 
 use super::Database;
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Row, params};
 use crate::{
     Conflict, ContractRow, ContractSummary, ContractVersion, Contracts, Published, StoreError,
     Withdrawal,

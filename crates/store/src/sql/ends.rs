@@ -4,13 +4,13 @@
 //! memory by each of them, and written once. Nothing is kept beyond the writer's savepoint, so
 //! another process may write in between and a rollback has nothing to undo here.
 
-use super::connection::{Connection, Row, params};
 use proof::approval::Decision;
 use proof::record::{Body, EventChain, JobId, Lane, Outcome, Record};
 use proof::tiles::MAX_ENTRY_BYTES;
 use proof::{Envelope, EnvelopeType, Json, Timestamp};
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use super::{exports, merkle};
 use crate::{Appended, Conflict, StoreError};
 

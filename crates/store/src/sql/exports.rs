@@ -1,11 +1,11 @@
 //! Everything in the order of writing, in SQL.
 
-use super::connection::{Connection, Value, params};
 use async_trait::async_trait;
 use proof::Timestamp;
 use proof::record::{Body, Record};
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Value, params};
 use super::{Database, log, merkle, operators};
 use crate::{Exports, LogRange, LoggedRecord, NumberedAction, StoreError};
 

@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::connection::{Connection, Dialect, Row, Value, params};
 use async_trait::async_trait;
 use proof::record::{Body, Ended, JobClose, JobId, JobOpen, Outcome};
 use proof::{Hash, Timestamp};
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Dialect, Row, Value, params};
 use super::{Database, contracts, ends, log};
 use crate::{
     Appended, Closing, Conflict, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow,
@@ -186,11 +186,13 @@ fn open_job(
         return Err(Conflict::JobExists(job_id.clone()).into());
     }
     contracts::check_in_force(connection, &open.policy_hash_b64u)?;
+    let confinement = column::json_opt(&open.confinement)?;
     column::change(
         connection,
         "INSERT INTO jobs (job, job_id, agent_did, name, policy_hash, gateway_did, opened_by,
-                           opened_by_email, opened_at, last_at)
-         VALUES ((SELECT coalesce(max(job), 0) + 1 FROM jobs), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+                           opened_by_email, opened_at, last_at, confinement, lease_seconds)
+         VALUES ((SELECT coalesce(max(job), 0) + 1 FROM jobs), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8,
+                 ?9, ?10)",
         params![
             job_id.as_str(),
             open.agent_did.as_str(),
@@ -200,6 +202,8 @@ fn open_job(
             open.opened_by,
             open.opened_by_email,
             at.millis(),
+            confinement,
+            open.lease_seconds.map(i64::from),
         ],
     )?;
     log::append(connection, job_id, at, Body::JobOpen(open))
@@ -327,6 +331,11 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
         gateway_did: row.parsed("gateway_did")?,
         opened_by: row.text("opened_by")?,
         opened_by_email: row.text_opt("opened_by_email")?,
+        confinement: row.json_opt("confinement")?,
+        lease_seconds: row
+            .int_opt("lease_seconds")?
+            .map(|seconds| u32::try_from(seconds).map_err(|_| column::damaged("lease_seconds")))
+            .transpose()?,
         opened_at: row.time("opened_at")?,
         state,
         last_at: row.time("last_at")?,

@@ -1,11 +1,11 @@
 //! Records in SQL; [`ends`] appends them.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, JobId, Outcome, Record};
 use proof::{Envelope, Hash, Numbers, Timestamp, json};
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use super::ends::{Ends, NewRecord};
 use super::{Database, ends, merkle, objects};
 use crate::{
@@ -200,6 +200,19 @@ impl Log for Database {
             column::change(
                 connection,
                 "INSERT INTO checkpoints (size, note) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![column::integer(size)?, note],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn cosign_checkpoint(&self, note: &str, size: u64) -> Result<(), StoreError> {
+        let note = note.to_owned();
+        self.write(move |connection| {
+            column::change(
+                connection,
+                "UPDATE checkpoints SET note = ?2 WHERE size = ?1",
                 params![column::integer(size)?, note],
             )?;
             Ok(())

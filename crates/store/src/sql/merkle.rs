@@ -7,11 +7,11 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::connection::{Connection, params};
 use proof::Hash;
 use proof::merkle::{self, Nodes};
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, params};
 use crate::StoreError;
 
 /// Levels between tiles: a tile row stands for 2^8 rows of the level below.

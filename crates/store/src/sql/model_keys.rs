@@ -1,11 +1,11 @@
 //! Keys of model calls in SQL.
 
-use super::connection::{Connection, params};
 use async_trait::async_trait;
 use proof::record::JobId;
 use proof::{Hash, Timestamp};
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, params};
 use super::{Database, jobs};
 use crate::{KeyClaim, ModelKeys, StoreError};
 

@@ -1,10 +1,10 @@
 //! What people were told, in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::Timestamp;
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use super::{Database, runs};
 use crate::{
     Conflict, DueNotice, GateState, News, NewsQuery, NoticeRow, NoticeState, Notices, StoreError,

@@ -1,9 +1,9 @@
 //! The id index in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use super::{Database, jobs};
 use crate::{Conflict, ObjectRow, Objects, StoreError};
 

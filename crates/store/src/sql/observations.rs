@@ -1,11 +1,11 @@
 //! Observations and baselines in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{Json, Timestamp};
 
 use super::Database;
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use crate::observations::FIRST_LOOK;
 use crate::{
     Baseline, Look, Observation, ObservationFilter, ObservationRow, Observations, StoreError,

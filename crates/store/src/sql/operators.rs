@@ -1,11 +1,11 @@
 //! Operators in SQL.
 
-use super::connection::{Row, params};
 use async_trait::async_trait;
 use proof::Hash;
 
 use super::Database;
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Row, params};
 use crate::{Conflict, OperatorAction, OperatorRow, Operators, StoreError};
 
 /// Actions in one answer.

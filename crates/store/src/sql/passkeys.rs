@@ -1,11 +1,11 @@
 //! Passkeys and invitations in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{ApproverDid, Hash, Timestamp};
 
 use super::Database;
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Row, params};
 use crate::passkeys::MAX_PASSKEYS;
 use crate::{
     Enrolled, Invitation, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed, StoreError,

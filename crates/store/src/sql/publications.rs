@@ -1,10 +1,10 @@
 //! Links by which outsiders read one sealed job, in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Row, params};
 use super::{Database, jobs};
 use crate::publications::MAX_PUBLICATIONS;
 use crate::{Conflict, JobState, Publication, Publications, StoreError};

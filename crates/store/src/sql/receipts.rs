@@ -1,12 +1,12 @@
 //! Receipts in SQL; [`super::ends`] writes them.
 
-use super::connection::params;
 use async_trait::async_trait;
 use proof::Envelope;
 use proof::record::JobId;
 
 use super::Database;
 use super::column::{self, Columns as _};
+use super::connection::params;
 use crate::{Receipts, ReceiptsOfJob, StoreError};
 
 #[async_trait]

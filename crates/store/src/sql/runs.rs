@@ -1,11 +1,11 @@
 //! Runs and configuration versions in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, Intent, JobId};
 use proof::{Hash, Json, Timestamp};
 
 use super::column::{self, Columns as _, bytes, bytes_opt};
+use super::connection::{Connection, Row, params};
 use super::{Database, jobs, log};
 use crate::{
     Appended, ConfigurationRow, Conflict, GateState, RunBrief, RunRow, RunUpdate, Runs, StoreError,

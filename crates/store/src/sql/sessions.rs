@@ -1,11 +1,11 @@
 //! Sessions in SQL.
 
-use super::connection::{Row, params};
 use async_trait::async_trait;
 use proof::{Hash, Timestamp};
 
 use super::Database;
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Row, params};
 use crate::{SessionProof, SessionRow, Sessions, StoreError};
 
 /// Sessions with the roles that their operators have now; without those whose credential or

@@ -1,11 +1,11 @@
 //! Calls of run tasks in SQL.
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::Timestamp;
 
 use super::Database;
 use super::column::{self, Columns as _};
+use super::connection::{Connection, Row, params};
 use crate::{Conflict, StoreError, TaskCall, TaskCallRow, TaskCalls, TaskJudgement};
 
 /// Calls in one answer; upstream asks four times about a run.

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::connection::{Connection, Row, params};
 use async_trait::async_trait;
 use proof::record::{Body, JobId, Revocation};
 use proof::{Hash, Timestamp};
 
 use super::column::{self, Columns as _, bytes};
+use super::connection::{Connection, Row, params};
 use super::{Database, contracts, jobs, log};
 use crate::{
     Bound, Conflict, ElevatedApproval, NewToken, RevocationRow, Revoked, StoreError,

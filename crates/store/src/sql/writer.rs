@@ -349,6 +349,7 @@ impl Batches {
         uses: &HashMap<Hash, Timestamp>,
     ) -> Result<(), StoreError> {
         let connection = &self.connection;
+        let anything = !batch.is_empty();
         connection.begin()?;
         if !uses.is_empty()
             && let Err(error) = in_savepoint(connection, || Touches::write(connection, uses))
@@ -368,10 +369,11 @@ impl Batches {
             rest = &mut rest[together..];
         }
         still_open(connection)?;
-        self.commit()
+        self.commit(anything)
     }
 
-    fn commit(&self) -> Result<(), StoreError> {
+    /// Commits, and tells of it when there is anything to see.
+    fn commit(&self, anything: bool) -> Result<(), StoreError> {
         let number = *self.told.borrow() + 1;
         let observe = |moment| {
             if let Some(observer) = &self.observer {
@@ -381,7 +383,9 @@ impl Batches {
         observe(CommitMoment::Before);
         self.connection.commit()?;
         observe(CommitMoment::After);
-        self.told.send_replace(number);
+        if anything {
+            self.told.send_replace(number);
+        }
         Ok(())
     }
 }

@@ -88,6 +88,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0019_second_authors",
         include_str!("../../migrations/sqlite/0019_second_authors.sql"),
     ),
+    (
+        "0020_leases",
+        include_str!("../../migrations/sqlite/0020_leases.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proof::approval::{Changes, Decision, Judgement, Subject};
 use proof::record::{
-    ApprovalVia, Body, Caller, Ended, Intent, JobId, JobOpen, Lane, Outcome, ReceiptRef, Record,
-    Refusal,
+    ApprovalVia, Barrier, Body, Caller, Confinement, Ended, Intent, JobId, JobOpen, Lane, Outcome,
+    ReceiptRef, Record, Refusal,
 };
 use proof::token::{Claims, Scope};
 use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
@@ -59,6 +59,8 @@ pub(crate) fn opening(text: &str) -> JobOpen {
         opened_by_email: Some("ada@example.com".into()),
         policy_hash_b64u: hash(text),
         gateway_did: key(3).did(),
+        confinement: Some(Confinement::new(vec![Barrier::Network, Barrier::Files])),
+        lease_seconds: Some(60),
     }
 }
 

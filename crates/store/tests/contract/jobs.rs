@@ -40,6 +40,8 @@ pub(crate) async fn a_job_opens_once_and_under_a_contract_in_force(store: Arc<dy
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].1.body, Body::JobOpen(opening("v1")));
     assert_eq!(job.opened_by_email, opening("v1").opened_by_email);
+    assert_eq!(job.confinement, opening("v1").confinement);
+    assert_eq!(job.lease_seconds, Some(60));
     assert_eq!(store.job(&job_id(2)).await.unwrap(), None);
 }
 

@@ -344,6 +344,10 @@ pub(crate) async fn checkpoints_cover_what_is_there(store: Arc<dyn Store>) {
     }
     let latest = store.latest_checkpoint().await.unwrap().unwrap();
     assert_eq!((latest.note.as_str(), latest.size), ("two", 2));
+    store.cosign_checkpoint("two, seen", 2).await.unwrap();
+    store.cosign_checkpoint("three, seen", 3).await.unwrap();
+    let latest = store.latest_checkpoint().await.unwrap().unwrap();
+    assert_eq!((latest.note.as_str(), latest.size), ("two, seen", 2));
 }
 
 pub(crate) async fn a_refused_write_spoils_no_other_of_its_batch(store: Arc<dyn Store>) {

@@ -58,6 +58,10 @@ impl Schema {
         format!("SET search_path = {}", self.name)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Host and port of the server.
     pub(crate) fn server_address(&self) -> String {
         let rest = self.server.rsplit_once('@').unwrap().1;

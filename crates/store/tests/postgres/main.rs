@@ -11,6 +11,7 @@ mod fixtures;
 mod proxy;
 #[path = "../contract/server.rs"]
 mod server;
+mod steps;
 mod transfer;
 
 use std::sync::Arc;

@@ -202,6 +202,12 @@ fn signed(text: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_names_what_is_not_in_order() {
     let Some(_) = Schema::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.db");
+    let store = open_sqlite(&whole).unwrap();
+    fill(&store).await;
+    drop(store);
+    let file = export(StorePlace::File(&whole));
     for (damage, fault) in [
         (
             "DROP TRIGGER leaves_stay ON leaves; UPDATE leaves SET hash = sha256('x') WHERE leaf_index = 5",
@@ -224,11 +230,9 @@ async fn a_check_names_what_is_not_in_order() {
         ("INSERT INTO checkpoints VALUES (9999, 'x')", "9999 leaves"),
     ] {
         let schema = Schema::new().unwrap();
-        let store = schema.open();
-        fill(&store).await;
-        drop(store);
-        schema.tamper(damage).unwrap();
         let place: PostgresPlace = schema.place();
+        import(StorePlace::Database(&place), &file).unwrap();
+        schema.tamper(damage).unwrap();
         let found = check_store(StorePlace::Database(&place)).unwrap();
         assert!(
             found.faults.iter().any(|found| found.contains(fault)),

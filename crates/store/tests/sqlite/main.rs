@@ -476,11 +476,12 @@ async fn the_step_to_fewer_pages_takes_along_what_is_there() {
             .unwrap();
     }
     drop(connection);
+    let published = "policy_hash, name, version, envelope, author_did, published_at, published_by";
     let columns = "job, job_id, agent_did, name, policy_hash, gateway_did, opened_by, opened_at,
         last_seq, last_at, chain_count, chain_last, calls, model_calls, open_intents";
     old.tamper(&format!(
         "ATTACH '{}' AS new;
-         INSERT INTO contracts SELECT * FROM new.contracts;
+         INSERT INTO contracts ({published}) SELECT {published} FROM new.contracts;
          INSERT INTO jobs ({columns}) SELECT {columns} FROM new.jobs;
          INSERT INTO records SELECT leaf_index, job, seq, kind, record FROM new.records;
          INSERT INTO leaves SELECT * FROM new.leaves;

@@ -158,6 +158,16 @@ pub(crate) fn check_job(
             "a token that is pinned to another contract",
         );
     }
-    findings.note(format!("{} under {}", job.job_id, contract.hash));
+    let open = bundle.records.first().map(|record| &record.body);
+    // Nobody else can know it, and nothing in the bundle shows it.
+    let confined = match open {
+        Some(Body::JobOpen(JobOpen {
+            opened_by,
+            confinement: Some(confinement),
+            ..
+        })) => format!("; the agent was confined {confinement}, as {opened_by} says"),
+        _ => String::new(),
+    };
+    findings.note(format!("{} under {}{confined}", job.job_id, contract.hash));
     Some(())
 }

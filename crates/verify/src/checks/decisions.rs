@@ -17,7 +17,7 @@ use crate::threads;
 /// What the gateway must not do in its own lane without a decision of the contract. Whatever
 /// else it does there (reading a plan, discarding, rolling back at an operator's word) is its
 /// operator's act, not the agent's.
-const DECIDED: [Operation; 3] = [
+pub(crate) const DECIDED: [Operation; 3] = [
     Operation::ApplyRun,
     Operation::CreateRun,
     Operation::CreateConfigurationVersion,

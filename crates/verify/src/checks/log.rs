@@ -29,7 +29,20 @@ pub(crate) fn check_checkpoint(
                 let (at, place) = (document.bundle.job.closed_at, "/log/checkpoint");
                 believed.require_key(&log.key, Role::Checkpoint, at, place, findings);
             }
-            findings.note(format!("{} at size {}", checkpoint.origin, checkpoint.size));
+            let mut note = format!("{} at size {}", checkpoint.origin, checkpoint.size);
+            if let Some(witnesses) = &believed.root.witnesses {
+                let (seen, required) = (
+                    witnesses.count(&document.bundle.log.checkpoint),
+                    witnesses.required,
+                );
+                let known = witnesses.keys.len();
+                if seen < required as usize {
+                    let detail = format!("{seen} of {known} witnesses, {required} are needed");
+                    findings.not_proven(Code::WitnessesMissing, "/log/checkpoint", detail);
+                }
+                note.push_str(&format!(", seen by {seen} of {known} witnesses"));
+            }
+            findings.note(note);
             Some(checkpoint)
         }
         Err(error) => {

@@ -152,6 +152,7 @@ fn set(json: &mut Json, path: &[&str], value: impl Into<Json>) {
 pub fn honest() -> Vec<Forgery> {
     let mut honest = approvals::passkeys::honest();
     honest.extend(records::honest());
+    honest.extend(seals::honest());
     honest.push(forgery("nothing is wrong", Code::Ok).valid());
     honest
 }

@@ -8,6 +8,7 @@ use policy::decide::{
 use policy::egress::EgressOperation;
 use policy::terraform::Operation;
 use policy::{CompiledContract, Contract, DecisionInput, EXAMPLE_CONTRACT, decide};
+use proof::record::{Barrier, Confinement};
 
 use super::*;
 
@@ -49,6 +50,8 @@ impl Story {
             opened_by_email: Some("ops@example.com".to_owned()),
             policy_hash_b64u: Hash::of(b""),
             gateway_did: story.keys.receipt.did(),
+            confinement: Some(Confinement::new(Barrier::ALL.to_vec())),
+            lease_seconds: Some(60),
         };
         story.step(0, Body::JobOpen(open));
         story.tokens.push(token(&story.keys));

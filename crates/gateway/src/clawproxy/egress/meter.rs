@@ -74,11 +74,11 @@ impl Meter {
         facts.response_hash = flows.down.finish();
         facts.response_bytes = flows.down.length();
         facts.first_byte_ms = flows.first_down.map(milliseconds);
-        facts.egress = Some(record::Egress {
+        facts.egress = Some(Box::new(record::Egress {
             address,
             sent_bytes: flows.up.length(),
             sent_hash_b64u: flows.up.finish(),
-        });
+        }));
         facts
     }
 

@@ -1,7 +1,7 @@
 //! Where names lead, and which destinations are reached in another way.
 //!
 //! A name is looked up once for each connection, and all of its addresses are judged; what is
-//! connected to is one of them. What the gateway listens on, and Terraform Cloud, are known by
+//! connected to is one of them. What the gateway listens on, and Terraform Enterprise, are known by
 //! their addresses too: a name that somebody else has pointed there is not a way around.
 
 use std::io;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use policy::egress::{
-    Destination, EgressOperation, Host, Kind, MAX_ADDRESSES, Network, Reserved, kind,
+    Destination, EgressOperation, Host, Kind, MAX_ADDRESSES, Network, Reserved, kind, well_known,
 };
 
 use crate::config::Config;
@@ -50,6 +50,19 @@ struct Known {
     port: u16,
     /// What its name led to when it was last looked up.
     led_to: Mutex<Vec<IpAddr>>,
+}
+
+impl Known {
+    /// Whether another name that leads to its address would reach it. What the vendors run shares
+    /// its addresses with many others and tells them apart by the name that TLS is meant for, which
+    /// is held to the name of the destination.
+    fn is_known_by_address(&self) -> bool {
+        match (&self.host, self.whose) {
+            (Host::Ip(_), _) | (_, Reserved::Gateway) => true,
+            (Host::Name(name), Reserved::TerraformCloud) => well_known(name).is_none(),
+            (Host::Name(_), Reserved::ModelProvider) => false,
+        }
+    }
 }
 
 /// What a look at a destination has found.
@@ -147,10 +160,8 @@ impl Places {
     }
 
     pub(super) async fn look_up(&self, to: &Destination) -> Found {
-        // Providers of models are shared by many names at one address, and tell them apart by name.
-        let others = self.reserved.iter().filter(|known| {
-            known.port == to.port && (known.whose != Reserved::ModelProvider || is_ip(&known.host))
-        });
+        let others = self.reserved.iter();
+        let others = others.filter(|known| known.port == to.port && known.is_known_by_address());
         let others: Vec<&Known> = others.collect();
         let refreshed = join_all(others.iter().map(|known| self.refresh(known)));
         let (addresses, ()) = tokio::join!(self.addresses(&to.host), async {
@@ -210,10 +221,6 @@ impl Places {
                     || (ip.is_unspecified() && is_own(at.ip())))
         })
     }
-}
-
-fn is_ip(host: &Host) -> bool {
-    matches!(host, Host::Ip(_))
 }
 
 /// Whether an address is one of this machine: then it is also where a connection to it would come

@@ -22,6 +22,7 @@ use proof::record::Ended;
 use proof::token::token_hash;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use super::super::authenticate::{self, Caller};
 use super::meter::Meter;
@@ -169,11 +170,10 @@ pub(super) async fn exchange(
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = outgoing.target;
         *request.headers_mut() = outgoing.headers;
-        // Ends with the answer's body, or when that is dropped.
-        tokio::spawn(connection);
+        let connection = Connection(tokio::spawn(connection).abort_handle());
         match sender.send_request(request).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => broken,
-            Ok(answer) => Ok(answer),
+            Ok(answer) => Ok((answer, connection)),
             Err(error) => {
                 tracing::info!(%error, "a plain request through the egress proxy broke off");
                 broken
@@ -184,8 +184,8 @@ pub(super) async fn exchange(
         answer = answering => answer,
         reason = underway.until_cut() => Err((Ended::CutByPolicy, reason)),
     };
-    let (head, body) = match answer {
-        Ok(answer) => answer.into_parts(),
+    let ((head, body), connection) = match answer {
+        Ok((answer, connection)) => (answer.into_parts(), connection),
         Err((ended, code)) => return underway.refused(ended, code).await,
     };
     let mut headers = end_to_end(&head.headers);
@@ -207,14 +207,24 @@ pub(super) async fn exchange(
         client: Some(head.status.as_u16()),
         upstream: Some(head.status.as_u16()),
     };
-    tokio::spawn(pass(underway, body, pieces, whole, statuses));
+    let answer = (body, connection);
+    tokio::spawn(pass(underway, answer, pieces, whole, statuses));
     response
+}
+
+/// The connection of one request; dropped, it is closed.
+struct Connection(AbortHandle);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Passes the answer's body on, and records the end before the client sees it.
 async fn pass(
     underway: Underway,
-    mut body: Incoming,
+    (mut body, connection): (Incoming, Connection),
     pieces: mpsc::Sender<Bytes>,
     whole: Arc<AtomicBool>,
     statuses: Statuses,
@@ -241,6 +251,8 @@ async fn pass(
         over = passing => over,
         reason = underway.until_cut() => (Ended::CutByPolicy, Some(reason)),
     };
+    // Nothing goes out any more, also of a request that the server has answered early.
+    drop((body, connection));
     let recorded = underway.end(ended, code, statuses).await;
     // Said before the channel ends: a client must not take what broke off for the whole.
     whole.store(ended == Ended::Complete && recorded, Ordering::Release);

@@ -71,7 +71,7 @@ fn of(text: &str) -> Result<Of, String> {
 }
 
 /// A day, or a time with its offset.
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(in crate::cli) fn time(text: &str) -> Result<Timestamp, String> {
     let day = text.len() == 10;
     let whole = match day {
         true => format!("{text}T00:00:00Z"),

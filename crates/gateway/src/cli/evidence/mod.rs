@@ -17,7 +17,7 @@ use crate::vault::opened::{self, OpenError};
 use crate::vault::{CONVERSATIONS, notes};
 
 mod conversation;
-mod export;
+pub(in crate::cli) mod export;
 mod state;
 
 /// Exports records, and lists and opens what the vault keeps.

@@ -222,11 +222,13 @@ fn models(list: &CstArray, wanted: &[Value], named: &str, changes: &mut Vec<Chan
     }
 }
 
-/// A value as people may see it: what may hold a credential that somebody wrote there is not shown.
+/// A value as people may see it: what may hold a credential that somebody wrote there is not
+/// shown.
 fn shown(path: &[&str], value: &Value) -> String {
     let secret = path.iter().any(|name| ["apiKey", "headers"].contains(name));
     let text = value.to_string();
-    if secret && !text.contains("${CST}") || value.is_object() {
+    let secret = secret && !text.contains("${CST}") || text.contains('@');
+    if secret || value.is_object() {
         return "something else".to_owned();
     }
     let mut short: String = text.chars().take(MAX_SHOWN).collect();

@@ -82,7 +82,7 @@ impl Config {
         if let Some(remark) = version::remark().await {
             anstream::eprintln!("{WARN}note{OFF}: {remark}");
         }
-        let wanted = document(&self.models, &self.address());
+        let wanted = document(&self.models, &self.address()?);
         match &self.merge {
             Some(file) => self.merge_into(file, wanted),
             None => {
@@ -100,12 +100,20 @@ impl Config {
 
     /// The gateway where no variable names another: under `clawgate run` the variable names a
     /// way that ends with the command.
-    fn address(&self) -> String {
+    fn address(&self) -> Result<String, Failure> {
         let lasting = agent::set("CLAWGATE_JOB").is_none();
         let set = || agent::set("CLAWGATE_URL").filter(|_| lasting);
         let address = self.agent.gateway.clone().or_else(set);
         let address = address.unwrap_or_else(|| agent::DEFAULT_GATEWAY.to_owned());
-        address.trim_end_matches('/').to_owned()
+        let address = address.trim_end_matches('/');
+        let uri = address.parse::<http::Uri>().ok();
+        match uri.as_ref().and_then(http::Uri::scheme_str) {
+            Some("http" | "https") => Ok(address.to_owned()),
+            _ => Err(Failure::usage(format!(
+                "`{}` is not an address: it must begin with https:// or http://",
+                term::plain(address)
+            ))),
+        }
     }
 
     fn merge_into(&self, file: &Path, wanted: Value) -> Result<(), Failure> {

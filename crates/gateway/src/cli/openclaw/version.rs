@@ -14,8 +14,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// What is to be said about it; nothing when it is not there, or when it is in order.
 pub(super) async fn remark() -> Option<String> {
     let mut command = tokio::process::Command::new("openclaw");
+    // An agent's program has no use for what may stand in an operator's environment.
+    let kept = ["PATH", "HOME"].map(|name| Some((name, std::env::var_os(name)?)));
     command
         .arg("--version")
+        .env_clear()
+        .envs(kept.into_iter().flatten())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let answer = tokio::time::timeout(PATIENCE, command.output()).await;

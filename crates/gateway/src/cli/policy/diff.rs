@@ -75,16 +75,21 @@ impl Diff {
     }
 
     async fn contract(&self, named: &str) -> Result<Contract, Failure> {
-        let file = Path::new(named);
-        match job::named_hash(named) {
-            // A file that happens to be called like a hash is still a file.
-            Some(hash) if !file.exists() => fetch(&self.remote.connect()?, &hash).await,
-            _ => contract_file::read_sound(file),
-        }
+        contract(named, &self.remote).await
     }
 }
 
-async fn fetch(api: &OperatorApi, hash: &Hash) -> Result<Contract, Failure> {
+/// A contract in a file, or a published one by its hash.
+pub(super) async fn contract(named: &str, remote: &Remote) -> Result<Contract, Failure> {
+    let file = Path::new(named);
+    match job::named_hash(named) {
+        // A file that happens to be called like a hash is still a file.
+        Some(hash) if !file.exists() => fetch(&remote.connect()?, &hash).await,
+        _ => contract_file::read_sound(file),
+    }
+}
+
+pub(super) async fn fetch(api: &OperatorApi, hash: &Hash) -> Result<Contract, Failure> {
     super::verified(&api.get(&format!("/v1/contracts/{hash}")).await?, hash)
 }
 

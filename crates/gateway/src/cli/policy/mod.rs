@@ -16,6 +16,7 @@ mod check;
 mod diff;
 mod lint;
 mod prove;
+mod replay;
 
 /// Checks, publishes and compares Work Policy Contracts.
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,7 @@ pub(super) enum Policy {
     Lint(lint::Lint),
     Check(check::Check),
     Diff(Box<diff::Diff>),
+    Replay(Box<replay::Replay>),
 
     /// Signs a contract as its second author, for somebody else to publish
     #[command(after_help = "\
@@ -111,6 +113,7 @@ impl Policy {
             Self::Lint(lint) => return lint.run(),
             Self::Check(check) => return check.run(),
             Self::Diff(diff) => return diff.run().await,
+            Self::Replay(replay) => return replay.run().await,
             Self::Sign {
                 file,
                 author_key,

@@ -84,6 +84,12 @@ fn print(old: &Named<'_>, new: &Named<'_>, proof: &Proof) {
         for named in [old, new] {
             anstream::println!("  {}", term::plain(&command(named.name, &call)));
         }
+        for named in [old, new].into_iter().filter(|named| !is_file(named.name)) {
+            let name = named.name;
+            anstream::println!(
+                "  {DIM}first{OFF}: clawgate policy show {name} --json | jq .envelope.payload > {name}.json"
+            );
+        }
     }
     anstream::println!();
     for dimension in Dimension::ALL {
@@ -160,10 +166,14 @@ fn command(contract: &str, call: &CheckCall) -> String {
 
 /// `policy check` reads files, so that a published contract is named by a file to be written.
 fn contract_word(name: &str) -> String {
-    match std::path::Path::new(name).exists() {
+    match is_file(name) {
         true => shell(name),
         false => shell(&format!("{name}.json")),
     }
+}
+
+fn is_file(name: &str) -> bool {
+    std::path::Path::new(name).exists()
 }
 
 fn shell(text: &str) -> String {

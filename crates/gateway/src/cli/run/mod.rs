@@ -1,10 +1,16 @@
 //! `clawgate run`: a command under a contract, from the job's opening to its verified bundle.
 //!
 //! [`Run::run`] is the whole story. [`surroundings`] says what the command finds in its
-//! environment, [`relay`] renews its token under it, [`told`] says what happens, [`ending`] how
-//! it ends, and [`summary`] what came of it.
+//! environment, [`relay`] renews its token under it, [`confine`] leaves it no other way out,
+//! [`told`] says what happens, [`ending`] how it ends, and [`summary`] what came of it.
 
+#[cfg(target_os = "linux")]
+mod confine;
+#[cfg(not(target_os = "linux"))]
+#[path = "confine/elsewhere.rs"]
+mod confine;
 mod ending;
+mod place;
 mod relay;
 mod summary;
 mod surroundings;
@@ -17,8 +23,8 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
-use proof::record::JobId;
+use clap::{Args, ValueEnum};
+use proof::record::{Confinement, JobId};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::oneshot;
@@ -26,9 +32,13 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::term::{self, BAD, BOLD, DIM, OFF, WARN};
-use super::{Failure, OperatorApi, Remote, job, trust};
+use super::{Failure, OperatorApi, Remote, job};
 use crate::upstream::{connector_with, http_client_with};
+#[cfg(target_os = "linux")]
+pub(super) use confine::Inside as Confined;
+use confine::Wishes;
 use ending::{Ending, Signals, exit_code, in_words, never};
+use place::Place;
 use relay::Relay;
 use summary::{Evidence, Summary};
 use surroundings::{Surroundings, Way};
@@ -55,6 +65,12 @@ Examples:
   clawgate run --contract staging-only --name 'resize staging' -- openclaw agent exec 'Resize it'
   clawgate run --contract staging-only -- terraform plan
   clawgate run --contract staging-only --bundle evidence.json -- ./agent.sh
+  clawgate run --contract staging-only --confine --read ~/.nvm -- openclaw agent exec 'Resize it'
+
+With --confine (Linux) the command reaches the gateway and nothing else: it has a network of its
+own, writes in this folder and a private one alone, sees of the rest what programs need and what
+--read and --write name, and ends with all its children. HOME is an empty folder. When the machine
+cannot do all of it, no job is opened; --confine=best-effort runs the command with what it can.
 
 The command finds OPENAI_BASE_URL and OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY,
 TFE_ADDRESS and TFE_TOKEN, TF_CLI_CONFIG_FILE and TF_TOKEN_…, CLAWGATE_MCP (tools for agents),
@@ -80,6 +96,31 @@ pub(super) struct Run {
     /// Leave a variable in the command's environment that would be taken away; repeatable
     #[arg(long = "keep-env", value_name = "NAME")]
     keep: Vec<String>,
+    /// How long the job stays open when this program is gone, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u32).range(2..=3600)
+    )]
+    lease: u32,
+    /// Leave the command no way out but the gateway (Linux) [levels: full, best-effort]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "full",
+        hide_possible_values = true
+    )]
+    confine: Option<Level>,
+    /// What the confined command may read, beside what programs need; repeatable
+    #[arg(long, value_name = "PATH", requires = "confine")]
+    read: Vec<PathBuf>,
+    /// What the confined command may write, beside this folder; repeatable
+    #[arg(long, value_name = "PATH", requires = "confine")]
+    write: Vec<PathBuf>,
     /// Say nothing but what goes wrong, and the summary
     #[arg(short, long)]
     quiet: bool,
@@ -90,6 +131,15 @@ pub(super) struct Run {
     command: Vec<OsString>,
 }
 
+/// How much must hold before a confined command is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// Everything.
+    Full,
+    /// What the machine can do.
+    BestEffort,
+}
+
 /// A job of ours at a gateway.
 struct Session {
     api: Arc<OperatorApi>,
@@ -98,6 +148,7 @@ struct Session {
     operator_url: String,
     /// Names that configurations may have for Terraform Cloud.
     hosts: Vec<String>,
+    confinement: Option<Confinement>,
     /// Whether the contract lists hosts for the egress proxy.
     egress: bool,
 }
@@ -124,14 +175,18 @@ impl Run {
             return Ok(ExitCode::from(NOT_FOUND));
         };
         let mut signals = Signals::listen()?;
-        let session = self.open().await?;
+        let place = Place::find(self.bundle.as_deref())?;
+        let mut confined = self.prepare(&program)?;
+        let session = self.open(confined.as_ref()).await?;
         let began = Instant::now();
         let (stop, stopped) = oneshot::channel();
         let told = Told::new(session.operator_url.clone(), self.quiet);
         let telling = told.follow(Arc::clone(&session.api), session.job.clone(), stopped);
         let telling = tokio::spawn(telling);
 
-        let ended = self.attend(&program, &session, &mut signals).await;
+        let ended = self
+            .attend(&program, &session, &mut signals, confined.as_mut())
+            .await;
 
         let reason = match &ended {
             Ok(status) => in_words(*status),
@@ -145,7 +200,7 @@ impl Run {
         // What happened last; when it cannot be read, the bundle says it.
         let _ = told.look(&session.api, &session.job).await;
         let evidence = match closed {
-            Ok(()) => self.fetch(&session).await,
+            Ok(()) => self.fetch(&session, &place).await,
             Err(failure) => Err(failure),
         };
         let status = match ended {
@@ -170,8 +225,31 @@ impl Run {
         })
     }
 
+    /// Confines what will be the command, when that is wished.
+    fn prepare(&self, program: &Path) -> Result<Option<confine::Confined>, Failure> {
+        let Some(level) = self.confine else {
+            return Ok(None);
+        };
+        let wishes = Wishes {
+            read: &self.read,
+            write: &self.write,
+            secrets: self.remote.credential_files(),
+        };
+        let confined = confine::Confined::prepare(level, program, &wishes)?;
+        if !self.quiet {
+            let holds = confined.report.holds.iter().map(|barrier| barrier.name());
+            let holds: Vec<&str> = holds.collect();
+            say(&format!("confined   {}", holds.join(", ")));
+        }
+        for lack in &confined.report.lacks {
+            let (barrier, why) = (lack.barrier.name(), term::plain(&lack.why));
+            say(&format!("{WARN}not confined{OFF}  {barrier}: {why}"));
+        }
+        Ok(Some(confined))
+    }
+
     /// Opens the job.
-    async fn open(&self) -> Result<Session, Failure> {
+    async fn open(&self, confined: Option<&confine::Confined>) -> Result<Session, Failure> {
         let api = Arc::new(self.remote.connect()?);
         let gateway = api.get("/v1/connection").await?;
         let own = Path::new(&self.command[0]).file_name();
@@ -180,9 +258,14 @@ impl Run {
             .to_string_lossy()
             .into_owned();
         let name = self.name.as_deref().unwrap_or(&own);
-        let opened = api
-            .post("/v1/jobs", &job::opening(name, &self.contract))
-            .await?;
+        let mut opening = job::opening(name, &self.contract);
+        opening["lease_seconds"] = self.lease.into();
+        let confinement = confined.map(|confined| confined.report.holds.clone());
+        let confinement = confinement.map(Confinement::new);
+        if let Some(confinement) = &confinement {
+            opening["confinement"] = json!(confinement);
+        }
+        let opened = api.post("/v1/jobs", &opening).await?;
         let incomplete = || Failure::new("the gateway's answer lacks a member");
         let member = |value: &Value, name: &str| {
             let text = value[name].as_str().map(str::to_owned);
@@ -214,6 +297,7 @@ impl Run {
             agent_url: member(&gateway, "agent_url")?,
             operator_url: member(&gateway, "operator_url")?,
             hosts,
+            confinement,
             egress: egress.is_some_and(|hosts| !hosts.is_empty()),
         })
     }
@@ -224,20 +308,29 @@ impl Run {
         program: &Path,
         session: &Session,
         signals: &mut Signals,
+        mut confined: Option<&mut confine::Confined>,
     ) -> Result<ExitStatus, Failure> {
         let mut token = session.issue(self.ttl, None).await?;
         let http = http_client_with(self.remote.ca_file.as_deref())
             .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
+        let listener = match &mut confined {
+            Some(confined) => Some(confined.listener()?),
+            None => None,
+        };
         let connector = connector_with(self.remote.ca_file.as_deref())
             .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
         let gateway = session.agent_url.clone();
-        let relay = Relay::start(http, connector, gateway, token.text.clone()).await?;
+        let relay = Relay::start(listener, http, connector, gateway, token.text.clone()).await?;
         // Gone when this returns.
         let folder = tempfile::Builder::new()
             .prefix("clawgate-run-")
             .tempdir()
             .map_err(|error| Failure::new(format!("cannot make a temporary folder: {error}")))?;
-        let cli_config = folder.path().join("terraform.rc");
+        let private = confined.as_ref().map(|confined| confined.private());
+        let cli_config = private
+            .as_deref()
+            .unwrap_or(folder.path())
+            .join("terraform.rc");
         let text = surroundings::cli_config(&session.hosts, &relay.url);
         std::fs::write(&cli_config, text)
             .map_err(|error| Failure::new(format!("cannot write a temporary file: {error}")))?;
@@ -252,29 +345,48 @@ impl Run {
         let names = std::env::vars_os().map(|(name, _)| name);
         let surroundings = Surroundings::new(&way, names, &self.keep);
         self.say_what_is_taken(&surroundings);
-        let mut command = Command::new(program);
-        command.args(&self.command[1..]).kill_on_drop(true);
-        surroundings.apply(&mut command);
-        let mut child = command.spawn().map_err(|error| {
-            Failure::new(format!("cannot start `{}`: {error}", program.display()))
-        })?;
+        let arguments = &self.command[1..];
+        let mut child = match &mut confined {
+            Some(confined) => confined.begin(program, arguments, surroundings.whole())?,
+            None => {
+                let mut command = Command::new(program);
+                command.args(arguments).kill_on_drop(true);
+                surroundings.apply(&mut command);
+                command.spawn().map_err(|error| {
+                    Failure::new(format!("cannot start `{}`: {error}", program.display()))
+                })?
+            }
+        };
         let mut ending = Ending::default();
+        // Early enough to try twice more.
+        let third = Duration::from_secs(self.lease.into()) / 3;
+        let mut lease_at = Instant::now() + third;
         loop {
             tokio::select! {
                 status = child.wait() => {
-                    return status.map_err(|error| {
+                    let status = status.map_err(|error| {
                         Failure::new(format!("cannot wait for the command: {error}"))
-                    });
+                    })?;
+                    return match confined {
+                        Some(confined) => confined.ended(program, status),
+                        None => Ok(status),
+                    };
                 }
                 signal = signals.recv() => ending.end(&mut child, signal),
                 () = tokio::time::sleep_until(ending.patience()) => ending.kill(&mut child),
+                () = tokio::time::sleep_until(lease_at) => {
+                    lease_at = match session.stay().await {
+                        Ok(()) => Instant::now() + third,
+                        Err(failure) => not_renewed("lease", &failure),
+                    };
+                }
                 () = tokio::time::sleep_until(token.renew_at) => {
                     match session.issue(self.ttl, Some(&token.hash)).await {
                         Ok(next) => {
                             relay.renew(next.text.clone());
                             token = next;
                         }
-                        Err(failure) => token.renew_at = not_renewed(&failure),
+                        Err(failure) => token.renew_at = not_renewed("token", &failure),
                     }
                 }
             }
@@ -285,6 +397,9 @@ impl Run {
         if !self.quiet && !surroundings.removed.is_empty() {
             let names: Vec<&str> = surroundings.removed.iter().map(String::as_str).collect();
             say(&format!("taken away {}", names.join(" ")));
+        }
+        if self.confine == Some(Level::Full) {
+            return;
         }
         if std::env::var_os("CLAWGATE_CREDENTIAL").is_some() {
             say(&format!(
@@ -306,17 +421,17 @@ impl Run {
     }
 
     /// The bundle, written and verified.
-    async fn fetch(&self, session: &Session) -> Result<Evidence, Failure> {
+    async fn fetch(&self, session: &Session, place: &Place) -> Result<Evidence, Failure> {
         let job = &session.job;
         let bundle = session
             .api
             .download(&format!("/v1/jobs/{job}/bundle"))
             .await?;
         let root = session.api.download("/v1/trust").await?;
-        let default = || PathBuf::from(format!("{job}.bundle.json"));
-        let file = self.bundle.clone().unwrap_or_else(default);
         let later = format!("clawgate bundle get {job} -o FILE");
-        trust::write(&bundle, Some(&file)).map_err(|failure| failure.next(later))?;
+        let file = place
+            .write(job, &bundle)
+            .map_err(|failure| failure.next(later))?;
         let report = clawverify::verify(&bundle, &root, &clawverify::Options::default());
         Ok(Evidence {
             file,
@@ -327,6 +442,12 @@ impl Run {
 }
 
 impl Session {
+    /// Tells the gateway that somebody is still here.
+    async fn stay(&self) -> Result<(), Failure> {
+        let path = format!("/v1/jobs/{}/lease", self.job);
+        self.api.post(&path, &json!({})).await.map(|_| ())
+    }
+
     /// A token for the job, in the place of an earlier one.
     async fn issue(&self, ttl: Option<u32>, renews: Option<&str>) -> Result<Token, Failure> {
         let mut body = json!({ "job_id": self.job });
@@ -346,8 +467,9 @@ impl Session {
             (Some(text), Some(hash), Some(seconds)) => Ok(Token {
                 text: Zeroizing::new(text.to_owned()),
                 hash: hash.to_owned(),
-                // Early enough to try again when the gateway is away for a while.
-                renew_at: Instant::now() + Duration::from_secs(seconds) * 2 / 3,
+                // Early enough to try again when the gateway is away for a while. It ends with a
+                // whole second, of which a part is over already.
+                renew_at: Instant::now() + Duration::from_secs(seconds.saturating_sub(1)) * 2 / 3,
             }),
             _ => Err(Failure::new("the gateway's answer is no token")),
         }
@@ -359,11 +481,13 @@ fn is_passing(code: &str) -> bool {
     ["OVERLOADED", "STORE_UNAVAILABLE"].contains(&code)
 }
 
-/// Says that a token was not renewed, and when to try again: never, when the gateway said no.
-fn not_renewed(failure: &Failure) -> Instant {
+/// Says what was not renewed, and when to try again: never, when the gateway said no.
+fn not_renewed(what: &str, failure: &Failure) -> Instant {
     match failure.code().filter(|code| !is_passing(code)) {
         Some(code) => {
-            say(&format!("{BAD}not renewed{OFF}  {code}: {failure}"));
+            say(&format!(
+                "{BAD}not renewed{OFF}  the {what}: {code}: {failure}"
+            ));
             never()
         }
         None => Instant::now() + RETRY,

@@ -33,6 +33,7 @@ use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
 use super::super::Failure;
+use crate::clawproxy::objects;
 use crate::server::{Body, whole};
 use crate::upstream::{HttpClient, cause};
 
@@ -70,6 +71,8 @@ pub(super) struct Relay {
 
 struct Passing {
     http: HttpClient,
+    /// The command's own address of the relay, when it reaches no other one.
+    only: Option<String>,
     /// For what goes through the gateway's egress proxy: each gets a connection of its own.
     connector: Connector,
     gateway: String,
@@ -84,23 +87,33 @@ struct Passing {
 type Connector = TowerToHyperService<HttpsConnector<HttpConnector>>;
 
 impl Relay {
-    /// Listens on a free port of loopback.
+    /// Listens on a socket that leads here from where nothing else can be reached, or else on a
+    /// free port of loopback.
     ///
     /// # Errors
     /// When there is none.
     pub(super) async fn start(
+        listener: Option<std::net::TcpListener>,
         http: HttpClient,
         connector: HttpsConnector<HttpConnector>,
         gateway: String,
         token: Zeroizing<String>,
     ) -> Result<Self, Failure> {
         let no_port = |error| Failure::new(format!("cannot listen on loopback: {error}"));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .map_err(no_port)?;
+        let alone = listener.is_some();
+        let listener = match listener {
+            Some(listener) => {
+                listener.set_nonblocking(true).map_err(no_port)?;
+                TcpListener::from_std(listener)
+            }
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
+        };
+        let listener = listener.map_err(no_port)?;
         let address = listener.local_addr().map_err(no_port)?;
+        let url = format!("http://{address}");
         let passing = Arc::new(Passing {
             http,
+            only: alone.then(|| url.clone()),
             connector: TowerToHyperService::new(connector),
             gateway,
             present: RwLock::new(token.clone()),
@@ -109,11 +122,7 @@ impl Relay {
             proxied: Arc::new(Semaphore::new(MAX_CALLS)),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&passing))).abort_handle();
-        Ok(Self {
-            url: format!("http://{address}"),
-            passing,
-            task,
-        })
+        Ok(Self { url, passing, task })
     }
 
     /// From now on calls go out with this token.
@@ -160,14 +169,13 @@ impl Passing {
         }
         let _one = self.calls.acquire().await;
         // Who has not the command's token has nothing to send.
-        let most = match head
+        let known = head
             .headers
             .values()
-            .any(|value| self.holds(value).is_some())
-        {
-            true => MAX_BODY,
-            false => 0,
-        };
+            .any(|value| self.holds(value).is_some());
+        // An upload's address is its permission; where the command is alone, only it has one.
+        let upload = self.only.is_some() && head.uri.path().starts_with(objects::PREFIX);
+        let most = if known || upload { MAX_BODY } else { 0 };
         let collected = Limited::new(body, most).collect();
         let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, collected).await else {
             let why = "the request is too large without the command's token, or broke off";
@@ -177,6 +185,7 @@ impl Passing {
             .uri
             .path_and_query()
             .map_or("/", |target| target.as_str());
+        let terraform = target.starts_with("/api/v2/");
         let Ok(uri) = format!("{}{target}", self.gateway).parse::<Uri>() else {
             return own_answer(StatusCode::BAD_REQUEST, "the address cannot be read");
         };
@@ -190,13 +199,38 @@ impl Passing {
                 for name in &HOP_BY_HOP {
                     head.headers.remove(name);
                 }
-                Response::from_parts(head, body.map_err(Into::into).boxed_unsync())
+                match &self.only {
+                    Some(only) if terraform && is_json(&head.headers) => {
+                        self.readdressed(head, body, only).await
+                    }
+                    _ => Response::from_parts(head, body.map_err(Into::into).boxed_unsync()),
+                }
             }
             Err(error) => {
                 let why = format!("no gateway at {}: {}", self.gateway, cause(&error));
                 own_answer(StatusCode::BAD_GATEWAY, &why)
             }
         }
+    }
+
+    /// An answer in which the addresses of uploads and logs, which the gateway writes with its own
+    /// name, lead through this relay.
+    async fn readdressed(
+        &self,
+        mut head: http::response::Parts,
+        body: Incoming,
+        only: &str,
+    ) -> Response<Body> {
+        let collected = Limited::new(body, MAX_BODY).collect();
+        let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, collected).await else {
+            let why = "the gateway's answer is too large, or broke off";
+            return own_answer(StatusCode::BAD_GATEWAY, why);
+        };
+        let from = format!("\"{}{}", self.gateway, objects::PREFIX);
+        let to = format!("\"{only}{}", objects::PREFIX);
+        head.headers.remove(header::CONTENT_LENGTH);
+        let body = replaced(&body.to_bytes(), from.as_bytes(), to.as_bytes());
+        Response::from_parts(head, whole(Bytes::from(body)))
     }
 
     /// What is meant for another host goes to the gateway's egress proxy as it is, but for the token
@@ -325,6 +359,24 @@ impl Passing {
     }
 }
 
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.contains("json"))
+}
+
+fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
 /// An answer in the gateway's place that each of the clients can show: Terraform and the vendor's
 /// libraries read `errors`, model libraries `error.message`.
 fn own_answer(status: StatusCode, why: &str) -> Response<Body> {
@@ -347,6 +399,7 @@ mod tests {
     fn passing(present: &str) -> Passing {
         Passing {
             http: http_client_with(None).unwrap(),
+            only: None,
             connector: TowerToHyperService::new(connector_with(None).unwrap()),
             gateway: "http://127.0.0.1:9".to_owned(),
             first: Zeroizing::new("first".to_owned()),
@@ -380,6 +433,19 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_replaced_wherever_they_stand() {
+        for (text, out) in [
+            ("", ""),
+            ("\"a/x\",\"a/y\"", "\"bb/x\",\"bb/y\""),
+            ("a/x \"c/\"", "a/x \"c/\""),
+            ("\"a/", "\"bb/"),
+        ] {
+            let got = replaced(text.as_bytes(), b"\"a/", b"\"bb/");
+            assert_eq!(got, out.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
     fn the_proxys_credential_is_renewed_in_either_form() {
         let passing = passing("second");
         let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair));
@@ -408,7 +474,7 @@ mod tests {
         drop(free);
         let token = Zeroizing::new("first".to_owned());
         let connector = connector_with(None).unwrap();
-        let starting = Relay::start(http.clone(), connector, gateway, token);
+        let starting = Relay::start(None, http.clone(), connector, gateway, token);
         let relay = starting.await.unwrap();
         let uri: Uri = format!("{}/v1/job", relay.url).parse().unwrap();
         let answer = http.get(uri).await.unwrap();

@@ -65,6 +65,7 @@ impl Summary<'_> {
             "exit_code": exit_code(self.status),
             "seconds": self.took.as_secs_f64(),
             "calls": self.sums,
+            "confinement": self.session.confinement,
             "bundle": bundle,
             "trust_pulse": self.page(),
         })
@@ -85,6 +86,11 @@ impl Summary<'_> {
         ));
         if sums.connections > 0 {
             say(&format!("egress     {} connections", sums.connections));
+        }
+        if let Some(confinement) = &self.session.confinement {
+            say(&format!(
+                "confined   {confinement}; the bundle says so in your name"
+            ));
         }
         if let Ok(evidence) = evidence {
             let report = &evidence.report;

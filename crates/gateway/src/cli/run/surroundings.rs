@@ -140,6 +140,16 @@ impl Surroundings {
         }
         command.envs(&self.set);
     }
+
+    /// All of it.
+    pub(super) fn whole(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        let there = std::env::vars_os().filter(|(name, _)| {
+            name.to_str()
+                .is_none_or(|name| !self.removed.contains(name) && !self.set.contains_key(name))
+        });
+        let set = self.set.iter();
+        there.chain(set.map(|(name, value)| (name.into(), value.clone())))
+    }
 }
 
 fn settings(way: &Way<'_>) -> BTreeMap<String, OsString> {

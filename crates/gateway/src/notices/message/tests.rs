@@ -26,6 +26,8 @@ fn job(name: &str) -> JobRow {
         gateway_did: SigningKey::from_seed(&[3; 32]).did(),
         opened_by: "ada".into(),
         opened_by_email: None,
+        confinement: None,
+        lease_seconds: None,
         opened_at: at(0),
         state: JobState::Open,
         last_at: at(1),

@@ -2,7 +2,7 @@
 
 use policy::decimal::Decimal;
 use proof::approval::Changes;
-use proof::record::{JobId, Record};
+use proof::record::{Confinement, JobId, Record};
 use proof::token::Scope;
 use proof::{Did, Hash, Timestamp};
 use schemars::JsonSchema;
@@ -32,6 +32,11 @@ pub(in crate::operator) struct Job {
     opened_by: String,
     /// The opener's address, when it is known.
     opened_by_email: Option<String>,
+    /// How the agent is confined, as the opener says.
+    #[schemars(with = "Option<shapes::Confinement>")]
+    confinement: Option<Confinement>,
+    /// How long it stays open when nobody renews its lease, when it has one.
+    lease_seconds: Option<u32>,
     #[schemars(with = "shapes::Timestamp")]
     opened_at: Timestamp,
     /// The last thing that happened.
@@ -78,6 +83,8 @@ impl From<JobRow> for Job {
             policy_hash_b64u: job.policy_hash,
             opened_by: job.opened_by,
             opened_by_email: job.opened_by_email,
+            confinement: job.confinement,
+            lease_seconds: job.lease_seconds,
             opened_at: job.opened_at,
             last_at: job.last_at,
             end,

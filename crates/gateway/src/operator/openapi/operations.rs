@@ -87,6 +87,11 @@ pub(super) const OPERATIONS: &[Words] = &[
         "A job's tokens, oldest first; never their text",
     ),
     words(
+        "POST /v1/jobs/{id}/lease",
+        "renew_lease",
+        "Renews a job's lease: whoever opened it is still there",
+    ),
+    words(
         "POST /v1/jobs/{id}/close",
         "close_job",
         "Closes a job and seals its bundle",

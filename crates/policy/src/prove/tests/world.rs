@@ -11,6 +11,7 @@ use crate::decide::{
     ApprovalFact, ConfigurationFact, ModelCost, ModelInput, ModelSurface, RunFacts, TerraformInput,
 };
 use crate::decimal::Decimal;
+use crate::egress::EgressOperation;
 use crate::terraform::Operation;
 
 /// A value for each member that contracts of this world differ in; `Null` leaves it out.
@@ -186,6 +187,7 @@ fn members() -> Vec<BoxedStrategy<Value>> {
                 "*.x.test",
                 "*.y.x.test",
                 "a.x.test:444",
+                "x.test:443",
                 "a.y.x.test",
             ]),
         )])),
@@ -244,14 +246,20 @@ fn world() -> Vec<Question> {
     for host in [
         "x.test",
         "a.x.test",
-        "host0.x.test",
+        "b.x.test",
         "y.x.test",
         "a.y.x.test",
         "b.y.x.test",
     ] {
-        for (port, plain) in [(443, false), (444, false), (80, true), (444, true)] {
-            let host = host.to_owned();
-            all.push(Question::Connection(Connection { host, port, plain }));
+        for operation in [EgressOperation::Connect, EgressOperation::Request] {
+            for port in [80, 443, 444] {
+                let host = host.to_owned();
+                all.push(Question::Connection(Connection {
+                    host,
+                    port,
+                    operation,
+                }));
+            }
         }
     }
     all
@@ -478,7 +486,7 @@ fn first<'w>(world: &'w [Question], old: &Contract, new: &Contract) -> Option<&'
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// In both directions: what enumeration finds the proof finds, and what it does not find it
     /// does not claim.

@@ -2,10 +2,11 @@
 
 use crate::Code;
 use crate::testing::{ORIGIN, start};
+use proof::bundle::Evidence;
 use proof::checkpoint::Checkpoint;
 use proof::record::Body;
-use proof::trust::Role;
-use proof::{Hash, Json};
+use proof::trust::{Role, TrustRoot, WitnessKey, Witnesses};
+use proof::{Hash, Json, SigningKey};
 
 use super::{Forgery, foreign, forgery, keys, resign, set};
 
@@ -68,8 +69,79 @@ fn keys_and_time() -> Vec<Forgery> {
     ]
 }
 
+/// Trust in three witnesses, of whom two must have seen a checkpoint.
+fn witnesses(trust: &mut TrustRoot) {
+    let key = |n: u8| WitnessKey {
+        name: format!("witness.example/{n}"),
+        did: SigningKey::from_seed(&[n; 32]).did(),
+    };
+    trust.witnesses = Some(Witnesses {
+        required: 2,
+        keys: vec![key(101), key(102), key(103)],
+    });
+}
+
+/// Adds cosignatures: each by a name's number, with a key's number.
+fn cosigned(evidence: &mut Evidence, lines: &[(u8, u8)]) {
+    let note = &mut evidence.log.checkpoint;
+    let checkpoint = Checkpoint::verify(note, ORIGIN, &keys().log.public()).unwrap();
+    for (name, key) in lines {
+        let key = SigningKey::from_seed(&[*key; 32]);
+        let name = format!("witness.example/{name}");
+        note.push_str(&checkpoint.cosign(&name, &key, 1_795_300_000));
+    }
+}
+
+pub(super) fn honest() -> Vec<Forgery> {
+    vec![
+        forgery("two of three witnesses have seen the log", Code::Ok)
+            .trust(witnesses)
+            .evidence(|e| cosigned(e, &[(103, 103), (7, 7), (101, 101)]))
+            .valid(),
+        forgery("witnesses of whom nobody asks", Code::Ok)
+            .evidence(|e| cosigned(e, &[(101, 101)]))
+            .valid(),
+    ]
+}
+
 fn log() -> Vec<Forgery> {
     vec![
+        forgery("nobody has seen the log", Code::WitnessesMissing)
+            .trust(witnesses)
+            .not_proven(),
+        forgery("one witness twice", Code::WitnessesMissing)
+            .trust(witnesses)
+            .evidence(|e| cosigned(e, &[(101, 101), (101, 101)]))
+            .not_proven(),
+        forgery("a witness by another key", Code::WitnessesMissing)
+            .trust(witnesses)
+            .evidence(|e| cosigned(e, &[(101, 101), (102, 66), (66, 103)]))
+            .not_proven(),
+        forgery("a witness of another checkpoint", Code::WitnessesMissing)
+            .trust(witnesses)
+            .evidence(|e| {
+                cosigned(e, &[(101, 101)]);
+                let other = Checkpoint {
+                    origin: ORIGIN.into(),
+                    size: 1,
+                    root: Hash::of(b""),
+                };
+                let key = SigningKey::from_seed(&[102; 32]);
+                let line = other.cosign("witness.example/102", &key, 1_795_300_000);
+                e.log.checkpoint.push_str(&line);
+            })
+            .not_proven(),
+        forgery(
+            "a key that is listed under two names",
+            Code::WitnessesMissing,
+        )
+        .trust(|trust| {
+            witnesses(trust);
+            let witnesses = trust.witnesses.as_mut().unwrap();
+            witnesses.keys[1].did = witnesses.keys[0].did.clone();
+        })
+        .evidence(|e| cosigned(e, &[(101, 101), (102, 101)]))
+        .not_proven(),
         forgery("a log of another key", Code::CheckpointInvalid)
             .story(|s| s.keys.log = foreign().log),
         forgery("another log", Code::CheckpointInvalid).evidence(|e| {

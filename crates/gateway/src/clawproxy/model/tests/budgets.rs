@@ -44,6 +44,8 @@ async fn store(token: &LiveToken) -> Arc<dyn Store> {
         opened_by_email: None,
         policy_hash_b64u: contract.hash,
         gateway_did: author.did(),
+        confinement: None,
+        lease_seconds: None,
     };
     store
         .open_job(token.job.id.clone(), now(), open)

@@ -1,0 +1,210 @@
+//! Leases: a job whose opener has gone without a word is closed.
+//!
+//! A lease runs by the machine's steady clock, in this process: whatever happens to the time of
+//! day, it neither ends too early nor never. What the store knows is how long it is. A gateway
+//! that starts gives each open job a whole one, because nobody could renew while it was away.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use policy::ReasonCode;
+use proof::record::JobId;
+use serde::Deserialize;
+use store::{JobFilter, JobPhase, StoreError};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::app::App;
+use crate::jobs::{self, JobError, RunningApply};
+
+/// Open jobs that are read at a time when a gateway starts.
+const PAGE: u32 = 1000;
+
+/// How long a job stays open when nobody renews it: 2 to 3600 seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct Lease(u32);
+
+impl TryFrom<u32> for Lease {
+    type Error = &'static str;
+
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        match seconds {
+            2..=3600 => Ok(Self(seconds)),
+            _ => Err("a lease is 2 to 3600 seconds"),
+        }
+    }
+}
+
+impl Lease {
+    /// Its length.
+    pub const fn seconds(self) -> u32 {
+        self.0
+    }
+
+    fn end(self) -> Instant {
+        Instant::now() + Duration::from_secs(self.0.into())
+    }
+}
+
+/// The leases of open jobs.
+#[derive(Debug, Default)]
+pub struct Leases {
+    running: Mutex<HashMap<JobId, (Lease, Instant)>>,
+    /// Told of each lease that begins: it may end before all others.
+    begun: Notify,
+}
+
+impl Leases {
+    /// A lease begins.
+    pub fn begin(&self, job_id: JobId, lease: Lease) {
+        self.running().insert(job_id, (lease, lease.end()));
+        self.begun.notify_one();
+    }
+
+    /// Renews a lease; `false` when it has lapsed.
+    pub fn renew(&self, job_id: &JobId) -> bool {
+        match self.running().get_mut(job_id) {
+            Some((lease, end)) => {
+                *end = lease.end();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Waits for a lease to lapse, and takes it out.
+    async fn lapsed(&self) -> (JobId, Lease) {
+        loop {
+            let first = {
+                let running = self.running();
+                let first = running.iter().min_by_key(|(_, (_, end))| *end);
+                first.map(|(job_id, (_, end))| (job_id.clone(), *end))
+            };
+            let Some((job_id, end)) = first else {
+                self.begun.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep_until(end) => {}
+                () = self.begun.notified() => continue,
+            }
+            let mut running = self.running();
+            // It may have been renewed meanwhile.
+            if let Some((lease, end)) = running.get(&job_id).copied()
+                && end <= Instant::now()
+            {
+                running.remove(&job_id);
+                return (job_id, lease);
+            }
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, (Lease, Instant)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives each open job that has a lease a whole one.
+///
+/// # Errors
+/// The store's.
+pub async fn resume(app: &App) -> Result<(), StoreError> {
+    let mut filter = JobFilter {
+        phase: Some(JobPhase::Open),
+        limit: PAGE,
+        ..JobFilter::default()
+    };
+    loop {
+        let jobs = app.store.jobs(filter.clone()).await?;
+        for job in &jobs {
+            if let Some(Ok(lease)) = job.lease_seconds.map(Lease::try_from) {
+                app.leases.begin(job.job_id.clone(), lease);
+            }
+        }
+        match jobs.last() {
+            Some(last) if jobs.len() == PAGE as usize => {
+                filter.before = Some(last.job_id.clone());
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Closes jobs whose leases lapse, until the gateway stops.
+pub async fn keep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    let mut closing = JoinSet::new();
+    loop {
+        tokio::select! {
+            (job_id, lease) = app.leases.lapsed() => {
+                closing.spawn(close(Arc::clone(&app), job_id, lease));
+            }
+            Some(_) = closing.join_next() => {}
+            // Also when the sender is gone. What is being closed ends, or is closed again after
+            // the next start.
+            _ = stopping.changed() => return,
+        }
+    }
+}
+
+async fn close(app: Arc<App>, job_id: JobId, lease: Lease) {
+    let reason = format!("its lease of {} s was not renewed", lease.seconds());
+    let closed = jobs::close(&app, "gateway", &job_id, &reason, RunningApply::KeepsOpen);
+    match closed.await {
+        Ok(_) => tracing::info!(job = %job_id, "closed: {reason}"),
+        // It was never opened.
+        Err(JobError::Refused(refusal)) if refusal.code == ReasonCode::JobUnknown => {}
+        Err(error) => {
+            tracing::warn!(job = %job_id, %error, "not closed yet, though {reason}");
+            // An apply is running, or the store is away: what is still open lapses again.
+            app.leases.begin(job_id, lease);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(n: u32) -> JobId {
+        format!("job_{n}").parse().unwrap()
+    }
+
+    #[test]
+    fn leases_have_bounds() {
+        for (seconds, good) in [
+            (0, false),
+            (1, false),
+            (2, true),
+            (3600, true),
+            (3601, false),
+        ] {
+            assert_eq!(Lease::try_from(seconds).is_ok(), good, "{seconds}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_that_nobody_renews_lapses() {
+        let leases = Arc::new(Leases::default());
+        let began = Instant::now();
+        let waiting = tokio::spawn({
+            let leases = Arc::clone(&leases);
+            async move { (leases.lapsed().await, leases.lapsed().await) }
+        });
+        tokio::task::yield_now().await;
+        leases.begin(job(1), Lease(60));
+        leases.begin(job(2), Lease(30));
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            assert!(leases.renew(&job(2)));
+        }
+        let (first, second) = waiting.await.unwrap();
+        assert_eq!(first, (job(1), Lease(60)));
+        assert_eq!(second, (job(2), Lease(30)));
+        assert_eq!(began.elapsed().as_secs(), 90);
+        assert!(!leases.renew(&job(2)), "it has lapsed");
+        assert!(!leases.renew(&job(3)), "there is none");
+    }
+}

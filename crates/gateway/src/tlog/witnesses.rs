@@ -1,0 +1,183 @@
+//! Asking witnesses for their cosignatures (C2SP tlog-witness, `add-checkpoint`).
+//!
+//! A witness remembers the last checkpoint that it saw of a log, and cosigns the next one when
+//! the log proves that it goes on. Its cosignature becomes one more line of the note.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use proof::checkpoint::cosigned_at;
+use store::StoreError;
+use tokio::time::{sleep, timeout};
+
+use crate::bundles::{Sealing, SignedCheckpoint};
+use crate::config::{Config, Witness};
+use crate::upstream::{HttpClient, cause};
+use crate::witness::AddCheckpoint;
+
+/// Largest answer of a witness that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 4096;
+
+/// How often one witness is asked about one checkpoint: it says what it saw last, and may have
+/// seen another one meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// How long what was begun goes on after enough have answered, so that the others, which answer
+/// as fast, are not left out.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// One note is taken to the witnesses at a time: two that add lines to it would lose some.
+static ASKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The witnesses of the configuration.
+pub struct Witnesses {
+    http: HttpClient,
+    all: Vec<Witness>,
+    required: usize,
+    patience: Duration,
+}
+
+impl Witnesses {
+    /// Those of the configuration; `None` when there are none.
+    pub fn of(config: &Config, http: HttpClient) -> Option<Self> {
+        let log = &config.log;
+        (!log.witnesses.is_empty()).then(|| Self {
+            http,
+            all: log.witnesses.clone(),
+            required: log.required_witnesses as usize,
+            patience: Duration::from_secs(log.witness_wait_seconds),
+        })
+    }
+}
+
+/// Adds the cosignatures that can be had in time, and keeps them. With fewer than are required
+/// the checkpoint goes on its way all the same, because evidence that waits for others could be
+/// kept from existing by them; a verifier then says that it is not proven.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn cosigned(
+    parts: Sealing<'_>,
+    checkpoint: SignedCheckpoint,
+) -> Result<SignedCheckpoint, StoreError> {
+    let Some(witnesses) = parts.witnesses else {
+        return Ok(checkpoint);
+    };
+    let _one = ASKING.lock().await;
+    let SignedCheckpoint { size, mut note } = checkpoint;
+    if let Some(latest) = parts.store.latest_checkpoint().await?
+        && latest.size == size
+    {
+        // Somebody else may have added lines to it while this one waited.
+        note = latest.note;
+    }
+    let has = |note: &str, witness: &Witness| {
+        cosigned_at(note, &witness.name, &witness.did.key()).is_some()
+    };
+    let missing = witnesses.all.iter().filter(|witness| !has(&note, witness));
+    let mut seen = witnesses.all.len() - missing.clone().count();
+    let mut asked: FuturesUnordered<_> = missing
+        .map(|witness| {
+            let asked = ask(parts, &witnesses.http, witness, size, &note);
+            async move { (witness, asked.await) }
+        })
+        .collect();
+    let mut lines = String::new();
+    let end = sleep(witnesses.patience);
+    tokio::pin!(end);
+    loop {
+        // Without a number to reach all of them are waited for.
+        let enough = witnesses.required > 0 && seen >= witnesses.required;
+        let next = async {
+            match enough {
+                true => timeout(GRACE, asked.next()).await.unwrap_or(None),
+                false => asked.next().await,
+            }
+        };
+        let answer = tokio::select! {
+            answer = next => answer,
+            () = &mut end => None,
+        };
+        match answer {
+            None => break,
+            Some((_, Ok(line))) => {
+                lines.push_str(&line);
+                seen += 1;
+            }
+            Some((witness, Err(why))) => {
+                tracing::warn!(witness = witness.name, why, size, "no cosignature");
+            }
+        }
+    }
+    drop(asked);
+    if seen < witnesses.required {
+        let required = witnesses.required;
+        tracing::warn!(
+            size,
+            seen,
+            required,
+            "too few witnesses have seen the checkpoint"
+        );
+    }
+    if !lines.is_empty() {
+        note.push_str(&lines);
+        parts.store.cosign_checkpoint(&note, size).await?;
+    }
+    Ok(SignedCheckpoint { size, note })
+}
+
+/// One witness's line, or why there is none.
+async fn ask(
+    parts: Sealing<'_>,
+    http: &HttpClient,
+    witness: &Witness,
+    size: u64,
+    note: &str,
+) -> Result<String, String> {
+    let mut old = 0;
+    for _ in 0..ATTEMPTS {
+        let path = parts.store.consistency(old, size).await;
+        let path = path.map_err(|error| error.to_string())?;
+        let path =
+            path.ok_or_else(|| format!("it has seen {old} records, and there are {size}"))?;
+        let request = AddCheckpoint {
+            old,
+            path,
+            note: note.to_owned(),
+        };
+        let (status, body) = send(http, &witness.url, request.to_text()).await?;
+        match status {
+            StatusCode::OK => {
+                let (key, name) = (witness.did.key(), &witness.name);
+                // Only the one line that is wanted, and only when it holds.
+                let line = body
+                    .lines()
+                    .map(|line| format!("{line}\n"))
+                    .find(|line| cosigned_at(&format!("{note}{line}"), name, &key).is_some());
+                return line.ok_or_else(|| "its answer is not its cosignature".to_owned());
+            }
+            StatusCode::CONFLICT => {
+                let last = body.trim_end().parse().ok().filter(|last| *last != old);
+                old = last.ok_or_else(|| format!("it has seen another log of {size} records"))?;
+            }
+            status => return Err(format!("it answered {status}")),
+        }
+    }
+    Err("what it has seen changes with each question".to_owned())
+}
+
+async fn send(http: &HttpClient, url: &str, body: String) -> Result<(StatusCode, String), String> {
+    let request = Request::post(format!("{url}/add-checkpoint"))
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())?;
+    let response = http.request(request).await.map_err(|error| cause(&error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
+    let body = body.await.map_err(|error| error.to_string())?.to_bytes();
+    let text = String::from_utf8(body.to_vec()).map_err(|_| "its answer is not text".to_owned())?;
+    Ok((status, text))
+}
