@@ -30,6 +30,7 @@ use crate::operator::streaming::Streams;
 use crate::passkeys::challenge::SignInChallenges;
 use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
+use crate::telemetry::Telemetry;
 use crate::tlog::Publication;
 use crate::tlog::witnesses::Witnesses;
 use crate::upstream::Upstream;
@@ -49,6 +50,8 @@ pub struct App {
     pub recording: Recording,
     /// What calls leave behind, for those who measure.
     pub metrics: Metrics,
+    /// Where spans go, when the operator wants that.
+    pub telemetry: Option<Telemetry>,
     /// When the process began to serve.
     pub started: Timestamp,
     /// What is known without asking the store.

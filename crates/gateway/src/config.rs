@@ -17,6 +17,7 @@ mod log;
 mod models;
 mod notices;
 mod oidc;
+mod telemetry;
 mod vault;
 
 pub use egress::Egress;
@@ -27,6 +28,7 @@ pub use notices::{
     mailbox, safe_url,
 };
 pub use oidc::{Oidc, endpoint};
+pub use telemetry::Telemetry;
 pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
@@ -73,6 +75,9 @@ pub struct Config {
     /// The gateway's metrics.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Traces and metrics for an OpenTelemetry collector; without it none are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<Telemetry>,
     /// The reviewers' pages.
     #[serde(default)]
     pub trust_pulse: TrustPulse,
@@ -415,6 +420,11 @@ impl Config {
         {
             secret.resolve_against(folder);
         }
+        if let Some(telemetry) = &mut config.telemetry
+            && let Some(secret) = &mut telemetry.token
+        {
+            secret.resolve_against(folder);
+        }
         for channel in config.notices.values_mut() {
             channel.resolve_against(folder);
         }
@@ -519,6 +529,9 @@ impl Config {
         self.log.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
+        }
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.check()?;
         }
         self.vault.as_ref().map_or(Ok(()), Vault::check)
     }

@@ -16,6 +16,7 @@
 //! | [`activity`] | what jobs are doing, summed up for those who watch |
 //! | [`bundles`] | seals a job's evidence |
 //! | [`metrics`] | what is measured, for Prometheus |
+//! | [`telemetry`] | traces and metrics for an OpenTelemetry collector |
 //! | [`vault`] | keeps uploads and conversations, sealed to the auditors' keys |
 //! | [`transcript`] | puts conversations together from the bodies of model calls |
 //! | [`export`] | evidence as a SIEM reads it: CSV, OCSF, JSON lines |
@@ -60,6 +61,7 @@ pub mod signature;
 pub mod spent;
 pub mod start;
 pub mod storage;
+pub mod telemetry;
 pub mod tlog;
 pub mod transcript;
 pub mod trust_pulse;

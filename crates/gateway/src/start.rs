@@ -30,7 +30,7 @@ use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
-use crate::{bundles, leases, operator};
+use crate::{bundles, leases, operator, telemetry};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
 const BODY_BYTES: usize = 64 << 20;
@@ -121,6 +121,10 @@ async fn start_at(
         .await
         .context("cannot fetch watching.notification_key")?;
     let notices = Notices::connect(&config, client.clone()).await?;
+    let telemetry = telemetry::connect(&config, client.clone())
+        .await
+        .context("cannot fetch telemetry.token")?;
+    let (telemetry, exporter) = telemetry.unzip();
     let witnesses = Witnesses::of(&config, client.clone());
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
@@ -138,6 +142,7 @@ async fn start_at(
         store,
         recording: Default::default(),
         metrics: Default::default(),
+        telemetry,
         started: now(),
         live: Default::default(),
         upstream,
@@ -172,6 +177,9 @@ async fn start_at(
         config,
     });
     settle(&app).await?;
+    if let Some(exporter) = exporter {
+        tokio::spawn(exporter.run(Arc::downgrade(&app)));
+    }
     let (stop, stopping) = watch::channel(false);
     let tellers = notices::start(&app, &stopping);
     let listeners = vec![
@@ -305,6 +313,9 @@ impl Running {
         }
         if let Some(conversations) = &self.app.conversations {
             conversations.stop(drain).await;
+        }
+        if let Some(telemetry) = &self.app.telemetry {
+            telemetry.flush().await;
         }
     }
 }

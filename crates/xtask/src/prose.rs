@@ -126,6 +126,7 @@ fn each_configuration_key_is_documented() {
     let models = read("crates/gateway/src/config/models.rs");
     let notices = read("crates/gateway/src/config/notices.rs");
     let oidc = read("crates/gateway/src/config/oidc.rs");
+    let telemetry = read("crates/gateway/src/config/telemetry.rs");
     let egress = read("crates/gateway/src/config/egress.rs");
     let guide = read("docs/operations.md");
     let code = own.split("pub enum ConfigError").next().unwrap().lines();
@@ -139,6 +140,7 @@ fn each_configuration_key_is_documented() {
                 .lines(),
         )
         .chain(oidc.split("impl Oidc").next().unwrap().lines())
+        .chain(telemetry.split("impl Telemetry").next().unwrap().lines())
         .chain(egress.split("impl Default").next().unwrap().lines())
         .filter_map(|line| {
             line.strip_prefix("    pub ")?

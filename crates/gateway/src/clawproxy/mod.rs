@@ -23,7 +23,7 @@ pub mod weight;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -38,6 +38,7 @@ use proof::{Hash, Json};
 use crate::app::App;
 use crate::metrics::{CallClass, waits};
 use crate::server::{Body, BoxError};
+use crate::telemetry::{self, Link, Span};
 use crate::upstream::on_behalf_of;
 use authenticate::{Caller, authenticate};
 use record::Principal;
@@ -92,22 +93,28 @@ where
 {
     let (parts, body) = request.into_parts();
     let mut asked = Asked::of(&parts, peer.ip());
-    let began = Instant::now();
+    let (began, at) = (Instant::now(), SystemTime::now());
     let (enforced, waited) = {
         let call = enforce(&app, &parts, body, peer, &mut asked);
         let mut call = pin!(waits::measured(call));
         (call.as_mut().await, waits::waited(call))
     };
+    let code = match &enforced {
+        Ok(_) => ReasonCode::Allowed,
+        Err(refusal) => refusal.code,
+    };
+    if let Some(telemetry) = &app.telemetry {
+        telemetry.call(asked.span(&parts, code, at, began.elapsed(), waited));
+    }
+    app.metrics.decided(asked.class, code);
     match enforced {
         Ok(response) => {
-            app.metrics.decided(asked.class, ReasonCode::Allowed);
             if !asked.class.is_ours() {
                 app.metrics.answered(asked.class, began.elapsed(), waited);
             }
             response
         }
         Err(refusal) => {
-            app.metrics.decided(asked.class, refusal.code);
             record::refusal(&app, &asked, &refusal).await;
             respond::refusal(asked.surface, &refusal)
         }
@@ -150,6 +157,9 @@ where
     planned.caused_by = parts.extensions.get::<CausedBy>().cloned();
     let permit = record::intent(app, principal, planned, decision).await; // durable before any effect
     let permit = permit.inspect_err(|_| asked.learn_input(&target))?;
+    if app.telemetry.is_some() {
+        asked.receipt_id = Some(permit.receipt_id().to_owned());
+    }
     Ok(match target {
         Target::Terraform(call) => {
             on_behalf_of(job, terraform::forward(app, &caller, permit, *call)).await
@@ -243,6 +253,8 @@ pub struct Asked {
     pub input: Option<Json>,
     /// Whose token it is, as soon as that is known.
     pub caller: Option<Caller>,
+    /// Id of the receipt that it will get, where somebody traces calls.
+    pub receipt_id: Option<String>,
     /// Where the request came from, whoever the token belongs to.
     pub peer: IpAddr,
 }
@@ -276,12 +288,40 @@ impl Asked {
             run_id: None,
             input: None,
             caller: None,
+            receipt_id: None,
             peer: peer.to_canonical(),
         }
     }
 }
 
 impl Asked {
+    /// What is told of the call to those who trace.
+    fn span(
+        &self,
+        parts: &Parts,
+        code: ReasonCode,
+        began: SystemTime,
+        took: Duration,
+        waited: Duration,
+    ) -> Span {
+        let (trace_id, span_id) = Span::ids();
+        let job = self.caller.as_ref().map(|caller| &caller.token.job.id);
+        Span {
+            trace_id,
+            span_id,
+            link: Link::of(&parts.headers),
+            class: self.class,
+            operation: self.name.clone(),
+            decision: telemetry::Decision::of(code),
+            code,
+            job_id: job.map(ToString::to_string),
+            receipt_id: self.receipt_id.clone(),
+            began,
+            took,
+            waited,
+        }
+    }
+
     fn learn_input(&mut self, target: &Target) {
         self.input = Json::from_value(target.input()).ok();
     }

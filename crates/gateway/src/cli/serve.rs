@@ -11,12 +11,16 @@ use super::Failure;
 use crate::config::Config;
 use crate::start;
 
+/// Chooses how log lines look, as `--log-json` does.
+const LOG_FORMAT: &str = "CLAWGATE_LOG_FORMAT";
+
 /// Runs the gateway
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   clawgate serve --config clawgate.toml
   CLAWGATE_LOG=clawgate=debug clawgate serve --log-json
+  CLAWGATE_LOG_FORMAT=json clawgate serve
 
 SIGTERM or Ctrl-C drains: readiness answers no, running calls finish, nothing new is taken. A
 second one stops at once. Logs go to standard error and never hold a secret.")]
@@ -31,7 +35,8 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        log_to_stderr(self.log_json, "info")?;
+        let json = self.log_json || asks_for_json(std::env::var(LOG_FORMAT).ok().as_deref())?;
+        log_to_stderr(json, "info")?;
         let config = Config::load(&self.config)?;
         // Before the listeners open, so that no signal is missed.
         let mut stop = Stop::listen()?;
@@ -57,6 +62,18 @@ impl Serve {
                 tracing::warn!(signal, "stopped at once, with calls still running");
                 Ok(ExitCode::from(1))
             }
+        }
+    }
+}
+
+/// Whether the variable asks for JSON; a word that it does not know is a mistake.
+fn asks_for_json(format: Option<&str>) -> Result<bool, Failure> {
+    match format {
+        Some("json") => Ok(true),
+        None | Some("" | "text") => Ok(false),
+        Some(other) => {
+            let mistake = format!("{LOG_FORMAT} `{other}`: it is `json` or `text`");
+            Err(Failure::usage(mistake))
         }
     }
 }
@@ -104,4 +121,23 @@ pub(super) fn log_to_stderr(json: bool, level: &str) -> Result<(), Failure> {
         logs.with_ansi(colours).with_target(false).try_init()
     };
     done.map_err(|error| Failure::new(format!("cannot log: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_json_when_somebody_asks_for_it() {
+        for (format, json) in [
+            (None, Some(false)),
+            (Some(""), Some(false)),
+            (Some("text"), Some(false)),
+            (Some("json"), Some(true)),
+            (Some("JSON"), None),
+            (Some("yes"), None),
+        ] {
+            assert_eq!(asks_for_json(format).ok(), json, "{format:?}");
+        }
+    }
 }

@@ -369,6 +369,7 @@ fn configuration(
         },
         notices: Default::default(),
         metrics: Default::default(),
+        telemetry: None,
         trust_pulse: TrustPulse { open: true },
         sessions: Sessions::default(),
         limits: Limits {

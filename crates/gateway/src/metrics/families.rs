@@ -74,6 +74,7 @@ families! {
     APPROVALS_WAITING Gauge "clawgate_approvals_waiting" [] "Plans that wait for a person.";
     APPROVALS_OLDEST Gauge "clawgate_approval_oldest_seconds" [] "How long the oldest of them has waited; 0 without any.";
     BUNDLES Counter "clawgate_bundles_sealed_total" [] "Bundles that this process has sealed.";
+    SPANS_DROPPED Counter "clawgate_spans_dropped_total" [] "Spans that no collector has got: too many waited, or it did not take them.";
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 pub mod counts;
 pub mod families;
 pub mod gather;
+pub mod snapshot;
 pub mod text;
 pub mod waits;
 

@@ -2,83 +2,53 @@
 
 use std::fmt::Write as _;
 
-use super::counts::Distribution;
-use super::families::{Family, Kind};
+use super::families::Family;
+use super::snapshot::{Snapshot, Value};
 
 /// Its media type.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The lines so far.
-#[derive(Debug, Default)]
-pub struct Text(String);
-
-/// The lines of one family.
-pub struct Lines<'a> {
-    text: &'a mut String,
-    family: &'static Family,
-}
-
-impl Text {
-    /// Begins a family: its head is written, also when no line follows.
-    pub fn family(&mut self, family: &'static Family) -> Lines<'_> {
-        let (name, kind) = (family.name, family.kind.as_str());
-        let help = escaped(family.help);
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        Lines {
-            text: &mut self.0,
-            family,
+/// Writes all of a snapshot.
+pub fn written(seen: &Snapshot) -> String {
+    let mut text = String::new();
+    for family in &seen.families {
+        let of = family.family;
+        let (name, kind, help) = (of.name, of.kind.as_str(), escaped(of.help));
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for line in &family.lines {
+            let mut write = |suffix: &str, end: Option<f64>, value: f64| {
+                let labels = labels(of, &line.labels, end);
+                let _ = writeln!(text, "{name}{suffix}{labels} {value}");
+            };
+            match &line.value {
+                Value::Number(value) => write("", None, *value),
+                Value::Distribution(seen) => {
+                    let mut all = 0;
+                    for (end, below) in &seen.up_to {
+                        all = *below;
+                        write("_bucket", Some(*end), *below as f64);
+                    }
+                    write("_sum", None, seen.sum);
+                    write("_count", None, all as f64);
+                }
+            }
         }
     }
-
-    /// A family with one number and without labels.
-    pub fn number(&mut self, family: &'static Family, value: f64) {
-        self.family(family).value(&[], value);
-    }
-
-    /// All of it.
-    pub fn into_string(self) -> String {
-        self.0
-    }
+    text
 }
 
-impl Lines<'_> {
-    /// A line with these values of the family's labels.
-    pub fn value(&mut self, labels: &[&str], value: f64) -> &mut Self {
-        debug_assert_ne!(self.family.kind, Kind::Histogram, "{}", self.family.name);
-        self.line("", labels, None, value);
-        self
-    }
-
-    /// The lines of a histogram.
-    pub fn distribution(&mut self, labels: &[&str], seen: &Distribution) -> &mut Self {
-        debug_assert_eq!(self.family.kind, Kind::Histogram, "{}", self.family.name);
-        let mut all = 0;
-        for (end, below) in &seen.up_to {
-            all = *below;
-            self.line("_bucket", labels, Some(*end), *below as f64);
-        }
-        self.line("_sum", labels, None, seen.sum);
-        self.line("_count", labels, None, all as f64);
-        self
-    }
-
-    fn line(&mut self, suffix: &str, values: &[&str], end: Option<f64>, value: f64) {
-        let names = self.family.labels;
-        debug_assert_eq!(names.len(), values.len(), "{}", self.family.name);
-        let mut labels: Vec<String> = names
-            .iter()
-            .zip(values)
-            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value).replace('"', "\\\"")))
-            .collect();
-        labels.extend(end.map(|end| match end.is_infinite() {
-            true => "le=\"+Inf\"".to_owned(),
-            false => format!("le=\"{end}\""),
-        }));
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
-        };
-        let _ = writeln!(self.text, "{}{suffix}{labels} {value}", self.family.name);
+fn labels(family: &Family, values: &[String], end: Option<f64>) -> String {
+    let pairs = family.labels.iter().zip(values);
+    let mut labels: Vec<String> = pairs
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value).replace('"', "\\\"")))
+        .collect();
+    labels.extend(end.map(|end| match end.is_infinite() {
+        true => "le=\"+Inf\"".to_owned(),
+        false => format!("le=\"{end}\""),
+    }));
+    match labels.is_empty() {
+        true => String::new(),
+        false => format!("{{{}}}", labels.join(",")),
     }
 }
 
@@ -94,12 +64,12 @@ mod tests {
 
     #[test]
     fn what_a_provider_is_called_cannot_end_its_line() {
-        let mut text = Text::default();
-        text.family(&MODEL_SPEND)
+        let mut seen = Snapshot::default();
+        seen.family(&MODEL_SPEND)
             .value(&["a\"b\\c\nd"], 0.5)
             .value(&["plain"], 2.0);
-        text.family(&RUNS);
-        let text = text.into_string();
+        seen.family(&RUNS);
+        let text = written(&seen);
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             lines,
@@ -114,10 +84,10 @@ mod tests {
     fn a_histogram_ends_with_all() {
         let histogram = Histogram::default();
         histogram.observe(std::time::Duration::from_millis(3));
-        let mut text = Text::default();
-        let seen = histogram.distribution();
-        text.family(&STORE_WRITE).distribution(&[], &seen);
-        let text = text.into_string();
+        let mut seen = Snapshot::default();
+        seen.family(&STORE_WRITE)
+            .distribution(&[], histogram.distribution());
+        let text = written(&seen);
         for line in [
             "clawgate_store_write_seconds_bucket{le=\"0.0025\"} 0",
             "clawgate_store_write_seconds_bucket{le=\"0.005\"} 1",

@@ -21,14 +21,14 @@ fn value(text: &str, series: &str) -> Option<f64> {
     line.strip_prefix(' ')?.parse().ok()
 }
 
-async fn world() -> World {
+fn setup() -> Setup {
     let models = json!({"providers": ["openai"], "allowed": ["gpt-*"], "max_tokens": 9000});
-    Setup::new().contract("/models", models).start().await
+    Setup::new().contract("/models", models)
 }
 
 #[tokio::test]
 async fn calls_are_counted_by_what_was_decided() {
-    let world = world().await;
+    let world = setup().start().await;
     let monitor = credential::add(
         &*world.app().store,
         "prometheus",
@@ -171,7 +171,7 @@ async fn read_by_prometheus(text: &str) {
 
 #[tokio::test]
 async fn who_may_read_them() {
-    let mut world = world().await;
+    let mut world = setup().restartable().start().await;
     let status = async |world: &World, bearer: Option<&str>| {
         let caller = Caller::new(&world.gateway().operator_url, bearer);
         caller.get("/metrics").await.status.as_u16()

@@ -421,6 +421,22 @@ impl World {
         Cli::initialised(self, "agent").await
     }
 
+    /// Upstream's credentials, and what it keeps secret itself.
+    fn upstream_secrets(&self) -> Vec<String> {
+        let tokens = ["planner", "executor", "reader"].map(|duty| self.cloud.token(duty));
+        let mut secrets = self.cloud.secrets();
+        secrets.extend(tokens.map(str::to_owned));
+        secrets
+    }
+
+    /// Every secret that there is.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let ours = [&self.cst, &self.operator_token, self.provider.key()];
+        let mut secrets = self.upstream_secrets();
+        secrets.extend(ours.map(str::to_owned));
+        secrets
+    }
+
     /// What must hold in every world, whatever happened in it.
     fn check(&self) {
         let requests = self.cloud.requests();
@@ -449,10 +465,7 @@ impl World {
                 _ => {}
             }
         }
-        let mut secrets = self.cloud.secrets();
-        for duty in ["planner", "executor", "reader"] {
-            secrets.push(self.cloud.token(duty).to_owned());
-        }
+        let mut secrets = self.upstream_secrets();
         secrets.push(self.cloud.archivist_url());
         secrets.push(self.cloud.url());
         for text in self.seen.0.lock().unwrap().iter() {
