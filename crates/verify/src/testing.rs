@@ -420,7 +420,10 @@ impl Telling<'_> {
                 agent_did: self.job.agent_did.clone(),
                 timestamp: at,
                 latency_ms: outcome.latency_ms,
-                result_status: ResultStatus::Success,
+                result_status: match (&outcome.ended, &outcome.code) {
+                    (Ended::Complete, None) => ResultStatus::Success,
+                    _ => ResultStatus::Error,
+                },
                 args_salt_b64u: salt("args"),
                 result_salt_b64u: salt("result"),
                 binding,
