@@ -1,6 +1,7 @@
 const DEFAULT_GATEWAY = "http://127.0.0.1:8787";
 const PATIENCE_MS = 10_000;
 const MOST_BYTES = 256 * 1024;
+const LOOPBACK = /^127\.\d+\.\d+\.\d+$/;
 const RECEIPT = /^rcpt_[0-9A-Za-z-]{1,64}$/;
 
 const text = (words) => ({ content: [{ type: "text", text: words }] });
@@ -12,7 +13,7 @@ async function ask(path, environment) {
   if (!token) {
     throw new Error("no scoped token: start OpenClaw with `clawgate run`, or set CST");
   }
-  const gateway = (environment.CLAWGATE_URL || DEFAULT_GATEWAY).replace(/\/+$/, "");
+  const gateway = address(environment);
   let answer;
   try {
     answer = await fetch(`${gateway}${path}`, {
@@ -35,6 +36,23 @@ async function ask(path, environment) {
     throw new Error(`${body.title ?? "refused"} (${code}). ${body.advice ?? ""}`.trim());
   }
   return body;
+}
+
+// The gateway's address. The token goes out only over TLS or to this very machine.
+function address(environment) {
+  const given = environment.CLAWGATE_URL || DEFAULT_GATEWAY;
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  if (!url || !["http:", "https:"].includes(url.protocol)) {
+    throw new Error("CLAWGATE_URL is no address: it must begin with https:// or http://");
+  }
+  const local = ["localhost", "[::1]"].includes(url.hostname) || LOOPBACK.test(url.hostname);
+  if (url.protocol === "http:" && !local && environment.CLAWGATE_ALLOW_PLAINTEXT !== "1") {
+    throw new Error(
+      `http://${url.host} would carry the token in the clear: use https://, or set ` +
+        "CLAWGATE_ALLOW_PLAINTEXT=1 when something else protects the way",
+    );
+  }
+  return given.replace(/\/+$/, "");
 }
 
 async function bounded(answer) {

@@ -2,7 +2,7 @@
 
 import type { Clawgate } from "./client.js";
 import type { components } from "./schema.js";
-import type { Event } from "./transport.js";
+import { Again, type Event, LONGEST_LOOK } from "./transport.js";
 
 type Schemas = components["schemas"];
 
@@ -33,33 +33,74 @@ export class Approvals {
 
   /**
    * Waits until a plan waits: one of a job's, or anybody's. The gateway tells; nothing is polled.
-   * `Waited` after `timeout` milliseconds.
+   * A gateway that goes away is waited for. `Waited` after `timeout` milliseconds.
    */
   async wait({ jobId, timeout }: { jobId?: string; timeout?: number } = {}): Promise<Schemas["Approval"]> {
-    for await (const { name, data } of this.#events(timeout)) {
-      if (name === "waiting" && (jobId === undefined || data["job_id"] === jobId)) {
-        return data as Schemas["Approval"];
+    const again = new Again(timeout);
+    for (;;) {
+      try {
+        for await (const { name, data } of this.#told(again)) {
+          if (name === "waiting" && (jobId === undefined || data["job_id"] === jobId)) {
+            return data as Schemas["Approval"];
+          }
+        }
+      } catch (error) {
+        await again.pause(error);
       }
     }
-    throw new Error("events end with an error");
   }
 
-  /** Waits until a plan waits no longer, and tells where it stands then. */
+  /**
+   * Waits until a plan waits no longer, and tells where it stands then. A gateway that goes away is
+   * waited for. `Waited` after `timeout` milliseconds.
+   */
   async waitForAnswer(
     runId: string,
     { timeout }: { timeout?: number } = {},
   ): Promise<Schemas["ApprovalDetails"]> {
-    let waits = false;
-    for await (const { name, data } of this.#events(timeout)) {
-      const its = data["run_id"] === runId;
-      waits ||= name === "waiting" && its;
-      if ((name === "ready" && !waits) || (name === "ended" && its)) return this.show(runId);
+    const again = new Again(timeout);
+    for (;;) {
+      try {
+        // Whoever connects is told anew of those that wait.
+        let waits = false;
+        for await (const { name, data } of this.#told(again)) {
+          const its = data["run_id"] === runId;
+          waits ||= name === "waiting" && its;
+          if ((name === "ready" && !waits) || (name === "ended" && its)) break;
+        }
+        return await this.#look(runId, again);
+      } catch (error) {
+        await again.pause(error);
+      }
     }
-    throw new Error("events end with an error");
   }
 
   /** Hands in an approver's signed yes or no. The signature counts, not who hands it in. */
   submit(runId: string, envelope: Schemas["Envelope"]): Promise<Schemas["ApprovalDetails"]> {
     return this.#gateway.post("/v1/approvals/{run_id}", { path: { run_id: runId }, body: { envelope } });
+  }
+
+  async *#told(again: Again): AsyncGenerator<Event> {
+    const left = again.left();
+    for await (const event of this.#events(left === Infinity ? undefined : left)) {
+      again.reached();
+      yield event;
+    }
+  }
+
+  /**
+   * Looks at a plan whenever something changes, until it waits no longer: where very many wait, the
+   * gateway tells of the first ones only.
+   */
+  async #look(runId: string, again: Again): Promise<Schemas["ApprovalDetails"]> {
+    const query: { job?: string; wait?: number; after?: number } = {};
+    for (;;) {
+      const details = await this.show(runId);
+      if (details.state !== "awaiting_approval") return details;
+      again.reached();
+      query.job = details.job_id;
+      query.wait = Math.min(Math.ceil(again.left() / 1000), LONGEST_LOOK);
+      query.after = (await this.#gateway.get("/v1/top", { query })).revision;
+    }
   }
 }

@@ -1,8 +1,9 @@
 // One job, from its opening to its bundle.
 
 import type { Clawgate } from "./client.js";
-import { Unreachable, Waited } from "./errors.js";
+import { Waited } from "./errors.js";
 import type { components } from "./schema.js";
+import { LONGEST_LOOK, passes } from "./transport.js";
 
 type Schemas = components["schemas"];
 
@@ -16,9 +17,6 @@ const ENDS: Schemas["GateState"][] = [
   "discarded",
   "finished",
 ];
-
-/** Longest that the gateway waits for a change, in seconds. */
-const LONGEST_LOOK = 30;
 
 /** What a job is opened with: a contract by its name, or one version of it by its hash. */
 export interface JobOptions {
@@ -62,7 +60,8 @@ export class Job {
 
   /**
    * A scoped token that is good now. It is issued at the first call, and renewed when two thirds of
-   * its life are over; while nobody answers, the last third is used up.
+   * its life are over; while the gateway is busy or away, the last third is
+   * used up.
    */
   async token(): Promise<string> {
     const now = performance.now();
@@ -72,7 +71,7 @@ export class Job {
       try {
         await this.#renewing;
       } catch (error) {
-        if (!(error instanceof Unreachable) || now >= this.#endsAt) throw error;
+        if (!passes(error) || now >= this.#endsAt) throw error;
       }
     }
     return this.#token?.token ?? "";

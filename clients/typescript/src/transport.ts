@@ -12,6 +12,13 @@ const MAX_EVENT = 8 * 2 ** 20;
 /** Longest silence of such an answer, in milliseconds; a gateway says something every 15 seconds. */
 const SILENCE = 50_000;
 
+/** Longest that the gateway waits for a change, in seconds. */
+export const LONGEST_LOOK = 30;
+
+/** First and longest pause before a wait goes on, in milliseconds; each is twice as long as the last. */
+const FIRST_PAUSE = 200;
+const LONGEST_PAUSE = 10_000;
+
 /** How often a call that changes nothing is made, when the gateway cannot answer just now. */
 const ATTEMPTS = 3;
 
@@ -78,9 +85,7 @@ export class Transport {
         const signal = AbortSignal.timeout(this.#timeout);
         return await whole(await this.#open(method, path, query, body, signal));
       } catch (error) {
-        const passing =
-          error instanceof Unreachable || (error instanceof Refused && PASSING.includes(error.status));
-        if (attempt === attempts || !passing) throw error;
+        if (attempt === attempts || !passes(error)) throw error;
       }
       await new Promise((done) => setTimeout(done, 200 * attempt));
     }
@@ -149,6 +154,46 @@ export class Transport {
       throw new Unreachable(`no answer from ${new URL(this.#base).host}`, { cause });
     }
   }
+}
+
+/**
+ * Goes on with a wait that was cut off, for so many milliseconds. A gateway that was there is waited
+ * for; one that never was is tried as often as in any call.
+ */
+export class Again {
+  readonly #end: number;
+  #reached = false;
+  #failed = 0;
+
+  constructor(timeout = Infinity) {
+    this.#end = performance.now() + timeout;
+  }
+
+  /** Milliseconds that are left; `Waited` when there are none. */
+  left(): number {
+    const left = this.#end - performance.now();
+    if (left <= 0) throw new Waited("it did not come in time");
+    return left;
+  }
+
+  /** The gateway is there. */
+  reached(): void {
+    this.#reached = true;
+    this.#failed = 0;
+  }
+
+  /** Pauses after an error that passes by itself; any other one is thrown. */
+  async pause(error: unknown): Promise<void> {
+    this.#failed++;
+    if (!passes(error) || (this.#failed >= ATTEMPTS && !this.#reached)) throw error;
+    const pause = Math.min(FIRST_PAUSE * 2 ** Math.min(this.#failed - 1, 10), LONGEST_PAUSE, this.left());
+    await new Promise((done) => setTimeout(done, pause));
+  }
+}
+
+/** Whether an error may pass by itself: nobody answers, or the gateway cannot just now. */
+export function passes(error: unknown): boolean {
+  return error instanceof Unreachable || (error instanceof Refused && PASSING.includes(error.status));
 }
 
 /** All of an answer; a refusal is an error. */

@@ -6,7 +6,7 @@
 //! on what. Each decision stands for itself: what a refusal would have changed about the calls
 //! after it is not played out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use policy::contract::{Apply, OnMissingApproval};
 use policy::decide::{ApprovalFact, ConfigurationFact, ModelInput, ModelSurface, TerraformInput};
@@ -396,6 +396,9 @@ fn target(input: &DecisionInput<'_>) -> String {
 #[derive(Debug, Default)]
 pub struct Tally {
     groups: BTreeMap<(u8, String, String, String), Group>,
+    /// All decisions by what becomes of them, those of [`Self::beyond`] too: whatever the agents
+    /// call things, no change goes uncounted. The fates are few, whoever makes the records.
+    fates: HashMap<Fate, u64>,
     /// Decisions that no new group was made for: there were too many.
     pub beyond: u64,
 }
@@ -415,14 +418,14 @@ pub struct Group {
 const MAX_GROUPS: usize = 10_000;
 
 impl Tally {
-    /// Counts one.
+    /// Counts one; what stays as it was has no group.
     pub fn add(&mut self, record: &Record, replayed: Replayed) {
+        *self.fates.entry(replayed.fate).or_default() += 1;
         let (order, why) = match replayed.fate {
             Fate::Changed(_, now) if now.decision == Verdict::Deny => (0, now.code.to_string()),
             Fate::Changed(then, now) => (1, format!("{} {}", now.code, then.code)),
             Fate::Undecidable(why) => (2, why.to_owned()),
-            Fate::Same => (3, String::new()),
-            Fate::Apart => (4, String::new()),
+            Fate::Same | Fate::Apart => return,
         };
         let key = (
             order,
@@ -449,8 +452,7 @@ impl Tally {
 
     /// How many decisions there are of which this holds.
     pub fn count(&self, holds: impl Fn(&Fate) -> bool) -> u64 {
-        let groups = self.groups.values();
-        let groups = groups.filter(|group| holds(&group.replayed.fate));
-        groups.map(|group| group.count).sum()
+        let fates = self.fates.iter().filter(|(fate, _)| holds(fate));
+        fates.map(|(_, count)| count).sum()
     }
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use clawverify::replay::{Fate, Pair, Replayed, Said, read};
+use clawverify::replay::{Fate, Pair, Replayed, Said, Tally, read};
 use policy::{Contract, ReasonCode, Verdict};
 use serde_json::{Value, json};
 
@@ -155,6 +155,39 @@ fn what_records_do_not_hold_is_not_guessed() {
     );
     for fate in calls(&models(&[("allowed", json!(["no-such-model"]))])) {
         assert!(refused(&fate, ReasonCode::ModelNotAllowed), "{fate:?}");
+    }
+}
+
+/// Names are the agents' own words: as many of them as they like hide nothing.
+#[test]
+fn every_change_is_counted_however_many_kinds_there_are() {
+    let (_, records) = read(&fixture("apply")).unwrap();
+    let said = |decision, code| Said { decision, code };
+    let allowed = said(Verdict::Allow, ReasonCode::Allowed);
+    let denied = said(Verdict::Deny, ReasonCode::ModelNotAllowed);
+    let changed = Fate::Changed(allowed, denied);
+    let one = |target: String, fate| Replayed {
+        operation: "chat".to_owned(),
+        target,
+        fate,
+    };
+    for (noise, grouped) in [
+        (Fate::Same, false),
+        (Fate::Apart, false),
+        (Fate::Undecidable("?"), true),
+    ] {
+        let mut tally = Tally::default();
+        for number in 0..10_000 {
+            tally.add(&records[0], one(format!("made-up-{number}"), noise));
+        }
+        tally.add(&records[0], one("gpt".to_owned(), changed));
+        assert_eq!(tally.count(|fate| *fate == changed), 1, "{noise:?}");
+        assert_eq!(tally.count(|fate| *fate == noise), 10_000);
+        assert_eq!(tally.beyond, u64::from(grouped));
+        let told = tally
+            .groups()
+            .filter(|group| group.replayed.fate == changed);
+        assert_eq!(told.count(), usize::from(!grouped));
     }
 }
 

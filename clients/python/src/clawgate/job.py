@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .errors import ClawgateError, Unreachable, Waited
+from .errors import ClawgateError, Waited
 from .models import Approval, ClosedJob, IssueToken, JobDetails, OpenJob, Run
+from .transport import LONGEST_LOOK, passes
 
 if TYPE_CHECKING:
     from .client import Clawgate
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 ENDS = frozenset(
     ("applied", "errored", "denied", "expired", "superseded", "discarded", "finished")
 )
-
-#: Longest that the gateway waits for a change, in seconds.
-LONGEST_LOOK = 30.0
 
 
 class Job:
@@ -83,15 +81,15 @@ class Job:
 
     def token(self) -> str:
         """A scoped token that is good now. It is issued at the first call, and renewed when two
-        thirds of its life are over; while nobody answers, the last third is used up. Threads may
-        share it."""
+        thirds of its life are over; while the gateway is busy or away, the last third is used up.
+        Threads may share it."""
         with self._lock:
             now = time.monotonic()
             if now >= self._renew_at:
                 try:
                     self._renew(now)
-                except Unreachable:
-                    if now >= self._ends_at:
+                except ClawgateError as error:
+                    if now >= self._ends_at or not passes(error):
                         raise
             return self._token
 

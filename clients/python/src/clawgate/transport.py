@@ -26,6 +26,12 @@ MAX_LINE_BYTES = 8 << 20
 #: Longest silence of such an answer, in seconds; a gateway says something every 15 seconds.
 SILENCE = 50.0
 
+#: Longest that the gateway waits for a change, in seconds.
+LONGEST_LOOK = 30.0
+
+#: First and longest pause before a wait goes on, in seconds; each is twice as long as the last.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+
 #: How often a call that changes nothing is made, when the gateway cannot answer just now.
 ATTEMPTS = 3
 
@@ -87,8 +93,7 @@ class Transport:
                 with self._open(method, path, query, body, self._timeout) as answer:
                     return self._whole(answer)
             except (Unreachable, Refused) as error:
-                passing = not isinstance(error, Refused) or error.status in PASSING
-                if attempt == attempts or not passing:
+                if attempt == attempts or not passes(error):
                     raise
             time.sleep(0.2 * attempt)
         raise AssertionError("the last attempt returns or raises")
@@ -97,7 +102,8 @@ class Transport:
         self, path: str, *, deadline: float | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Server-sent events, as they come. ``deadline`` is one of ``time.monotonic()``."""
-        with self._open("GET", path, None, None, SILENCE) as answer:
+        patience = SILENCE if deadline is None else min(SILENCE, deadline - time.monotonic())
+        with self._open("GET", path, None, None, max(0.001, patience)) as answer:
             if answer.status != 200:
                 self._whole(answer)
             name = ""
@@ -157,6 +163,40 @@ class Transport:
         raise Refused(answer.status, details)
 
 
+class Again:
+    """Goes on with a wait that was cut off, until its deadline, one of ``time.monotonic()``.
+
+    A gateway that was there is waited for; one that never was is tried as often as in any call.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        self.deadline = deadline
+        self._reached = False
+        self._failed = 0
+
+    def left(self) -> float:
+        """Seconds until the deadline; ``Waited`` when it is over."""
+        if self.deadline is None:
+            return float("inf")
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Waited("it did not come in time")
+        return left
+
+    def reached(self) -> None:
+        """The gateway is there."""
+        self._reached = True
+        self._failed = 0
+
+    def pause(self, error: ClawgateError) -> None:
+        """Pauses after an error that passes by itself; any other one is raised."""
+        self._failed += 1
+        if not passes(error) or (self._failed >= ATTEMPTS and not self._reached):
+            raise error
+        pause = min(FIRST_PAUSE * 2 ** min(self._failed - 1, 10), LONGEST_PAUSE)
+        time.sleep(min(pause, self.left()))
+
+
 class _Answer:
     """An answer on its way, and the connection that it comes by."""
 
@@ -196,13 +236,18 @@ class _Answer:
         """The next line; nothing at the end."""
         try:
             line = self._response.readline(MAX_LINE_BYTES + 1)
-        except TimeoutError as error:
-            raise Waited("nothing came in time") from error
         except (OSError, HTTPException) as error:
             raise Unreachable(f"the answer broke off: {error}") from error
         if len(line) > MAX_LINE_BYTES:
             raise Unreachable(f"a line has more than {MAX_LINE_BYTES} bytes")
         return line
+
+
+def passes(error: ClawgateError) -> bool:
+    """Whether an error may pass by itself: nobody answers, or the gateway cannot just now."""
+    return isinstance(error, Unreachable) or (
+        isinstance(error, Refused) and error.status in PASSING
+    )
 
 
 def quoted(part: str) -> str:

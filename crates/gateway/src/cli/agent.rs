@@ -7,6 +7,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::Failure;
+use super::client::check_address;
 use crate::upstream::{HttpClient, http_client_with};
 
 /// Where the agents' listener is unless somebody says otherwise.
@@ -25,6 +26,9 @@ pub(super) struct Agent {
     /// Certificate authority of the gateway, PEM, besides those of the system
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Let the token travel over plain HTTP to another machine
+    #[arg(long)]
+    pub(super) allow_plaintext: bool,
 }
 
 /// A gateway, as agents reach it.
@@ -39,10 +43,12 @@ impl Agent {
     /// Finds the address and the token; nothing is sent yet.
     ///
     /// # Errors
-    /// When there is no token.
+    /// When there is no token, or when it would travel in the clear.
     pub(super) fn connect(&self) -> Result<AgentApi, Failure> {
         let gateway = self.gateway.clone().or_else(|| set("CLAWGATE_URL"));
         let gateway = gateway.unwrap_or_else(|| DEFAULT_GATEWAY.to_owned());
+        let base = gateway.trim_end_matches('/').to_owned();
+        check_address("gateway", &base, self.allow_plaintext)?;
         let token = match &self.token_file {
             Some(file) => std::fs::read_to_string(file).map_err(|error| {
                 Failure::new(format!("cannot read `{}`: {error}", file.display()))
@@ -60,11 +66,7 @@ impl Agent {
         bearer.set_sensitive(true);
         let http = http_client_with(self.ca_file.as_deref())
             .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
-        Ok(AgentApi {
-            http,
-            base: gateway.trim_end_matches('/').to_owned(),
-            bearer,
-        })
+        Ok(AgentApi { http, base, bearer })
     }
 
     /// Whether there is a token to ask with.
@@ -76,4 +78,40 @@ impl Agent {
 /// A variable that is set to nothing counts as not set.
 pub(super) fn set(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_does_not_travel_in_the_clear() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "cst_x\n").unwrap();
+        let connect = |gateway: &str, allow_plaintext| {
+            let agent = Agent {
+                gateway: Some(gateway.to_owned()),
+                token_file: Some(file.path().to_owned()),
+                ca_file: None,
+                allow_plaintext,
+            };
+            agent.connect().map(|api| api.base)
+        };
+        for (address, plaintext) in [
+            ("http://127.0.0.1:8787", false),
+            ("http://[::1]:8787", false),
+            ("http://localhost:8787/", false),
+            ("https://gateway.example", false),
+            ("http://gateway.example", true),
+        ] {
+            let base = connect(address, plaintext).unwrap();
+            assert_eq!(base, address.trim_end_matches('/'));
+        }
+        for address in ["http://gateway.example", "http://10.0.0.1:8787"] {
+            let failure = connect(address, false).unwrap_err().to_string();
+            assert!(failure.contains("in the clear"), "{failure}");
+            assert!(failure.contains("--allow-plaintext"), "{failure}");
+        }
+        assert!(connect("gateway.example:8787", true).is_err());
+    }
 }

@@ -75,7 +75,7 @@ impl Remote {
             .or_else(|| from_environment("CLAWGATE_OPERATOR"))
             .unwrap_or_else(|| DEFAULT_OPERATOR.to_owned());
         let base = base.trim_end_matches('/').to_owned();
-        check_address(&base, self.allow_plaintext)?;
+        check_address("operator", &base, self.allow_plaintext)?;
         let credential = self.credential()?;
         let http = http_client_with(self.ca_file.as_deref()).map_err(|error| {
             Failure::new(format!("cannot set up TLS: {error:#}"))
@@ -152,9 +152,13 @@ fn read_credential(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(unreadable)
 }
 
-/// A credential goes out only over TLS or to this very machine.
-fn check_address(base: &str, allow_plaintext: bool) -> Result<(), Failure> {
-    let wrong = |why: &str| Failure::usage(format!("the operator address `{base}` {why}"));
+/// A credential, or a token, goes out only over TLS or to this very machine.
+///
+/// # Errors
+/// When it would travel in the clear, or the address is none. `whose` says which address it is.
+pub(super) fn check_address(whose: &str, base: &str, allow_plaintext: bool) -> Result<(), Failure> {
+    let shown = term::plain(base);
+    let wrong = |why: &str| Failure::usage(format!("the {whose} address `{shown}` {why}"));
     let uri: Uri = base.parse().map_err(|_| wrong("is not an address"))?;
     let host = uri.host().ok_or_else(|| wrong("names no host"))?;
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
@@ -460,7 +464,8 @@ mod tests {
             ("127.0.0.1:8788", true, false),
             ("", true, false),
         ] {
-            assert_eq!(check_address(address, plaintext).is_ok(), good, "{address}");
+            let checked = check_address("operator", address, plaintext);
+            assert_eq!(checked.is_ok(), good, "{address}");
         }
     }
 

@@ -191,6 +191,17 @@ async fn what_is_missing_is_said() {
     ];
     let said = config(&world, &path, &odd).await.failed();
     assert!(said.contains("must begin with https://"), "{said}");
+    // OpenClaw, or whoever asks for the models, would send the token there.
+    let remote = ["--gateway", "http://gateway.example:8787"];
+    let model = ["--model", "openai/gpt-5"];
+    let said = config_as(&world, &path, Some(&world.cst), &remote).await;
+    let said = said.failed();
+    assert!(said.contains("in the clear"), "{said}");
+    let said = config(&world, &path, &[&remote[..], &model].concat()).await;
+    let said = said.failed();
+    assert!(said.contains("in the clear"), "{said}");
+    let meant = [&remote[..], &model, &["--allow-plaintext"]].concat();
+    config(&world, &path, &meant).await.ok();
 
     let folder = world.folder().join("bin");
     std::fs::create_dir(&folder).unwrap();
@@ -371,6 +382,41 @@ async fn pack(world: &World, path: &OsString) -> PathBuf {
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../../LICENSE");
     assert_eq!(licence, std::fs::read_to_string(ours).unwrap());
     world.folder().join(packed["filename"].as_str().unwrap())
+}
+
+/// The tool `clawgate_job` by itself: what it tells, and whom it does not tell its token.
+#[tokio::test]
+async fn the_plugin_sends_no_token_in_the_clear() {
+    let Some(path) = path() else { return };
+    let world = Setup::new().start().await;
+    let script = r#"
+        import assert from "node:assert/strict";
+        import { env } from "node:process";
+        const { jobTool } = await import(env.TOOL);
+        const say = (more) => jobTool({ ...env, ...more }).execute("call_1", {});
+        const here = await say({});
+        assert(here.content[0].text.startsWith("Job job_"), here.content[0].text);
+        const sent = [];
+        globalThis.fetch = async (url) => { sent.push(url); throw new Error("nobody"); };
+        const remote = ["http://gateway.example:8787", "http://10.0.0.1", "http://127.0.0.1.example"];
+        for (const url of [...remote, "ftp://127.0.0.1", "gateway.example"]) {
+          const { isError, content } = await say({ CLAWGATE_URL: url });
+          assert(isError && /in the clear|is no address/.test(content[0].text), content[0].text);
+        }
+        assert.deepEqual(sent, []);
+        const meant = ["https://gateway.example", "http://[::1]:8787", "http://localhost:8787"];
+        for (const url of meant) await say({ CLAWGATE_URL: url });
+        await say({ CLAWGATE_URL: remote[0], CLAWGATE_ALLOW_PLAINTEXT: "1" });
+        assert.deepEqual(sent, [...meant, remote[0]].map((url) => `${url}/v1/job`));
+    "#;
+    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../integrations/openclaw");
+    let mut node = command(&world, "node", &path);
+    node.args(["--input-type=module", "--eval", script])
+        .env("TOOL", format!("{plugin}/job.js"))
+        .env("CLAWGATE_URL", &world.gateway().agent_url)
+        .env("CST", &world.cst);
+    let output = node.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[tokio::test]

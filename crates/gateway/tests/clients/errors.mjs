@@ -99,7 +99,8 @@ const made = [
   [200, {}, '{"job_id":"job_1","policy_hash_b64u":"x"}'],
   [200, {}, '{"token":"one","token_hash":"1","expires_in":90}'],
 ];
-await served([...made, page, page, busy, page], async (other) => {
+const closed = [409, {}, '{"code":"JOB_CLOSED","title":"closed"}'];
+await served([...made, page, busy, page, busy, closed, page], async (other) => {
   const { now } = performance;
   const told = once(process, "warning");
   const work = async (job) => {
@@ -108,10 +109,12 @@ await served([...made, page, page, busy, page], async (other) => {
     assert.equal(await job.token(), "one");
     later(61);
     assert.equal(await job.token(), "one");
+    assert.equal(await job.token(), "one");
     later(91);
     await fails(Unreachable, () => job.token());
-    later(61);
     await fails(Refused, () => job.token(), "OVERLOADED");
+    later(61);
+    await fails(Refused, () => job.token(), "JOB_CLOSED");
     performance.now = now.bind(performance);
     throw new RangeError("the agent broke");
   };
@@ -119,6 +122,37 @@ await served([...made, page, page, busy, page], async (other) => {
   // One that cannot be closed is not forgotten silently.
   assert((await told)[0].message.includes("job_1 may still be open"));
 });
+
+// A wait goes on where it was cut off, and is told anew.
+const told = (...events) => [200, {}, events.map(([name, data]) => `event: ${name}\ndata: ${data}\n\n`).join("")];
+const ready = ["ready", "{}"];
+const waits = ["waiting", '{"run_id":"run-1","job_id":"job_1"}'];
+const stands = (state) => [200, {}, `{"run_id":"run-1","job_id":"job_1","state":"${state}"}`];
+const seen = [200, {}, '{"revision":7}'];
+await served([told(ready), busy, told(waits, ready)], async (other, asked) => {
+  assert.equal((await other.approvals.wait({ jobId: "job_1", timeout: 60_000 })).run_id, "run-1");
+  assert.equal(asked.length, 3);
+});
+await served([told(waits, ready), busy, told(ready), stands("approved")], async (other, asked) => {
+  assert.equal((await other.approvals.waitForAnswer("run-1")).state, "approved");
+  assert.equal(asked[3], "/v1/approvals/run-1");
+});
+// One that is not among those that the gateway tells of may wait all the same.
+const still = stands("awaiting_approval");
+await served([told(ready), still, seen, still, seen, stands("denied")], async (other, asked) => {
+  assert.equal((await other.approvals.waitForAnswer("run-1", { timeout: 60_000 })).state, "denied");
+  assert(asked[4].includes("after=7") && asked.length === 6, inspect(asked));
+});
+await served([told(ready), ...Array(9).fill(busy)], (other) =>
+  fails(Waited, () => other.approvals.wait({ timeout: 500 })),
+);
+await served([busy, busy, busy], (other) =>
+  fails(Refused, () => other.approvals.wait({ timeout: 60_000 }), "OVERLOADED"),
+);
+const revoked = [401, {}, '{"code":"OPERATOR_CREDENTIAL_INVALID","title":"no"}'];
+await served([told(ready), revoked], (other) =>
+  fails(Refused, () => other.approvals.wait({ timeout: 60_000 }), "OPERATOR_CREDENTIAL_INVALID"),
+);
 
 // The way there.
 for (const address of ["http://gateway.example:8788", "http://127.0.0.1.evil.example", "ftp://x", "gateway"]) {

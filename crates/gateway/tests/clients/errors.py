@@ -102,8 +102,10 @@ with server(
     (200, {}, b'{"job_id":"job_1","policy_hash_b64u":"x"}'),
     (200, {}, b'{"token":"one","token_hash":"1","expires_in":90}'),
     (200, {}, b"<html>"),
+    BUSY,
     (200, {}, b"<html>"),
     BUSY,
+    (409, {}, b'{"code":"JOB_CLOSED","title":"closed"}'),
 ) as (other, _):
     job = other.job(name="x", contract="y")
     now = time.monotonic()
@@ -111,14 +113,51 @@ with server(
     assert job.token() == "one"
     with later(61):
         assert job.token() == "one"
+        assert job.token() == "one"
     with later(91):
         fails(Unreachable, job.token)
-    with later(61):
         fails(Refused, job.token, "OVERLOADED")
+    with later(61):
+        fails(Refused, job.token, "JOB_CLOSED")
     # One that cannot be closed is not forgotten silently.
 with warnings.catch_warnings(record=True) as told, contextlib.suppress(KeyError), job:
     raise KeyError("the agent broke")
 assert "job_1 may still be open" in str(told[0].message), told
+
+# A wait goes on where it was cut off, and is told anew.
+
+
+def told(*events):
+    return (200, {}, b"".join(b"event: %s\ndata: %s\n\n" % event for event in events))
+
+
+READY = (b"ready", b"{}")
+WAITS = (b"waiting", b'{"run_id":"run-1","job_id":"job_1"}')
+
+
+def stands(state):
+    return (200, {}, b'{"run_id":"run-1","job_id":"job_1","state":"%s"}' % state)
+
+
+SEEN = (200, {}, b'{"revision":7}')
+with server(told(READY), BUSY, told(WAITS, READY)) as (other, asked):
+    assert other.approvals.wait(job_id="job_1", timeout=60)["run_id"] == "run-1"
+    assert len(asked) == 3
+with server(told(WAITS, READY), BUSY, told(READY), stands(b"approved")) as (other, asked):
+    assert other.approvals.wait_for_answer("run-1")["state"] == "approved"
+    assert asked[3][1] == "/v1/approvals/run-1", asked
+# One that is not among those that the gateway tells of may wait all the same.
+still = stands(b"awaiting_approval")
+with server(told(READY), still, SEEN, still, SEEN, stands(b"denied")) as (other, asked):
+    assert other.approvals.wait_for_answer("run-1", timeout=60)["state"] == "denied"
+    assert "after=7" in asked[4][1] and len(asked) == 6, asked
+with server(told(READY), *[BUSY] * 9) as (other, asked):
+    fails(Waited, lambda: other.approvals.wait(timeout=0.5))
+with server(BUSY, BUSY, BUSY) as (other, asked):
+    fails(Refused, lambda: other.approvals.wait(timeout=60), "OVERLOADED")
+REVOKED = (401, {}, b'{"code":"OPERATOR_CREDENTIAL_INVALID","title":"no"}')
+with server(told(READY), REVOKED) as (other, asked):
+    fails(Refused, lambda: other.approvals.wait(timeout=60), "OPERATOR_CREDENTIAL_INVALID")
 
 # The way there.
 for address in ("http://gateway.example:8788", "http://127.0.0.1.evil.example", "ftp://x", "gateway"):

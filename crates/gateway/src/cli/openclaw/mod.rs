@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::agent::{self, Agent};
+use super::client::check_address;
 use super::term::{DIM, OFF, WARN};
 use super::{Failure, term};
 use document::{Model, document};
@@ -106,14 +107,9 @@ impl Config {
         let address = self.agent.gateway.clone().or_else(set);
         let address = address.unwrap_or_else(|| agent::DEFAULT_GATEWAY.to_owned());
         let address = address.trim_end_matches('/');
-        let uri = address.parse::<http::Uri>().ok();
-        match uri.as_ref().and_then(http::Uri::scheme_str) {
-            Some("http" | "https") => Ok(address.to_owned()),
-            _ => Err(Failure::usage(format!(
-                "`{}` is not an address: it must begin with https:// or http://",
-                term::plain(address)
-            ))),
-        }
+        // OpenClaw will send the token there.
+        check_address("gateway", address, self.agent.allow_plaintext)?;
+        Ok(address.to_owned())
     }
 
     fn merge_into(&self, file: &Path, wanted: Value) -> Result<(), Failure> {

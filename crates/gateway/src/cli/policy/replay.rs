@@ -223,10 +223,8 @@ impl<'c> Desk<'c> {
             ),
             (
                 "not_decidable",
-                self.tally.beyond
-                    + self
-                        .tally
-                        .count(|fate| matches!(fate, Fate::Undecidable(_))),
+                self.tally
+                    .count(|fate| matches!(fate, Fate::Undecidable(_))),
             ),
             (
                 "not_decided_by_a_contract",
@@ -240,7 +238,7 @@ impl<'c> Desk<'c> {
         let open = self
             .tally
             .count(|fate| matches!(fate, Fate::Undecidable(_)));
-        match (changed, open + self.tally.beyond) {
+        match (changed, open) {
             (0, 0) => ExitCode::SUCCESS,
             (0, _) => ExitCode::from(3),
             _ => ExitCode::FAILURE,
@@ -249,8 +247,7 @@ impl<'c> Desk<'c> {
 }
 
 fn document(contract: &Contract, desk: &Desk<'_>) -> Value {
-    let told = |group: &&Group| !matches!(group.replayed.fate, Fate::Same | Fate::Apart);
-    let groups = desk.tally.groups().filter(told).map(|group| {
+    let groups = desk.tally.groups().map(|group| {
         let (then, now, why) = match group.replayed.fate {
             Fate::Changed(then, now) => (Some(then), Some(now), None),
             Fate::Undecidable(why) => (None, None, Some(why)),
@@ -274,6 +271,8 @@ fn document(contract: &Contract, desk: &Desk<'_>) -> Value {
     for (name, count) in desk.counts() {
         document[name] = count.into();
     }
+    // Of the counted ones, those that no group tells of.
+    document["beyond"] = desk.tally.beyond.into();
     document
 }
 
@@ -309,7 +308,7 @@ fn print(desk: &Desk<'_>) {
     }
     if desk.tally.beyond > 0 {
         let beyond = desk.tally.beyond;
-        anstream::println!("  {beyond} more are of too many kinds to be told apart");
+        anstream::println!("\n{beyond} of these are not listed: there are too many kinds");
     }
 }
 

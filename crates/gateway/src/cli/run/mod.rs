@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::client::check_address;
 use super::term::{self, BAD, BOLD, DIM, OFF, WARN};
 use super::{Failure, OperatorApi, Remote, job};
 use crate::upstream::{connector_with, http_client_with};
@@ -252,6 +253,9 @@ impl Run {
     async fn open(&self, confined: Option<&confine::Confined>) -> Result<Session, Failure> {
         let api = Arc::new(self.remote.connect()?);
         let gateway = api.get("/v1/connection").await?;
+        // The token will go there, whoever says so.
+        let agent_url = gateway["agent_url"].as_str().unwrap_or_default();
+        check_address("agents'", agent_url, self.remote.allow_plaintext)?;
         let own = Path::new(&self.command[0]).file_name();
         let own = own
             .unwrap_or(&self.command[0])
