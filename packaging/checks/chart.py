@@ -71,6 +71,7 @@ for document in (d for d in documents if d["kind"] == "Service"):
     [port] = document["spec"]["ports"]
     operators = document["metadata"]["name"].endswith("-operators")
     assert port["targetPort"] == ("operators" if operators else "agents")
+    assert document["spec"].get("publishNotReadyAddresses", False) == operators
     assert document["spec"]["selector"].items() <= pods["template"]["metadata"]["labels"].items()
 policy = one(documents, "NetworkPolicy")["spec"]
 assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
@@ -87,6 +88,19 @@ assert all(rule["from"] for rule in policy["ingress"])
 nobody = {"networkPolicy": {"agents": {"from": []}}}
 assert one(rendered(nobody), "NetworkPolicy")["spec"]["ingress"] == []
 
+# Out of it: names, and TCP on the ports that are listed and no others.
+def outward(values=None):
+    names, upstream = one(rendered(values), "NetworkPolicy")["spec"]["egress"]
+    assert {(port["protocol"], port["port"]) for port in names["ports"]} == {("UDP", 53), ("TCP", 53)}
+    assert all(port["protocol"] == "TCP" for port in upstream["ports"])
+    return [port["port"] for port in upstream["ports"]], upstream.get("to")
+
+
+assert outward() == ([443], None)
+block = [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
+listed = {"networkPolicy": {"upstream": {"to": block, "ports": [443, 587, 5432]}}}
+assert outward(listed) == ([443, 587, 5432], block)
+
 # What cannot be reached from outside stays so whatever the agents' service becomes.
 outside = rendered({"service": {"type": "LoadBalancer"}})
 assert one(outside, "Service", "gate-clawgate")["spec"]["externalTrafficPolicy"] == "Local"
@@ -102,4 +116,6 @@ assert not any("secret" in v for v in one(bare, "StatefulSet")["spec"]["template
 refused({"image": {"digest": "latest"}}, "digest")
 refused({"replicas": 3}, "replicas")
 refused({"config": ""}, "config")
+refused({"networkPolicy": {"upstream": {"ports": []}}}, "ports")
+refused({"networkPolicy": {"upstream": {"ports": ["all"]}}}, "ports")
 print("everything as it should be")

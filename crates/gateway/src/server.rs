@@ -20,7 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
+use self::certificate::Certificate;
 use crate::config::{Limits, Listener, Tls};
+
+mod certificate;
 
 /// An error of a body that is passed on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -184,19 +187,12 @@ fn with_port(url: &str, taken: u16) -> String {
 }
 
 fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let chain = CertificateDer::pem_file_iter(&tls.certificate_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("cannot read `{}`", tls.certificate_file.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file)
-        .with_context(|| format!("cannot read `{}`", tls.key_file.display()))?;
-    let provider = rustls::crypto::ring::default_provider().into();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certificate = Certificate::read(tls, Arc::clone(&provider))?;
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("the certificate and its key do not fit")?;
+        .with_cert_resolver(Arc::new(certificate));
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -299,7 +295,8 @@ mod tests {
     /// Speaks TLS to a listener with a certificate, and plain HTTP to the same listener.
     #[tokio::test]
     async fn a_listener_with_a_certificate_speaks_tls_and_nothing_else() {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let make = || rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (made, renewed) = (make(), make());
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: String| {
             let path = folder.path().join(name);
@@ -329,28 +326,43 @@ mod tests {
             bound.serve(&Limits::default(), stopping, answer).await;
         });
 
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let client = rustls::ClientConfig::builder_with_provider(
-            rustls::crypto::ring::default_provider().into(),
-        )
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
         let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        let stream = TcpStream::connect(&address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
-        let mut stream = connector.connect(name, stream).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        let mut answer = String::new();
-        // The server closes without a TLS farewell, which is no error after a whole answer.
-        let _ = stream.read_to_string(&mut answer).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("over TLS"),
-            "{answer}"
-        );
+        let over_tls = async |trusted: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(trusted.cert.der().clone()).unwrap();
+            let client = rustls::ClientConfig::builder_with_provider(
+                rustls::crypto::ring::default_provider().into(),
+            )
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = TcpStream::connect(&address).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+            let mut stream = connector.connect(name, stream).await?;
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            // The server closes without a TLS farewell, which is no error after a whole answer.
+            let _ = stream.read_to_string(&mut answer).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("over TLS"),
+                "{answer}"
+            );
+            io::Result::Ok(())
+        };
+        over_tls(&made).await.unwrap();
+        assert!(over_tls(&renewed).await.is_err());
+        // Renewed while it runs: each file is another one in its place.
+        for (name, text) in [
+            ("cert.pem", renewed.cert.pem()),
+            ("key.pem", renewed.signing_key.serialize_pem()),
+        ] {
+            let new = file("new.pem", text);
+            std::fs::rename(new, folder.path().join(name)).unwrap();
+        }
+        over_tls(&renewed).await.unwrap();
+        assert!(over_tls(&made).await.is_err());
 
         let mut plain = TcpStream::connect(&address).await.unwrap();
         plain.write_all(request).await.unwrap();

@@ -1,8 +1,9 @@
 //! `clawgate health`: whether a running gateway can take calls, for what starts it anew when not.
 //!
-//! It asks the operator listener of the configuration on this machine. With TLS it believes the
-//! configured certificate itself, whatever name is on it: the question is about this gateway, not
-//! about the way to it.
+//! It asks the operator listener of the configuration on this machine. With TLS it takes whatever
+//! certificate it is shown: the question carries no credential and nothing that is secret, whoever
+//! can answer at this machine's own address could say "well" anyway, and a certificate that was
+//! renewed or has run out is no reason to kill a gateway that works.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -16,15 +17,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Failure;
-use crate::config::{Config, Listener, Tls};
+use crate::config::{Config, Listener};
 
 /// What starts programs anew asks every few seconds and waits about as long.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,10 +70,9 @@ async fn ask(listener: &Listener, path: &str) -> Result<StatusCode, String> {
         .map_err(|error| error.to_string())?;
     match &listener.tls {
         None => exchange(stream, path).await,
-        Some(tls) => {
-            let connector = connector(tls)?;
+        Some(_) => {
             let name = ServerName::IpAddress(address.ip().into());
-            let stream = connector
+            let stream = connector()?
                 .connect(name, stream)
                 .await
                 .map_err(|error| error.to_string())?;
@@ -114,15 +113,9 @@ where
     }
 }
 
-fn connector(tls: &Tls) -> Result<TlsConnector, String> {
-    let file = &tls.certificate_file;
-    let certificate = CertificateDer::from_pem_file(file)
-        .map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
+fn connector() -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = OurOwn {
-        certificate,
-        provider: Arc::clone(&provider),
-    };
+    let verifier = Any(Arc::clone(&provider));
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -132,26 +125,22 @@ fn connector(tls: &Tls) -> Result<TlsConnector, String> {
     Ok(Arc::new(config).into())
 }
 
-/// Takes exactly one certificate, and has its key proved like any other.
+/// Takes every certificate, for a question without a credential to this machine's own address;
+/// see the head of this file. Its key is proved like any other, so a listener whose certificate
+/// and key do not fit is found.
 #[derive(Debug)]
-struct OurOwn {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
+struct Any(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for OurOwn {
+impl ServerCertVerifier for Any {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match *end_entity == self.certificate {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -160,7 +149,7 @@ impl ServerCertVerifier for OurOwn {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
+        let algorithms = &self.0.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -170,12 +159,12 @@ impl ServerCertVerifier for OurOwn {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
+        let algorithms = &self.0.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
+        let algorithms = &self.0.signature_verification_algorithms;
         algorithms.supported_schemes()
     }
 }
@@ -188,7 +177,7 @@ mod tests {
     use http_body_util::BodyExt as _;
     use tokio::sync::watch;
 
-    use crate::config::Limits;
+    use crate::config::{Limits, Tls};
     use crate::server::{Bound, whole};
 
     /// A certificate of its own for each name of a file.
@@ -238,9 +227,9 @@ mod tests {
     #[tokio::test]
     async fn the_answer_is_the_gateways() {
         let folder = tempfile::tempdir().unwrap();
-        let (own, other) = (
+        let (own, renewed) = (
             certificate(folder.path(), "own"),
-            certificate(folder.path(), "other"),
+            certificate(folder.path(), "renewed"),
         );
         for tls in [None, Some(own.clone())] {
             let (address, _stop) = gateway(tls.clone()).await;
@@ -249,10 +238,17 @@ mod tests {
             let silent = ask(&asked, "/healthz").await;
             assert_eq!(silent, Ok(StatusCode::SERVICE_UNAVAILABLE));
         }
-        // Somebody else answers at the address.
-        let (address, _stop) = gateway(Some(other)).await;
+        // The file is another one than what is served, or is gone.
+        let (address, _stop) = gateway(Some(own.clone())).await;
+        let asked = listener(address, Some(renewed.clone()));
+        assert_eq!(ask(&asked, "/readyz").await, Ok(StatusCode::OK));
+        std::fs::remove_file(&renewed.certificate_file).unwrap();
+        assert_eq!(ask(&asked, "/readyz").await, Ok(StatusCode::OK));
+        // Without TLS where TLS is spoken, and the other way round.
+        assert!(ask(&listener(address, None), "/readyz").await.is_err());
+        let (address, _stop) = gateway(None).await;
         assert!(ask(&listener(address, Some(own)), "/readyz").await.is_err());
-        // Nobody does.
+        // Nobody answers.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);

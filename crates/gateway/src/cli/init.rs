@@ -5,10 +5,9 @@
 //! written last.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
-use store::Store;
+use store::Seat;
 use zeroize::Zeroizing;
 
 use super::Failure;
@@ -17,6 +16,7 @@ use super::term::{BOLD, GOOD, OFF};
 use crate::config::Config;
 use crate::keys::{self, Keys};
 use crate::operator::credential::Role;
+use crate::storage::Place;
 
 /// Name of the configuration file.
 pub const CONFIG_FILE: &str = "clawgate.toml";
@@ -69,8 +69,12 @@ pub struct Initialized {
 impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
         if let Some(file) = &self.config {
-            let data = Config::load(file)?.data_dir;
-            if make_data(&data)?.operators().await?.is_empty() {
+            let config = Config::load(file)?;
+            make_files(&config.data_dir)?;
+            let place = Place::of(&config)
+                .await
+                .map_err(|error| Failure::new(format!("{error:#}")))?;
+            if place.open(Seat::Beside)?.operators().await?.is_empty() {
                 let file = file.display();
                 anstream::eprintln!(
                     "there is no operator yet: clawgate operator add NAME --role admin --config {file}"
@@ -134,7 +138,9 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
         Failure::new(format!("cannot make `{}`: {error}", what.display()))
     };
     std::fs::create_dir_all(dir).map_err(|error| io(dir, error))?;
-    let store = make_data(&dir.join(DATA_DIR))?;
+    let data = dir.join(DATA_DIR);
+    make_files(&data)?;
+    let store = store::open_sqlite(&data.join("clawgate.db"))?;
     let credential = if store.operators().await?.is_empty() {
         Some(operator::add(&*store, FIRST_OPERATOR, None, &[Role::Admin]).await?)
     } else {
@@ -145,12 +151,12 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
     Ok(Initialized { config, credential })
 }
 
-/// Keys, store and the folder of bundles, where they are missing.
-fn make_data(data: &Path) -> Result<Arc<dyn Store>, Failure> {
+/// Keys and the folder of bundles, where they are missing.
+fn make_files(data: &Path) -> Result<(), Failure> {
     keys::make_private_folder(data)?;
     keys::make_private_folder(&data.join("bundles"))?;
     Keys::create(&data.join("keys"))?;
-    Ok(store::open_sqlite(&data.join("clawgate.db"))?)
+    Ok(())
 }
 
 /// A name that no other gateway has; the operator may choose a nicer one before the first token.

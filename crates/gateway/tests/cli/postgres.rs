@@ -123,6 +123,38 @@ async fn an_installation_moves_to_a_database_and_goes_on() {
     world.valid_evidence().await;
 }
 
+#[test]
+fn a_packages_init_uses_the_database_that_its_configuration_names() {
+    let Some(schema) = server::Schema::new() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_clawgate"))
+            .current_dir(&folder)
+            .args(words)
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{words:?}: {said}");
+        said
+    };
+    gateway(&["init", "--dir", "frame"]);
+    let config = std::fs::read_to_string(folder.path().join("frame/clawgate.toml")).unwrap();
+    let config = config.replace("\"data\"", "\"var\"");
+    let text = format!("{config}\n[store]\nurl = {{ file = \"database.url\" }}\n");
+    std::fs::write(folder.path().join("packaged.toml"), text).unwrap();
+    std::fs::write(folder.path().join("database.url"), schema.address()).unwrap();
+
+    let init = ["init", "--config", "packaged.toml"];
+    assert!(gateway(&init).contains("no operator yet"));
+    assert!(folder.path().join("var/keys").is_dir());
+    assert!(!folder.path().join("var/clawgate.db").exists());
+    let add = "operator add alice --role admin --config packaged.toml";
+    gateway(&add.split(' ').collect::<Vec<_>>());
+    assert_eq!(gateway(&init), "", "the operator is in the database");
+}
+
 /// Speaks TLS in front of a server that does not, as PostgreSQL does: the client asks for it.
 async fn encrypted(server: String, made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> u16 {
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
