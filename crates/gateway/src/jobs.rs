@@ -255,6 +255,8 @@ pub async fn close(
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
     app.metrics.bundles.count();
+    // Not before: a lease that lapses is what seals the bundle of a job when this has failed.
+    app.leases.end(&job.job_id);
     if !matches!(job.state, JobState::Sealed { .. }) {
         bundles::announce(app, &bundle).await;
     }

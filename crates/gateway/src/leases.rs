@@ -64,7 +64,7 @@ impl Leases {
         self.begun.notify_one();
     }
 
-    /// Renews a lease; `false` when it has lapsed.
+    /// Renews a lease; `false` when there is none, also while a job whose lease has lapsed is closed.
     pub fn renew(&self, job_id: &JobId) -> bool {
         match self.running().get_mut(job_id) {
             Some((lease, end)) => {
@@ -73,6 +73,11 @@ impl Leases {
             }
             None => false,
         }
+    }
+
+    /// Ends a lease: its job is closed.
+    pub fn end(&self, job_id: &JobId) {
+        self.running().remove(job_id);
     }
 
     /// Waits for a lease to lapse, and takes it out.
@@ -183,6 +188,16 @@ mod tests {
         ] {
             assert_eq!(Lease::try_from(seconds).is_ok(), good, "{seconds}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_of_a_closed_job_never_lapses() {
+        let leases = Leases::default();
+        leases.begin(job(1), Lease(30));
+        leases.begin(job(2), Lease(60));
+        leases.end(&job(1));
+        assert_eq!(leases.lapsed().await, (job(2), Lease(60)));
+        assert!(leases.running().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -268,13 +268,23 @@ pub(super) async fn renew(
     Strict(Renew {}): Strict<Renew>,
 ) -> Result<Json<Renewed>, Problem> {
     let job = known(&app, &job_id).await?;
-    let lease_seconds = job.lease_seconds.ok_or(ReasonCode::JobNotLeased)?;
-    if !job.state.is_open() || !app.leases.renew(&job_id) {
+    let lease = job.lease_seconds.and_then(|it| Lease::try_from(it).ok());
+    let lease = lease.ok_or(ReasonCode::JobNotLeased)?;
+    if !job.state.is_open() {
         return Err(ReasonCode::JobClosed.into());
+    }
+    if !app.leases.renew(&job_id) {
+        // It has lapsed, and the job is not closed yet: an apply may keep it open. What the closing
+        // of the job has not seen is not left behind.
+        app.leases.begin(job_id.clone(), lease);
+        if !known(&app, &job_id).await?.state.is_open() {
+            app.leases.end(&job_id);
+            return Err(ReasonCode::JobClosed.into());
+        }
     }
     Ok(Json(Renewed {
         job_id,
-        lease_seconds,
+        lease_seconds: lease.seconds(),
     }))
 }
 

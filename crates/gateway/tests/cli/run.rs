@@ -465,11 +465,18 @@ async fn leases_are_renewed_where_there_is_one() {
     let job = operator.post("/v1/jobs", &body).await.ok()["job_id"].clone();
     let job = job.as_str().unwrap();
     assert_eq!(renew(job).await.ok()["lease_seconds"], 3600);
+    // As a lease that has lapsed is taken out while an apply keeps the job open.
+    let (leases, job_id) = (&world.app().leases, job.parse().unwrap());
+    leases.end(&job_id);
+    assert_eq!(renew(job).await.ok()["lease_seconds"], 3600);
+    assert!(leases.renew(&job_id), "another one has begun");
     let close = format!("/v1/jobs/{job}/close");
     operator.post(&close, &json!({"reason": "done"})).await.ok();
+    assert!(!leases.renew(&job_id), "it ends with its job");
     let closed = renew(job).await;
     assert_eq!(
         (closed.status.as_u16(), closed.code().as_str()),
         (409, "JOB_CLOSED")
     );
+    assert!(!leases.renew(&job_id), "none begins of a closed job");
 }

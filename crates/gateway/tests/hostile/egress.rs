@@ -849,6 +849,29 @@ async fn a_broken_answer_is_not_taken_for_a_whole_one() {
 }
 
 #[tokio::test]
+async fn what_the_record_counts_is_what_the_client_is_given() {
+    let two_lengths = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n\
+                       5\r\nhello\r\n0\r\n\r\n";
+    let origin = Origin::start(two_lengths).await;
+    let names = Names::default();
+    names.leads("listed.example", &[&["127.0.0.1"]]);
+    let to = format!("listed.example:{}", origin.port());
+    let rig = rig(std::slice::from_ref(&to), &names).await;
+    let call = rig.proxied("GET", &format!("http://{to}/"));
+    let answer = lossy(&rig.raw(&call.bytes()).await).to_lowercase();
+    assert!(!answer.contains("content-length"), "{answer}");
+    assert!(
+        answer.ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        "{answer}"
+    );
+    let (_, outcome) = rig.ends(&rig.sandbox.job_id, 1).await.remove(0);
+    assert_eq!(
+        (outcome.ended, outcome.response_bytes),
+        (Ended::Complete, 5)
+    );
+}
+
+#[tokio::test]
 async fn tunnels_are_cut_and_counted() {
     let port = echo().await;
     let names = Names::default();

@@ -5,16 +5,27 @@
 //! their addresses too: a name that somebody else has pointed there is not a way around.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use policy::egress::{
     Destination, EgressOperation, Host, Kind, MAX_ADDRESSES, Network, Reserved, kind, well_known,
 };
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
+
+/// Questions to the operating system at a time. Nothing ends one that it does not answer.
+const MOST_LOOKUPS: usize = 32;
+
+/// How long it holds what was found out about where a reserved name leads.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Most addresses to which a reserved name has led that are kept, the latest ones.
+const MOST_KEPT: usize = 2 * MAX_ADDRESSES;
 
 /// Looks names up. A seam, so that tests can answer differently each time.
 pub trait Resolve: Send + Sync {
@@ -22,16 +33,33 @@ pub trait Resolve: Send + Sync {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// What the operating system says.
+/// What the operating system says. All of a process' lookups share its threads, and so one bound.
 pub struct SystemResolver;
+
+static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MOST_LOOKUPS)));
 
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name, 0)).await?;
+        let name = name.to_owned();
+        Box::pin(bounded(Arc::clone(&LOOKUPS), move || {
+            let found = (name.as_str(), 0).to_socket_addrs()?;
             Ok(found.map(|address| address.ip()).collect())
-        })
+        }))
     }
+}
+
+/// Does what blocks on a thread for that, in its turn. A place is free again when the work has
+/// ended, and not when nobody waits for it any more.
+async fn bounded<T: Send + 'static>(
+    places: Arc<Semaphore>,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let place = places.acquire_owned().await.map_err(io::Error::other)?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    working.await.map_err(io::Error::other)?
 }
 
 /// What is known about destinations besides the contract.
@@ -48,11 +76,39 @@ struct Known {
     whose: Reserved,
     host: Host,
     port: u16,
-    /// What its name led to when it was last looked up.
-    led_to: Mutex<Vec<IpAddr>>,
+    led_to: Mutex<LedTo>,
+}
+
+/// Where a reserved name leads. Held while it is looked up, so that one question serves all.
+#[derive(Default)]
+struct LedTo {
+    /// What it has led to, the latest last: an address that is answered in turn stays known.
+    addresses: Vec<IpAddr>,
+    asked: Option<Instant>,
+}
+
+impl LedTo {
+    fn add(&mut self, found: &[IpAddr]) {
+        let found = found.iter().map(IpAddr::to_canonical);
+        for ip in found {
+            self.addresses.retain(|known| *known != ip);
+            self.addresses.push(ip);
+        }
+        let old = self.addresses.len().saturating_sub(MOST_KEPT);
+        self.addresses.drain(..old);
+    }
 }
 
 impl Known {
+    fn new(whose: Reserved, to: Destination) -> Self {
+        Self {
+            whose,
+            host: to.host,
+            port: to.port,
+            led_to: Mutex::default(),
+        }
+    }
+
     /// Whether another name that leads to its address would reach it. What the vendors run shares
     /// its addresses with many others and tells them apart by the name that TLS is meant for, which
     /// is held to the name of the destination.
@@ -133,18 +189,21 @@ impl Places {
     ) -> Self {
         let own = urls.iter().filter_map(|url| of_url(url));
         let own = own.map(|to| (Reserved::Gateway, to));
-        let known = own.chain(named(config)).map(|(whose, to)| Known {
-            whose,
-            host: to.host,
-            port: to.port,
-            led_to: Mutex::default(),
-        });
+        let mut known: Vec<Known> = Vec::new();
+        for (whose, to) in own.chain(named(config)) {
+            let same = |known: &Known| {
+                known.whose == whose && known.host == to.host && known.port == to.port
+            };
+            if !known.iter().any(same) {
+                known.push(Known::new(whose, to));
+            }
+        }
         Self {
             resolver,
             patience: Duration::from_secs(config.egress.connect_timeout_seconds),
             excepted: config.egress.allow_private.clone(),
             listening,
-            reserved: known.collect(),
+            reserved: known,
         }
     }
 
@@ -159,24 +218,24 @@ impl Places {
         self.reserved.iter().find(same).map(|known| known.whose)
     }
 
+    /// Looks a destination up. A name leads nowhere as long as nobody knows whether it leads to
+    /// what is reached in another way.
     pub(super) async fn look_up(&self, to: &Destination) -> Found {
         let others = self.reserved.iter();
         let others = others.filter(|known| known.port == to.port && known.is_known_by_address());
-        let others: Vec<&Known> = others.collect();
-        let refreshed = join_all(others.iter().map(|known| self.refresh(known)));
-        let (addresses, ()) = tokio::join!(self.addresses(&to.host), async {
-            refreshed.await;
-        });
+        let others =
+            join_all(others.map(|known| async { (known.whose, self.led_to(known).await) }));
+        let (mut addresses, others) = tokio::join!(self.addresses(&to.host), others);
+        if matches!(to.host, Host::Name(_)) && others.iter().any(|(_, led_to)| led_to.is_empty()) {
+            addresses.clear();
+        }
         let reserved = addresses.iter().find_map(|ip| {
             let at = SocketAddr::new(ip.to_canonical(), to.port);
             if self.is_listening(at) {
                 return Some(Reserved::Gateway);
             }
-            let known = others.iter().find(|known| {
-                let led_to = known.led_to.lock().expect("no panic while it is held");
-                led_to.iter().any(|own| own.to_canonical() == at.ip())
-            });
-            known.map(|known| known.whose)
+            let known = others.iter().find(|(_, led_to)| led_to.contains(&at.ip()));
+            known.map(|(whose, _)| *whose)
         });
         let holds = |range: &&Network| addresses.iter().any(|ip| range.contains(*ip));
         let needed = addresses.iter().any(|ip| kind(*ip) != Kind::Public);
@@ -194,7 +253,7 @@ impl Places {
             Host::Ip(ip) => return vec![*ip],
             Host::Name(name) => name,
         };
-        let looked_up = tokio::time::timeout(self.patience, self.resolver.resolve(name)).await;
+        let looked_up = timeout(self.patience, self.resolver.resolve(name)).await;
         let mut addresses = Vec::new();
         for ip in looked_up.into_iter().flatten().flatten() {
             if addresses.len() < MAX_ADDRESSES && !addresses.contains(&ip) {
@@ -204,12 +263,25 @@ impl Places {
         addresses
     }
 
-    /// Looks up where a reserved name leads; what cannot be looked up leads where it last led.
-    async fn refresh(&self, known: &Known) {
-        let found = self.addresses(&known.host).await;
-        if !found.is_empty() {
-            *known.led_to.lock().expect("no panic while it is held") = found;
+    /// Where a reserved host leads and has led, empty while nobody knows. It is looked up again
+    /// when that was a while ago; what cannot be looked up leads where it has led.
+    async fn led_to(&self, known: &Known) -> Vec<IpAddr> {
+        // Whoever looks it up has no more patience than this.
+        let mut led_to = known.led_to.lock().await;
+        if led_to.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+            let found = self.addresses(&known.host).await;
+            led_to.add(&found);
+            led_to.asked = Some(Instant::now());
+            if led_to.addresses.is_empty() {
+                tracing::warn!(
+                    host = %known.host,
+                    port = known.port,
+                    "cannot look up a host that is not reached through the egress proxy; names \
+                     are refused on its port until its own addresses are known"
+                );
+            }
         }
+        led_to.addresses.clone()
     }
 
     fn is_listening(&self, at: SocketAddr) -> bool {
@@ -250,3 +322,6 @@ impl super::Egress {
         self.places.look_up(to).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,8 +189,11 @@ pub(super) async fn exchange(
         Err((ended, code)) => return underway.refused(ended, code).await,
     };
     let mut headers = end_to_end(&head.headers);
-    // As hyper has read it: one number.
-    if let Some(length) = head.headers.get(header::CONTENT_LENGTH) {
+    // As hyper has read it: one number. Beside a coding it says nothing about the body, and would
+    // cut off what the record counts.
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
+    if let Some(length) = length.filter(|_| !coded) {
         headers.insert(header::CONTENT_LENGTH, length.clone());
     }
     headers.insert(header::VIA, VIA);
