@@ -9,6 +9,7 @@ use proof::{Did, Hash, Timestamp};
 use store::{BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::approvals;
@@ -195,7 +196,8 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
     Ok(contract)
 }
 
-/// Closes a job and seals its bundle. Closing it again returns the same bundle.
+/// Closes a job and seals its bundle. Closing it again returns the same bundle. What was begun goes
+/// on when whoever asked for it does not wait: sealing asks witnesses, which can take seconds.
 ///
 /// Nothing may follow the closing record, so the order is: no more calls are admitted and
 /// streams are cut; runs that still wait for somebody are discarded; calls that run get the
@@ -205,6 +207,24 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
 /// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, the store's, or
 /// [`JobError::Seal`].
 pub async fn close(
+    app: &Arc<App>,
+    operator: &str,
+    job_id: &JobId,
+    reason: &str,
+    running: RunningApply,
+) -> Result<ClosedJob, JobError> {
+    let (app, job_id) = (Arc::clone(app), job_id.clone());
+    let (operator, reason) = (operator.to_owned(), reason.to_owned());
+    let closing = tokio::spawn(
+        async move { close_and_seal(&app, &operator, &job_id, &reason, running).await }
+            .in_current_span(),
+    );
+    closing
+        .await
+        .map_err(|error| StoreError::Unavailable(Arc::new(error)))?
+}
+
+async fn close_and_seal(
     app: &App,
     operator: &str,
     job_id: &JobId,

@@ -3,6 +3,8 @@
 //! Each is noted as an operator's action before it is done, and what reaches upstream on behalf
 //! of an open job is recorded in that job like any other call.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use policy::terraform::ids::{StateVersionId, WorkspaceId};
@@ -101,7 +103,7 @@ pub struct StoppedJob {
 /// # Errors
 /// `JOB_UNKNOWN`, or what closing fails with.
 pub async fn stop_job(
-    app: &App,
+    app: &Arc<App>,
     operator: &str,
     job_id: &JobId,
     reason: &str,

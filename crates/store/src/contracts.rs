@@ -76,6 +76,18 @@ pub trait Contracts {
     /// another name.
     async fn publish(&self, contract: ContractVersion) -> Result<Published, StoreError>;
 
+    /// Adds a version that was compared with `in_force`, which must be its name's newest version
+    /// that is not withdrawn. The same document again changes nothing, whatever is in force.
+    ///
+    /// # Errors
+    /// [`Conflict::OtherInForce`](crate::Conflict::OtherInForce), and those of
+    /// [`publish`](Self::publish).
+    async fn publish_in_place_of(
+        &self,
+        contract: ContractVersion,
+        in_force: Hash,
+    ) -> Result<Published, StoreError>;
+
     /// One version, by the hash of its document.
     async fn contract(&self, policy_hash: &Hash) -> Result<Option<ContractRow>, StoreError>;
 

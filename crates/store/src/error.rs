@@ -56,6 +56,9 @@ pub enum Conflict {
     /// The same document is already published under another name.
     #[error("this contract is already published as `{0}`")]
     ContractName(String),
+    /// The version in force of the contract's name is another one by now.
+    #[error("the version in force was withdrawn or replaced meanwhile; try again")]
+    OtherInForce,
     /// The contract that is named is not published.
     #[error("no such contract is published")]
     NoSuchContract,

@@ -105,7 +105,7 @@ pub async fn seal(
         }
         JobState::Closed(_) => {}
     }
-    let checkpoint = witnesses::cosigned(parts, sign_checkpoint(parts).await?).await?;
+    let checkpoint = witnesses::cosigned(parts).await?;
     let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
     let state_versions: Vec<String> = evidence
         .runs

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use policy::contract::{Issue, PublicationRules, Severity};
 use policy::{Contract, ContractErrors, ReasonCode};
 use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, Timestamp};
-use store::{ContractRow, ContractVersion, Store, StoreError, Withdrawal};
+use store::{Conflict, ContractRow, ContractVersion, Store, StoreError, Withdrawal};
 
 use crate::app::App;
 use crate::clawproxy;
@@ -93,6 +93,7 @@ impl PublishError {
                 .iter()
                 .find_map(|issue| issue.code)
                 .unwrap_or(ReasonCode::ContractInvalid),
+            Self::Store(StoreError::Conflict(Conflict::OtherInForce)) => ReasonCode::Overloaded,
             Self::Store(StoreError::Conflict(_)) => ReasonCode::ContractInvalid,
             Self::Store(_) => ReasonCode::StoreUnavailable,
         }
@@ -112,8 +113,9 @@ fn new_in_words(new: &[Issue]) -> String {
     }
 }
 
-/// One publication at a time, so that what is compared with is what is replaced.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// One comparison at a time: it can take long, and nobody may have several of them run. The turn
+/// belongs to the thread that compares, which goes on when whoever asked has hung up.
+static COMPARING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Publishes a signed contract in the name of `operator`, who need not be its author.
 ///
@@ -143,10 +145,10 @@ pub async fn publish(
         return Err(PublishError::Blocked(blocking));
     }
     let policy_hash = contract.hash();
-    let _turn = ONE_AT_A_TIME.lock().await;
-    if config.policy.wider_needs_second_author && second.is_none() {
-        check_no_wider(store, &contract).await?;
-    }
+    let compared = match config.policy.wider_needs_second_author && second.is_none() {
+        true => check_no_wider(store, &contract).await?,
+        false => None,
+    };
     let mut detail = vec![
         ("name", contract.name.clone()),
         ("author_did", author.did.to_string()),
@@ -168,7 +170,13 @@ pub async fn publish(
         published_at: now,
         published_by: operator.to_owned(),
     };
-    let published = audited(store, action, store.publish(version)).await?;
+    let published = audited(store, action, async {
+        match compared {
+            Some(in_force) => store.publish_in_place_of(version, in_force).await,
+            None => store.publish(version).await,
+        }
+    });
+    let published = published.await?;
     Ok(Publication {
         policy_hash,
         name: contract.name,
@@ -218,22 +226,32 @@ fn second_author<'c>(
 }
 
 /// Refuses a contract of one author that allows anything that the version in force of its name
-/// does not. What was published already changes nothing, and passes.
-async fn check_no_wider(store: &dyn Store, contract: &Contract) -> Result<(), PublishError> {
+/// does not. What was published already changes nothing, and passes. Returns the version that it
+/// was compared with, which has to be in force still when the contract is published.
+async fn check_no_wider(
+    store: &dyn Store,
+    contract: &Contract,
+) -> Result<Option<Hash>, PublishError> {
     if store.contract(&contract.hash()).await?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
+    let turn = COMPARING.lock().await;
     let Some(old) = in_force(store.versions(&contract.name).await?) else {
         return Err(PublishError::SecondAuthor(Vec::new()));
     };
-    let corrupt = || StoreError::Corrupt(format!("contract `{}`", old.contract.policy_hash));
+    let in_force = old.contract.policy_hash;
+    let corrupt = || StoreError::Corrupt(format!("contract `{in_force}`"));
     let old = Contract::from_json(old.contract.envelope.payload.clone()).map_err(|_| corrupt())?;
     let new = contract.clone();
-    let proof = tokio::task::spawn_blocking(move || policy::prove::prove(&old, &new))
+    let compared = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        policy::prove::newly_allowed(&old, &new)
+    });
+    let (more, undecided) = compared
         .await
         .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-    if proof.is_no_wider() {
-        return Ok(());
+    if more.is_empty() && undecided.is_empty() {
+        return Ok(Some(in_force));
     }
     let issue = |path, message| Issue {
         path,
@@ -241,10 +259,10 @@ async fn check_no_wider(store: &dyn Store, contract: &Contract) -> Result<(), Pu
         code: Some(ReasonCode::ContractSecondAuthor),
         message,
     };
-    let new = proof.newly_allowed.iter();
-    let new = new.map(|one| issue(one.dimension.name(), one.question.in_words()));
-    let undecided = proof.undecided.iter();
-    let undecided = undecided.map(|one| {
+    let new = more
+        .iter()
+        .map(|one| issue(one.dimension.name(), one.question.in_words()));
+    let undecided = undecided.iter().map(|one| {
         let message = format!("too much to be decided about {}", one.name());
         issue(one.name(), message)
     });

@@ -93,6 +93,7 @@ impl From<StoreError> for Problem {
                 Conflict::NoSuchContract => ReasonCode::ContractUnknown,
                 Conflict::ContractWithdrawn => ReasonCode::ContractWithdrawn,
                 Conflict::ContractName(_) => ReasonCode::ContractInvalid,
+                Conflict::OtherInForce => ReasonCode::Overloaded,
                 Conflict::NoSuchJob(_) => ReasonCode::JobUnknown,
                 Conflict::JobClosed(_) => ReasonCode::JobClosed,
                 Conflict::NoSuchRun(_) => ReasonCode::ObjectUnknown,

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::folder::Added;
 use super::{Folder, Standing, TlogError, compare, tile_bytes, witnesses};
 use crate::app::App;
-use crate::bundles::{Sealing, sign_checkpoint};
+use crate::bundles::Sealing;
 
 /// After this long the log is looked at without having been told: what another process wrote
 /// does not show as a commit, and what failed is tried again.
@@ -71,12 +71,16 @@ pub async fn write_up(
     examine: bool,
 ) -> Result<u64, TlogError> {
     let there = compare(parts.store, parts.config, parts.keys, folder).await?;
-    let checkpoint = sign_checkpoint(parts)
+    let checkpoint = witnesses::cosigned(parts)
         .await
         .map_err(TlogError::Checkpoint)?;
-    let checkpoint = witnesses::cosigned(parts, checkpoint).await?;
     let (published, size) = (there.unwrap_or(0), checkpoint.size);
     if there == Some(size) && !examine {
+        // A witness may have cosigned since.
+        let note = checkpoint.note.into_bytes();
+        if folder.read("checkpoint").await?.as_ref() != Some(&note) {
+            folder.replace("checkpoint", note).await?;
+        }
         return Ok(size);
     }
     let from = if examine { 0 } else { published };
@@ -199,6 +203,18 @@ mod tests {
             assert_eq!(partials == 0, expected >= 256, "{expected}");
             assert!(!files.keys().any(|name| name.contains("/.")), "{files:?}");
         }
+        // What a witness adds late is published, too.
+        let note = fixture
+            .store
+            .latest_checkpoint()
+            .await
+            .unwrap()
+            .unwrap()
+            .note;
+        let note = format!("{note}\u{2014} witness.example/1 AAAA\n");
+        fixture.store.cosign_checkpoint(&note, 300).await.unwrap();
+        write_up(parts(&fixture), &folder, false).await.unwrap();
+        assert_eq!(files(place.path())["checkpoint"], note.as_bytes());
         let before = files(place.path());
         write_up(parts(&fixture), &folder, true).await.unwrap();
         assert!(files(place.path()) == before, "the same again");

@@ -3,7 +3,9 @@
 //! A witness remembers the last checkpoint that it saw of a log, and cosigns the next one when
 //! the log proves that it goes on. Its cosignature becomes one more line of the note.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -11,10 +13,9 @@ use futures_util::stream::FuturesUnordered;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use proof::checkpoint::cosigned_at;
-use store::StoreError;
 use tokio::time::{sleep, timeout};
 
-use crate::bundles::{Sealing, SignedCheckpoint};
+use crate::bundles::{BundleError, Sealing, SignedCheckpoint, sign_checkpoint};
 use crate::config::{Config, Witness};
 use crate::upstream::{HttpClient, cause};
 use crate::witness::AddCheckpoint;
@@ -30,7 +31,12 @@ const ATTEMPTS: u32 = 3;
 /// as fast, are not left out.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// One note is taken to the witnesses at a time: two that add lines to it would lose some.
+/// For how long a witness that let a checkpoint wait in vain is not asked: one that is silent must
+/// not make each bundle wait.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// One checkpoint is signed and taken to the witnesses at a time: two that add lines to one note
+/// would lose some, and a larger one that came first would make the smaller one useless.
 static ASKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The witnesses of the configuration.
@@ -39,6 +45,8 @@ pub struct Witnesses {
     all: Vec<Witness>,
     required: usize,
     patience: Duration,
+    /// Those that were silent, by name, and when that was seen.
+    silent: Mutex<HashMap<String, Instant>>,
 }
 
 impl Witnesses {
@@ -50,37 +58,48 @@ impl Witnesses {
             all: log.witnesses.clone(),
             required: log.required_witnesses as usize,
             patience: Duration::from_secs(log.witness_wait_seconds),
+            silent: Mutex::default(),
         })
+    }
+
+    /// Whether it was silent a moment ago.
+    fn is_silent(&self, witness: &Witness) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent
+            .get(&witness.name)
+            .is_some_and(|seen| seen.elapsed() < SILENCE)
+    }
+
+    fn note_silence(&self, witness: &Witness) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.insert(witness.name.clone(), Instant::now());
     }
 }
 
-/// Adds the cosignatures that can be had in time, and keeps them. With fewer than are required
+/// Signs a checkpoint over the log as it is, adds the cosignatures that can be had in time, and
+/// keeps them. With fewer than are required
 /// the checkpoint goes on its way all the same, because evidence that waits for others could be
 /// kept from existing by them; a verifier then says that it is not proven.
 ///
 /// # Errors
-/// When the store does not answer.
-pub async fn cosigned(
-    parts: Sealing<'_>,
-    checkpoint: SignedCheckpoint,
-) -> Result<SignedCheckpoint, StoreError> {
+/// When the store does not answer, or the checkpoint cannot be signed.
+pub async fn cosigned(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
     let Some(witnesses) = parts.witnesses else {
-        return Ok(checkpoint);
+        return sign_checkpoint(parts).await;
     };
     let _one = ASKING.lock().await;
-    let SignedCheckpoint { size, mut note } = checkpoint;
-    if let Some(latest) = parts.store.latest_checkpoint().await?
-        && latest.size == size
-    {
-        // Somebody else may have added lines to it while this one waited.
-        note = latest.note;
-    }
+    let SignedCheckpoint { size, mut note } = sign_checkpoint(parts).await?;
     let has = |note: &str, witness: &Witness| {
         cosigned_at(note, &witness.name, &witness.did.key()).is_some()
     };
     let missing = witnesses.all.iter().filter(|witness| !has(&note, witness));
     let mut seen = witnesses.all.len() - missing.clone().count();
-    let mut asked: FuturesUnordered<_> = missing
+    let mut waited_for: Vec<&Witness> = missing
+        .filter(|witness| !witnesses.is_silent(witness))
+        .collect();
+    let mut asked: FuturesUnordered<_> = waited_for
+        .iter()
+        .copied()
         .map(|witness| {
             let asked = ask(parts, &witnesses.http, witness, size, &note);
             async move { (witness, asked.await) }
@@ -100,8 +119,17 @@ pub async fn cosigned(
         };
         let answer = tokio::select! {
             answer = next => answer,
-            () = &mut end => None,
+            () = &mut end => {
+                for witness in &waited_for {
+                    tracing::warn!(witness = witness.name, size, "no cosignature: it is silent");
+                    witnesses.note_silence(witness);
+                }
+                break;
+            }
         };
+        if let Some((witness, _)) = &answer {
+            waited_for.retain(|other| other.name != witness.name);
+        }
         match answer {
             None => break,
             Some((_, Ok(line))) => {

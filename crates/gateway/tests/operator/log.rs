@@ -389,3 +389,43 @@ async fn bundles_carry_what_witnesses_have_seen() {
     let answer = world.call(request, asked.to_text().into_bytes()).await;
     assert_eq!(answer.status, 422);
 }
+
+/// Whoever closes a job may hang up: the job is sealed. And a witness that says nothing holds up
+/// one bundle, not each.
+#[tokio::test]
+async fn a_bundle_is_sealed_without_its_client_and_without_asking_the_silent_twice() {
+    use futures_util::FutureExt as _;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let did = clawgate::keys::random_key().did();
+    let (asked, times) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+            asked.send_modify(|times| *times += 1);
+        }
+    });
+    let more = format!(
+        "log = {{ required_witnesses = 1, witness_wait_seconds = 1, witnesses = [{{ name = \
+         \"witness.example/1\", url = \"{url}\", did = \"{did}\" }}] }}"
+    );
+    let world = World::new().await;
+    let world = world.restarted_with(Box::leak(more.into_boxed_str())).await;
+    let (admin, app) = (world.admin().await, &world.gateway.app);
+    for _ in 0..2 {
+        let job: proof::record::JobId = admin.job().await.parse().unwrap();
+        let mut commits = app.store.commits();
+        let running = clawgate::jobs::RunningApply::KeepsOpen;
+        let closing = clawgate::jobs::close(app, "olga", &job, "done", running);
+        assert!(closing.now_or_never().is_none(), "it takes longer");
+        let sealed = async {
+            while app.store.bundle(&job).await.unwrap().is_none() {
+                commits.changed().await.unwrap();
+            }
+        };
+        let sealed = tokio::time::timeout(std::time::Duration::from_secs(60), sealed).await;
+        assert!(sealed.is_ok(), "the job is not sealed");
+        assert_eq!(*times.borrow(), 1, "asked once, and not again");
+    }
+}

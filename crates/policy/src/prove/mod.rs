@@ -226,6 +226,16 @@ pub fn prove(old: &Contract, new: &Contract) -> Proof {
     }
 }
 
+/// One half of [`prove`]: what `new` allows that `old` does not, and what was too much to be
+/// decided.
+pub fn newly_allowed(old: &Contract, new: &Contract) -> (Vec<Witness>, Vec<Dimension>) {
+    let (old, new) = (
+        CompiledContract::compile(old),
+        CompiledContract::compile(new),
+    );
+    Probes::beyond(&old, &new)
+}
+
 /// Candidates, put to both contracts while they are made.
 struct Probes<'c> {
     old: &'c CompiledContract,

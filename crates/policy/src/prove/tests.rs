@@ -181,6 +181,19 @@ fn what_is_wider_and_what_only_looks_so() {
             &[Approvals],
             &[Approvals],
         ),
+        // One person with two addresses, who may now approve what that person opened.
+        (
+            &[(
+                apply,
+                json!({"allowed": true, "approvers": ["a@x.test", "b@x.test", "a+2@x.test"]}),
+            )],
+            &[(
+                apply,
+                json!({"allowed": true, "approvers": ["a@x.test", "b@x.test", "a+2@x.test"], "min_approvals": 2, "opener_may_approve": true}),
+            )],
+            &[Approvals],
+            &[Approvals],
+        ),
         (
             &[],
             &[(apply, json!({"allowed": true, "requires_approval": false}))],

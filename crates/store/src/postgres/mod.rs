@@ -68,7 +68,7 @@ pub enum UnusableAddress {
     /// It cannot be read. What it says is not repeated: it may hold a password.
     #[error(
         "the database's address cannot be read; it looks like \
-         `postgres://user:password@host:5432/name`"
+         `postgres://user:password@host:5432/name`, with `%40` for an `@` in the password"
     )]
     Unreadable,
     /// Nothing says where the server is.
@@ -96,10 +96,19 @@ impl PostgresPlace {
         tls: Option<rustls::ClientConfig>,
         plain_text_allowed: bool,
     ) -> Result<Self, UnusableAddress> {
-        let mut config: Config = address
-            .trim()
-            .parse()
-            .map_err(|_| UnusableAddress::Unreadable)?;
+        let address = address.trim();
+        let mut config: Config = address.parse().map_err(|_| UnusableAddress::Unreadable)?;
+        // In a password that is not percent-encoded it ends the password too early; the rest would
+        // be host or database, which are shown.
+        let is_url = address.starts_with("postgres://") || address.starts_with("postgresql://");
+        let ats = address
+            .split('?')
+            .next()
+            .map_or(0, |url| url.matches('@').count());
+        let holds_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if is_url && ats > 1 || config.get_hosts().iter().any(holds_at) {
+            return Err(UnusableAddress::Unreadable);
+        }
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(UnusableAddress::NoHost);
         }

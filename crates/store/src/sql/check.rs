@@ -68,7 +68,14 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
                     "the record of leaf {place} stands at another's place"
                 ));
             }
-            roots.add(leaf);
+            for (level, root) in roots.add(leaf) {
+                let first = place >> level;
+                if tree::tile(connection, level, first)? != Some(root) {
+                    faults.add(format!(
+                        "tile {first} of level {level} is not that of its leaves"
+                    ));
+                }
+            }
         }
     }
     if let Some((size, _)) = checkpoint {
@@ -235,14 +242,21 @@ struct Roots {
 }
 
 impl Roots {
-    fn add(&mut self, leaf: Hash) {
+    /// Returns the roots, with their levels, of the complete subtrees that the tree keeps as tiles
+    /// and that this leaf is the last of.
+    fn add(&mut self, leaf: Hash) -> Vec<(u32, Hash)> {
         let mut root = leaf;
-        for _ in 0..self.size.trailing_ones() {
+        let mut tiles = Vec::new();
+        for level in 1..=self.size.trailing_ones() {
             let left = self.complete.pop().expect("one for each bit of the size");
             root = merkle::node_hash(&left, &root);
+            if level % tree::HEIGHT == 0 {
+                tiles.push((level, root));
+            }
         }
         self.complete.push(root);
         self.size += 1;
+        tiles
     }
 
     fn root(&self) -> Hash {
@@ -265,8 +279,13 @@ mod tests {
         for n in 0..300_u64 {
             assert_eq!(Ok(roots.root()), merkle::root(leaves.as_slice(), n), "{n}");
             let leaf = merkle::leaf_hash(&n.to_be_bytes());
-            roots.add(leaf);
+            let tiles = roots.add(leaf);
             leaves.push(leaf);
+            let expected = match n {
+                255 => vec![(8, merkle::root(leaves.as_slice(), 256).unwrap())],
+                _ => Vec::new(),
+            };
+            assert_eq!(tiles, expected, "{n}");
         }
     }
 }

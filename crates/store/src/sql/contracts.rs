@@ -14,7 +14,16 @@ use crate::{
 #[async_trait]
 impl Contracts for Database {
     async fn publish(&self, contract: ContractVersion) -> Result<Published, StoreError> {
-        self.write(move |connection| publish(connection, &contract))
+        self.write(move |connection| publish(connection, &contract, None))
+            .await
+    }
+
+    async fn publish_in_place_of(
+        &self,
+        contract: ContractVersion,
+        in_force: Hash,
+    ) -> Result<Published, StoreError> {
+        self.write(move |connection| publish(connection, &contract, Some(&in_force)))
             .await
     }
 
@@ -86,7 +95,11 @@ impl Contracts for Database {
     }
 }
 
-fn publish(connection: &Connection, contract: &ContractVersion) -> Result<Published, StoreError> {
+fn publish(
+    connection: &Connection,
+    contract: &ContractVersion,
+    in_place_of: Option<&Hash>,
+) -> Result<Published, StoreError> {
     if let Some(row) = by_hash(connection, &contract.policy_hash)? {
         if row.contract.name != contract.name {
             return Err(Conflict::ContractName(row.contract.name).into());
@@ -95,6 +108,18 @@ fn publish(connection: &Connection, contract: &ContractVersion) -> Result<Publis
             version: row.version,
             existed: true,
         });
+    }
+    if let Some(compared) = in_place_of {
+        let in_force = column::one(
+            connection,
+            "SELECT policy_hash FROM contracts WHERE name = ?1 AND withdrawn_at IS NULL
+             ORDER BY version DESC LIMIT 1",
+            [&contract.name],
+            |row| row.hash("policy_hash"),
+        )?;
+        if in_force.as_ref() != Some(compared) {
+            return Err(Conflict::OtherInForce.into());
+        }
     }
     let version = column::one(
         connection,

@@ -15,7 +15,7 @@ use super::connection::{Connection, params};
 use crate::StoreError;
 
 /// Levels between tiles: a tile row stands for 2^8 rows of the level below.
-const HEIGHT: u32 = 8;
+pub(super) const HEIGHT: u32 = 8;
 
 /// How many leaves there are; also the index of the next one.
 pub(super) fn size(connection: &Connection) -> Result<u64, StoreError> {
@@ -57,6 +57,20 @@ pub(super) fn add_leaf(connection: &Connection, index: u64, hash: &Hash) -> Resu
         level += HEIGHT;
     }
     Ok(())
+}
+
+/// The stored root of a complete subtree, if it is there.
+pub(super) fn tile(
+    connection: &Connection,
+    level: u32,
+    place: u64,
+) -> Result<Option<Hash>, StoreError> {
+    column::one(
+        connection,
+        "SELECT hash FROM tiles WHERE level = ?1 AND place = ?2",
+        params![level, column::integer(place)?],
+        |row| row.hash("hash"),
+    )
 }
 
 /// Root over the first `size` leaves, if there are as many.

@@ -27,6 +27,25 @@ pub(crate) async fn a_contract_is_published_once_and_under_one_name(store: Arc<d
     assert_eq!(store.contract(&hash("v2")).await.unwrap(), None);
 }
 
+pub(crate) async fn a_version_takes_the_place_of_the_one_in_force_only(store: Arc<dyn Store>) {
+    store.publish(contract("other", "o1")).await.unwrap();
+    let next = |text: &str| contract("staging", text);
+    let replace = |text, old| store.publish_in_place_of(next(text), hash(old));
+    assert_conflict!(replace("v1", "o1").await, Conflict::OtherInForce);
+    for text in ["v1", "v2"] {
+        store.publish(next(text)).await.unwrap();
+    }
+    assert_conflict!(replace("v3", "v1").await, Conflict::OtherInForce);
+    store.withdraw(&hash("v2"), "ada", at(1)).await.unwrap();
+    assert_conflict!(replace("v3", "v2").await, Conflict::OtherInForce);
+    assert_eq!(store.contract(&hash("v3")).await.unwrap(), None);
+    assert_eq!(replace("v3", "v1").await.unwrap().version, 3);
+    assert!(replace("v3", "v1").await.unwrap().existed);
+    store.withdraw(&hash("v3"), "ada", at(2)).await.unwrap();
+    store.withdraw(&hash("v1"), "ada", at(3)).await.unwrap();
+    assert_conflict!(replace("v4", "v1").await, Conflict::OtherInForce);
+}
+
 pub(crate) async fn versions_are_numbered_and_listed(store: Arc<dyn Store>) {
     assert_eq!(store.contracts().await.unwrap(), []);
     for (name, text) in [("b", "b1"), ("a", "a1"), ("b", "b2"), ("b", "b3")] {

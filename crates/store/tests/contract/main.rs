@@ -63,6 +63,7 @@ macro_rules! suite {
 suite! {
     areas:
         a_contract_is_published_once_and_under_one_name,
+        a_version_takes_the_place_of_the_one_in_force_only,
         versions_are_numbered_and_listed,
         a_second_authors_signature_is_kept,
         a_withdrawn_contract_stays_readable_and_grounds_nothing_new,

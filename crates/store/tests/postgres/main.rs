@@ -424,11 +424,16 @@ fn an_address_beyond_loopback_wants_encryption() {
         ),
         ("user=u dbname=db", false, false),
         ("nonsense", false, false),
+        ("postgres://u:p@ss@db/x", false, false),
+        ("postgres://u:p@s/s@db/x", false, false),
+        ("postgres://u:p%40ss@db/x", false, true),
+        ("host=ss@db user=u", false, false),
     ] {
         let parsed = PostgresPlace::parse(address, Some(tls()), allowed);
         assert_eq!(parsed.is_ok(), fits, "{address}");
         if let Err(error) = parsed {
-            assert!(!error.to_string().contains("p@"), "{error}");
+            let error = error.to_string();
+            assert!(!error.contains("p@") && !error.contains("ss@"), "{error}");
         }
     }
     let far = "postgres://u:p@db.example.com/db";

@@ -219,6 +219,10 @@ async fn a_check_names_what_is_not_in_order() {
         ),
         ("UPDATE tiles SET hash = sha256('x')", "tree is not"),
         (
+            "UPDATE tiles SET hash = sha256('x')",
+            "tile 1 of level 8 is not",
+        ),
+        (
             "UPDATE checkpoints SET note = replace(note, '512', '512 ') WHERE size = 512; UPDATE checkpoints SET note = 'x' WHERE size = 300",
             "checkpoint of 300",
         ),

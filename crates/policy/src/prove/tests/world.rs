@@ -79,16 +79,18 @@ const DATA: &[&str] = &[
     "tfe_x",
 ];
 
+/// The first and the last are one person's.
+const APPROVERS: &[&str] = &["a@x.test", "b@x.test", "c@x.test", "a+2@x.test"];
+
 fn members() -> Vec<BoxedStrategy<Value>> {
     let counts = || some(&[Value::Null, json!(0), json!(1), json!(2)]);
     let amounts = || some(&[Value::Null, json!("0"), json!("1"), json!("2")]);
-    let approvers = &["a@x.test", "b@x.test", "c@x.test"];
     let apply = prop_oneof![
         Just(json!({"allowed": false})),
         Just(json!({"allowed": true, "requires_approval": false})),
         (
-            subsequence(&approvers[..], 1..=3),
-            1..=2u32,
+            subsequence(APPROVERS, 1..=APPROVERS.len()),
+            1..=3u32,
             any::<bool>(),
             select(vec![60, 61]),
             select(vec!["hold", "reject"])
@@ -447,13 +449,12 @@ fn plans(all: &mut Vec<Question>) {
 }
 
 fn approvals(all: &mut Vec<Question>) {
-    let people = ["a@x.test", "b@x.test", "c@x.test"];
-    for bits in 0..8 {
-        let by: Vec<String> = (0..3)
+    for bits in 0..1u32 << APPROVERS.len() {
+        let by: Vec<String> = (0..APPROVERS.len())
             .filter(|n| bits & (1 << n) != 0)
-            .map(|n| people[n].to_owned())
+            .map(|n| APPROVERS[n].to_owned())
             .collect();
-        for opener in [None, Some(people[0]), Some(people[1]), Some(people[2])] {
+        for opener in std::iter::once(None).chain(APPROVERS.iter().copied().map(Some)) {
             for age_seconds in [0, 59, 60, 61] {
                 let by = by.clone();
                 let opener = opener.map(str::to_owned);
@@ -504,6 +505,63 @@ proptest! {
                 proven.is_empty(),
                 found.is_none(),
                 "proven {:#?}, found {:#?}", proven.first(), found
+            );
+        }
+    }
+}
+
+/// Every list of a few addresses, every number and both rules, against each other.
+#[test]
+fn approvals_agree_with_every_question() {
+    let mut questions = Vec::new();
+    approvals(&mut questions);
+    let mut contracts = Vec::new();
+    for bits in 1..1u32 << APPROVERS.len() {
+        let listed: Vec<&str> = (0..APPROVERS.len())
+            .filter(|n| bits & (1 << n) != 0)
+            .map(|n| APPROVERS[n])
+            .collect();
+        for least in 1..=listed.len() {
+            for opener in [false, true] {
+                contracts.push(super::contract(&[(
+                    "permissions.apply",
+                    json!({
+                        "allowed": true,
+                        "approvers": listed,
+                        "min_approvals": least,
+                        "opener_may_approve": opener,
+                        "approval_ttl_seconds": 60,
+                    }),
+                )]));
+            }
+        }
+    }
+    let compiled: Vec<CompiledContract> = contracts.iter().map(CompiledContract::compile).collect();
+    let answers: Vec<Vec<Answer>> = compiled
+        .iter()
+        .map(|one| {
+            questions
+                .iter()
+                .map(|question| question.answer(one))
+                .collect()
+        })
+        .collect();
+    for (old, before) in answers.iter().enumerate() {
+        for (new, after) in answers.iter().enumerate() {
+            let mut probes = Probes {
+                old: &compiled[old],
+                new: &compiled[new],
+                found: Vec::new(),
+                undecided: Vec::new(),
+            };
+            super::super::approvals::probe(&mut probes);
+            let found = after.iter().zip(before).any(|(new, old)| new.exceeds(old));
+            assert_eq!(
+                !probes.found.is_empty(),
+                found,
+                "{:?} {:?}",
+                contracts[old].permissions.apply,
+                contracts[new].permissions.apply
             );
         }
     }
