@@ -187,7 +187,6 @@ mod tests {
             "RECEIPT_UNKNOWN",
             "PAGE_UNKNOWN",
             "NOTICE_CHANNEL_UNKNOWN",
-            "LOG_PLACE_UNKNOWN",
         ];
         for code in ReasonCode::ALL.iter().copied() {
             let reason = code.reason();

@@ -84,8 +84,6 @@
     DECISION_MISMATCH: "A decision is not what the contract says",
     DECISION_NOT_ALLOWED: "A call was made that its own decision did not allow",
     DECISION_UNREADABLE: "A recorded decision cannot be made again",
-    EGRESS_STRAY:
-      "An outcome says that something was sent elsewhere, and its call was not allowed to",
   };
 
   /** What may be shown: nothing that moves a cursor or turns the direction of text. */

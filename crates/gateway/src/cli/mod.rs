@@ -244,8 +244,7 @@ mod tests {
             if command.get_about().is_none() {
                 missing.push(format!("{path}: no description"));
             }
-            // What is hidden is for the program itself.
-            if leaf && !command.is_hide_set() && command.get_after_help().is_none() {
+            if leaf && command.get_after_help().is_none() {
                 missing.push(format!("{path}: no examples"));
             }
             for argument in command.get_arguments() {

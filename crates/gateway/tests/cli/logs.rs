@@ -50,13 +50,6 @@ async fn a_whole_job_at_the_highest_level_logs_no_secret() {
         .json()
         .flatten_event(true)
         .finish();
-    // While only one listens, a place that logs first on another test's thread, where nobody does,
-    // is taken for one that nobody wants to hear; of two, each is asked.
-    let another = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(std::io::sink)
-        .finish();
-    let _another = tracing::Dispatch::new(another);
     let _logging = tracing::subscriber::set_default(everything);
 
     let models = json!({"providers": ["openai", "anthropic"], "allowed": ["gpt-*", "claude-*"]});

@@ -165,31 +165,6 @@ async fn tools_lead_a_change_from_the_contract_to_its_apply() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_while_a_tool_waits_takes_nothing_with_it() {
-    let world = Setup::new().start().await;
-    let run = planned(&world, "staging-app").await;
-    good(&world, "request_apply", json!({"run": run})).await;
-    world.run_at(&run, GateState::AwaitingApproval).await;
-    let records = async || world.app().store.log_size().await.unwrap();
-    let before = records().await;
-    let waiting = good(
-        &world,
-        "wait_for_approval",
-        json!({"run": run, "seconds": 50}),
-    );
-    // It waits as soon as it has looked at the run, and then its client goes.
-    let looked = world.until(async || (records().await > before).then_some(()));
-    tokio::select! {
-        told = waiting => panic!("nobody has decided: {told}"),
-        () = looked => {}
-    }
-    world.approve(&run).await;
-    world.run_at(&run, GateState::Applied).await;
-    assert_eq!(good(&world, "refusals", json!({})).await, "None so far.");
-    world.valid_evidence().await;
-}
-
-#[tokio::test]
 async fn what_the_contract_forbids_is_refused_with_the_rule_and_recorded() {
     let world = Setup::new().start().await;
     let files = json!({"main.tf": two_instances()});

@@ -269,24 +269,6 @@ async fn a_revoked_token_gets_no_successor() {
 }
 
 #[tokio::test]
-async fn a_contract_that_is_withdrawn_meanwhile_renews_nothing_and_the_job_is_closed() {
-    let world = Setup::new().start().await;
-    let script = "echo begun; read go; echo gone";
-    let mut run = begin(&world, &["--contract", CONTRACT, "--ttl", "2"], script);
-    run.says("begun").await;
-    let job = jobs(&world, JobPhase::Open).await.remove(0);
-    let path = format!("/v1/contracts/{}/withdraw", job.policy_hash);
-    let operator = world.operator();
-    operator.post(&path, &json!({"reason": "x"})).await.ok();
-    run.says("not renewed").await;
-    run.says("CONTRACT_WITHDRAWN").await;
-    run.answer("go\n").await;
-    run.ended().await.ok();
-    sealed(&world).await;
-    bundle_is_valid(&world).await;
-}
-
-#[tokio::test]
 async fn a_run_that_is_told_to_stop_stops_its_command_and_closes_its_job() {
     let world = Setup::new().start().await;
     let mut run = begin(&world, &["--contract", CONTRACT], "echo begun; exec cat");
