@@ -131,8 +131,8 @@ fn configuration(file: &Path) -> Option<toml::Table> {
     // A pipe would never end.
     fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
     let mut text = String::new();
-    let file = File::open(file).ok()?.take(MOST_CONFIGURATION);
-    { file }.read_to_string(&mut text).ok()?;
+    let mut file = File::open(file).ok()?.take(MOST_CONFIGURATION);
+    file.read_to_string(&mut text).ok()?;
     text.parse().ok()
 }
 
