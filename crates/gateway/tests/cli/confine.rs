@@ -29,6 +29,7 @@ const CLOSED_TO_SOME: &[&str] = &[
     "new_privileges",
     "other_interfaces",
     "packet",
+    "private_keys_of_the_machine",
     "ptrace_of_another_process",
     "memory_of_another_process",
     "raw",
@@ -76,6 +77,9 @@ impl Outside {
         let secrets = home.join(".aws");
         std::fs::create_dir_all(&secrets).unwrap();
         std::fs::create_dir_all(&work).unwrap();
+        // A folder for what is temporary that is reached by a link.
+        std::fs::create_dir(world.folder().join("temporary")).unwrap();
+        std::os::unix::fs::symlink("temporary", world.folder().join("tmp")).unwrap();
         let secret = secrets.join("credentials");
         for file in [
             &secret,
@@ -156,6 +160,7 @@ impl Outside {
             .env("CLAWGATE_CREDENTIAL", &world.operator_token)
             .env("CLAWGATE_OPERATOR", &world.gateway().operator_url)
             .env("HOME", &self.home)
+            .env("TMPDIR", world.folder().join("tmp"))
             .env("TF_CLI_ARGS", "-no-color")
             .env("CHECKPOINT_DISABLE", "1");
         Session::begin(shell, options, world.seen())
@@ -305,7 +310,37 @@ async fn what_would_show_secrets_or_is_not_there_is_refused_before_a_job_is_open
     let credential = outside.work.join("data");
     std::fs::create_dir(&credential).unwrap();
     let credential = credential.join("operator.credential");
+    // What an earlier command may have left, and where a gateway is.
+    std::os::unix::fs::symlink(outside.home.join(".aws"), outside.work.join("leads-out")).unwrap();
+    let gateway = world.folder().join("gateway");
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+        .args(["init", "--dir"])
+        .arg(&gateway)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let (gateway, store) = (gateway.to_str().unwrap(), gateway.join("data/clawgate.db"));
     for (options, there, said) in [
+        (
+            vec!["--confine", "--read", "leads-out"],
+            false,
+            "give the target itself",
+        ),
+        (
+            vec!["--confine=best-effort", "--write", "leads-out/credentials"],
+            false,
+            "leads by a link to",
+        ),
+        (
+            vec!["--confine", "--write", gateway],
+            false,
+            "is a gateway's",
+        ),
+        (
+            vec!["--confine", "--read", store.to_str().unwrap()],
+            false,
+            "is a gateway's",
+        ),
         (
             vec!["--confine", "--read", home],
             false,

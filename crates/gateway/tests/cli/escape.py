@@ -165,6 +165,11 @@ def shadow():
 
 
 @way
+def private_keys_of_the_machine():
+    return os.listdir("/etc/ssl/private")
+
+
+@way
 def environment_of_another_process():
     text = read(f"/proc/{there['pid']}/environ").decode()
     assert there["in_environment"] in text, "another process"

@@ -28,7 +28,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
@@ -43,8 +43,18 @@ const MAX_BODY: usize = 64 << 20;
 /// Calls at once; more wait. As many connections to other hosts, which the gateway bounds, too.
 const MAX_CALLS: usize = 256;
 
+/// Room in KiB for the bodies that are whole in memory, of all calls together.
+const ROOM: usize = 4 * (MAX_BODY >> 10);
+
+/// Connections at once; more wait until one ends, as those that ask nothing soon do. What became
+/// a tunnel counts no more.
+const MAX_CONNECTIONS: usize = 2 * MAX_CALLS;
+
 /// How long a body may take to come in.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is said when there is no room for a body.
+const NO_ROOM: &str = "too many large bodies at once; try again";
 
 /// How long to wait when no connection could be taken.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
@@ -82,6 +92,8 @@ struct Passing {
     present: RwLock<Zeroizing<String>>,
     calls: Semaphore,
     proxied: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 type Connector = TowerToHyperService<HttpsConnector<HttpConnector>>;
@@ -120,6 +132,8 @@ impl Relay {
             first: token,
             calls: Semaphore::new(MAX_CALLS),
             proxied: Arc::new(Semaphore::new(MAX_CALLS)),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            room: Arc::new(Semaphore::new(ROOM)),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&passing))).abort_handle();
         Ok(Self { url, passing, task })
@@ -139,6 +153,9 @@ impl Drop for Relay {
 
 async fn accept(listener: TcpListener, passing: Arc<Passing>) {
     loop {
+        let Ok(one) = Arc::clone(&passing.connections).acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, say, which takes a moment.
             tokio::time::sleep(AFTER_A_FAILURE).await;
@@ -146,6 +163,7 @@ async fn accept(listener: TcpListener, passing: Arc<Passing>) {
         };
         let passing = Arc::clone(&passing);
         tokio::spawn(async move {
+            let _one = one;
             let service = service_fn(move |request| {
                 let passing = Arc::clone(&passing);
                 async move { Ok::<_, Infallible>(passing.pass(request).await) }
@@ -176,6 +194,9 @@ impl Passing {
         // An upload's address is its permission; where the command is alone, only it has one.
         let upload = self.only.is_some() && head.uri.path().starts_with(objects::PREFIX);
         let most = if known || upload { MAX_BODY } else { 0 };
+        let Some(room) = self.room(&body, most).await else {
+            return own_answer(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM);
+        };
         let collected = Limited::new(body, most).collect();
         let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, collected).await else {
             let why = "the request is too large without the command's token, or broke off";
@@ -193,7 +214,10 @@ impl Passing {
         *request.method_mut() = head.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.outgoing(head.headers);
-        match self.http.request(request).await {
+        let answer = self.http.request(request).await;
+        // Who waits for an answer's room holds none.
+        drop(room);
+        match answer {
             Ok(answer) => {
                 let (mut head, body) = answer.into_parts();
                 for name in &HOP_BY_HOP {
@@ -221,6 +245,9 @@ impl Passing {
         body: Incoming,
         only: &str,
     ) -> Response<Body> {
+        let Some(room) = self.room(&body, MAX_BODY).await else {
+            return own_answer(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM);
+        };
         let collected = Limited::new(body, MAX_BODY).collect();
         let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, collected).await else {
             let why = "the gateway's answer is too large, or broke off";
@@ -228,9 +255,32 @@ impl Passing {
         };
         let from = format!("\"{}{}", self.gateway, objects::PREFIX);
         let to = format!("\"{only}{}", objects::PREFIX);
-        head.headers.remove(header::CONTENT_LENGTH);
         let body = replaced(&body.to_bytes(), from.as_bytes(), to.as_bytes());
-        Response::from_parts(head, whole(Bytes::from(body)))
+        head.headers.remove(header::CONTENT_LENGTH);
+        if !body.is_empty() {
+            let length = HeaderValue::from(body.len());
+            head.headers.insert(header::CONTENT_LENGTH, length);
+        }
+        // Until it is sent.
+        let body = whole(Bytes::from(body)).map_frame(move |frame| {
+            let _ = &room;
+            frame
+        });
+        Response::from_parts(head, body.boxed_unsync())
+    }
+
+    /// Room for a body, of which no more than `most` bytes are taken; `None` when there is none for
+    /// too long.
+    async fn room(
+        &self,
+        body: &impl hyper::body::Body,
+        most: usize,
+    ) -> Option<OwnedSemaphorePermit> {
+        let bytes = body.size_hint().upper().unwrap_or(u64::MAX);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(most);
+        let room = u32::try_from(bytes.div_ceil(1 << 10)).ok()?;
+        let room = Arc::clone(&self.room).acquire_many_owned(room);
+        tokio::time::timeout(PATIENCE, room).await.ok()?.ok()
     }
 
     /// What is meant for another host goes to the gateway's egress proxy as it is, but for the token
@@ -406,6 +456,8 @@ mod tests {
             present: RwLock::new(Zeroizing::new(present.to_owned())),
             calls: Semaphore::new(1),
             proxied: Arc::new(Semaphore::new(1)),
+            connections: Arc::new(Semaphore::new(1)),
+            room: Arc::new(Semaphore::new(ROOM)),
         }
     }
 
@@ -463,6 +515,43 @@ mod tests {
             let found = found.map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(found, sent, "{value}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_share_one_room() {
+        let passing = passing("second");
+        let body = Full::new(Bytes::from(vec![0; 1025]));
+        let small = passing.room(&body, MAX_BODY).await.unwrap();
+        assert_eq!(small.num_permits(), 2);
+        assert_eq!(passing.room(&body, 0).await.unwrap().num_permits(), 0);
+        // Of a body that does not say its length, the most is expected.
+        let open = whole(Bytes::new()).map_frame(|frame| frame);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(passing.room(&open, MAX_BODY).await.unwrap());
+        }
+        assert!(passing.room(&open, MAX_BODY).await.is_none());
+        drop(small);
+        assert!(passing.room(&open, MAX_BODY).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_for_another_to_end() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let passing = Arc::new(passing("second"));
+        let task = tokio::spawn(accept(listener, Arc::clone(&passing)));
+        for _ in 0..2 {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                .await
+                .unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'H');
+            assert_eq!(passing.connections.available_permits(), 0);
+        }
+        task.abort();
     }
 
     #[tokio::test]

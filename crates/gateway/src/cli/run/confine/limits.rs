@@ -1,12 +1,14 @@
 //! What the process gives up for good: files by Landlock, system calls by seccomp, capabilities.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
-    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use rustix::fs::ResolveFlags;
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities,
     capability_is_in_bounding_set, clear_ambient_capability_set,
@@ -18,6 +20,7 @@ use seccompiler::{
 
 use proof::record::Barrier;
 
+use super::root::{is_folder, place, unlinked};
 use super::{DEVICES, Lack, Report, Spec};
 
 /// The newest Landlock whose rights were looked at one by one.
@@ -62,25 +65,26 @@ fn landlock(spec: &Spec, port: u16) -> Result<ABI, Box<dyn std::error::Error>> {
     if !spec.namespaces {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
-    let mut allow = |path: &Path, access: BitFlags<AccessFs>| {
-        let access = match path.is_dir() {
+    let mut allow = |place: OwnedFd, access: BitFlags<AccessFs>| {
+        let access = match is_folder(&place)? {
             true => access,
             false => access & AccessFs::from_file(KNOWN),
         };
-        let rule = PathBeneath::new(PathFd::new(path)?, access);
+        let rule = PathBeneath::new(place, access);
         (&mut rules).add_rule(rule).map(|_| ())?;
         Ok::<_, Box<dyn std::error::Error>>(())
     };
     for grant in &spec.grants {
-        allow(&grant.path, if grant.write { all } else { read })?;
+        allow(unlinked(&grant.path)?, if grant.write { all } else { read })?;
     }
-    allow(Path::new("/proc"), read)?;
+    let own = |path: &str| place(Path::new(path), ResolveFlags::empty());
+    allow(own("/proc")?, read)?;
     for device in DEVICES {
-        allow(Path::new(device), AccessFs::ReadFile | AccessFs::WriteFile)?;
+        allow(own(device)?, AccessFs::ReadFile | AccessFs::WriteFile)?;
     }
     if spec.namespaces {
         for folder in ["/tmp", "/dev/shm", "/dev/pts"] {
-            allow(Path::new(folder), all)?;
+            allow(own(folder)?, all)?;
         }
     }
     let status = rules.restrict_self()?;

@@ -2,13 +2,15 @@
 //!
 //! [`Confined::prepare`] starts a program of ours that confines itself ([`inside`]) and says what
 //! holds, before a job is opened. [`Confined::begin`] gives it the command. What it gives up is in
-//! [`namespaces`], [`root`] and [`limits`], how the two speak in [`channel`].
+//! [`namespaces`], [`root`] and [`limits`], how the two speak in [`channel`], and what nobody may
+//! grant in [`secrets`].
 
 mod channel;
 mod inside;
 mod limits;
 mod namespaces;
 mod root;
+mod secrets;
 
 use std::ffi::{OsStr, OsString};
 use std::net::TcpListener;
@@ -20,6 +22,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use proof::record::Barrier;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -32,7 +35,8 @@ pub(in crate::cli) use inside::Confined as Inside;
 /// How long the program may take to confine itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What programs need of a machine, to read and to run.
+/// What programs need of a machine, to read and to run. Of `/etc/ssl` and `/etc/pki` the
+/// certificates alone: private keys lie beside them.
 const SYSTEM: &[&str] = &[
     "/usr",
     "/bin",
@@ -58,10 +62,15 @@ const SYSTEM: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/os-release",
     "/etc/passwd",
-    "/etc/pki",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/openssl.cnf",
     "/etc/protocols",
     "/etc/services",
-    "/etc/ssl",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
     "/etc/terminfo",
     "/etc/timezone",
 ];
@@ -165,15 +174,20 @@ impl Spec {
         nearest.is_some_and(|(_, write)| write)
     }
 
+    /// Grants what somebody names. Not by way of a link: an earlier command may have left it.
     fn grant(&mut self, named: &Path, write: bool) -> Result<PathBuf, Failure> {
-        let lost = |error| {
-            Failure::new(format!("cannot find `{}`: {error}", named.display()))
-                .next("no job was opened; name what is there")
-        };
-        let place = std::path::absolute(named).map_err(lost)?;
-        let path = std::fs::canonicalize(named).map_err(lost)?;
-        if place != path {
-            self.links.push((place, path.clone()));
+        let path = std::fs::canonicalize(named).map_err(|error| lost(named, &error))?;
+        match root::unlinked(named) {
+            Ok(_) => {}
+            Err(Errno::LOOP) => {
+                return Err(Failure::new(format!(
+                    "`{}` leads by a link to `{}`",
+                    named.display(),
+                    path.display()
+                ))
+                .next("no job was opened; if that is what you mean, give the target itself"));
+            }
+            Err(error) => return Err(lost(named, &error.into())),
         }
         let grant = Grant {
             path: path.clone(),
@@ -183,12 +197,24 @@ impl Spec {
         Ok(path)
     }
 
+    /// Lets something be read that may be named by a link; the link is there, too.
+    fn follow(&mut self, named: &Path) -> std::io::Result<()> {
+        let place = std::path::absolute(named)?;
+        let path = std::fs::canonicalize(named)?;
+        if place != path {
+            self.links.push((place, path.clone()));
+        }
+        self.grants.push(Grant { path, write: false });
+        Ok(())
+    }
+
     fn system(&mut self) {
         for path in SYSTEM.iter().map(PathBuf::from) {
             if let Ok(target) = std::fs::read_link(&path) {
                 self.system_links.push((path, target));
-            } else if path.exists() {
-                self.grants.push(Grant { path, write: false });
+            } else {
+                // What is not there is not needed.
+                let _ = self.follow(&path);
             }
         }
     }
@@ -207,6 +233,8 @@ pub(super) struct Wishes<'a> {
 pub(super) struct Confined {
     pub(super) report: Report,
     folder: TempDir,
+    /// Without links, as it is named inside.
+    private: PathBuf,
     workspace: PathBuf,
     channel: UnixStream,
     listener: Option<TcpListener>,
@@ -245,9 +273,10 @@ impl Confined {
                 spec.grant(path, write)?;
             }
         }
-        hides(&spec.grants, &wishes.secrets)?;
+        secrets::hides(&spec.grants, &wishes.secrets)?;
         spec.system();
-        spec.grant(program, false)?;
+        spec.follow(program)
+            .map_err(|error| lost(program, &error))?;
         let private = spec.folder.join("private");
         spec.grant(&private, true)?;
 
@@ -290,6 +319,7 @@ impl Confined {
         let mut confined = Self {
             report: Report::default(),
             folder,
+            private: spec.folder.join("private"),
             workspace: spec.workspace.clone(),
             channel,
             listener: None,
@@ -306,7 +336,7 @@ impl Confined {
 
     /// Where the command has what is its own alone.
     pub(super) fn private(&self) -> PathBuf {
-        self.folder.path().join("private")
+        self.private.clone()
     }
 
     /// The socket inside on which the relay is asked.
@@ -372,46 +402,13 @@ impl Confined {
     }
 }
 
-fn no_folder(error: std::io::Error) -> Failure {
-    Failure::new(format!("cannot make a temporary folder: {error}"))
+fn lost(named: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot find `{}`: {error}", named.display()))
+        .next("no job was opened; name what is there")
 }
 
-/// Refuses grants that would show what must stay hidden.
-fn hides(grants: &[Grant], secrets: &[PathBuf]) -> Result<(), Failure> {
-    let home = std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
-    for grant in grants {
-        let place = grant.path.display();
-        let own = ["/proc", "/dev"].map(Path::new);
-        if grant.path == Path::new("/") || own.iter().any(|own| grant.path.starts_with(own)) {
-            return Err(Failure::new(format!("`{place}` cannot be granted"))
-                .next("no job was opened; name the files and folders that the command needs"));
-        }
-        if home
-            .as_ref()
-            .is_some_and(|home| home.starts_with(&grant.path))
-        {
-            return Err(Failure::new(format!(
-                "`{place}` holds your home folder, and the command would see its secrets"
-            ))
-            .next(
-                "no job was opened; start in a folder of the project, and name what else it needs",
-            ));
-        }
-        let secret = secrets
-            .iter()
-            .filter_map(|file| std::fs::canonicalize(file).ok());
-        if let Some(secret) = secret
-            .into_iter()
-            .find(|file| file.starts_with(&grant.path))
-        {
-            return Err(Failure::new(format!(
-                "`{}` is an operator's credential, and the command would see it in `{place}`",
-                secret.display()
-            ))
-            .next("no job was opened; keep it elsewhere and give --credential-file"));
-        }
-    }
-    Ok(())
+fn no_folder(error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot make a temporary folder: {error}"))
 }
 
 fn refusal(report: &Report) -> Failure {
@@ -472,25 +469,5 @@ mod tests {
         ] {
             assert_eq!(spec.may_write(Path::new(place)), write, "{place}");
         }
-    }
-
-    #[test]
-    fn homes_and_credentials_are_not_granted() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = std::fs::canonicalize(folder.path()).unwrap();
-        let secret = folder.join("operator.credential");
-        std::fs::write(&secret, "x").unwrap();
-        let granted = |path: &Path| {
-            let grant = Grant {
-                path: path.to_owned(),
-                write: false,
-            };
-            hides(&[grant], &[secret.clone(), "/no/such".into()])
-        };
-        let home = std::env::home_dir().unwrap();
-        for refused in [folder.as_path(), &secret, &home, Path::new("/")] {
-            assert!(granted(refused).is_err(), "{}", refused.display());
-        }
-        granted(Path::new("/usr")).unwrap();
     }
 }

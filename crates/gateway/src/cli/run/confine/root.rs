@@ -5,9 +5,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
     mount_remount, unmount,
@@ -29,12 +31,26 @@ const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 /// A sentence that says which step the kernel refused.
 pub(super) fn build(spec: &Spec) -> Result<(), String> {
     let new = spec.folder.join("root");
+    let mut grants: Vec<&Grant> = spec.grants.iter().collect();
+    // What lies within another comes after it.
+    grants.sort_by_key(|grant| grant.path.components().count());
     let at = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     mount_change(
         "/",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
     .map_err(|error| at("mounts cannot be separated")(error.into()))?;
+    // Opened once: what a link has taken the place of since it was granted is not shown.
+    let cannot_show =
+        |path: &Path, error: io::Error| format!("{} cannot be shown: {error}", path.display());
+    let tmp = spec.folder.join("private/tmp");
+    let tmp = unlinked(&tmp).map_err(|error| cannot_show(&tmp, error.into()))?;
+    let opened = grants.into_iter().map(|grant| {
+        let place = unlinked(&grant.path);
+        let place = place.map_err(|error| cannot_show(&grant.path, error.into()))?;
+        Ok((grant, place))
+    });
+    let opened = opened.collect::<Result<Vec<_>, String>>()?;
     mount("tmpfs", &new, "tmpfs", PLAIN, c"mode=0755,size=64m")
         .map_err(|error| at("no root can be mounted")(error.into()))?;
     fs::create_dir(new.join(".old")).map_err(at("the root cannot be filled"))?;
@@ -45,15 +61,11 @@ pub(super) fn build(spec: &Spec) -> Result<(), String> {
     for (place, target) in &spec.system_links {
         link(place, target).map_err(|error| format!("{}: {error}", place.display()))?;
     }
-    let mut grants: Vec<&Grant> = spec.grants.iter().collect();
-    // What lies within another comes after it.
-    grants.sort_by_key(|grant| grant.path.components().count());
-    let private = spec.folder.join("private");
-    bind(&private.join("tmp"), Path::new("/tmp")).map_err(at("/tmp"))?;
-    for grant in grants {
-        bind(&grant.path, &grant.path)
-            .map_err(|error| format!("{} cannot be shown: {error}", grant.path.display()))?;
+    bind(&tmp, Path::new("/tmp")).map_err(at("/tmp"))?;
+    for (grant, place) in &opened {
+        bind(place, &grant.path).map_err(|error| cannot_show(&grant.path, error))?;
     }
+    drop((tmp, opened));
     for (place, target) in &spec.links {
         link(place, target).map_err(|error| format!("{}: {error}", place.display()))?;
     }
@@ -67,10 +79,32 @@ pub(super) fn build(spec: &Spec) -> Result<(), String> {
     read_only(spec).map_err(at("what is to be read only cannot be made so"))
 }
 
+/// Opens a place by a path on which there is no link.
+///
+/// # Errors
+/// `LOOP` when there is one.
+pub(super) fn unlinked(path: &Path) -> rustix::io::Result<OwnedFd> {
+    place(path, ResolveFlags::NO_SYMLINKS)
+}
+
+/// Opens a place, neither to read nor to write.
+pub(super) fn place(path: &Path, how: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    openat2(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        how,
+    )
+}
+
+pub(super) fn is_folder(place: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(place)?.st_mode).is_dir())
+}
+
 /// Shows something of the old root at a place of the new one.
-fn bind(from: &Path, to: &Path) -> io::Result<()> {
-    let from = PathBuf::from(format!("{OLD}{}", from.display()));
-    if fs::metadata(&from)?.is_dir() {
+fn bind(from: &OwnedFd, to: &Path) -> io::Result<()> {
+    if is_folder(from)? {
         fs::create_dir_all(to)?;
     } else {
         if let Some(folder) = to.parent() {
@@ -80,7 +114,9 @@ fn bind(from: &Path, to: &Path) -> io::Result<()> {
             File::create_new(to)?;
         }
     }
-    Ok(mount_bind_recursive(&from, to)?)
+    let to = unlinked(to)?;
+    let [from, to] = [from, &to].map(|place| format!("{OLD}/proc/self/fd/{}", place.as_raw_fd()));
+    Ok(mount_bind_recursive(&from, &to)?)
 }
 
 /// A link, where nothing is.
@@ -98,7 +134,8 @@ fn devices() -> io::Result<()> {
     fs::create_dir_all("/dev/pts")?;
     fs::create_dir_all("/dev/shm")?;
     for device in DEVICES {
-        bind(Path::new(device), Path::new(device))?;
+        let from = PathBuf::from(format!("{OLD}{device}"));
+        bind(&place(&from, ResolveFlags::empty())?, Path::new(device))?;
     }
     let flags = PLAIN | MountFlags::NOEXEC;
     mount("tmpfs", "/dev/shm", "tmpfs", flags, c"mode=1777")?;
@@ -185,6 +222,32 @@ fn unescaped(text: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir(folder.join("there")).unwrap();
+        fs::write(folder.join("there/file"), "x").unwrap();
+        symlink("there", folder.join("link")).unwrap();
+        symlink("there/file", folder.join("last")).unwrap();
+        for (path, opens) in [
+            ("there", true),
+            ("there/file", true),
+            ("there/../there/file", true),
+            ("link", false),
+            ("link/file", false),
+            ("last", false),
+        ] {
+            let opened = unlinked(&folder.join(path)).map(drop);
+            let wanted = if opens {
+                Ok(())
+            } else {
+                Err(rustix::io::Errno::LOOP)
+            };
+            assert_eq!(opened, wanted, "{path}");
+        }
+    }
 
     #[test]
     fn places_are_read_as_the_kernel_writes_them() {
