@@ -1,6 +1,6 @@
 //! Recorded decisions, made again under another contract.
 //!
-//! The function that decides is the gateway's and the verifier's, [`policy::decide`]; its input is
+//! The function that decides is the gateway's and the verifier's, [`policy::decide()`]; its input is
 //! what the record holds. Where the answer would depend on something that the record does not
 //! hold, a file, a plan, a body, a price, it is not guessed: it is [`Fate::Undecidable`], and says
 //! on what. Each decision stands for itself: what a refusal would have changed about the calls

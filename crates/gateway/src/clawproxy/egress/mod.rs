@@ -1,6 +1,6 @@
 //! The egress lane: connections to hosts that the contract lists, and to nothing else.
 //!
-//! [`resolve`] says where to, and looks the name up, once; [`forward`] connects to one of the
+//! `resolve` says where to, and looks the name up, once; `forward` connects to one of the
 //! addresses that were decided about, so that no second answer of DNS counts. Whatever is sent is
 //! held back until it is known to be TLS for the host that was asked for, where TLS is meant.
 //!

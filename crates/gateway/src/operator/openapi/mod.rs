@@ -1,6 +1,6 @@
 //! The operator API as an OpenAPI 3.1 document, made from the routes and their handlers' types.
 //!
-//! Paths, methods and roles come from [`routes`](super::routes); parameters, bodies and answers from
+//! Paths, methods and roles come from [`routes`]; parameters, bodies and answers from
 //! what the handlers take and answer (`handlers.rs`); a name and a sentence from a list
 //! (`operations.rs`). `docs/openapi.json` is this document; a test compares the two.
 
