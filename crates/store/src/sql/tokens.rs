@@ -296,6 +296,7 @@ fn revoke(
             reason
         ],
     )?;
+    connection.announce()?;
     Ok(Some(Revoked {
         revocation: TokenRevocation { at, by, reason },
         before: false,
