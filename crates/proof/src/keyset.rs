@@ -24,7 +24,7 @@ use crate::trust::Role;
 mod history;
 mod next;
 
-pub use history::{History, KeySetError, Lapse};
+pub use history::{History, KeySetError, Lapse, Placed};
 pub use next::CannotChange;
 
 /// The document's kind and version.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::cosigned_at;
 use crate::hash::Hash;
-use crate::keys::{Did, PublicKey};
+use crate::keys::Did;
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
 
@@ -211,7 +211,13 @@ impl TrustRoot {
 
     /// Whether key sets say which keys of the gateway count.
     pub fn has_key_sets(&self) -> bool {
-        self.gateway.iter().any(|key| key.role == Role::Keyset)
+        !self.key_sets.is_empty() || self.listed(Role::Keyset).next().is_some()
+    }
+
+    /// Whether the key sets are numbered from 1, each at a later place than the one before.
+    pub fn key_sets_are_in_order(&self) -> bool {
+        let numbered = (1..).zip(&self.key_sets).all(|(n, set)| set.number == n);
+        numbered && self.key_sets.is_sorted_by(|a, b| a.leaf < b.leaf)
     }
 
     /// The keys of the gateway that are listed for a role.
@@ -220,13 +226,10 @@ impl TrustRoot {
     }
 
     /// Every key that may have signed a checkpoint, as far as is known here.
-    pub fn checkpoint_keys(&self) -> Vec<PublicKey> {
+    pub fn checkpoint_keys(&self) -> impl Iterator<Item = &Did> {
         let listed = self.listed(Role::Checkpoint).map(|key| &key.did);
         let others = listed.filter(|did| **did != self.log.key);
-        std::iter::once(&self.log.key)
-            .chain(others)
-            .map(Did::key)
-            .collect()
+        std::iter::once(&self.log.key).chain(others)
     }
 
     /// The author with this key.

@@ -275,12 +275,20 @@ impl History {
         }
     }
 
-    /// When and from which leaf on a key was revoked, if it was.
-    pub fn revocation(&self, did: &Did) -> Option<(Timestamp, u64)> {
-        let known = self.known(did)?;
-        let revoked = known.key.revoked.as_ref()?;
-        let leaf = revoked.from_leaf.or(known.ended)?;
-        Some((revoked.at, leaf))
+    /// When a key was revoked, if it was.
+    pub fn revoked_at(&self, did: &Did) -> Option<Timestamp> {
+        let revoked = self.known(did)?.key.revoked.as_ref()?;
+        Some(revoked.at)
+    }
+
+    /// When a key stopped to count, by the clock: when it was revoked, or its time ran out. `None`
+    /// for one that counts on, and for one that is known to have been stolen before it was revoked.
+    pub fn stopped_at(&self, did: &Did) -> Option<Timestamp> {
+        let key = &self.known(did)?.key;
+        match &key.revoked {
+            Some(revoked) => Some(revoked.at).filter(|_| revoked.from_leaf.is_none()),
+            None => key.not_after,
+        }
     }
 
     fn known(&self, did: &Did) -> Option<&Known> {

@@ -113,7 +113,8 @@ fn a_key_counts_in_its_role_and_between_its_places() {
         history.judge(&old, Role::Receipt, 150, at(250)),
         Err(Lapse::Revoked(150))
     );
-    assert_eq!(history.revocation(&old), Some((at(600), 150)));
+    assert_eq!(history.revoked_at(&old), Some(at(600)));
+    assert_eq!(history.stopped_at(&old), None, "long before");
     assert_eq!(
         history.revoke(&old, at(700), None, ""),
         Err(CannotChange::Revoked(old.clone()))
