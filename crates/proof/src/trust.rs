@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::cosigned_at;
 use crate::hash::Hash;
-use crate::keys::Did;
+use crate::keys::{Did, PublicKey};
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
 
@@ -232,8 +232,14 @@ impl TrustRoot {
         std::iter::once(&self.log.key).chain(others)
     }
 
-    /// The author with this key.
-    pub fn author(&self, did: &Did) -> Option<&Author> {
+    /// Those of them whose signature on a new checkpoint counts at this time.
+    pub fn checkpoint_keys_at(&self, now: Timestamp) -> Vec<PublicKey> {
+        let listed = |did: &Did| self.listed(Role::Checkpoint).any(|key| key.did == *did);
+        let counts = |did: &&Did| !listed(did) || self.gateway_key(did, Role::Checkpoint, now);
+        self.checkpoint_keys().filter(counts).map(Did::key).collect()
+    }
+
+    /// The author with this key.(&self, did: &Did) -> Option<&Author> {
         self.authors.iter().find(|author| author.did == *did)
     }
 

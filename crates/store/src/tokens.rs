@@ -148,7 +148,8 @@ pub trait Tokens {
         at: Timestamp,
     ) -> Result<Option<Revoked>, StoreError>;
 
-    /// Tokens of open jobs that this key signed and nobody revoked; at most 1000.
+    /// Tokens of open jobs that this key signed, or of which nobody knows which one did, and that
+    /// nobody revoked; at most 1000.
     async fn tokens_signed_by(&self, key: &Did) -> Result<Vec<Hash>, StoreError>;
 
     /// A page of the list of revocations, from the one after `after` on; at most 1000.

@@ -136,7 +136,8 @@ impl Tokens for Database {
             column::all(
                 connection,
                 "SELECT token_hash FROM tokens JOIN jobs USING (job)
-                 WHERE phase = 'open' AND signed_by = ?1 AND revoked_at IS NULL
+                 WHERE phase = 'open' AND (signed_by = ?1 OR signed_by IS NULL)
+                   AND revoked_at IS NULL
                  ORDER BY id LIMIT ?2",
                 params![key.as_str(), PAGE],
                 |row| row.hash("token_hash"),
