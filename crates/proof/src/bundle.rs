@@ -308,12 +308,13 @@ pub struct Evidence {
 }
 
 /// Who signs a bundle, and when.
-#[derive(Debug)]
-pub struct Sealers<'a> {
+pub struct Sealers<'a, E> {
     /// The job's own key.
     pub job: &'a SigningKey,
     /// The gateway's key for closing.
-    pub close: &'a SigningKey,
+    pub close: Did,
+    /// Signs with it, wherever it is: an envelope of [`EnvelopeType::JobClose`]. Asked once.
+    pub sign_close: &'a dyn Fn(&Close) -> Result<Envelope, E>,
     /// The gateway's key for receipts, named in the public half.
     pub receipt_did: Did,
     /// Now.
@@ -346,10 +347,10 @@ pub fn evidence_hash(bundle: &Bundle) -> Hash {
 /// Signs the two halves and ties them together.
 ///
 /// # Errors
-/// See [`SealError`].
-pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealError> {
+/// See [`SealError`], and what the key for closing fails with.
+pub fn seal<E: From<SealError>>(evidence: Evidence, sealers: &Sealers<'_, E>) -> Result<Bundle, E> {
     let (Some(first), Some(last)) = (evidence.records.first(), evidence.records.last()) else {
-        return Err(SealError::Empty);
+        return Err(SealError::Empty.into());
     };
     let last_key_set = evidence.log.key_sets.last();
     let mut close = Close {
@@ -361,11 +362,12 @@ pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealErr
         evidence_hash_b64u: Hash::of(b""),
         policy_hash_b64u: evidence.policy_hash,
         key_set_hash_b64u: last_key_set.map(|set| set.entry.key_set.payload_hash_b64u),
-        gateway_did: sealers.close.did(),
+        gateway_did: sealers.close.clone(),
         issued_at: sealers.at,
     };
-    let sign_close =
-        |close: &Close| Envelope::sign(EnvelopeType::JobClose, close, sealers.close, sealers.at);
+    // The hash leaves the close envelope out, so anything can stand in its place meanwhile.
+    let placeholder = Envelope::sign(EnvelopeType::JobClose, &close, sealers.job, sealers.at)
+        .map_err(SealError::Sign)?;
     let mut bundle = Bundle {
         bundle: BUNDLE.to_owned(),
         job: evidence.job,
@@ -380,11 +382,10 @@ pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealErr
         approvals: evidence.approvals,
         records: evidence.records,
         log: evidence.log,
-        close: sign_close(&close)?,
+        close: placeholder,
     };
-    // The hash leaves the close envelope out, so the one above serves as a placeholder only.
     close.evidence_hash_b64u = evidence_hash(&bundle);
-    bundle.close = sign_close(&close)?;
+    bundle.close = (sealers.sign_close)(&close)?;
     let tie = Tie {
         evidence_hash_b64u: close.evidence_hash_b64u,
         gateway_did: sealers.receipt_did.clone(),
@@ -393,7 +394,8 @@ pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealErr
     let mut halves = public_halves(&bundle, evidence.gateway_receipts, &tie)?
         .iter()
         .map(|half| Envelope::sign(EnvelopeType::ProofBundle, half, sealers.job, sealers.at))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(SealError::Sign)?;
     if halves.len() == 1 {
         bundle.proof_bundle = halves.pop();
     } else {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::hash::Hash;
 use crate::keys::{PublicKey, Signature, SigningKey};
+use crate::unsigned::Unsigned;
 
 /// Note signature type of Ed25519 (signed-note, "Signature types").
 const ED25519: u8 = 0x01;
@@ -61,13 +62,17 @@ impl Checkpoint {
     /// Writes and signs the note; the key's name is the origin.
     pub fn sign(&self, key: &SigningKey) -> String {
         let body = self.body();
-        let mut signature = key_id(&self.origin, ED25519, &key.public()).to_vec();
-        signature.extend_from_slice(key.sign(body.as_bytes()).as_bytes());
-        format!(
-            "{body}\n\u{2014} {} {}\n",
-            self.origin,
-            STANDARD.encode(signature)
-        )
+        let signature = key.sign(body.as_bytes());
+        note(&body, &self.origin, &key.public(), &signature)
+    }
+
+    /// The same for a key that signs elsewhere.
+    pub fn unsigned(&self, key: &PublicKey) -> Unsigned<String> {
+        let (body, origin, key) = (self.body(), self.origin.clone(), *key);
+        let message = body.clone().into_bytes();
+        Unsigned::new(message, key, move |signature| {
+            note(&body, &origin, &key, &signature)
+        })
     }
 
     /// A witness's line below the note: that it saw this checkpoint, consistent with all that it saw
@@ -150,6 +155,13 @@ impl Checkpoint {
             Err(CheckpointError::Unsigned)
         }
     }
+}
+
+/// The body of a note with the signature below it.
+fn note(body: &str, origin: &str, key: &PublicKey, signature: &Signature) -> String {
+    let mut line = key_id(origin, ED25519, key).to_vec();
+    line.extend_from_slice(signature.as_bytes());
+    format!("{body}\n\u{2014} {origin} {}\n", STANDARD.encode(line))
 }
 
 /// The signature on a line `— name base64(key id ‖ signature)`, when it is by this key.

@@ -234,7 +234,7 @@ pub enum Ended {
     UpstreamReset,
     /// The gateway cut it: token revoked, job closed, budget spent.
     CutByPolicy,
-    /// Nobody knows: the gateway stopped in between.
+    /// Nobody can say for sure: the gateway stopped in between, or could not sign the receipt.
     Unknown,
 }
 

@@ -236,10 +236,14 @@ impl TrustRoot {
     pub fn checkpoint_keys_at(&self, now: Timestamp) -> Vec<PublicKey> {
         let listed = |did: &Did| self.listed(Role::Checkpoint).any(|key| key.did == *did);
         let counts = |did: &&Did| !listed(did) || self.gateway_key(did, Role::Checkpoint, now);
-        self.checkpoint_keys().filter(counts).map(Did::key).collect()
+        self.checkpoint_keys()
+            .filter(counts)
+            .map(Did::key)
+            .collect()
     }
 
-    /// The author with this key.(&self, did: &Did) -> Option<&Author> {
+    /// The author with this key.
+    pub fn author(&self, did: &Did) -> Option<&Author> {
         self.authors.iter().find(|author| author.did == *did)
     }
 

@@ -12,7 +12,7 @@
 use proof::approval::{
     ApproverSignature, Changes, Decision, Judgement, SignedStatement, Statement, Subject, to_sign,
 };
-use proof::bundle::{Bundle, Evidence, Inclusion, Job, LogProof, Run, Sealers, Token};
+use proof::bundle::{Bundle, Evidence, Inclusion, Job, LogProof, Run, SealError, Sealers, Token};
 use proof::checkpoint::Checkpoint;
 use proof::passkey::Site;
 use proof::passkey::testing::SoftAuthenticator;
@@ -526,11 +526,15 @@ fn path(levels: &Levels, index: u64) -> Vec<Hash> {
 /// Seals the evidence with the keys that should.
 pub fn seal(evidence: Evidence, keys: &Keys) -> Bundle {
     let at = evidence.job.closed_at.plus_seconds(1);
-    proof::bundle::seal(
+    proof::bundle::seal::<SealError>(
         evidence,
         &Sealers {
             job: &keys.job,
-            close: &keys.close,
+            close: keys.close.did(),
+            sign_close: &|close| {
+                let kind = EnvelopeType::JobClose;
+                Ok(Envelope::sign(kind, close, &keys.close, at)?)
+            },
             receipt_did: keys.receipt.did(),
             at,
         },
