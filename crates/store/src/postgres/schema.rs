@@ -24,6 +24,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0003_leases",
         include_str!("../../migrations/postgres/0003_leases.sql"),
     ),
+    (
+        "0004_key_sets",
+        include_str!("../../migrations/postgres/0004_key_sets.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.
