@@ -279,7 +279,10 @@ fn append_alone(connection: &Connection, mut new: NewRecord) -> Result<Appended,
     Ok(appended)
 }
 
-fn open_intent(connection: &Connection, leaf_index: u64) -> Result<OpenIntent, StoreError> {
+pub(super) fn open_intent(
+    connection: &Connection,
+    leaf_index: u64,
+) -> Result<OpenIntent, StoreError> {
     let record = column::one(
         connection,
         "SELECT record FROM records WHERE leaf_index = ?1",
