@@ -34,6 +34,7 @@ mod contracts;
 mod error;
 mod exports;
 mod jobs;
+mod key_sets;
 mod log;
 mod model_keys;
 mod notices;
@@ -62,10 +63,11 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use exports::{Exports, LogRange, LoggedRecord, NumberedAction};
+pub use exports::{Exports, LogEntry, LogRange, LoggedRecord, NumberedAction};
 pub use jobs::{
     Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
 };
+pub use key_sets::{KeySets, StoredKeySet};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
 pub use notices::{DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told};
@@ -102,6 +104,7 @@ pub trait Store:
     + Runs
     + Approvals
     + Log
+    + KeySets
     + Exports
     + Receipts
     + Bundles
@@ -129,6 +132,7 @@ impl<T> Store for T where
         + Runs
         + Approvals
         + Log
+        + KeySets
         + Exports
         + Receipts
         + Bundles

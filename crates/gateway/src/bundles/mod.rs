@@ -8,6 +8,7 @@ mod evidence;
 pub(crate) mod file;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
@@ -16,14 +17,15 @@ use proof::trust::{
     Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
     Witnesses as TrustedWitnesses,
 };
-use proof::{Hash, Timestamp};
+use proof::{EnvelopeType, Hash, Timestamp};
 use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
+use tokio::runtime::Handle;
 
 pub use announce::announce;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::{Keys, SignError};
 use crate::tlog::witnesses::{self, Witnesses};
 
 /// From when on the gateway's keys count: before the first release, because keys are made once
@@ -77,6 +79,9 @@ pub enum BundleError {
     /// The evidence cannot be signed.
     #[error("the bundle cannot be signed")]
     Sign(#[from] SealError),
+    /// The key for checkpoints or for closing does not sign.
+    #[error(transparent)]
+    Signer(#[from] SignError),
     /// The file cannot be written or read.
     #[error("cannot use the bundle file `{path}`")]
     File {
@@ -144,14 +149,19 @@ async fn seal_claimed(
         .iter()
         .filter_map(|run| run.state_version_after.clone())
         .collect();
-    let (job_key, close_key) = (parts.keys.job(job_id), parts.keys.close.clone());
+    let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
     let receipt_did = parts.keys.receipt.did();
+    let runtime = Handle::current();
     let path = path(parts.config, job_id);
     // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
     let written = tokio::task::spawn_blocking(move || {
         let sealers = Sealers {
             job: &job_key,
-            close: &close_key,
+            close: close_key.did(),
+            sign_close: &|close| {
+                let signing = close_key.envelope(EnvelopeType::JobClose, close, now);
+                Ok::<_, BundleError>(runtime.block_on(signing)?)
+            },
             receipt_did,
             at: now,
         };
@@ -215,7 +225,7 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
 /// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note.
 ///
 /// # Errors
-/// When the store does not answer.
+/// When the store does not answer, or the key does not sign.
 pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
     let size = parts.store.log_size().await?;
     if let Some(latest) = parts.store.latest_checkpoint().await?
@@ -238,7 +248,7 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         size,
         root,
     };
-    let note = checkpoint.sign(&parts.keys.checkpoint);
+    let note = parts.keys.checkpoint.checkpoint(&checkpoint).await?;
     parts.store.save_checkpoint(&note, size).await?;
     Ok(SignedCheckpoint { size, note })
 }
@@ -272,12 +282,14 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
         not_before,
         not_after: None,
         revoked_at: None,
+        revoked_from_leaf: None,
     });
     let authors = config.authors.iter();
     let approvers = config.approvers.iter();
     TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
         gateway: gateway.to_vec(),
+        key_sets: Vec::new(),
         authors: authors
             .map(|author| Author {
                 did: author.did.clone(),

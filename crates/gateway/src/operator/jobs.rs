@@ -19,6 +19,7 @@ use super::credential::{self, Operator};
 use super::extract::{Id, Params, Reason, Strict};
 use super::problem::Problem;
 use crate::app::App;
+use crate::bundles::BundleError;
 use crate::clawscope::Issuer;
 use crate::jobs::{self, ClosedJob, ContractChoice, JobError, Opener, RunningApply, Terms};
 use crate::leases::Lease;
@@ -364,6 +365,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Refused(refusal) => refusal.into(),
             JobError::Store(error) => error.into(),
+            JobError::Seal(BundleError::Signer(error)) => error.refusal().into(),
             JobError::Seal(_) => Self::internal(&error),
         }
     }

@@ -271,9 +271,9 @@ pub(super) fn append_outcome(
     Ok(appended)
 }
 
-fn append_alone(connection: &Connection, new: NewRecord) -> Result<Appended, StoreError> {
+fn append_alone(connection: &Connection, mut new: NewRecord) -> Result<Appended, StoreError> {
     let mut ends = Ends::read(connection)?;
-    let checked = ends.check(&new)?;
+    let checked = ends.check(&mut new)?;
     let appended = ends.write(checked)?;
     ends.finish()?;
     Ok(appended)

@@ -21,6 +21,7 @@ mod contracts;
 mod ends;
 mod exports;
 mod jobs;
+mod key_sets;
 mod log;
 mod merkle;
 mod model_keys;

@@ -35,6 +35,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("jobs", &["job"]),
     ("records", &["leaf_index"]),
     ("leaves", &["leaf_index"]),
+    ("key_sets", &["leaf_index"]),
     ("tiles", &["level", "place"]),
     ("checkpoints", &["size"]),
     ("tokens", &["id"]),

@@ -422,7 +422,7 @@ fn append_together(connection: &Connection, batch: &mut [Operation]) -> Result<u
         let mut failed = None;
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
-            Ok(open) => match open.check(&record.new) {
+            Ok(open) => match open.check(&mut record.new) {
                 Ok(checked) => open
                     .write(checked)
                     .inspect_err(|error| failed = Some(error.clone())),

@@ -10,6 +10,7 @@ mod areas;
 mod exports;
 mod fixtures;
 mod jobs;
+mod key_sets;
 mod log;
 mod notices;
 mod observations;
@@ -130,6 +131,10 @@ suite! {
         roots_and_paths_equal_the_definition_across_a_tile,
         checkpoints_cover_what_is_there,
         a_refused_write_spoils_no_other_of_its_batch;
+    key_sets:
+        a_key_set_is_a_leaf_that_belongs_to_no_job,
+        key_sets_are_numbered_without_gaps,
+        tokens_are_found_by_the_key_that_signed_them;
     notices:
         a_state_is_told_once_and_to_each_channel,
         what_failed_is_told_again_when_it_is_due,
