@@ -45,6 +45,13 @@ const FOR_NOW: [&str; 5] = [
     "MODEL_RATE_LIMITED",
 ];
 
+/// Waits, at the server, until two gateways are there.
+const UNTIL_TWO_ARE_LEFT: &str = "DO $$ BEGIN
+    WHILE (SELECT count(*) FROM writers WHERE gateway = 1) > 2 LOOP
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+END $$";
+
 /// Choices that a seed repeats (SplitMix64).
 struct Dice(u64);
 
@@ -334,7 +341,7 @@ impl Three {
 
     /// A run is asked for, held, approved at all gateways at once and applied, while one of them
     /// is taken away.
-    async fn round(&self, round: usize, dice: &mut Dice, taken: Taken) {
+    async fn round(&self, round: usize, dice: &mut Dice, taken: Taken, schema: &server::Schema) {
         let first = dice.roll(3);
         let wish = json!({"auto-apply": true});
         let run = self
@@ -382,7 +389,7 @@ impl Three {
             counted <= 1,
             "an approval counts once, and not {counted} times"
         );
-        self.give_back(taken).await;
+        self.give_back(taken, schema).await;
         self.until("the apply", async || {
             if self.gate(&run).await == GateState::AwaitingApproval {
                 // Whoever took it was gone before it was written down.
@@ -429,10 +436,12 @@ impl Three {
         }
     }
 
-    async fn give_back(&self, taken: Taken) {
+    async fn give_back(&self, taken: Taken, schema: &server::Schema) {
         match taken {
             Taken::Killed(n) => self.gateways[n].start(&self.world).await,
             Taken::Cut => {
+                // It stays cut until the others count it as gone.
+                tokio::task::block_in_place(|| schema.tamper(UNTIL_TWO_ARE_LEFT).unwrap());
                 self.relay.open.send_replace(true);
                 let agent = self.gateways[2].agent(&self.world.cst);
                 let path = format!("/api/v2/workspaces/{APP}");
@@ -582,7 +591,7 @@ async fn three_gateways_lose_nothing_and_do_nothing_twice() {
             coming.extend((0..3).map(Taken::Killed));
         }
         let taken = coming.swap_remove(dice.roll(coming.len()));
-        three.round(round, &mut dice, taken).await;
+        three.round(round, &mut dice, taken, &schema).await;
     }
     three.check(&schema).await;
 }
