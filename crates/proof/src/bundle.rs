@@ -13,6 +13,7 @@ use crate::envelope::{Envelope, EnvelopeError, EnvelopeType};
 use crate::hash::Hash;
 use crate::json::{Json, JsonError, Without};
 use crate::keys::{Did, SigningKey};
+use crate::keyset::SignedKeySet;
 use crate::record::{Event, EventChain, JobId, Record};
 use crate::time::Timestamp;
 use crate::token::Claims;
@@ -95,6 +96,9 @@ pub struct Token {
     pub token_hash: String,
     /// When it was minted.
     pub issued_at: Timestamp,
+    /// The gateway's key that signed it; absent for tokens from before key sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Did>,
     /// Whom it was bound to at first use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
@@ -165,6 +169,21 @@ pub struct LogProof {
     pub checkpoint: String,
     /// One proof for each record.
     pub proofs: Vec<Inclusion>,
+    /// Every key set of the log up to that checkpoint, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_sets: Vec<LoggedKeySet>,
+}
+
+/// A key set with its place in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedKeySet {
+    /// Its place in the log.
+    pub index: u64,
+    /// The hashes beside its way to the root.
+    pub path: Vec<Hash>,
+    /// The key set: the leaf.
+    pub entry: SignedKeySet,
 }
 
 /// Where one record stands.
@@ -197,6 +216,9 @@ pub struct Close {
     pub evidence_hash_b64u: Hash,
     /// The contract.
     pub policy_hash_b64u: Hash,
+    /// The last key set under the checkpoint; absent where the log has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_set_hash_b64u: Option<Hash>,
     /// Who closes.
     pub gateway_did: Did,
     /// When.
@@ -330,6 +352,7 @@ pub fn seal<E: From<SealError>>(evidence: Evidence, sealers: &Sealers<'_, E>) ->
     let (Some(first), Some(last)) = (evidence.records.first(), evidence.records.last()) else {
         return Err(SealError::Empty.into());
     };
+    let last_key_set = evidence.log.key_sets.last();
     let mut close = Close {
         kind: CLOSE.to_owned(),
         job_id: evidence.job.job_id.clone(),
@@ -338,6 +361,7 @@ pub fn seal<E: From<SealError>>(evidence: Evidence, sealers: &Sealers<'_, E>) ->
         last_leaf_hash_b64u: last.leaf_hash(),
         evidence_hash_b64u: Hash::of(b""),
         policy_hash_b64u: evidence.policy_hash,
+        key_set_hash_b64u: last_key_set.map(|set| set.entry.key_set.payload_hash_b64u),
         gateway_did: sealers.close.clone(),
         issued_at: sealers.at,
     };

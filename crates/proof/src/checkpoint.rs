@@ -86,6 +86,33 @@ impl Checkpoint {
         format!("\u{2014} {name} {}\n", STANDARD.encode(signature))
     }
 
+    /// A note with the signatures of another one below its own: while a key of the log is being
+    /// replaced, the old and the new one sign. `None` when they are not of one checkpoint.
+    pub fn joined(note: &str, other: &str) -> Option<String> {
+        let (head, _) = note.split_once("\n\n")?;
+        let (other_head, signatures) = other.split_once("\n\n")?;
+        (head == other_head).then(|| format!("{note}{signatures}"))
+    }
+
+    /// Reads a note and checks that one of these keys has signed it for the log `origin`.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn verify_any(
+        note: &str,
+        origin: &str,
+        keys: &[PublicKey],
+    ) -> Result<Self, CheckpointError> {
+        let mut verified = Err(CheckpointError::Unsigned);
+        for key in keys {
+            verified = Self::verify(note, origin, key);
+            if !matches!(verified, Err(CheckpointError::Unsigned)) {
+                break;
+            }
+        }
+        verified
+    }
+
     /// Reads a note and checks that it is signed by `key` for the log `origin`. Signatures of
     /// others may stand beside it.
     ///
@@ -232,6 +259,34 @@ mod tests {
         for bad in ["", "a b", "a+b", "a\nb"] {
             assert!(!is_key_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn two_keys_of_the_log_sign_while_one_replaces_the_other() {
+        let keys = [[3; 32], [4; 32], [5; 32]].map(|seed| SigningKey::from_seed(&seed));
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: 7,
+            root: Hash::of(b"r"),
+        };
+        let [old, new] = [&keys[0], &keys[1]].map(|key| checkpoint.sign(key));
+        let both = Checkpoint::joined(&new, &old).unwrap();
+        let [old_key, new_key, third] = keys.each_ref().map(SigningKey::public);
+        for key in [old_key, new_key] {
+            assert!(Checkpoint::verify(&both, ORIGIN, &key).is_ok());
+        }
+        for (keys, expected) in [
+            (&[third, old_key][..], Ok(checkpoint.clone())),
+            (&[third], Err(CheckpointError::Unsigned)),
+            (&[], Err(CheckpointError::Unsigned)),
+        ] {
+            assert_eq!(Checkpoint::verify_any(&both, ORIGIN, keys), expected);
+        }
+        let later = Checkpoint {
+            size: 8,
+            ..checkpoint
+        };
+        assert_eq!(Checkpoint::joined(&new, &later.sign(&keys[0])), None);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum EnvelopeType {
     JobClose,
     /// The public half of a proof bundle, signed by the job's own key.
     ProofBundle,
+    /// The gateway's keys, signed by their root.
+    KeySet,
 }
 
 impl EnvelopeType {

@@ -10,7 +10,7 @@
 //! signed what, [`unsigned`] what others sign for us; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
 //! what an authenticator signs;
 //! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
-//! is given from outside.
+//! is given from outside, and [`keyset`] which of the gateway's keys counted where.
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ pub mod hash;
 pub mod jcs;
 pub mod json;
 pub mod keys;
+pub mod keyset;
 pub mod merkle;
 pub mod passkey;
 pub mod receipt;
