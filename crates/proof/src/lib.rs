@@ -9,7 +9,7 @@
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
 //! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
 //! what an authenticator signs;
-//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
+//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together, [`timestamp`] says when; [`trust`] is what a verifier
 //! is given from outside.
 
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ pub mod receipt;
 pub mod record;
 pub mod tiles;
 pub mod time;
+pub mod timestamp;
 pub mod token;
 pub mod trust;
 

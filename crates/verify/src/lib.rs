@@ -102,7 +102,7 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
     let calls = checks.run(Name::Calls, |f| records::check_calls(document, f));
     let tokens = checks.run(Name::Tokens, |f| tokens::check(document, contract?, f));
     let checkpoint = checks.run(Name::Checkpoint, |f| {
-        log::check_checkpoint(document, &believed, f)
+        log::check_checkpoint(document, contract, &believed, f)
     });
     checks.run(Name::Inclusion, |f| {
         log::check_inclusion(document, checkpoint.as_ref()?, f)

@@ -107,6 +107,7 @@ impl Keys {
                 key: self.log.did(),
             },
             witnesses: None,
+            tsa: vec![],
         }
     }
 }
@@ -497,6 +498,7 @@ pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
         .collect();
     LogProof {
         checkpoint: checkpoint.sign(&keys.log),
+        timestamp: None,
         proofs,
     }
 }

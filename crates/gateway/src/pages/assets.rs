@@ -52,6 +52,7 @@ pub const CHECK_SOURCE: &str = concat!(
     include_str!("../../assets/check/document.js"),
     include_str!("../../assets/check/records.js"),
     include_str!("../../assets/check/seals.js"),
+    include_str!("../../assets/check/seen.js"),
     include_str!("../../assets/check/approvals.js"),
     include_str!("../../assets/check/check.js"),
     include_str!("../../assets/check/page.js"),

@@ -6,54 +6,44 @@ use proof::trust::{GatewayKey, Role};
 use proof::{EnvelopeType, merkle};
 
 use crate::checks::contract::Contract;
-use crate::checks::envelope_code;
+use crate::checks::{envelope_code, seen};
 use crate::code::Code;
 use crate::document::Document;
 use crate::report::Findings;
 use crate::trust::Believed;
 
-/// The checkpoint is signed by the log's key for the log's name.
+/// The checkpoint is signed by the log's key for the log's name, and was seen by whom the trust
+/// root and the contract ask for.
 pub(crate) fn check_checkpoint(
     document: &Document,
+    contract: Option<&Contract>,
     believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> Option<Checkpoint> {
     let log = &believed.root.log;
     let note = &document.bundle.log.checkpoint;
-    match Checkpoint::verify(note, &log.origin, &log.key.key()) {
-        Ok(checkpoint) => {
-            // The trust root names the log's key by itself; where it also lists the key with a
-            // time, the time counts. A note has none of its own.
-            let listed = |key: &GatewayKey| key.role == Role::Checkpoint && key.did == log.key;
-            if believed.root.gateway.iter().any(listed) {
-                let (at, place) = (document.bundle.job.closed_at, "/log/checkpoint");
-                believed.require_key(&log.key, Role::Checkpoint, at, place, findings);
-            }
-            let mut note = format!("{} at size {}", checkpoint.origin, checkpoint.size);
-            if let Some(witnesses) = &believed.root.witnesses {
-                let (seen, required) = (
-                    witnesses.count(&document.bundle.log.checkpoint),
-                    witnesses.required,
-                );
-                let known = witnesses.keys.len();
-                if seen < required as usize {
-                    let detail = format!("{seen} of {known} witnesses, {required} are needed");
-                    findings.not_proven(Code::WitnessesMissing, "/log/checkpoint", detail);
-                }
-                note.push_str(&format!(", seen by {seen} of {known} witnesses"));
-            }
-            findings.note(note);
-            Some(checkpoint)
-        }
+    let checkpoint = match Checkpoint::verify(note, &log.origin, &log.key.key()) {
+        Ok(checkpoint) => checkpoint,
         Err(error) => {
-            findings.fail(
-                Code::CheckpointInvalid,
-                "/log/checkpoint",
-                error.to_string(),
-            );
-            None
+            let place = "/log/checkpoint";
+            findings.fail(Code::CheckpointInvalid, place, error.to_string());
+            return None;
         }
+    };
+    // The trust root names the log's key by itself; where it also lists the key with a time, the
+    // time counts. A note has none of its own.
+    let listed = |key: &GatewayKey| key.role == Role::Checkpoint && key.did == log.key;
+    if believed.root.gateway.iter().any(listed) {
+        let (at, place) = (document.bundle.job.closed_at, "/log/checkpoint");
+        believed.require_key(&log.key, Role::Checkpoint, at, place, findings);
     }
+    let audit = contract.map(Contract::audit);
+    let seen = seen::check(document, &checkpoint, audit, believed, findings);
+    findings.note(format!(
+        "{} at size {}{seen}",
+        checkpoint.origin, checkpoint.size
+    ));
+    Some(checkpoint)
 }
 
 /// One proof for each record, in order, each leading to the checkpoint's root.

@@ -11,6 +11,7 @@
 mod approvals;
 mod records;
 mod seals;
+mod seen;
 
 use proof::bundle::{Bundle, Evidence};
 use proof::trust::TrustRoot;
@@ -153,13 +154,14 @@ pub fn honest() -> Vec<Forgery> {
     let mut honest = approvals::passkeys::honest();
     honest.extend(records::honest());
     honest.extend(seals::honest());
+    honest.extend(seen::honest());
     honest.push(forgery("nothing is wrong", Code::Ok).valid());
     honest
 }
 
 /// Every forgery.
 pub fn all() -> Vec<Forgery> {
-    [approvals::all(), records::all(), seals::all()]
+    [approvals::all(), records::all(), seals::all(), seen::all()]
         .into_iter()
         .flatten()
         .collect()
