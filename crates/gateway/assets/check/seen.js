@@ -52,13 +52,27 @@
     return last === 0 && before === old.root && after === later.root;
   };
 
+  /** Reads a note by one of the log's keys that was not revoked before its size. */
+  const noteOfLog = (note, believed) => {
+    const { origin, key } = believed.log;
+    const listed = believed.gateway.filter(({ role }) => role === "checkpoint");
+    const claimed = Number(note.split("\n")[1]);
+    const size = Number.isSafeInteger(claimed) && claimed > 0 ? claimed : 0;
+    const known = believed.keys ? believed.keys.keysFor("checkpoint") : [];
+    const names = new Set([key, ...listed.map(({ did }) => did), ...known]);
+    const counting = [...names].filter((did) =>
+      !listed.some((one) => one.did === did && one.revoked_from_leaf <= size)
+        && !believed.keys?.wasRevokedAt(did, size));
+    return openNote(note, origin, counting);
+  };
+
   /** What was added after sealing continues the log. */
-  const checkAdded = async (bundle, checkpoint, { origin, key }, findings) => {
+  const checkAdded = async (bundle, checkpoint, believed, findings) => {
     const { added } = bundle;
     if (added === undefined) return null;
     let wrong = "it does not continue the bundle's own checkpoint";
     try {
-      const later = await openNote(added.checkpoint, origin, key);
+      const later = await noteOfLog(added.checkpoint, believed);
       if (await continues(checkpoint, later, added.consistency)) return added;
     } catch (error) {
       if (!(error instanceof Unaccepted)) throw error;
@@ -89,7 +103,7 @@
 
   /** Everything that others said; what was found is added to the check's line. */
   const checkSeen = async (bundle, checkpoint, audit, root, findings) => {
-    const added = await checkAdded(bundle, checkpoint, root.log, findings);
+    const added = await checkAdded(bundle, checkpoint, root, findings);
     const notes = [bundle.log.checkpoint, ...(added ? [added.checkpoint] : [])];
     const known = root.witnesses?.keys ?? [];
     const seen = [];
@@ -137,12 +151,13 @@
   };
 
   /** The bundle's checkpoint and one that the reader has kept are of one log. */
-  const checkConsistency = async (checkpoint, since, { origin, key }, findings) => {
+  const checkConsistency = async (checkpoint, since, believed, findings) => {
+    const { origin } = believed.log;
     const note = noteIn(since.kept);
     let kept;
     try {
       if (note === null) throw new Unaccepted("", "neither a checkpoint nor a bundle");
-      kept = await openNote(note, origin, key);
+      kept = await noteOfLog(note, believed);
     } catch (error) {
       if (!(error instanceof Unaccepted)) throw error;
       findings.notProven("SINCE_UNREADABLE", "", error.message);

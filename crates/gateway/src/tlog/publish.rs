@@ -20,8 +20,12 @@ use crate::bundles::Sealing;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Publishes until the gateway stops, or until what lies there contradicts the store.
-pub async fn publish(app: Arc<App>, place: Option<Place>, mut stopping: watch::Receiver<bool>) {
-    let Some(place) = place else {
+pub async fn publish(
+    app: Arc<App>,
+    place: Arc<Option<Place>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let Some(place) = &*place else {
         return;
     };
     let pause = Duration::from_secs(app.config.log.publish_seconds);
@@ -29,7 +33,7 @@ pub async fn publish(app: Arc<App>, place: Option<Place>, mut stopping: watch::R
     let mut examined = false;
     loop {
         commits.mark_unchanged();
-        match write_up(Sealing::of(&app), &place, !examined).await {
+        match write_up(Sealing::of(&app), place, !examined).await {
             Ok(size) => {
                 examined = true;
                 app.publication.set(Standing::Published(size));
@@ -249,7 +253,9 @@ mod tests {
         let sign = |size, root| {
             let origin = "gateway.example/log".to_owned();
             let checkpoint = Checkpoint { origin, size, root };
-            checkpoint.sign(&fixture.keys.checkpoint).into_bytes()
+            checkpoint
+                .sign(fixture.keys.checkpoint.local().unwrap())
+                .into_bytes()
         };
         let root = fixture.store.log_root(5).await.unwrap().unwrap();
         let flipped = {

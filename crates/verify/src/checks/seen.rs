@@ -9,6 +9,7 @@ use proof::merkle::verify_consistency;
 use proof::timestamp::{TimestampError, Token};
 use proof::trust::Witnesses;
 
+use crate::checks::consistency::of_log;
 use crate::code::Code;
 use crate::document::Document;
 use crate::report::Findings;
@@ -62,8 +63,7 @@ fn check_added<'a>(
     findings: &mut Findings,
 ) -> Option<&'a Added> {
     let added = document.bundle.added.as_ref()?;
-    let log = &believed.root.log;
-    let wrong = match Checkpoint::verify(&added.checkpoint, &log.origin, &log.key.key()) {
+    let wrong = match of_log(&added.checkpoint, believed) {
         Err(error) => error.to_string(),
         Ok(later) => {
             let (from, to) = (checkpoint.size, later.size);

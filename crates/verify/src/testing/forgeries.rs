@@ -9,6 +9,7 @@
 )]
 
 mod approvals;
+mod keys;
 mod records;
 mod seals;
 mod seen;
@@ -155,14 +156,21 @@ pub fn honest() -> Vec<Forgery> {
     honest.extend(records::honest());
     honest.extend(seals::honest());
     honest.extend(seen::honest());
+    honest.extend(keys::honest());
     honest.push(forgery("nothing is wrong", Code::Ok).valid());
     honest
 }
 
 /// Every forgery.
 pub fn all() -> Vec<Forgery> {
-    [approvals::all(), records::all(), seals::all(), seen::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        approvals::all(),
+        records::all(),
+        seals::all(),
+        seen::all(),
+        keys::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
