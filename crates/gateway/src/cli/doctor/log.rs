@@ -10,12 +10,17 @@ use crate::tlog::{Place, TlogError, compare};
 use crate::upstream::http_client;
 
 /// Compares the published checkpoint with the store.
-pub(super) async fn published(config: &Config, store: Option<&dyn Store>, report: &mut Report) {
+pub(super) async fn published(
+    config: &Config,
+    store: Option<&dyn Store>,
+    keys: Option<&Keys>,
+    report: &mut Report,
+) {
     let Some(tiles) = &config.log.tiles else {
         return;
     };
     // What is wrong with the store or the keys has its own line.
-    let (Some(store), Ok(keys)) = (store, Keys::load(&config.keys_dir())) else {
+    let (Some(store), Some(keys)) = (store, keys) else {
         return;
     };
     let place = tiles.name();
@@ -32,7 +37,7 @@ pub(super) async fn published(config: &Config, store: Option<&dyn Store>, report
             return;
         }
     };
-    match compare(store, config, &keys, &published).await {
+    match compare(store, config, keys, &published).await {
         Ok(Some(size)) => report.ok("log", format!("published in `{place}` up to size {size}")),
         Ok(None) => report.warn(
             "log",
