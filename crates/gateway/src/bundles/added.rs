@@ -47,9 +47,11 @@ impl Front {
     }
 }
 
-/// Remembers that somebody has not spoken about a bundle that was sealed just now.
+/// Remembers that somebody has not spoken about a bundle that is being sealed.
 pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &Attested) {
     if attested.is_complete(parts) {
+        // An earlier try that a crash ended may have left a word about another checkpoint.
+        let _ = fs::remove_file(beside(parts, job_id, "awaits")).await;
         return;
     }
     let awaits = Awaits {
