@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
 //! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
-//! what an authenticator signs;
+//! what an authenticator signs, [`frequent`] how thousands of signatures are checked;
 //! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
 //! is given from outside.
 
@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod consistency;
 pub mod envelope;
 pub mod event;
+pub mod frequent;
 pub mod hash;
 pub mod jcs;
 pub mod json;

@@ -25,6 +25,7 @@ mod threads;
 pub mod trust;
 
 use proof::Timestamp;
+use proof::trust::TrustRoot;
 
 use checks::receipts::Facts;
 use checks::{
@@ -65,11 +66,13 @@ pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
         checks.ask_for(Name::Consistency);
     }
     // Either may be missing; whatever is not run below counts as not proven.
-    let _ = run(&mut checks, bundle, trust, options);
+    if let (Some(root), Some(document)) = read(&mut checks, bundle, trust) {
+        judge(&mut checks, &root, &document, options);
+    }
     checks.finish()
 }
 
-fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> Option<()> {
+fn read(checks: &mut Checks, bundle: &[u8], trust: &[u8]) -> (Option<TrustRoot>, Option<Document>) {
     let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
         Ok(root) => {
             let (keys, authors) = (root.gateway.len(), root.authors.len());
@@ -85,10 +88,12 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
         }
     });
     let document = checks.run(Name::File, |f| Document::read(bundle, f));
-    let (root, document) = (root?, document?);
-    let document = &document;
+    (root, document)
+}
+
+fn judge(checks: &mut Checks, root: &TrustRoot, document: &Document, options: &Options) {
     let believed = trust::Believed {
-        root: &root,
+        root,
         at: options.at,
     };
 
@@ -154,5 +159,4 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
             consistency::check(checkpoint.as_ref()?, since, &believed, f)
         });
     }
-    Some(())
 }
