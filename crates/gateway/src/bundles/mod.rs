@@ -5,6 +5,7 @@
 
 mod announce;
 mod evidence;
+pub mod export;
 pub(crate) mod file;
 
 use std::path::PathBuf;
