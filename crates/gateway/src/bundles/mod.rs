@@ -283,12 +283,14 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
         not_before,
         not_after: None,
         revoked_at: None,
+        revoked_from_leaf: None,
     });
     let authors = config.authors.iter();
     let approvers = config.approvers.iter();
     TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
         gateway: gateway.to_vec(),
+        key_sets: Vec::new(),
         authors: authors
             .map(|author| Author {
                 did: author.did.clone(),
