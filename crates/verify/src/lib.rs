@@ -69,6 +69,7 @@ pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
     // Either may be missing; whatever is not run below counts as not proven.
     if let (Some(root), Some(document)) = read(&mut checks, bundle, trust) {
         judge(&mut checks, &root, &document, options);
+        document.release();
     }
     checks.finish()
 }

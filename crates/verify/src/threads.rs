@@ -150,6 +150,19 @@ impl<T> Drop for End<'_, T> {
     }
 }
 
+/// Does two things at the same time, where there are processors for it.
+pub(crate) fn both(one: impl FnOnce() + Send, other: impl FnOnce()) {
+    if *PROCESSORS == 1 {
+        one();
+        return other();
+    }
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        other();
+        joined(one);
+    });
+}
+
 /// Runs the same in several threads, one of them this one, but in no more than there are
 /// processors.
 fn on_all<R: Send>(threads: usize, run: impl Fn() -> R + Sync) -> Vec<R> {
@@ -218,5 +231,11 @@ mod tests {
             map_found(|_: &Found<()>| panic!("while searching"), |()| ())
         });
         assert!(searched.is_err());
+    }
+    #[test]
+    fn both_are_done() {
+        let (mut one, mut other) = (0, 0);
+        both(|| one += 1, || other += 1);
+        assert_eq!((one, other), (1, 1));
     }
 }

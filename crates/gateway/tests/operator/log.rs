@@ -119,7 +119,7 @@ async fn hashes_may_be_public_and_entries_are_for_auditors() {
 }
 
 /// Runs the program; the gateway serves in this process meanwhile.
-async fn clawgate(arguments: Vec<String>) -> Output {
+pub(crate) async fn clawgate(arguments: Vec<String>) -> Output {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
         .args(arguments)
         .output()
@@ -127,7 +127,7 @@ async fn clawgate(arguments: Vec<String>) -> Output {
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -236,7 +236,7 @@ async fn a_proof_that_the_program_fetches_convinces_the_verifier() {
     }
 }
 
-fn write_private(path: &Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();

@@ -8,6 +8,7 @@
 
 mod access;
 mod approvals;
+mod attestations;
 mod closing;
 mod contracts;
 mod export;
