@@ -8,10 +8,12 @@ use proof::Hash;
 use proof::record::JobId;
 
 use super::client::job_id;
+use super::failure::chain;
 use super::{Failure, Remote, trust};
 use crate::bundles::export::{Export, Format};
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::upstream::http_client;
 
 /// Fetches proof bundles.
 #[derive(Debug, Subcommand)]
@@ -144,8 +146,9 @@ impl ExportOptions {
     /// Does it with the installation's keys.
     async fn sign(&self, bundle: &Path, trust: &Path) -> Result<Vec<u8>, Failure> {
         let config = Config::load(&self.offline.config)?;
-        let keys = Keys::load(&config.keys_dir()).map_err(|error| {
-            Failure::new(error.to_string()).next("run this where the gateway's keys are")
+        let http = http_client(&config).map_err(|error| Failure::new(format!("{error:#}")))?;
+        let keys = Keys::open(&config, &http).await.map_err(|error| {
+            Failure::new(chain(&error)).next("run this where the gateway's keys are")
         })?;
         let root = trust_file::read(&read(trust, trust_file::MAX_TRUST_BYTES)?)
             .map_err(|error| Failure::new(format!("`{}`: {error}", trust.display())))?;
