@@ -6,6 +6,7 @@
 mod added;
 mod announce;
 mod evidence;
+pub mod export;
 pub(crate) mod file;
 mod pending;
 
