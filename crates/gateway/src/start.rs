@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use store::{Seat, Store, StoreError};
+use store::{Seat, Store, StoreError, kill_point};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -104,6 +104,7 @@ async fn start_at(
     let keys = Keys::load(&config.keys_dir())
         .context("cannot load the gateway's keys; `clawgate init` makes them")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
+    kill_point!("start.opened");
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
@@ -241,12 +242,16 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
             app.store
                 .append_outcome(&intent.job_id, app.now(), outcome, None, Vec::new())
                 .await?;
+            kill_point!("start.ended");
             tracing::warn!(job = %intent.job_id, seq = intent.seq, "a call ended unknown");
         }
     }
+    kill_point!("start.settled");
     bundles::resume(app).await?;
+    kill_point!("start.sealed");
     app.gate.resume(app).await?;
     leases::resume(app).await?;
+    kill_point!("start.resumed");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use policy::terraform::Operation;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
-use store::{RunRow, RunUpdate};
+use store::{RunRow, RunUpdate, kill_point};
 
 use super::gate::end_of;
 use crate::app::App;
@@ -178,6 +178,7 @@ pub(super) async fn execute(
         }
     };
     facts.object_id = Some(run.run_id.clone());
+    kill_point!("gate.sent");
     permit.finish(app, facts, None).await.map_err(unavailable)?;
     answer.map_err(|error| Refusal::new(error.code(), error.to_string()))
 }

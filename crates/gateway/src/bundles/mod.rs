@@ -17,7 +17,7 @@ use proof::trust::{
     Witnesses as TrustedWitnesses,
 };
 use proof::{Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
+use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError, kill_point};
 
 pub use announce::announce;
 
@@ -112,6 +112,7 @@ pub async fn seal(
         .iter()
         .filter_map(|run| run.state_version_after.clone())
         .collect();
+    kill_point!("seal.collected");
     let (job_key, close_key) = (parts.keys.job(job_id), parts.keys.close.clone());
     let receipt_did = parts.keys.receipt.did();
     let path = path(parts.config, job_id);
@@ -131,6 +132,7 @@ pub async fn seal(
     let (sha256, bytes) = written
         .await
         .expect("sealing does not panic and is not cancelled")?;
+    kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
         sha256,
@@ -139,6 +141,7 @@ pub async fn seal(
         verdict: None,
     };
     parts.store.save_bundle(row.clone(), state_versions).await?;
+    kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
 }
@@ -207,7 +210,9 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         root,
     };
     let note = checkpoint.sign(&parts.keys.checkpoint);
+    kill_point!("checkpoint.signed");
     parts.store.save_checkpoint(&note, size).await?;
+    kill_point!("checkpoint.saved");
     Ok(SignedCheckpoint { size, note })
 }
 

@@ -209,7 +209,7 @@ pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>
         Ok(Connection::Postgres(Box::new(Session::reading(place))))
     })?;
     let writer = connect(place, seat)?;
-    Database::start(writer, Some(readers), None, None)
+    Database::start(writer, Some(readers), None)
 }
 
 /// A connection that writes, to a store that is up to date.

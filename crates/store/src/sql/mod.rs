@@ -51,7 +51,6 @@ use tokens::Touches;
 use writer::Writer;
 
 pub(crate) use readers::Readers;
-pub use writer::{CommitMoment, CommitObserver};
 
 /// The store, whichever the engine.
 pub(crate) struct Database {
@@ -70,10 +69,9 @@ impl Database {
         connection: Connection,
         readers: Option<Readers>,
         lock: Option<File>,
-        observer: Option<CommitObserver>,
     ) -> Result<Arc<dyn Store>, StoreError> {
         let touches = Arc::new(Touches::default());
-        let writer = Writer::start(connection, Arc::clone(&touches), observer)?;
+        let writer = Writer::start(connection, Arc::clone(&touches))?;
         Ok(Arc::new(Self {
             readers,
             writer,
