@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use clawverify::report::Name;
 use clawverify::{Code, Options, Status, verify};
 use http::Method;
 use proof::approval::SignedStatement;
@@ -167,7 +168,11 @@ pub(crate) async fn at_the_end(world: &World, kills: u64) -> Counted {
         let bundle = close(world, id).await;
         let report = verify(&bundle, &trust.body, &Options::default());
         for check in &report.checks {
-            let fine = check.status == Status::Pass || check.code == Code::OutcomeUnknown;
+            // Of many calls that were cut off not each is listed.
+            let cut_off = [Code::OutcomeUnknown, Code::MoreFindings].contains(&check.code);
+            let fine = check.status == Status::Pass
+                || (check.name == Name::Calls && check.status == Status::NotProven && cut_off)
+                || check.code == Code::OutcomeUnknown;
             assert!(fine, "{id} ({name}): {check:?}");
         }
         let bundle: Bundle = serde_json::from_slice(&bundle).unwrap();

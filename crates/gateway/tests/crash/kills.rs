@@ -19,13 +19,19 @@ use crate::world::World;
 /// Kills of one world: as many as the stand-ins remember what was asked of them.
 const OF_A_WORLD: u64 = 100;
 
-/// Most of a gateway's life before it is killed at a random moment, while it starts and while it
-/// serves, in milliseconds.
+/// Most milliseconds of a gateway that is killed while it starts.
 const STARTING: u64 = 60;
-const SERVING: u64 = 150;
 
-/// How long it is waited for a kill point before it is a kill at a random moment after all.
-const FOR_A_POINT: Duration = Duration::from_millis(250);
+/// Most commits of a gateway that is killed while it serves, and how long it is waited for them. A
+/// life is as long as what was done in it, so that a slow machine gets as far as a fast one.
+const COMMITS: u64 = 40;
+const FOR_COMMITS: Duration = Duration::from_millis(600);
+
+/// Most milliseconds from the last of those commits to the kill.
+const AFTERWARDS: u64 = 8;
+
+/// Most commits until a kill point is reached; then it is a kill while serving after all.
+const FOR_A_POINT: u64 = 60;
 
 /// Points that are armed at a time, and how many times one may be passed before it is the one.
 const ARMED: usize = 8;
@@ -166,9 +172,16 @@ async fn one_life(world: &World, chance: &mut Chance) -> Death {
         let point = process.ends().await;
         return Death::At(point.expect("only a kill point ends it"));
     }
-    let life = match at_a_point {
+    let commits = match at_a_point {
         true => FOR_A_POINT,
-        false => Duration::from_millis(chance.below(SERVING)),
+        false => chance.below(COMMITS),
+    };
+    let afterwards = Duration::from_millis(chance.below(AFTERWARDS));
+    let life = async {
+        let mut changed = world.changed().subscribe();
+        let enough = *changed.borrow() + commits;
+        let _ = timeout(FOR_COMMITS, changed.wait_for(|changes| *changes >= enough)).await;
+        sleep(afterwards).await;
     };
     let living = async {
         // It may die in the middle of this.
@@ -176,7 +189,8 @@ async fn one_life(world: &World, chance: &mut Chance) -> Death {
         std::future::pending::<()>().await;
     };
     let died = tokio::select! {
-        died = timeout(life, process.ends()) => died.ok(),
+        point = process.ends() => Some(point),
+        () = life => None,
         () = living => unreachable!(),
     };
     world.is_down();

@@ -11,6 +11,7 @@ mod check;
 #[allow(dead_code, reason = "it has what the suite `cli` needs, too")]
 #[path = "../cli/client.rs"]
 mod client;
+mod faults;
 mod kills;
 mod ledger;
 mod points;

@@ -132,7 +132,6 @@ impl Process {
         self.ends().await;
     }
 
-    #[allow(dead_code)]
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it runs")
     }

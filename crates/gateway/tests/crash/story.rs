@@ -204,6 +204,21 @@ impl<'w> Story<'w> {
 
     /// Uploads a change, has it planned, and sees to its end.
     pub(crate) async fn plans(&self, workspace: &str, ending: Ending) {
+        let run = self.asks_for_run(workspace, ending).await;
+        if !matches!(ending, Ending::PlanOnly | Ending::Violates) {
+            self.comes_to(&run, &["awaiting_approval"]).await;
+            self.is_decided(workspace, &run, ending).await;
+        }
+        let end = self.comes_to(&run, &ENDS).await;
+        assert!(
+            ending.allows(&end),
+            "{}: {run} {end}, {ending:?}",
+            self.name
+        );
+        self.world.cloud.wait_until_ended(&run).await.unwrap();
+    }
+
+    async fn asks_for_run(&self, workspace: &str, ending: Ending) -> String {
         let world = self.world;
         let wanted = match world.instances(workspace) {
             1 => 2,
@@ -225,18 +240,40 @@ impl<'w> Story<'w> {
             self.keep_receipt(&made, 0);
             Ok(run)
         });
-        let run = made.await;
-        if !matches!(ending, Ending::PlanOnly | Ending::Violates) {
-            self.comes_to(&run, &["awaiting_approval"]).await;
-            self.is_decided(workspace, &run, ending).await;
-        }
-        let end = self.comes_to(&run, &ENDS).await;
-        assert!(
-            ending.allows(&end),
-            "{}: {run} {end}, {ending:?}",
-            self.name
+        made.await
+    }
+
+    /// Uploads a change and has it planned, until people are asked.
+    pub(crate) async fn is_held(&self, workspace: &str) -> String {
+        let run = self.asks_for_run(workspace, Ending::Applied).await;
+        assert_eq!(
+            self.comes_to(&run, &["awaiting_approval"]).await,
+            "awaiting_approval"
         );
-        world.cloud.wait_until_ended(&run).await.unwrap();
+        run
+    }
+
+    /// Asks the model once, whatever is answered; what is answered is nobody's to keep.
+    pub(crate) async fn asked_once(&self) -> Result<Answer, Lost> {
+        let content = format!("{} question x", self.name);
+        let body = json!({"model": "gpt-5", "max_completion_tokens": 64,
+            "messages": [{"role": "user", "content": content}]});
+        let path = "/openai/v1/chat/completions";
+        self.call(Method::POST, path, JSON, body.to_string()).await
+    }
+
+    /// Makes a call as Terraform's clients do.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Answer, Lost> {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        self.call(method, path, JSON_API, body).await
     }
 
     async fn is_decided(&self, workspace: &str, run: &str, ending: Ending) {
@@ -294,7 +331,7 @@ impl<'w> Story<'w> {
     }
 
     /// The approver's word: said once, and handed in until somebody says that it is there.
-    async fn judges(&self, run: &str, decision: Decision) {
+    pub(crate) async fn judges(&self, run: &str, decision: Decision) {
         let (world, path) = (self.world, format!("/v1/approvals/{run}"));
         let question = world
             .again(async || Ok(world.operator(&path, None).await?.ok()))
@@ -317,7 +354,7 @@ impl<'w> Story<'w> {
     }
 
     /// Waits until the gate stands at one of these, or at an end.
-    async fn comes_to(&self, run: &str, states: &[&str]) -> String {
+    pub(crate) async fn comes_to(&self, run: &str, states: &[&str]) -> String {
         let (world, path) = (self.world, format!("/v1/approvals/{run}"));
         let look = async || {
             let shown = world.operator(&path, None).await.ok()?;

@@ -33,7 +33,7 @@ pub(crate) const APPROVAL_SECONDS: i64 = 300;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long somebody whose call was lost waits for the next gateway before asking again.
-const LULL: Duration = Duration::from_secs(2);
+const LULL: Duration = Duration::from_millis(500);
 
 /// The call was not answered: the gateway died, or is dead.
 #[derive(Debug)]
@@ -59,6 +59,9 @@ pub(crate) struct World {
     lives: Mutex<u64>,
     /// What the last gateway wrote.
     log: Mutex<Log>,
+    /// Whether a store may be out of reach for a while: then such an answer is a call to be made
+    /// again, and no failure.
+    outages: bool,
     /// Kept when something fails.
     folder: Option<TempDir>,
 }
@@ -66,6 +69,23 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
+    }
+
+    /// One whose store fails now and then.
+    pub(crate) async fn with_outages() -> Self {
+        let mut world = Self::new().await;
+        world.outages = true;
+        world
+    }
+
+    /// What was answered, unless it says that the store cannot be reached just now.
+    fn answered(&self, answer: Result<Answer, String>) -> Result<Answer, Lost> {
+        let answer = answer.map_err(Lost)?;
+        let down = ["STORE_UNAVAILABLE", "OVERLOADED"].contains(&answer.code().as_str());
+        match self.outages && answer.status == 503 && down {
+            true => Err(Lost(answer.text())),
+            false => Ok(answer),
+        }
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
@@ -112,6 +132,7 @@ impl World {
             life: watch::Sender::new(0),
             lives: Mutex::new(0),
             log: Mutex::default(),
+            outages: false,
             folder: Some(folder),
         }
     }
@@ -222,7 +243,7 @@ impl World {
         let caller = Caller::new(&url, Some(token));
         let headers = [("content-type", kind)];
         let answer = caller.try_call(method, path, &headers, body);
-        answer.await.map_err(Lost)
+        self.answered(answer.await)
     }
 
     /// A call by the operator: a body makes it a POST.
@@ -235,7 +256,7 @@ impl World {
             None => (Method::GET, String::new()),
         };
         let answer = caller.try_call(method, path, &headers, body);
-        answer.await.map_err(Lost)
+        self.answered(answer.await)
     }
 
     /// A checkpoint that somebody was given, kept.

@@ -469,7 +469,11 @@ mod tests {
                      DEFERRABLE INITIALLY DEFERRED);",
             )
             .unwrap();
-        Writer::start(Connection::Sqlite(connection), Arc::default()).unwrap()
+        Writer::start(
+            Connection::Sqlite(crate::sqlite::Session::new(connection)),
+            Arc::default(),
+        )
+        .unwrap()
     }
 
     fn add(sql: &'static str) -> impl FnMut(&Connection) -> Result<(), StoreError> + Send {

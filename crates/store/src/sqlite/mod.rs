@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod plans;
 pub(crate) mod schema;
+mod session;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -15,6 +16,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::sql::connection::Connection as Either;
 use crate::sql::{Database, Readers, clear_leftovers, column};
 use crate::{Store, StoreError};
+
+pub(crate) use session::Session;
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,7 +66,7 @@ pub fn open_sqlite_in_memory() -> Result<Arc<dyn Store>, StoreError> {
     let mut connection = Connection::open_in_memory()?;
     prepare(&connection)?;
     schema::migrate(&mut connection)?;
-    Database::start(Either::Sqlite(connection), None, None)
+    Database::start(Either::Sqlite(Session::new(connection)), None, None)
 }
 
 fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreError> {
@@ -75,7 +78,7 @@ fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreErro
         connection.set_prepared_statement_cache_capacity(PREPARED);
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        Ok(Either::Sqlite(connection))
+        Ok(Either::Sqlite(Session::new(connection)))
     })?;
     Database::start(connection, Some(readers), Some(lock))
 }
@@ -117,6 +120,10 @@ fn connect_bounded(
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     schema::migrate(&mut connection)?;
+    let connection = match alone {
+        true => Session::first(connection),
+        false => Session::new(connection),
+    };
     let connection = Either::Sqlite(connection);
     if alone {
         connection.begin()?;
