@@ -44,6 +44,17 @@ pub struct LoggedRecord {
     pub place: Option<(String, String)>,
 }
 
+/// An entry of the log as its leaf was made of it: a record, or a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place in the log, from 0.
+    pub leaf_index: u64,
+    /// Its hash there.
+    pub leaf_hash: Hash,
+    /// Its canonical form.
+    pub entry: Vec<u8>,
+}
+
 /// Something that an operator did, with its number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NumberedAction {
@@ -56,7 +67,10 @@ pub struct NumberedAction {
 /// Reading in the order of writing.
 #[async_trait]
 pub trait Exports {
-    /// Records from a place in the log on, in its order.
+    /// Entries from a place in the log on, in its order; at most 1000.
+    async fn entries(&self, from: u64, count: u32) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Records from a place in the log on, in its order. Entries that are no records are left out.
     async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError>;
 
     /// A place in the log before which every record is older than `since`. Times of different

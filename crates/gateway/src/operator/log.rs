@@ -9,13 +9,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Uri, header};
 use policy::ReasonCode;
 use proof::consistency::ConsistencyProof;
-use proof::merkle::verify_inclusion;
+use proof::merkle::{leaf_hash, verify_inclusion};
 use proof::record::{Body, JobId};
 use proof::tiles::Tile;
-use proof::{Hash, Timestamp};
+use proof::{Hash, Numbers, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{LogRange, StoredRecord};
+use store::StoredRecord;
 
 use super::extract::Params;
 use super::problem::Problem;
@@ -49,29 +49,9 @@ async fn signed(app: &App) -> Result<SignedCheckpoint, Problem> {
 pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, Problem> {
     let checkpoint = signed(&app).await?;
     let root = app.store.log_root(checkpoint.size).await?;
-    let range = LogRange {
-        from: checkpoint.size.saturating_sub(LAST.into()),
-        job: None,
-        limit: LAST,
-    };
-    let last = app
-        .store
-        .logged(range)
-        .await?
-        .into_iter()
-        .map(|logged| {
-            let record = logged.record.to_json();
-            let kind = record.get("record").and_then(proof::Json::as_str);
-            LogEntry {
-                index: logged.leaf_index,
-                leaf_sha256_b64u: logged.leaf_hash,
-                seq: logged.record.seq,
-                at: logged.record.at,
-                record: kind.map(str::to_owned),
-                job_id: logged.record.job_id,
-            }
-        })
-        .collect();
+    let from = checkpoint.size.saturating_sub(LAST.into());
+    let last = app.store.entries(from, LAST).await?;
+    let last = last.into_iter().map(shown).collect::<Result<_, _>>()?;
     let standing = app.publication.standing();
     let (published, detail) = match &standing {
         Standing::Published(size) => (Some(*size), None),
@@ -90,6 +70,28 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, P
             detail: detail.cloned(),
         },
     }))
+}
+
+/// An entry of the log: a record, or a key set, which belongs to no job.
+fn shown(stored: store::LogEntry) -> Result<LogEntry, Problem> {
+    let damaged = || Problem::internal(&TlogError::Damaged(stored.leaf_index));
+    let entry = json::parse(&stored.entry, Numbers::Integers).map_err(|_| damaged())?;
+    let text = |path: &[&str]| entry.at(path).and_then(proof::Json::as_str);
+    let set = ["key_set", "payload"];
+    let parsed = text(&["at"]).or_else(|| text(&[set[0], set[1], "issued_at"]));
+    let number = entry
+        .at(&["seq"])
+        .or_else(|| entry.at(&[set[0], set[1], "number"]));
+    Ok(LogEntry {
+        index: stored.leaf_index,
+        leaf_sha256_b64u: stored.leaf_hash,
+        job_id: text(&["job_id"]).and_then(|id| id.parse().ok()),
+        seq: number.and_then(|n| n.to_typed().ok()).ok_or_else(damaged)?,
+        at: parsed.and_then(|at| at.parse().ok()).ok_or_else(damaged)?,
+        record: text(&["record"])
+            .or_else(|| text(&[set[0], set[1], "key_set"]))
+            .map(str::to_owned),
+    })
 }
 
 /// The log as it is now.
@@ -113,8 +115,10 @@ struct LogEntry {
     index: u64,
     #[schemars(with = "shapes::Sha256")]
     leaf_sha256_b64u: Hash,
-    #[schemars(with = "shapes::JobId")]
-    job_id: JobId,
+    /// Absent for a key set, which belongs to no job.
+    #[schemars(with = "Option<shapes::JobId>")]
+    job_id: Option<JobId>,
+    /// Its number in its job; of a key set its number.
     seq: u64,
     #[schemars(with = "shapes::Timestamp")]
     at: Timestamp,
@@ -195,32 +199,32 @@ pub(super) async fn inclusion(
 ) -> Result<Json<Inclusion>, Problem> {
     let found = match (which.index, which.job, which.seq, which.receipt) {
         (Some(index), None, None, None) => by_index(&app, index).await?,
-        (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?,
-        (None, None, None, Some(receipt)) => by_receipt(&app, &receipt).await?,
+        (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?.as_ref().map(entry),
+        (None, None, None, Some(receipt)) => by_receipt(&app, &receipt).await?.as_ref().map(entry),
         _ => {
             let detail = "name the record by index, by job and seq, or by receipt";
             return Err(Problem::new(ReasonCode::QueryValue, detail));
         }
     };
-    let StoredRecord { leaf_index, record } = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let (leaf_index, leaf_hash, entry) = found.ok_or(ReasonCode::LogPlaceUnknown)?;
     let checkpoint = signed(&app).await?;
     let path = app.store.inclusion(leaf_index, checkpoint.size).await?;
     let root = app.store.log_root(checkpoint.size).await?;
     let proven = path.zip(root).filter(|(path, root)| {
-        verify_inclusion(&record.leaf_hash(), leaf_index, checkpoint.size, path, root)
+        verify_inclusion(&leaf_hash, leaf_index, checkpoint.size, path, root)
     });
     let (path, _) = proven.ok_or_else(|| Problem::internal(&TlogError::Damaged(leaf_index)))?;
     Ok(Json(Inclusion {
         inclusion: INCLUSION,
         checkpoint: checkpoint.note,
         index: leaf_index,
-        leaf_sha256_b64u: record.leaf_hash(),
+        leaf_sha256_b64u: leaf_hash,
         path,
-        record: record.to_json(),
+        record: entry,
     }))
 }
 
-/// A record and the proof that it is in the log; see docs/formats.md.
+/// A record or a key set, and the proof that it is in the log; see docs/formats.md.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "InclusionProof")]
 pub(super) struct Inclusion {
@@ -236,17 +240,23 @@ pub(super) struct Inclusion {
     record: proof::Json,
 }
 
-async fn by_index(app: &App, from: u64) -> Result<Option<StoredRecord>, Problem> {
-    let range = LogRange {
-        from,
-        job: None,
-        limit: 1,
+/// A place in the log, the leaf there, and what it was made of.
+type Entry = (u64, Hash, proof::Json);
+
+fn entry(stored: &StoredRecord) -> Entry {
+    let record = &stored.record;
+    (stored.leaf_index, record.leaf_hash(), record.to_json())
+}
+
+async fn by_index(app: &App, from: u64) -> Result<Option<Entry>, Problem> {
+    let Some(found) = app.store.entries(from, 1).await?.pop() else {
+        return Ok(None);
     };
-    let found = app.store.logged(range).await?.pop();
-    Ok(found.map(|logged| StoredRecord {
-        leaf_index: logged.leaf_index,
-        record: logged.record,
-    }))
+    let damaged = TlogError::Damaged(from);
+    let read = json::parse(&found.entry, Numbers::Integers).ok();
+    let read = read.filter(|_| leaf_hash(&found.entry) == found.leaf_hash);
+    let read = read.ok_or_else(|| Problem::internal(&damaged))?;
+    Ok(Some((found.leaf_index, found.leaf_hash, read)))
 }
 
 async fn by_number(app: &App, job: &JobId, seq: u64) -> Result<Option<StoredRecord>, Problem> {

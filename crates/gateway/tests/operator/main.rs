@@ -18,6 +18,7 @@ mod passkeys;
 mod receiver;
 mod rollback;
 mod sessions;
+mod signers;
 mod tokens;
 mod two_people;
 mod world;

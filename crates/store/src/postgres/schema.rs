@@ -24,6 +24,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0003_leases",
         include_str!("../../migrations/postgres/0003_leases.sql"),
     ),
+    (
+        "0004_key_sets",
+        include_str!("../../migrations/postgres/0004_key_sets.sql"),
+    ),
+    (
+        "0005_replicas",
+        include_str!("../../migrations/postgres/0005_replicas.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.

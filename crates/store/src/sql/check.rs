@@ -2,12 +2,13 @@
 //! gaps, and nothing that names what is not there.
 
 use proof::Hash;
+use proof::keyset::{History, SignedKeySet};
 use proof::merkle;
 use proof::record::Record;
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Dialect, params};
-use super::{log, merkle as tree};
+use super::{key_sets, log, merkle as tree};
 use crate::StoreError;
 
 /// Records that are read together.
@@ -36,6 +37,7 @@ pub struct Soundness {
 pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     let mut faults = Faults(Vec::new());
     let mut roots = Roots::default();
+    let mut history = History::default();
     let mut checkpoints = 0;
     let mut checkpoint = next_checkpoint(connection, None)?;
     loop {
@@ -59,14 +61,26 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
                 faults.add(format!("the log has a hole at leaf {place}"));
                 return Ok(faults.about(roots, 0, checkpoints));
             }
-            let leaf = row.record.leaf_hash();
+            let leaf = row.entry.leaf_hash();
             if row.stored != Some(leaf) {
                 faults.add(format!("leaf {place} is not the hash of its record"));
             }
-            if row.record.seq != row.seq || row.record.job_id.as_str() != row.job_id {
-                faults.add(format!(
-                    "the record of leaf {place} stands at another's place"
-                ));
+            match row.entry {
+                Entry::Record {
+                    seq,
+                    job_id,
+                    record,
+                } if record.seq != seq || record.job_id.as_str() != job_id => {
+                    faults.add(format!(
+                        "the record of leaf {place} stands at another's place"
+                    ));
+                }
+                Entry::Record { .. } => {}
+                Entry::KeySet(entry) => {
+                    if let Err(error) = history.extend(&entry, place) {
+                        faults.add(format!("at leaf {place}: {error}"));
+                    }
+                }
             }
             for (level, root) in roots.add(leaf) {
                 let first = place >> level;
@@ -102,16 +116,54 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     Ok(faults.about(roots, jobs, checkpoints))
 }
 
-/// A record as it stands in the tables.
+/// An entry of the log as it stands in the tables.
 struct Place {
     leaf_index: u64,
-    seq: u64,
-    job_id: String,
     stored: Option<Hash>,
-    record: Record,
+    entry: Entry,
 }
 
+enum Entry {
+    Record {
+        seq: u64,
+        job_id: String,
+        record: Box<Record>,
+    },
+    KeySet(Box<SignedKeySet>),
+}
+
+impl Entry {
+    fn leaf_hash(&self) -> Hash {
+        match self {
+            Self::Record { record, .. } => record.leaf_hash(),
+            Self::KeySet(entry) => entry.leaf_hash(),
+        }
+    }
+}
+
+/// The next entries, of which records and key sets have tables of their own.
 fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, StoreError> {
+    let mut places = records(connection, from, most)?;
+    places.extend(column::all(
+        connection,
+        "SELECT key_sets.leaf_index, hash, entry
+         FROM key_sets LEFT JOIN leaves USING (leaf_index)
+         WHERE key_sets.leaf_index >= ?1 ORDER BY key_sets.leaf_index LIMIT ?2",
+        params![column::integer(from)?, column::integer(most)?],
+        |row| {
+            Ok(Place {
+                leaf_index: row.uint("leaf_index")?,
+                stored: row.hash_opt("hash")?,
+                entry: Entry::KeySet(Box::new(key_sets::entry(row)?)),
+            })
+        },
+    )?);
+    places.sort_by_key(|place| place.leaf_index);
+    places.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+    Ok(places)
+}
+
+fn records(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, StoreError> {
     column::all(
         connection,
         "SELECT records.leaf_index, seq, job_id, hash, record
@@ -121,10 +173,12 @@ fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, Sto
         |row| {
             Ok(Place {
                 leaf_index: row.uint("leaf_index")?,
-                seq: row.uint("seq")?,
-                job_id: row.text("job_id")?,
                 stored: row.hash_opt("hash")?,
-                record: log::record(row)?,
+                entry: Entry::Record {
+                    seq: row.uint("seq")?,
+                    job_id: row.text("job_id")?,
+                    record: Box::new(log::record(row)?),
+                },
             })
         },
     )

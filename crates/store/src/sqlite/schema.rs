@@ -92,6 +92,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0020_leases",
         include_str!("../../migrations/sqlite/0020_leases.sql"),
     ),
+    (
+        "0021_key_sets",
+        include_str!("../../migrations/sqlite/0021_key_sets.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
