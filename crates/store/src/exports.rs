@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use proof::record::{Intent, JobId, Record};
 use proof::{Did, Hash, Timestamp};
 
-use crate::{OperatorAction, StoreError};
+use crate::{OperatorAction, PrunedRecord, StoreError};
 
 /// Which records to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,41 @@ pub struct LoggedRecord {
     pub place: Option<(String, String)>,
 }
 
+/// What stands at a place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Logged {
+    /// A record.
+    Record(Box<LoggedRecord>),
+    /// What stays of one whose content went after its time.
+    Pruned(PrunedRecord),
+}
+
+impl Logged {
+    /// Its place in the log, from 0.
+    pub fn leaf_index(&self) -> u64 {
+        match self {
+            Self::Record(record) => record.leaf_index,
+            Self::Pruned(pruned) => pruned.leaf_index,
+        }
+    }
+
+    /// The record's time.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Record(record) => record.record.at,
+            Self::Pruned(pruned) => pruned.at,
+        }
+    }
+
+    /// The record, when it is still there.
+    pub fn record(self) -> Option<LoggedRecord> {
+        match self {
+            Self::Record(record) => Some(*record),
+            Self::Pruned(_) => None,
+        }
+    }
+}
+
 /// Something that an operator did, with its number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NumberedAction {
@@ -56,8 +91,9 @@ pub struct NumberedAction {
 /// Reading in the order of writing.
 #[async_trait]
 pub trait Exports {
-    /// Records from a place in the log on, in its order.
-    async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError>;
+    /// Records from a place in the log on, in its order, without a gap: one whose content went
+    /// stands there as such.
+    async fn logged(&self, range: LogRange) -> Result<Vec<Logged>, StoreError>;
 
     /// A place in the log before which every record is older than `since`. Times of different
     /// jobs may be out of order there, so newer and older ones follow.

@@ -44,6 +44,7 @@ mod passkeys;
 mod postgres;
 mod publications;
 mod receipts;
+mod retention;
 mod runs;
 mod sessions;
 mod sql;
@@ -61,7 +62,7 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use exports::{Exports, LogRange, LoggedRecord, NumberedAction};
+pub use exports::{Exports, LogRange, Logged, LoggedRecord, NumberedAction};
 pub use jobs::{
     Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
 };
@@ -77,7 +78,10 @@ pub use passkeys::{
     Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
 };
 pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
-pub use receipts::{Receipts, ReceiptsOfJob};
+pub use receipts::{ReceiptKind, Receipts, ReceiptsOfJob};
+pub use retention::{
+    Hold, Lifted, MAX_HOLDS, PRUNED_AT_ONCE, Part, Prunable, PrunedRecord, Pruning, Retention,
+};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sql::transfer::TransferError;
@@ -88,7 +92,9 @@ pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
 
-pub use whole::{Soundness, StorePlace, check_store, export_store, import_store, migrate_store};
+pub use whole::{
+    Soundness, StorePlace, check_store, copy_store, export_store, import_store, migrate_store,
+};
 
 /// Everything that the gateway remembers.
 pub trait Store:
@@ -112,6 +118,7 @@ pub trait Store:
     + Commits
     + TaskCalls
     + Notices
+    + Retention
     + Send
     + Sync
 {
@@ -133,12 +140,12 @@ impl<T> Store for T where
         + Sessions
         + Passkeys
         + Publications
-        + Publications
         + Budgets
         + ModelKeys
         + Commits
         + TaskCalls
         + Notices
+        + Retention
         + Send
         + Sync
 {

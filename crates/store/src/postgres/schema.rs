@@ -24,6 +24,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0003_leases",
         include_str!("../../migrations/postgres/0003_leases.sql"),
     ),
+    (
+        "0007_retention",
+        include_str!("../../migrations/postgres/0007_retention.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.

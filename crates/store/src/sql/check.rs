@@ -3,11 +3,11 @@
 
 use proof::Hash;
 use proof::merkle;
-use proof::record::Record;
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Dialect, params};
-use super::{log, merkle as tree};
+use super::log::{self, Content};
+use super::merkle as tree;
 use crate::StoreError;
 
 /// Records that are read together.
@@ -23,6 +23,9 @@ pub struct Soundness {
     pub records: u64,
     /// Root over them, as the records themselves give it.
     pub root: Hash,
+    /// How many of the records are there without their content, which went after its time; for
+    /// them the leaves stand, and the root is that over both.
+    pub pruned: u64,
     /// Jobs.
     pub jobs: u64,
     /// Checkpoints, each of which was compared with the records.
@@ -37,6 +40,7 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     let mut faults = Faults(Vec::new());
     let mut roots = Roots::default();
     let mut checkpoints = 0;
+    let mut pruned = 0;
     let mut checkpoint = next_checkpoint(connection, None)?;
     loop {
         while let Some((size, root)) = checkpoint.take_if(|(size, _)| *size <= roots.size) {
@@ -57,17 +61,30 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
             let place = roots.size;
             if row.leaf_index != place {
                 faults.add(format!("the log has a hole at leaf {place}"));
-                return Ok(faults.about(roots, 0, checkpoints));
+                return Ok(faults.about(roots, pruned, 0, checkpoints));
             }
-            let leaf = row.record.leaf_hash();
-            if row.stored != Some(leaf) {
-                faults.add(format!("leaf {place} is not the hash of its record"));
-            }
-            if row.record.seq != row.seq || row.record.job_id.as_str() != row.job_id {
-                faults.add(format!(
-                    "the record of leaf {place} stands at another's place"
-                ));
-            }
+            let leaf = match &row.content {
+                Content::Record(record) => {
+                    if record.seq != row.seq || record.job_id.as_str() != row.job_id {
+                        faults.add(format!(
+                            "the record of leaf {place} stands at another's place"
+                        ));
+                    }
+                    let leaf = record.leaf_hash();
+                    if row.stored != Some(leaf) {
+                        faults.add(format!("leaf {place} is not the hash of its record"));
+                    }
+                    leaf
+                }
+                Content::Pruned(_) => {
+                    pruned += 1;
+                    let Some(leaf) = row.stored else {
+                        faults.add(format!("there is no leaf {place}"));
+                        return Ok(faults.about(roots, pruned, 0, checkpoints));
+                    };
+                    leaf
+                }
+            };
             for (level, root) in roots.add(leaf) {
                 let first = place >> level;
                 if tree::tile(connection, level, first)? != Some(root) {
@@ -99,7 +116,8 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     }
     let jobs = check_jobs(connection, &mut faults)?;
     check_references(connection, &mut faults)?;
-    Ok(faults.about(roots, jobs, checkpoints))
+    check_prunings(connection, &mut faults)?;
+    Ok(faults.about(roots, pruned, jobs, checkpoints))
 }
 
 /// A record as it stands in the tables.
@@ -108,7 +126,7 @@ struct Place {
     seq: u64,
     job_id: String,
     stored: Option<Hash>,
-    record: Record,
+    content: Content,
 }
 
 fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, StoreError> {
@@ -124,7 +142,7 @@ fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, Sto
                 seq: row.uint("seq")?,
                 job_id: row.text("job_id")?,
                 stored: row.hash_opt("hash")?,
-                record: log::record(row)?,
+                content: log::content(row)?,
             })
         },
     )
@@ -214,6 +232,30 @@ fn check_references(connection: &Connection, faults: &mut Faults) -> Result<(), 
     Ok(())
 }
 
+/// Content is missing only where somebody let it go.
+fn check_prunings(connection: &Connection, faults: &mut Faults) -> Result<(), StoreError> {
+    for (what, sql) in [
+        (
+            "records",
+            "SELECT count(*) AS gone FROM records
+             LEFT JOIN prunings ON prunings.job = records.job AND part = 'records'
+             WHERE length(record) = 8 AND part IS NULL",
+        ),
+        (
+            "receipts",
+            "SELECT count(*) AS gone FROM receipts
+             LEFT JOIN prunings ON prunings.job = receipts.job AND part = 'records'
+             WHERE length(envelope) = 0 AND part IS NULL",
+        ),
+    ] {
+        let gone = column::one(connection, sql, [], |row| row.uint("gone"))?;
+        if let Some(gone @ 1..) = gone {
+            faults.add(format!("{gone} {what} are empty, and nobody let them go"));
+        }
+    }
+    Ok(())
+}
+
 struct Faults(Vec<String>);
 
 impl Faults {
@@ -223,10 +265,11 @@ impl Faults {
         }
     }
 
-    fn about(self, roots: Roots, jobs: u64, checkpoints: u64) -> Soundness {
+    fn about(self, roots: Roots, pruned: u64, jobs: u64, checkpoints: u64) -> Soundness {
         Soundness {
             records: roots.size,
             root: roots.root(),
+            pruned,
             jobs,
             checkpoints,
             faults: self.0,

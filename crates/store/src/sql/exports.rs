@@ -6,15 +6,15 @@ use proof::record::{Body, Record};
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Value, params};
-use super::{Database, log, merkle, operators};
-use crate::{Exports, LogRange, LoggedRecord, NumberedAction, StoreError};
+use super::{Database, log, merkle, operators, retention};
+use crate::{Exports, LogRange, Logged, LoggedRecord, NumberedAction, StoreError};
 
 /// Entries in one answer.
 const PAGE: u32 = 1000;
 
 #[async_trait]
 impl Exports for Database {
-    async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError> {
+    async fn logged(&self, range: LogRange) -> Result<Vec<Logged>, StoreError> {
         self.read(move |connection| logged(connection, &range))
             .await
     }
@@ -73,7 +73,7 @@ pub(crate) fn listing(range: &LogRange) -> Result<(String, Vec<Value<'_>>), Stor
         }
     };
     let sql = format!(
-        "SELECT leaf_index, hash, record, jobs.name AS job_name, agent_did, jobs.policy_hash,
+        "SELECT leaf_index, hash, job_id, seq, records.kind, record, jobs.name AS job_name, agent_did, jobs.policy_hash,
              contracts.name AS contract, version
          FROM records CROSS JOIN leaves USING (leaf_index) CROSS JOIN jobs USING (job)
              CROSS JOIN contracts USING (policy_hash)
@@ -83,22 +83,28 @@ pub(crate) fn listing(range: &LogRange) -> Result<(String, Vec<Value<'_>>), Stor
     Ok((sql, values))
 }
 
-fn logged(connection: &Connection, range: &LogRange) -> Result<Vec<LoggedRecord>, StoreError> {
+fn logged(connection: &Connection, range: &LogRange) -> Result<Vec<Logged>, StoreError> {
     let (sql, values) = listing(range)?;
     let mut records = column::all(connection, &sql, values.as_slice(), |row| {
-        Ok(LoggedRecord {
+        let log::Content::Record(record) = log::content(row)? else {
+            return retention::place(row).map(Logged::Pruned);
+        };
+        Ok(Logged::Record(Box::new(LoggedRecord {
             leaf_index: row.uint("leaf_index")?,
             leaf_hash: row.hash("hash")?,
-            record: log::record(row)?,
+            record: *record,
             job_name: row.text("job_name")?,
             agent_did: row.parsed("agent_did")?,
             policy_hash: row.hash("policy_hash")?,
             contract: (row.text("contract")?, row.uint("version")?),
             intent: None,
             place: None,
-        })
+        })))
     })?;
     for logged in &mut records {
+        let Logged::Record(logged) = logged else {
+            continue;
+        };
         if let Body::Outcome(outcome) = &logged.record.body {
             let intent = record_of(connection, &logged.record, outcome.intent_seq)?;
             let Some(Body::Intent(intent)) = intent.map(|record| record.body) else {
@@ -175,7 +181,8 @@ pub(super) fn latest_before(
     Ok(of_jobs.flatten())
 }
 
-fn place(connection: &Connection, since: Timestamp) -> Result<u64, StoreError> {
+/// A place before which every record is older; see [`Exports::log_place`].
+pub(super) fn place(connection: &Connection, since: Timestamp) -> Result<u64, StoreError> {
     let (mut low, mut high) = (0, merkle::size(connection)?);
     // INVARIANT: before `low` all is older; `high` is the end, or a record up to which not all is.
     while low < high {

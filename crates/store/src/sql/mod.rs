@@ -32,6 +32,7 @@ mod passkeys;
 mod publications;
 mod readers;
 mod receipts;
+mod retention;
 mod runs;
 mod sessions;
 mod task_calls;

@@ -92,6 +92,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0020_leases",
         include_str!("../../migrations/sqlite/0020_leases.sql"),
     ),
+    (
+        "0024_retention",
+        include_str!("../../migrations/sqlite/0024_retention.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).
