@@ -17,6 +17,7 @@ mod log;
 mod models;
 mod notices;
 mod oidc;
+mod retention;
 mod telemetry;
 mod vault;
 
@@ -28,6 +29,7 @@ pub use notices::{
     mailbox, safe_url,
 };
 pub use oidc::{Oidc, endpoint};
+pub use retention::Retention;
 pub use telemetry::Telemetry;
 pub use vault::{Conversations, Vault};
 
@@ -93,6 +95,9 @@ pub struct Config {
     /// The log beyond the gateway.
     #[serde(default)]
     pub log: Log,
+    /// How long content stays.
+    #[serde(default)]
+    pub retention: Retention,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
@@ -527,6 +532,7 @@ impl Config {
         notices::check(&self.notices)?;
         self.egress.check()?;
         self.log.check()?;
+        self.retention.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

@@ -25,10 +25,10 @@ use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::storage::Place;
 use crate::tlog::witnesses::Witnesses;
-use crate::tlog::{self, Publication};
+use crate::tlog::{self, Publication, TlogError};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
-use crate::vault::{Bounds, Vault, VaultError};
+use crate::vault::{Bounds, Held, Vault, VaultError};
 use crate::watching::{self, Watching};
 use crate::{bundles, leases, operator, telemetry};
 
@@ -104,8 +104,10 @@ async fn start_at(
     let keys = Keys::load(&config.keys_dir())
         .context("cannot load the gateway's keys; `clawgate init` makes them")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
-    let vault = open_vault(&config)?;
-    let conversations = Conversations::open(&config)?;
+    let held = Arc::new(Held::default());
+    held.read(&*store).await.context("cannot read the holds")?;
+    let vault = open_vault(&config, &held)?;
+    let conversations = Conversations::open(&config, &held)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
     let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())
@@ -155,6 +157,7 @@ async fn start_at(
         activity: Default::default(),
         vault,
         conversations,
+        held,
         prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
@@ -176,6 +179,7 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
+    go_on_from(&app).await?;
     settle(&app).await?;
     if let Some(exporter) = exporter {
         tokio::spawn(exporter.run(Arc::downgrade(&app)));
@@ -187,6 +191,7 @@ async fn start_at(
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
         tokio::spawn(tlog::publish(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(Held::keep_up(Arc::clone(&app), stopping.clone())),
         tokio::spawn(leases::keep(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
@@ -201,13 +206,32 @@ async fn start_at(
     })
 }
 
+/// Refuses a store that is older than what was published of its log: a gateway that goes on from it
+/// would write a second version of the log.
+async fn go_on_from(app: &App) -> anyhow::Result<()> {
+    let Some(tiles) = &app.config.log.tiles else {
+        return Ok(());
+    };
+    let folder = tlog::Folder::new(&tiles.folder);
+    match tlog::compare(&*app.store, &app.config, &app.keys, &folder).await {
+        Err(TlogError::Forked(why)) => anyhow::bail!(
+            "the store and the published log in `{}` are not of one log: {why}. Was an old backup \
+             restored? Bring back the newer store; if it is lost, what it had recorded since is \
+             lost, and the log goes on under another `gateway_id` and in another folder",
+            tiles.folder.display()
+        ),
+        // A folder that cannot be read is tried again while the gateway runs.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Where inspected uploads are kept, when they are.
-fn open_vault(config: &Config) -> Result<Option<Arc<Vault>>, VaultError> {
+fn open_vault(config: &Config, held: &Arc<Held>) -> Result<Option<Arc<Vault>>, VaultError> {
     let Some(kept) = config.vault.as_ref().filter(|vault| vault.uploads) else {
         return Ok(None);
     };
     let folder = config.vault_dir();
-    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?;
+    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?.with_holds(held);
     vault.sweep()?;
     Ok(Some(Arc::new(vault)))
 }

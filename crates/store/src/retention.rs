@@ -116,7 +116,7 @@ pub struct PrunedRecord {
 #[async_trait]
 pub trait Retention {
     /// Places a hold on a job, whatever its state; its number, or `None` when the job has
-    /// [`MAX_HOLDS`] already. From the answer on nothing more of the job begins to go.
+    /// [`MAX_HOLDS`] already. From the answer on nothing more of the job goes.
     ///
     /// # Errors
     /// [`Conflict`](crate::Conflict): `NoSuchJob`.
@@ -188,7 +188,7 @@ pub trait Retention {
     /// on. `None` when none is left: then all that belongs to [`Part::Records`] is gone.
     ///
     /// # Errors
-    /// [`Conflict`](crate::Conflict): `NoSuchJob`, `NotPruned` unless that has begun.
+    /// [`Conflict`](crate::Conflict): `NoSuchJob`, `NotPruned` unless that has begun, `JobHeld`.
     async fn prune_records(
         &self,
         job_id: &JobId,

@@ -17,7 +17,7 @@ use proof::trust::{
     Witnesses as TrustedWitnesses,
 };
 use proof::{Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
+use store::{BundleRow, JobFilter, JobPhase, JobState, Part, PasskeyRow, Store, StoreError};
 
 pub use announce::announce;
 
@@ -223,6 +223,27 @@ pub struct SignedCheckpoint {
 /// The name of this gateway's log.
 pub fn log_origin(config: &Config) -> String {
     format!("{}/log", config.gateway_id)
+}
+
+/// In words that a part of a job's content went, when and by whose hand.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn pruned(
+    store: &dyn Store,
+    job_id: &JobId,
+    part: Part,
+) -> Result<Option<String>, StoreError> {
+    let went = store.prunings(job_id).await?;
+    let went = went.into_iter().find(|went| went.part == part);
+    Ok(went.map(|went| {
+        let what = match part {
+            Part::Records => "the content of its records",
+            Part::Bundle => "its bundle",
+        };
+        let (at, by) = (went.at, went.by);
+        format!("{what} was removed after its retention, at {at} by {by}")
+    }))
 }
 
 /// Where a job's bundle lies.

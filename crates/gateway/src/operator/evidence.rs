@@ -13,6 +13,7 @@ use proof::record::JobId;
 use proof::trust::TrustRoot;
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::Part;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
@@ -44,6 +45,11 @@ pub(super) async fn bundle(
         .bundle(&job_id)
         .await?
         .ok_or(ReasonCode::BundleUnknown)?;
+    if let Some(gone) = bundles::pruned(&*app.store, &job_id, Part::Bundle).await? {
+        let sha256 = row.sha256.to_hex();
+        let detail = format!("{gone}; its SHA-256 was {sha256}");
+        return Err(Problem::new(ReasonCode::ContentPruned, detail));
+    }
     let path = bundles::path(&app.config, &job_id);
     let unusable = |source| {
         Problem::internal(&BundleError::File {

@@ -10,12 +10,12 @@ use http::{HeaderValue, Uri, header};
 use policy::ReasonCode;
 use proof::consistency::ConsistencyProof;
 use proof::merkle::verify_inclusion;
-use proof::record::{Body, JobId};
+use proof::record::JobId;
 use proof::tiles::Tile;
 use proof::{Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{LogRange, StoredRecord};
+use store::{LogRange, Logged};
 
 use super::extract::Params;
 use super::problem::Problem;
@@ -29,9 +29,6 @@ pub const INCLUSION: &str = "clawgate.inclusion/1";
 
 /// Records that [`show`] lists.
 const LAST: u32 = 10;
-
-/// Records that are read at a time in search of one.
-const PAGE: u32 = 1000;
 
 /// Routes that need no credential when the configuration publishes the log's hashes.
 pub(super) const HASHES: [&str; 2] = ["/tlog/checkpoint", "/tlog/tile/{level}/{*place}"];
@@ -59,18 +56,7 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, P
         .logged(range)
         .await?
         .into_iter()
-        .map(|logged| {
-            let record = logged.record.to_json();
-            let kind = record.get("record").and_then(proof::Json::as_str);
-            LogEntry {
-                index: logged.leaf_index,
-                leaf_sha256_b64u: logged.leaf_hash,
-                seq: logged.record.seq,
-                at: logged.record.at,
-                record: kind.map(str::to_owned),
-                job_id: logged.record.job_id,
-            }
-        })
+        .map(LogEntry::from)
         .collect();
     let standing = app.publication.standing();
     let (published, detail) = match &standing {
@@ -106,6 +92,33 @@ pub(super) struct LogView {
     /// The last records.
     last: Vec<LogEntry>,
     tiles: Tiles,
+}
+
+impl From<Logged> for LogEntry {
+    fn from(logged: Logged) -> Self {
+        match logged {
+            Logged::Record(logged) => {
+                let record = logged.record.to_json();
+                let kind = record.get("record").and_then(proof::Json::as_str);
+                Self {
+                    index: logged.leaf_index,
+                    leaf_sha256_b64u: logged.leaf_hash,
+                    seq: logged.record.seq,
+                    at: logged.record.at,
+                    record: kind.map(str::to_owned),
+                    job_id: logged.record.job_id,
+                }
+            }
+            Logged::Pruned(pruned) => Self {
+                index: pruned.leaf_index,
+                leaf_sha256_b64u: pruned.leaf_hash,
+                seq: pruned.seq,
+                at: pruned.at,
+                record: Some(pruned.kind),
+                job_id: pruned.job_id,
+            },
+        }
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -194,7 +207,7 @@ pub(super) async fn inclusion(
     Params(which): Params<Which>,
 ) -> Result<Json<Inclusion>, Problem> {
     let found = match (which.index, which.job, which.seq, which.receipt) {
-        (Some(index), None, None, None) => by_index(&app, index).await?,
+        (Some(index), None, None, None) => Some(index),
         (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?,
         (None, None, None, Some(receipt)) => by_receipt(&app, &receipt).await?,
         _ => {
@@ -202,21 +215,27 @@ pub(super) async fn inclusion(
             return Err(Problem::new(ReasonCode::QueryValue, detail));
         }
     };
-    let StoredRecord { leaf_index, record } = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let leaf_index = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let logged = at(&app, leaf_index).await?;
+    let logged = logged.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let (leaf_hash, record) = match logged {
+        Logged::Record(logged) => (logged.record.leaf_hash(), Some(logged.record.to_json())),
+        Logged::Pruned(pruned) => (pruned.leaf_hash, None),
+    };
     let checkpoint = signed(&app).await?;
     let path = app.store.inclusion(leaf_index, checkpoint.size).await?;
     let root = app.store.log_root(checkpoint.size).await?;
     let proven = path.zip(root).filter(|(path, root)| {
-        verify_inclusion(&record.leaf_hash(), leaf_index, checkpoint.size, path, root)
+        verify_inclusion(&leaf_hash, leaf_index, checkpoint.size, path, root)
     });
     let (path, _) = proven.ok_or_else(|| Problem::internal(&TlogError::Damaged(leaf_index)))?;
     Ok(Json(Inclusion {
         inclusion: INCLUSION,
         checkpoint: checkpoint.note,
         index: leaf_index,
-        leaf_sha256_b64u: record.leaf_hash(),
+        leaf_sha256_b64u: leaf_hash,
         path,
-        record: record.to_json(),
+        record,
     }))
 }
 
@@ -232,59 +251,36 @@ pub(super) struct Inclusion {
     leaf_sha256_b64u: Hash,
     #[schemars(with = "Vec<shapes::Sha256>")]
     path: Vec<Hash>,
-    #[schemars(with = "shapes::Document")]
-    record: proof::Json,
+    /// Absent when its content was removed after its retention; its hash is proven all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Document>")]
+    record: Option<proof::Json>,
 }
 
-async fn by_index(app: &App, from: u64) -> Result<Option<StoredRecord>, Problem> {
+/// What stands at a place in the log.
+async fn at(app: &App, from: u64) -> Result<Option<Logged>, Problem> {
     let range = LogRange {
         from,
         job: None,
         limit: 1,
     };
-    let found = app.store.logged(range).await?.pop();
-    Ok(found.map(|logged| StoredRecord {
-        leaf_index: logged.leaf_index,
-        record: logged.record,
-    }))
+    Ok(app.store.logged(range).await?.pop())
 }
 
-async fn by_number(app: &App, job: &JobId, seq: u64) -> Result<Option<StoredRecord>, Problem> {
+/// Place in the log of a job's record.
+async fn by_number(app: &App, job: &JobId, seq: u64) -> Result<Option<u64>, Problem> {
     let Some(before) = seq.checked_sub(1) else {
         return Ok(None);
     };
-    let mut page = app.store.records(job, before, 1).await?;
-    Ok(page.pop().filter(|stored| stored.record.seq == seq))
+    let mut page = app.store.record_places(job, before, 1).await?;
+    let found = page.pop().filter(|place| place.seq == seq);
+    Ok(found.map(|place| place.leaf_index))
 }
 
-/// The outcome that names a receipt. A receipt's nonce is its job and the number of its intent,
-/// and the outcome comes later.
-async fn by_receipt(app: &App, id: &str) -> Result<Option<StoredRecord>, Problem> {
-    let found = app.store.find_receipt(id).await?;
-    let Some((job, envelope)) = found else {
-        return Err(ReasonCode::ReceiptUnknown.into());
-    };
-    let nonce = envelope.payload.at(&["binding", "nonce"]);
-    let intent = nonce.and_then(proof::Json::as_str);
-    let intent = intent.and_then(|nonce| nonce.rsplit_once(':')?.1.parse().ok());
-    let mut after: u64 = intent.unwrap_or(0);
-    loop {
-        let page = app.store.records(&job, after, PAGE).await?;
-        let Some(last) = page.last() else {
-            return Ok(None);
-        };
-        after = last.record.seq;
-        let names = |stored: &StoredRecord| match &stored.record.body {
-            Body::Outcome(outcome) => outcome
-                .receipt
-                .as_ref()
-                .is_some_and(|own| own.receipt_id == id),
-            _ => false,
-        };
-        if let Some(outcome) = page.into_iter().find(names) {
-            return Ok(Some(outcome));
-        }
-    }
+/// Place in the log of the outcome that names a receipt.
+async fn by_receipt(app: &App, id: &str) -> Result<Option<u64>, Problem> {
+    let outcome = app.store.outcome_of_receipt(id).await?;
+    Ok(Some(outcome.ok_or(ReasonCode::ReceiptUnknown)?))
 }
 
 /// A file of the log: hashes, or entries. Its route says who may have it.
@@ -304,6 +300,7 @@ impl From<TlogError> for Problem {
     fn from(error: TlogError) -> Self {
         match error {
             TlogError::Store(error) => error.into(),
+            TlogError::Pruned(_) => Self::new(ReasonCode::ContentPruned, error.to_string()),
             other => Self::internal(&other),
         }
     }

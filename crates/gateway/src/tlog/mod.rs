@@ -45,6 +45,10 @@ pub enum TlogError {
     /// A record is not what its leaf was made of.
     #[error("record {0} of the log is not the one that its leaf was made of")]
     Damaged(u64),
+    /// The content of a record went after its retention, and with it the bundles of entries that
+    /// it stands in.
+    #[error("the content of record {0} of the log was removed after its retention")]
+    Pruned(u64),
     /// What was published contradicts the store.
     #[error("the published log contradicts the store: {0}")]
     Forked(String),
@@ -110,7 +114,7 @@ impl Publication {
 /// The bytes of a file of the log; `None` when the log has none such yet.
 ///
 /// # Errors
-/// [`TlogError::Store`], [`TlogError::Damaged`].
+/// [`TlogError::Store`], [`TlogError::Damaged`], [`TlogError::Pruned`] for entries.
 pub async fn tile_bytes(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogError> {
     match tile.holds() {
         Holds::Hashes { level } => {
@@ -134,6 +138,7 @@ async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogE
     }
     let mut entries = Vec::with_capacity(logged.len());
     for (index, logged) in (tile.start()..).zip(logged) {
+        let logged = logged.record().ok_or(TlogError::Pruned(index))?;
         let entry = logged.record.to_jcs();
         if logged.leaf_index != index || leaf_hash(&entry) != logged.leaf_hash {
             return Err(TlogError::Damaged(index));

@@ -91,7 +91,11 @@ pub async fn write_up(
         if known && folder.has(&name).await? {
             continue;
         }
-        let bytes = tile_bytes(parts.store, tile).await?;
+        let bytes = match tile_bytes(parts.store, tile).await {
+            // Entries go with the content of any of their records; hashes stay.
+            Err(TlogError::Pruned(_)) => continue,
+            bytes => bytes?,
+        };
         let bytes = bytes.ok_or(TlogError::Damaged(tile.start()))?;
         if folder.add(&name, bytes).await? == Added::Differs {
             return Err(TlogError::Forked(format!("`{name}` has another content")));

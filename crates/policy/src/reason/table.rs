@@ -89,6 +89,9 @@ reason_codes! {
     JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     JobNotLeased "JOB_NOT_LEASED" 409 Policy "The job has no lease" "Nothing needs to be renewed: such a job stays open until somebody closes it.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
+    ContentPruned "CONTENT_PRUNED" 410 Policy "Removed after its retention" "The record's leaf hash and its place in the log stay, and so do the bundle's hash and who let it go; ask whoever kept the bundle for a copy, and compare its hash.";
+    HoldRefused "HOLD_REFUSED" 409 Policy "No further hold on this job is placed" "List the holds of the job by `clawgate hold list` and lift one that nobody needs.";
+    HoldUnknown "HOLD_UNKNOWN" 404 Policy "No such hold stands" "List the holds that stand by `clawgate hold list` and use one of their numbers.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
     LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";

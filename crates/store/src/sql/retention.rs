@@ -15,6 +15,9 @@ use crate::{
 /// Rows in one answer.
 const PAGE: u32 = 1000;
 
+/// Whether a hold on a job stands.
+const HELD: &str = "SELECT 1 AS one FROM holds WHERE job = ?1 AND lifted_at IS NULL LIMIT 1";
+
 #[async_trait]
 impl Retention for Database {
     async fn hold(
@@ -198,8 +201,7 @@ impl Retention for Database {
                 return Err(Conflict::JobOpen(job_id.clone()).into());
             }
             let job = jobs::key(connection, &job_id)?;
-            let held = "SELECT 1 AS one FROM holds WHERE job = ?1 AND lifted_at IS NULL LIMIT 1";
-            if exists(connection, held, job)? {
+            if exists(connection, HELD, job)? {
                 return Err(Conflict::JobHeld(job_id.clone()).into());
             }
             let active = "SELECT 1 AS one FROM runs WHERE job = ?1 AND active = 1 LIMIT 1";
@@ -225,6 +227,9 @@ impl Retention for Database {
         let job_id = job_id.clone();
         self.write(move |connection| {
             let job = require_begun(connection, &job_id, Part::Records)?;
+            if exists(connection, HELD, job)? {
+                return Err(Conflict::JobHeld(job_id.clone()).into());
+            }
             prune(connection, job, place_or_end(before))
         })
         .await
