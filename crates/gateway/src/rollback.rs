@@ -12,11 +12,12 @@ use policy::{Decision, ReasonCode, Refusal, Verdict};
 use proof::json::Numbers;
 use proof::receipt::{self, Binding, ResultStatus, ToolReceipt};
 use proof::record::{Body, Caller, Ended, Intent, JobId, Lane, Outcome, ReceiptRef};
-use proof::{Envelope, EnvelopeType, Hash, Json};
+use proof::{EnvelopeType, Hash, Json};
 use store::{Appended, JobRow, RunRow, StoreError};
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::clawproxy::record::{can_sign, end_unsigned};
 use crate::jobs::{self, ClosedJob, JobError, RunningApply};
 use crate::keys::{random_bytes, timed_uuid};
 use crate::operator::audit::{Action, audited};
@@ -243,6 +244,7 @@ async fn recorded(
     job: &JobRow,
     request: &StateRollback,
 ) -> Result<RolledBack, RollbackError> {
+    can_sign(app).await?;
     let body = intent(operator, job, request);
     let intent = app.store.append(&job.job_id, app.now(), body).await?;
     let started = Instant::now();
@@ -252,11 +254,25 @@ async fn recorded(
         Err(RollbackError::Upstream { code, .. }) => Some(*code),
         _ => None,
     };
-    let (outcome, envelope) = outcome(app, job, request, &intent, answer, code, latency_ms);
-    let recording =
-        app.store
-            .append_outcome(&job.job_id, app.now(), outcome, Some(envelope), Vec::new());
+    let (mut outcome, receipt) = outcome(app, job, request, &intent, answer, code, latency_ms);
+    let signer = &app.keys.receipt;
+    let signing = signer.envelope(EnvelopeType::ToolReceipt, &receipt, receipt.timestamp);
+    let signed = signing.await;
+    match &signed {
+        Ok(envelope) => {
+            outcome.receipt = Some(ReceiptRef {
+                receipt_id: receipt.receipt_id,
+                payload_hash_b64u: envelope.payload_hash_b64u,
+            });
+        }
+        Err(_) => end_unsigned(&mut outcome),
+    }
+    let envelope = signed.as_ref().ok().cloned();
+    let recording = app
+        .store
+        .append_outcome(&job.job_id, app.now(), outcome, envelope, Vec::new());
     recording.await?;
+    signed.map_err(|error| error.refusal())?;
     result
 }
 
@@ -300,7 +316,7 @@ fn outcome(
     answer: Option<Answer>,
     code: Option<ReasonCode>,
     latency_ms: u64,
-) -> (Outcome, Envelope) {
+) -> (Outcome, ToolReceipt) {
     let now = app.now();
     let body = answer
         .as_ref()
@@ -339,8 +355,6 @@ fn outcome(
             token_scope_hash_b64u: None,
         },
     };
-    let envelope = Envelope::sign(EnvelopeType::ToolReceipt, &receipt, &app.keys.receipt, now)
-        .expect("a receipt holds texts and integers only");
     let outcome = Outcome {
         intent_seq: intent.seq,
         tool_calls: Vec::new(),
@@ -359,12 +373,10 @@ fn outcome(
             Ended::UpstreamReset
         },
         code: code.map(|code| code.as_str().to_owned()),
-        receipt: Some(ReceiptRef {
-            receipt_id: receipt.receipt_id,
-            payload_hash_b64u: envelope.payload_hash_b64u,
-        }),
+        // Once it is signed.
+        receipt: None,
     };
-    (outcome, envelope)
+    (outcome, receipt)
 }
 
 /// Lock, roll back, unlock. The answer is upstream's to the rolling back, or to the step before

@@ -13,6 +13,7 @@ use crate::envelope::{Envelope, EnvelopeError, EnvelopeType};
 use crate::hash::Hash;
 use crate::json::{Json, JsonError, Without};
 use crate::keys::{Did, SigningKey};
+use crate::keyset::SignedKeySet;
 use crate::record::{Event, EventChain, JobId, Record};
 use crate::time::Timestamp;
 use crate::token::Claims;
@@ -95,6 +96,9 @@ pub struct Token {
     pub token_hash: String,
     /// When it was minted.
     pub issued_at: Timestamp,
+    /// The gateway's key that signed it; absent for tokens from before key sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Did>,
     /// Whom it was bound to at first use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
@@ -165,6 +169,21 @@ pub struct LogProof {
     pub checkpoint: String,
     /// One proof for each record.
     pub proofs: Vec<Inclusion>,
+    /// Every key set of the log up to that checkpoint, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_sets: Vec<LoggedKeySet>,
+}
+
+/// A key set with its place in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedKeySet {
+    /// Its place in the log.
+    pub index: u64,
+    /// The hashes beside its way to the root.
+    pub path: Vec<Hash>,
+    /// The key set: the leaf.
+    pub entry: SignedKeySet,
 }
 
 /// Where one record stands.
@@ -197,6 +216,9 @@ pub struct Close {
     pub evidence_hash_b64u: Hash,
     /// The contract.
     pub policy_hash_b64u: Hash,
+    /// The last key set under the checkpoint; absent where the log has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_set_hash_b64u: Option<Hash>,
     /// Who closes.
     pub gateway_did: Did,
     /// When.
@@ -286,12 +308,13 @@ pub struct Evidence {
 }
 
 /// Who signs a bundle, and when.
-#[derive(Debug)]
-pub struct Sealers<'a> {
+pub struct Sealers<'a, E> {
     /// The job's own key.
     pub job: &'a SigningKey,
     /// The gateway's key for closing.
-    pub close: &'a SigningKey,
+    pub close: Did,
+    /// Signs with it, wherever it is: an envelope of [`EnvelopeType::JobClose`]. Asked once.
+    pub sign_close: &'a dyn Fn(&Close) -> Result<Envelope, E>,
     /// The gateway's key for receipts, named in the public half.
     pub receipt_did: Did,
     /// Now.
@@ -324,11 +347,12 @@ pub fn evidence_hash(bundle: &Bundle) -> Hash {
 /// Signs the two halves and ties them together.
 ///
 /// # Errors
-/// See [`SealError`].
-pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealError> {
+/// See [`SealError`], and what the key for closing fails with.
+pub fn seal<E: From<SealError>>(evidence: Evidence, sealers: &Sealers<'_, E>) -> Result<Bundle, E> {
     let (Some(first), Some(last)) = (evidence.records.first(), evidence.records.last()) else {
-        return Err(SealError::Empty);
+        return Err(SealError::Empty.into());
     };
+    let last_key_set = evidence.log.key_sets.last();
     let mut close = Close {
         kind: CLOSE.to_owned(),
         job_id: evidence.job.job_id.clone(),
@@ -337,11 +361,13 @@ pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealErr
         last_leaf_hash_b64u: last.leaf_hash(),
         evidence_hash_b64u: Hash::of(b""),
         policy_hash_b64u: evidence.policy_hash,
-        gateway_did: sealers.close.did(),
+        key_set_hash_b64u: last_key_set.map(|set| set.entry.key_set.payload_hash_b64u),
+        gateway_did: sealers.close.clone(),
         issued_at: sealers.at,
     };
-    let sign_close =
-        |close: &Close| Envelope::sign(EnvelopeType::JobClose, close, sealers.close, sealers.at);
+    // The hash leaves the close envelope out, so anything can stand in its place meanwhile.
+    let placeholder = Envelope::sign(EnvelopeType::JobClose, &close, sealers.job, sealers.at)
+        .map_err(SealError::Sign)?;
     let mut bundle = Bundle {
         bundle: BUNDLE.to_owned(),
         job: evidence.job,
@@ -356,11 +382,10 @@ pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealErr
         approvals: evidence.approvals,
         records: evidence.records,
         log: evidence.log,
-        close: sign_close(&close)?,
+        close: placeholder,
     };
-    // The hash leaves the close envelope out, so the one above serves as a placeholder only.
     close.evidence_hash_b64u = evidence_hash(&bundle);
-    bundle.close = sign_close(&close)?;
+    bundle.close = (sealers.sign_close)(&close)?;
     let tie = Tie {
         evidence_hash_b64u: close.evidence_hash_b64u,
         gateway_did: sealers.receipt_did.clone(),
@@ -369,7 +394,8 @@ pub fn seal(evidence: Evidence, sealers: &Sealers<'_>) -> Result<Bundle, SealErr
     let mut halves = public_halves(&bundle, evidence.gateway_receipts, &tie)?
         .iter()
         .map(|half| Envelope::sign(EnvelopeType::ProofBundle, half, sealers.job, sealers.at))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(SealError::Sign)?;
     if halves.len() == 1 {
         bundle.proof_bundle = halves.pop();
     } else {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::hash::Hash;
 use crate::keys::{PublicKey, Signature, SigningKey};
+use crate::unsigned::Unsigned;
 
 /// Note signature type of Ed25519 (signed-note, "Signature types").
 const ED25519: u8 = 0x01;
@@ -61,13 +62,17 @@ impl Checkpoint {
     /// Writes and signs the note; the key's name is the origin.
     pub fn sign(&self, key: &SigningKey) -> String {
         let body = self.body();
-        let mut signature = key_id(&self.origin, ED25519, &key.public()).to_vec();
-        signature.extend_from_slice(key.sign(body.as_bytes()).as_bytes());
-        format!(
-            "{body}\n\u{2014} {} {}\n",
-            self.origin,
-            STANDARD.encode(signature)
-        )
+        let signature = key.sign(body.as_bytes());
+        note(&body, &self.origin, &key.public(), &signature)
+    }
+
+    /// The same for a key that signs elsewhere.
+    pub fn unsigned(&self, key: &PublicKey) -> Unsigned<String> {
+        let (body, origin, key) = (self.body(), self.origin.clone(), *key);
+        let message = body.clone().into_bytes();
+        Unsigned::new(message, key, move |signature| {
+            note(&body, &origin, &key, &signature)
+        })
     }
 
     /// A witness's line below the note: that it saw this checkpoint, consistent with all that it saw
@@ -79,6 +84,33 @@ impl Checkpoint {
         let message = cosigned_message(&self.body(), seconds);
         signature.extend_from_slice(key.sign(message.as_bytes()).as_bytes());
         format!("\u{2014} {name} {}\n", STANDARD.encode(signature))
+    }
+
+    /// A note with the signatures of another one below its own: while a key of the log is being
+    /// replaced, the old and the new one sign. `None` when they are not of one checkpoint.
+    pub fn joined(note: &str, other: &str) -> Option<String> {
+        let (head, _) = note.split_once("\n\n")?;
+        let (other_head, signatures) = other.split_once("\n\n")?;
+        (head == other_head).then(|| format!("{note}{signatures}"))
+    }
+
+    /// Reads a note and checks that one of these keys has signed it for the log `origin`.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn verify_any(
+        note: &str,
+        origin: &str,
+        keys: &[PublicKey],
+    ) -> Result<Self, CheckpointError> {
+        let mut verified = Err(CheckpointError::Unsigned);
+        for key in keys {
+            verified = Self::verify(note, origin, key);
+            if !matches!(verified, Err(CheckpointError::Unsigned)) {
+                break;
+            }
+        }
+        verified
     }
 
     /// Reads a note and checks that it is signed by `key` for the log `origin`. Signatures of
@@ -123,6 +155,13 @@ impl Checkpoint {
             Err(CheckpointError::Unsigned)
         }
     }
+}
+
+/// The body of a note with the signature below it.
+fn note(body: &str, origin: &str, key: &PublicKey, signature: &Signature) -> String {
+    let mut line = key_id(origin, ED25519, key).to_vec();
+    line.extend_from_slice(signature.as_bytes());
+    format!("{body}\n\u{2014} {origin} {}\n", STANDARD.encode(line))
 }
 
 /// The signature on a line `— name base64(key id ‖ signature)`, when it is by this key.
@@ -220,6 +259,34 @@ mod tests {
         for bad in ["", "a b", "a+b", "a\nb"] {
             assert!(!is_key_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn two_keys_of_the_log_sign_while_one_replaces_the_other() {
+        let keys = [[3; 32], [4; 32], [5; 32]].map(|seed| SigningKey::from_seed(&seed));
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: 7,
+            root: Hash::of(b"r"),
+        };
+        let [old, new] = [&keys[0], &keys[1]].map(|key| checkpoint.sign(key));
+        let both = Checkpoint::joined(&new, &old).unwrap();
+        let [old_key, new_key, third] = keys.each_ref().map(SigningKey::public);
+        for key in [old_key, new_key] {
+            assert!(Checkpoint::verify(&both, ORIGIN, &key).is_ok());
+        }
+        for (keys, expected) in [
+            (&[third, old_key][..], Ok(checkpoint.clone())),
+            (&[third], Err(CheckpointError::Unsigned)),
+            (&[], Err(CheckpointError::Unsigned)),
+        ] {
+            assert_eq!(Checkpoint::verify_any(&both, ORIGIN, keys), expected);
+        }
+        let later = Checkpoint {
+            size: 8,
+            ..checkpoint
+        };
+        assert_eq!(Checkpoint::joined(&new, &later.sign(&keys[0])), None);
     }
 
     #[test]

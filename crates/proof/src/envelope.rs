@@ -15,6 +15,7 @@ use crate::hash::Hash;
 use crate::json::{self, Json, JsonError};
 use crate::keys::{Did, Signature, SigningKey};
 use crate::time::Timestamp;
+use crate::unsigned::Unsigned;
 
 /// What an envelope holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub enum EnvelopeType {
     JobClose,
     /// The public half of a proof bundle, signed by the job's own key.
     ProofBundle,
+    /// The gateway's keys, signed by their root.
+    KeySet,
 }
 
 impl EnvelopeType {
@@ -119,22 +122,56 @@ impl Envelope {
         key: &SigningKey,
         issued_at: Timestamp,
     ) -> Result<Self, EnvelopeError> {
-        let mut payload = Json::from_value(payload)?;
-        payload
-            .make_signable()
-            .map_err(|error| EnvelopeError::Unsignable(error.to_string()))?;
-        let payload_hash_b64u = Hash::of(&payload.to_jcs());
-        Ok(Self {
+        let (payload, hash) = signable(payload)?;
+        let signature = key.sign(hash.to_string().as_bytes());
+        let signer = key.did();
+        Ok(Self::of(
+            envelope_type,
+            payload,
+            hash,
+            signature,
+            signer,
+            issued_at,
+        ))
+    }
+
+    /// The same for a key that signs elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`Self::sign`].
+    pub fn unsigned(
+        envelope_type: EnvelopeType,
+        payload: &impl Serialize,
+        signer: &Did,
+        issued_at: Timestamp,
+    ) -> Result<Unsigned<Self>, EnvelopeError> {
+        let (payload, hash) = signable(payload)?;
+        let (message, key) = (hash.to_string().into_bytes(), signer.key());
+        let signer = signer.clone();
+        Ok(Unsigned::new(message, key, move |signature| {
+            Self::of(envelope_type, payload, hash, signature, signer, issued_at)
+        }))
+    }
+
+    fn of(
+        envelope_type: EnvelopeType,
+        payload: Json,
+        payload_hash_b64u: Hash,
+        signature_b64u: Signature,
+        signer_did: Did,
+        issued_at: Timestamp,
+    ) -> Self {
+        Self {
             envelope_version: envelope_type.version().to_owned(),
             envelope_type,
             payload,
             payload_hash_b64u,
             hash_algorithm: "SHA-256".to_owned(),
-            signature_b64u: key.sign(payload_hash_b64u.to_string().as_bytes()),
+            signature_b64u,
             algorithm: "Ed25519".to_owned(),
-            signer_did: key.did(),
+            signer_did,
             issued_at,
-        })
+        }
     }
 
     /// Reads an envelope from strict JSON.
@@ -222,6 +259,16 @@ impl Envelope {
         }
         Ok(payload_hash)
     }
+}
+
+/// A payload in canonical order, and its hash.
+fn signable(payload: &impl Serialize) -> Result<(Json, Hash), EnvelopeError> {
+    let mut payload = Json::from_value(payload)?;
+    payload
+        .make_signable()
+        .map_err(|error| EnvelopeError::Unsignable(error.to_string()))?;
+    let hash = Hash::of(&payload.to_jcs());
+    Ok((payload, hash))
 }
 
 #[cfg(test)]

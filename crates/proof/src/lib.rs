@@ -7,10 +7,10 @@
 //! answers as the gateway did.
 //!
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
-//! signed what; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
+//! signed what, [`unsigned`] what others sign for us; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
 //! what an authenticator signs;
 //! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
-//! is given from outside.
+//! is given from outside, and [`keyset`] which of the gateway's keys counted where.
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ pub mod hash;
 pub mod jcs;
 pub mod json;
 pub mod keys;
+pub mod keyset;
 pub mod merkle;
 pub mod passkey;
 pub mod receipt;
@@ -32,6 +33,7 @@ pub mod tiles;
 pub mod time;
 pub mod token;
 pub mod trust;
+pub mod unsigned;
 
 pub use envelope::{Envelope, EnvelopeError, EnvelopeType, Signed};
 pub use hash::Hash;
@@ -39,3 +41,4 @@ pub use json::{Json, JsonError, Numbers};
 pub use keys::{Did, PublicKey, SigningKey};
 pub use passkey::ApproverDid;
 pub use time::Timestamp;
+pub use unsigned::Unsigned;

@@ -13,6 +13,7 @@ use crate::hash::{self, Hash};
 use crate::json::{self, JsonError};
 use crate::keys::{Did, PublicKey, Signature, SigningKey};
 use crate::time::Timestamp;
+use crate::unsigned::Unsigned;
 
 /// Longest token text that is looked at, in bytes (the public verifiers' cap).
 pub const MAX_TOKEN_BYTES: usize = 8192;
@@ -169,19 +170,37 @@ impl From<JsonError> for TokenError {
 ///
 /// # Errors
 /// Never for claims made by our own types; [`TokenError::Malformed`] otherwise.
-pub fn sign(mut claims: Claims, key: &SigningKey) -> Result<String, TokenError> {
+pub fn sign(claims: Claims, key: &SigningKey) -> Result<String, TokenError> {
+    let text = signed_text(claims, &key.public())?;
+    let signature = key.sign(text.as_bytes());
+    Ok(format!("{text}.{signature}"))
+}
+
+/// The same for a key that signs elsewhere.
+///
+/// # Errors
+/// Those of [`sign`].
+pub fn unsigned(claims: Claims, key: &PublicKey) -> Result<Unsigned<String>, TokenError> {
+    let text = signed_text(claims, key)?;
+    let message = text.clone().into_bytes();
+    Ok(Unsigned::new(message, *key, move |signature| {
+        format!("{text}.{signature}")
+    }))
+}
+
+/// Header and claims: what is under the signature.
+fn signed_text(mut claims: Claims, key: &PublicKey) -> Result<String, TokenError> {
     claims.token_scope_hash_b64u = claims.scope_hash();
     let header = Header {
         alg: "EdDSA".into(),
         typ: "JWT".into(),
-        kid: key.public().kid(),
+        kid: key.kid(),
     };
     let text = |value: Vec<u8>| hash::encode_b64u(&value);
     let shape = |error: serde_json::Error| TokenError::Malformed(error.to_string());
     let header = text(serde_json::to_vec(&header).map_err(shape)?);
     let body = text(serde_json::to_vec(&claims).map_err(shape)?);
-    let signature = key.sign(format!("{header}.{body}").as_bytes());
-    Ok(format!("{header}.{body}.{signature}"))
+    Ok(format!("{header}.{body}"))
 }
 
 /// A token that has been read but not verified.

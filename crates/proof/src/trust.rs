@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::cosigned_at;
-use crate::keys::Did;
+use crate::hash::Hash;
+use crate::keys::{Did, PublicKey};
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
 
@@ -18,8 +19,13 @@ pub const TRUST_ROOT: &str = "clawgate.trust/1";
 pub struct TrustRoot {
     /// Always [`TRUST_ROOT`].
     pub trust_root: String,
-    /// The gateway's keys, each for one role and one time.
+    /// The gateway's keys, each for one role and one time. Where one of them is for
+    /// [`Role::Keyset`], key sets say which others count.
     pub gateway: Vec<GatewayKey>,
+    /// The key sets that the log has, from number 1 on, as far as they were seen: a bundle whose
+    /// checkpoint is later than one of them has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_sets: Vec<SeenKeySet>,
     /// Who may sign contracts.
     pub authors: Vec<Author>,
     /// Who may sign approvals with a key file.
@@ -46,6 +52,24 @@ pub enum Role {
     Checkpoint,
     /// Signs the end of jobs.
     Close,
+    /// The keys of jobs are derived from it; it signs nothing itself.
+    Jobs,
+    /// Signs key sets, and nothing else: the root of the others.
+    Keyset,
+}
+
+impl Role {
+    /// The name, as it stands in documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receipt => "receipt",
+            Self::Token => "token",
+            Self::Checkpoint => "checkpoint",
+            Self::Close => "close",
+            Self::Jobs => "jobs",
+            Self::Keyset => "keyset",
+        }
+    }
 }
 
 /// One key of the gateway.
@@ -64,6 +88,30 @@ pub struct GatewayKey {
     /// From when on it does not count any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
+    /// From which place in the log on it does not count any more, whatever time stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_from_leaf: Option<u64>,
+}
+
+impl GatewayKey {
+    /// Whether it was revoked before something that was signed at this time, and took effect at
+    /// this place of the log.
+    pub fn was_revoked(&self, place: u64, at: Timestamp) -> bool {
+        self.revoked_at.is_some_and(|end| end <= at)
+            || self.revoked_from_leaf.is_some_and(|leaf| leaf <= place)
+    }
+}
+
+/// A key set that the log has, as whoever wrote the trust root has seen it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenKeySet {
+    /// Its number.
+    pub number: u64,
+    /// Its place in the log.
+    pub leaf: u64,
+    /// Hash of its payload.
+    pub hash_b64u: Hash,
 }
 
 /// A policy author.
@@ -145,7 +193,7 @@ impl Witnesses {
 pub struct Log {
     /// The log's name.
     pub origin: String,
-    /// The key that signs its checkpoints.
+    /// The key that signs its checkpoints; others may be listed with the gateway's keys.
     pub key: Did,
 }
 
@@ -159,6 +207,39 @@ impl TrustRoot {
                 && key.not_after.is_none_or(|end| at <= end)
                 && key.revoked_at.is_none_or(|end| at < end)
         })
+    }
+
+    /// Whether key sets say which keys of the gateway count.
+    pub fn has_key_sets(&self) -> bool {
+        !self.key_sets.is_empty() || self.listed(Role::Keyset).next().is_some()
+    }
+
+    /// Whether the key sets are numbered from 1, each at a later place than the one before.
+    pub fn key_sets_are_in_order(&self) -> bool {
+        let numbered = (1..).zip(&self.key_sets).all(|(n, set)| set.number == n);
+        numbered && self.key_sets.is_sorted_by(|a, b| a.leaf < b.leaf)
+    }
+
+    /// The keys of the gateway that are listed for a role.
+    pub fn listed(&self, role: Role) -> impl Iterator<Item = &GatewayKey> {
+        self.gateway.iter().filter(move |key| key.role == role)
+    }
+
+    /// Every key that may have signed a checkpoint, as far as is known here.
+    pub fn checkpoint_keys(&self) -> impl Iterator<Item = &Did> {
+        let listed = self.listed(Role::Checkpoint).map(|key| &key.did);
+        let others = listed.filter(|did| **did != self.log.key);
+        std::iter::once(&self.log.key).chain(others)
+    }
+
+    /// Those of them whose signature on a new checkpoint counts at this time.
+    pub fn checkpoint_keys_at(&self, now: Timestamp) -> Vec<PublicKey> {
+        let listed = |did: &Did| self.listed(Role::Checkpoint).any(|key| key.did == *did);
+        let counts = |did: &&Did| !listed(did) || self.gateway_key(did, Role::Checkpoint, now);
+        self.checkpoint_keys()
+            .filter(counts)
+            .map(Did::key)
+            .collect()
     }
 
     /// The author with this key.
@@ -196,7 +277,9 @@ mod tests {
                 not_before: at(10),
                 not_after: Some(at(20)),
                 revoked_at: Some(at(15)),
+                revoked_from_leaf: None,
             }],
+            key_sets: vec![],
             authors: vec![],
             approvers: vec![Approver {
                 email: "a@example.com".into(),

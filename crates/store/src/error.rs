@@ -108,6 +108,9 @@ pub enum Conflict {
     /// A checkpoint over more leaves than the log has.
     #[error("the log has {0} leaves, fewer than the checkpoint")]
     CheckpointBeyondLog(u64),
+    /// Another key set was appended meanwhile, or one is missing.
+    #[error("key set {0} is the last one; another one follows it")]
+    KeySetNumber(u64),
     /// A token of the job was revoked: none of its tokens is renewed any more.
     #[error("a token of the job was revoked")]
     TokenRevoked,

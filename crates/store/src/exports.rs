@@ -44,6 +44,19 @@ pub struct LoggedRecord {
     pub place: Option<(String, String)>,
 }
 
+/// An entry of the log as its leaf was made of it: a record, or a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place in the log, from 0.
+    pub leaf_index: u64,
+    /// Its hash there.
+    pub leaf_hash: Hash,
+    /// Its canonical form; empty when it is a record whose content went after its time.
+    pub entry: Vec<u8>,
+    /// What stays of such a record.
+    pub pruned: Option<PrunedRecord>,
+}
+
 /// What stands at a place in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Logged {
@@ -91,8 +104,11 @@ pub struct NumberedAction {
 /// Reading in the order of writing.
 #[async_trait]
 pub trait Exports {
-    /// Records from a place in the log on, in its order, without a gap: one whose content went
-    /// stands there as such.
+    /// Entries from a place in the log on, in its order; at most 1000.
+    async fn entries(&self, from: u64, count: u32) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Records from a place in the log on, in its order: one whose content went stands there as
+    /// such. Entries that are no records are left out.
     async fn logged(&self, range: LogRange) -> Result<Vec<Logged>, StoreError>;
 
     /// A place in the log before which every record is older than `since`. Times of different

@@ -14,7 +14,7 @@
 //! - **Order is given here.** `seq` has no gaps within a job, the leaf index none in the log, and
 //!   a job's record times do not run backwards.
 //! - **Races have one winner**: bindings, transitions, statements and single uses are
-//!   compare-and-swap, decided by the one writer.
+//!   compare-and-swap, decided by the writers' order.
 //! - **Bounds.** Queues are bounded; a full one answers [`StoreError::Busy`] at once. Lists take
 //!   a limit or are bounded by their job.
 //! - **Not found is `None`.** A write that needs something that is not there is a
@@ -34,6 +34,7 @@ mod contracts;
 mod error;
 mod exports;
 mod jobs;
+mod key_sets;
 mod log;
 mod model_keys;
 mod notices;
@@ -44,6 +45,7 @@ mod passkeys;
 mod postgres;
 mod publications;
 mod receipts;
+mod replicas;
 mod retention;
 mod runs;
 mod sessions;
@@ -62,10 +64,11 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use exports::{Exports, LogRange, Logged, LoggedRecord, NumberedAction};
+pub use exports::{Exports, LogEntry, LogRange, Logged, LoggedRecord, NumberedAction};
 pub use jobs::{
     Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
 };
+pub use key_sets::{KeySets, StoredKeySet};
 pub use log::{Appended, CheckpointRow, Log, OpenIntent, Pending, StoredRecord};
 pub use model_keys::{KeyClaim, ModelKeys};
 pub use notices::{DueNotice, News, NewsQuery, NoticeRow, NoticeState, Notices, Told};
@@ -79,6 +82,7 @@ pub use passkeys::{
 };
 pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
 pub use receipts::{ReceiptKind, Receipts, ReceiptsOfJob};
+pub use replicas::{Follower, Happened, LeasedJob, Replicas};
 pub use retention::{
     Hold, Lifted, MAX_HOLDS, PRUNED_AT_ONCE, Part, Prunable, PrunedRecord, Pruning, Retention,
 };
@@ -106,6 +110,7 @@ pub trait Store:
     + Runs
     + Approvals
     + Log
+    + KeySets
     + Exports
     + Receipts
     + Bundles
@@ -119,6 +124,7 @@ pub trait Store:
     + TaskCalls
     + Notices
     + Retention
+    + Replicas
     + Send
     + Sync
 {
@@ -133,6 +139,7 @@ impl<T> Store for T where
         + Runs
         + Approvals
         + Log
+        + KeySets
         + Exports
         + Receipts
         + Bundles
@@ -146,6 +153,7 @@ impl<T> Store for T where
         + TaskCalls
         + Notices
         + Retention
+        + Replicas
         + Send
         + Sync
 {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use proof::approval::SignedStatement;
 use proof::record::JobId;
 use proof::token::Claims;
-use proof::{Hash, Timestamp};
+use proof::{Did, Hash, Timestamp};
 
 use crate::{Appended, StoreError};
 
@@ -21,6 +21,8 @@ pub struct NewToken {
     pub issued_at: Timestamp,
     /// The operator who asked for it.
     pub issued_by: String,
+    /// The gateway's key that signed it; not known of tokens from before key sets.
+    pub signed_by: Option<Did>,
     /// The earlier token of the job that it takes the place of. Not issued once a token of the
     /// job was revoked.
     pub renews: Option<Hash>,
@@ -145,6 +147,10 @@ pub trait Tokens {
         reason: &str,
         at: Timestamp,
     ) -> Result<Option<Revoked>, StoreError>;
+
+    /// Tokens of open jobs that this key signed, or of which nobody knows which one did, and that
+    /// nobody revoked; at most 1000.
+    async fn tokens_signed_by(&self, key: &Did) -> Result<Vec<Hash>, StoreError>;
 
     /// A page of the list of revocations, from the one after `after` on; at most 1000.
     async fn revocations(&self, after: u64) -> Result<Vec<RevocationRow>, StoreError>;

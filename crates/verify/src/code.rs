@@ -64,6 +64,13 @@ codes! {
     KeyNotValidThen "KEY_NOT_VALID_THEN" "The key was not valid at that time"
         "The trust root knows the key, but it was not yet valid, had expired or was revoked at the moment of the signature, or at the moment given by --at."
 
+    KeySetInvalid "KEY_SET_INVALID" "A key set says what it may not say"
+        "Key sets are signed by the root of the gateway's keys and by no other, list one key for each role, and say of each key what becomes of it. One of them does not. Nothing that the keys signed can be judged by it."
+    KeySetChain "KEY_SET_CHAIN" "The key sets do not follow each other"
+        "Key sets are numbered 1, 2, 3, each names the one before by its hash, and those that the trust root has seen are the same. A number is missing or there twice, or the chain was forked. Keep the file: two key sets of one number by one root prove that it was used twice."
+    KeySetMissing "KEY_SET_MISSING" "A key set was left out"
+        "The trust root or the closing word names a key set that the log has under this checkpoint, and the bundle does not have it. It may say that a key was revoked."
+
     AuthorUnknown "AUTHOR_UNKNOWN" "The contract is not by a trusted author"
         "The contract's signer is not among the authors of the trust root."
     ContractInvalid "CONTRACT_INVALID" "The contract does not load"

@@ -7,16 +7,18 @@ use std::collections::HashMap;
 use std::fmt;
 
 use proof::bundle::{BUNDLE, Bundle, Run};
+use proof::checkpoint::Checkpoint;
 use proof::envelope::Envelope;
 use proof::hash::Hasher;
 use proof::json::{self, JsonError, Numbers};
 use proof::receipt::ToolReceipt;
 use proof::record::{Body, Event, EventChain, Intent, Outcome, Record};
-use proof::{Hash, Json, merkle};
+use proof::{Hash, Json, Timestamp, merkle};
 
 use crate::code::Code;
 use crate::report::Findings;
 use crate::threads;
+use crate::trust::Moment;
 
 mod apart;
 mod opened;
@@ -57,6 +59,8 @@ pub(crate) struct Document {
     event_of_record: HashMap<usize, usize>,
     /// Index of each run by its id.
     run_by_id: HashMap<String, usize>,
+    /// The size that the checkpoint claims.
+    size: u64,
 }
 
 impl Document {
@@ -118,6 +122,7 @@ impl Document {
                 .enumerate()
                 .map(|(index, run)| (run.run_id.clone(), index))
                 .collect(),
+            size: Checkpoint::claimed_size(&bundle.log.checkpoint).unwrap_or(0),
             bundle,
             halves,
             tool_receipts,
@@ -156,6 +161,30 @@ impl Document {
                 },
             ) => Some((record, intent)),
             _ => None,
+        }
+    }
+
+    /// When a record was written, and where it stands in the log by its proof of inclusion. One
+    /// that has no proof is judged as if it stood at the end, and found elsewhere.
+    pub(crate) fn moment(&self, record: &Record) -> Moment {
+        self.moment_of(record.seq, record.at)
+    }
+
+    /// The same for what was signed at another time, and took effect with the record of that
+    /// number.
+    pub(crate) fn moment_of(&self, seq: u64, at: Timestamp) -> Moment {
+        let index = usize::try_from(seq.wrapping_sub(1)).ok();
+        let proof = index.and_then(|index| self.bundle.log.proofs.get(index));
+        let place = proof.map_or(self.size, |proof| proof.index);
+        Moment { at, place }
+    }
+
+    /// When something was signed that stands over the checkpoint, and so after all of the log
+    /// below it.
+    pub(crate) const fn sealed(&self, at: Timestamp) -> Moment {
+        Moment {
+            at,
+            place: self.size,
         }
     }
 
@@ -382,7 +411,7 @@ fn cause(error: &JsonError) -> String {
 
 /// The first list that has too many entries.
 fn oversized(json: &Json) -> Option<&'static str> {
-    let lists: [(&'static str, &[&str]); 7] = [
+    let lists: [(&'static str, &[&str]); 8] = [
         ("/records", &["records"]),
         ("/tokens", &["tokens"]),
         ("/approvals", &["approvals"]),
@@ -390,6 +419,7 @@ fn oversized(json: &Json) -> Option<&'static str> {
         ("/terraform/runs", &["terraform", "runs"]),
         ("/terraform/receipts", &["terraform", "receipts"]),
         ("/log/proofs", &["log", "proofs"]),
+        ("/log/key_sets", &["log", "key_sets"]),
     ];
     lists.into_iter().find_map(|(place, path)| {
         let entries = json.at(path)?.as_array()?;
@@ -400,18 +430,19 @@ fn oversized(json: &Json) -> Option<&'static str> {
 /// Where a file that is no bundle differs from one: the innermost place that can be named.
 fn misfit(json: &Json) -> String {
     use proof::approval::SignedStatement;
-    use proof::bundle::{Inclusion, Job, Token};
+    use proof::bundle::{Inclusion, Job, LoggedKeySet, Token};
     fn fits<T: serde::de::DeserializeOwned>(json: &Json) -> bool {
         json.to_typed::<T>().is_ok()
     }
     type Fits = fn(&Json) -> bool;
-    let lists: [(&[&str], Fits); 6] = [
+    let lists: [(&[&str], Fits); 7] = [
         (&["tokens"], fits::<Token>),
         (&["approvals"], fits::<SignedStatement>),
         (&["proof_bundles"], fits::<Envelope>),
         (&["terraform", "runs"], fits::<Run>),
         (&["terraform", "receipts"], fits::<Envelope>),
         (&["log", "proofs"], fits::<Inclusion>),
+        (&["log", "key_sets"], fits::<LoggedKeySet>),
     ];
     let singles: [(&str, Fits); 4] = [
         ("job", fits::<Job>),

@@ -28,7 +28,8 @@ use proof::Timestamp;
 
 use checks::receipts::Facts;
 use checks::{
-    approvals, consistency, contract, decisions, log, public_half, receipts, records, runs, tokens,
+    approvals, consistency, contract, decisions, key_sets, log, public_half, receipts, records,
+    runs, tokens,
 };
 use document::Document;
 use report::{Checks, Name};
@@ -87,9 +88,11 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
     let document = checks.run(Name::File, |f| Document::read(bundle, f));
     let (root, document) = (root?, document?);
     let document = &document;
+    let keys = checks.run(Name::KeySets, |f| key_sets::check(document, &root, f));
     let believed = trust::Believed {
         root: &root,
         at: options.at,
+        keys: keys.as_ref().filter(|keys| !keys.sets().is_empty()),
     };
 
     // What builds on nothing but the file comes first, so that one failure hides few others.
@@ -100,7 +103,9 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
     });
     checks.run(Name::Sequence, |f| records::check_sequence(document, f));
     let calls = checks.run(Name::Calls, |f| records::check_calls(document, f));
-    let tokens = checks.run(Name::Tokens, |f| tokens::check(document, contract?, f));
+    let tokens = checks.run(Name::Tokens, |f| {
+        tokens::check(document, contract?, &believed, f)
+    });
     let checkpoint = checks.run(Name::Checkpoint, |f| {
         log::check_checkpoint(document, &believed, f)
     });

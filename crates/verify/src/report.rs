@@ -68,6 +68,7 @@ names! {
 always {
     TrustRoot "trust-root" "The trust root is readable."
     File "file" "The file is strict JSON, within limits, and a bundle of our version."
+    KeySets "key-sets" "The gateway's key sets follow each other from the trusted root on, and none is left out."
     Contract "contract" "A trusted author signed the contract, and it loads."
     Job "job" "Everything names one job and one contract."
     Sequence "sequence" "Records are numbered without gaps, framed by open and close, in time."

@@ -12,7 +12,7 @@
 use proof::approval::{
     ApproverSignature, Changes, Decision, Judgement, SignedStatement, Statement, Subject, to_sign,
 };
-use proof::bundle::{Bundle, Evidence, Inclusion, Job, LogProof, Run, Sealers, Token};
+use proof::bundle::{Bundle, Evidence, Inclusion, Job, LogProof, Run, SealError, Sealers, Token};
 use proof::checkpoint::Checkpoint;
 use proof::passkey::Site;
 use proof::passkey::testing::SoftAuthenticator;
@@ -52,6 +52,12 @@ pub struct Keys {
     pub close: SigningKey,
     /// Signs checkpoints.
     pub log: SigningKey,
+    /// Signs tokens.
+    pub token: SigningKey,
+    /// The keys of jobs are derived from it.
+    pub jobs: SigningKey,
+    /// Signs key sets.
+    pub root: SigningKey,
     /// The job's own.
     pub job: SigningKey,
 }
@@ -67,6 +73,9 @@ impl Keys {
             receipt: root.derive("receipt"),
             close: root.derive("close"),
             log: root.derive("log"),
+            token: root.derive("token"),
+            jobs: root.derive("jobs"),
+            root: root.derive("keyset"),
             job: root.derive("job"),
         }
     }
@@ -79,6 +88,7 @@ impl Keys {
             not_before: start().plus_seconds(-86_400),
             not_after: Some(start().plus_seconds(86_400)),
             revoked_at: None,
+            revoked_from_leaf: None,
         };
         TrustRoot {
             trust_root: TRUST_ROOT.to_owned(),
@@ -87,6 +97,7 @@ impl Keys {
                 key(&self.close, Role::Close),
                 key(&self.log, Role::Checkpoint),
             ],
+            key_sets: Vec::new(),
             authors: vec![Author {
                 did: self.author.did(),
                 name: "Platform team".to_owned(),
@@ -475,7 +486,11 @@ pub fn leaves_for(records: &[Record]) -> Vec<Hash> {
 
 /// A log in which the records stand between the leaves of other jobs, with its checkpoint.
 pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
-    let leaves = leaves_for(records);
+    log_over(records, leaves_for(records), &keys.log).0
+}
+
+/// The log of these leaves, of which every second one is a record's, with its checkpoint.
+fn log_over(records: &[Record], leaves: Vec<Hash>, key: &SigningKey) -> (LogProof, Levels) {
     let size = leaves.len() as u64;
     let levels = Levels::over(leaves);
     let checkpoint = Checkpoint {
@@ -491,24 +506,35 @@ pub fn log_for(records: &[Record], keys: &Keys) -> LogProof {
             Inclusion {
                 seq: record.seq,
                 index,
-                path: merkle::inclusion_path(&levels, index, size).expect("in memory"),
+                path: path(&levels, index),
             }
         })
         .collect();
-    LogProof {
-        checkpoint: checkpoint.sign(&keys.log),
+    let log = LogProof {
+        checkpoint: checkpoint.sign(key),
         proofs,
-    }
+        key_sets: Vec::new(),
+    };
+    (log, levels)
+}
+
+fn path(levels: &Levels, index: u64) -> Vec<Hash> {
+    let size = levels.0[0].len() as u64;
+    merkle::inclusion_path(levels, index, size).expect("in memory")
 }
 
 /// Seals the evidence with the keys that should.
 pub fn seal(evidence: Evidence, keys: &Keys) -> Bundle {
     let at = evidence.job.closed_at.plus_seconds(1);
-    proof::bundle::seal(
+    proof::bundle::seal::<SealError>(
         evidence,
         &Sealers {
             job: &keys.job,
-            close: &keys.close,
+            close: keys.close.did(),
+            sign_close: &|close| {
+                let kind = EnvelopeType::JobClose;
+                Ok(Envelope::sign(kind, close, &keys.close, at)?)
+            },
             receipt_did: keys.receipt.did(),
             at,
         },
@@ -522,4 +548,7 @@ pub fn bytes(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 pub mod forgeries;
+mod key_sets;
 mod story;
+
+pub use key_sets::{KeySets, rooted};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use proof::keyset::{History, Lapse};
 use proof::trust::{Role, TRUST_ROOT, TrustRoot};
 use proof::{Did, Timestamp};
 
@@ -23,6 +24,9 @@ pub enum TrustError {
     /// A document of another kind or version.
     #[error("a trust root of the unknown kind `{0}`")]
     UnknownKind(String),
+    /// Key sets that are not numbered 1, 2, 3, each at a later place.
+    #[error("the trust root's key sets are not in order")]
+    KeySets,
 }
 
 /// Reads `trust.json`.
@@ -34,10 +38,12 @@ pub fn read(bytes: &[u8]) -> Result<TrustRoot, TrustError> {
         return Err(TrustError::TooLarge);
     }
     let trust: TrustRoot = proof::json::from_slice(bytes)?;
-    if trust.trust_root == TRUST_ROOT {
+    if trust.trust_root != TRUST_ROOT {
+        Err(TrustError::UnknownKind(trust.trust_root))
+    } else if trust.key_sets_are_in_order() {
         Ok(trust)
     } else {
-        Err(TrustError::UnknownKind(trust.trust_root))
+        Err(TrustError::KeySets)
     }
 }
 
@@ -48,25 +54,83 @@ pub(crate) struct Believed<'a> {
     pub(crate) root: &'a TrustRoot,
     /// The moment given by `--at`: keys must be good at that moment too.
     pub(crate) at: Option<Timestamp>,
+    /// The gateway's keys as the key sets of the bundle say; the trust root lists them itself where
+    /// there are none.
+    pub(crate) keys: Option<&'a History>,
+}
+
+/// When a signature took effect, by the word of what was signed, and where, by the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// The time.
+    pub(crate) at: Timestamp,
+    /// The place: a record's leaf, or the size of the checkpoint for what stands over it.
+    pub(crate) place: u64,
 }
 
 impl Believed<'_> {
-    /// Whether a key of the gateway counted in its role at the moment of a signature (and at
-    /// the moment asked about); otherwise why not.
+    /// Whether a key of the gateway counted in its role when and where it signed (and at the
+    /// moment asked about); otherwise why not. What the trust root says about a revocation counts
+    /// always, since it may be newer than the bundle.
     pub(crate) fn gateway_key(
         &self,
         did: &Did,
         role: Role,
-        signed_at: Timestamp,
+        signed: Moment,
     ) -> Result<(), (Code, String)> {
-        let listed = |key: &proof::trust::GatewayKey| key.did == *did && key.role == role;
-        if !self.root.gateway.iter().any(listed) {
-            let detail = format!("{did} is no {role:?} key of the trust root");
+        let mut own = self.root.listed(role).filter(|key| key.did == *did);
+        if own.any(|key| {
+            key.was_revoked(
+                signed.place,
+                self.at.map_or(signed.at, |at| at.max(signed.at)),
+            )
+        }) {
+            let detail = format!("the trust root has revoked the {role} key {did}");
+            return Err((Code::KeyNotValidThen, detail));
+        }
+        match self.keys {
+            Some(keys) => self.by_key_sets(keys, did, role, signed),
+            None => self.by_list(did, role, signed.at),
+        }
+    }
+
+    fn by_key_sets(
+        &self,
+        keys: &History,
+        did: &Did,
+        role: Role,
+        signed: Moment,
+    ) -> Result<(), (Code, String)> {
+        keys.judge(did, role, signed.place, signed.at)
+            .map_err(|lapse| {
+                let code = match lapse {
+                    Lapse::Unknown | Lapse::OtherRole(_) => Code::KeyUnknown,
+                    _ => Code::KeyNotValidThen,
+                };
+                let place = signed.place;
+                (
+                    code,
+                    format!("{did} as {role} key at place {place}: {lapse}"),
+                )
+            })?;
+        let revoked = keys.revoked_at(did);
+        match self.at {
+            Some(at) if revoked.is_some_and(|revoked| revoked <= at) => {
+                let detail = format!("{did} had been revoked at {at}");
+                Err((Code::KeyNotValidThen, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn by_list(&self, did: &Did, role: Role, signed_at: Timestamp) -> Result<(), (Code, String)> {
+        if !self.root.listed(role).any(|key| key.did == *did) {
+            let detail = format!("{did} is no {role} key of the trust root");
             return Err((Code::KeyUnknown, detail));
         }
         for moment in [Some(signed_at), self.at].into_iter().flatten() {
             if !self.root.gateway_key(did, role, moment) {
-                let detail = format!("{did} is a {role:?} key, but not at {moment}");
+                let detail = format!("{did} is a {role} key, but not at {moment}");
                 return Err((Code::KeyNotValidThen, detail));
             }
         }
@@ -78,11 +142,11 @@ impl Believed<'_> {
         &self,
         did: &Did,
         role: Role,
-        signed_at: Timestamp,
+        signed: Moment,
         place: impl fmt::Display,
         findings: &mut Findings,
     ) {
-        if let Err((code, detail)) = self.gateway_key(did, role, signed_at) {
+        if let Err((code, detail)) = self.gateway_key(did, role, signed) {
             findings.fail(code, place, detail);
         }
     }
@@ -101,6 +165,11 @@ mod tests {
         assert!(read(good.as_bytes()).is_ok());
         for bad in [
             good.replace("trust/1", "trust/2"),
+            good.replace(
+                "\"authors\"",
+                "\"key_sets\":[{\"number\":2,\"leaf\":0,\
+                 \"hash_b64u\":\"47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU\"}],\"authors\"",
+            ),
             good.replace("\"authors\"", "\"autors\""),
             good.replace("[],\"authors\"", "[],\"gateway\":[],\"authors\""),
             format!("{good} x"),

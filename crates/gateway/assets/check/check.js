@@ -38,20 +38,23 @@
     const bundle = await report.run("file", (f) => c.readDocument(bundleBytes, pause, f));
     if (root === null || bundle === null) return;
 
+    const keys = await report.run("key-sets", (f) => c.checkKeySets(bundle, root, f));
+    const believed = { ...root, keys: keys?.sets.length ? keys : null };
+
     // What builds on nothing but the file comes first, so that one failure hides few others.
-    const contract = await report.run("contract", (f) => c.checkContract(bundle, root, f));
-    await report.run("job", (f) => contract && c.checkJob(bundle, contract, root, f));
+    const contract = await report.run("contract", (f) => c.checkContract(bundle, believed, f));
+    await report.run("job", (f) => contract && c.checkJob(bundle, contract, believed, f));
     await report.run("sequence", (f) => c.checkSequence(bundle, f));
     const calls = await report.run("calls", (f) => c.checkCalls(bundle, f));
-    const tokens = await report.run("tokens", (f) => contract && c.checkTokens(bundle, contract, f));
-    const checkpoint = await report.run("checkpoint", (f) => c.checkCheckpoint(bundle, root, f));
+    const tokens = await report.run("tokens", (f) => contract && c.checkTokens(bundle, contract, believed, f));
+    const checkpoint = await report.run("checkpoint", (f) => c.checkCheckpoint(bundle, believed, f));
     await report.run("inclusion", (f) => checkpoint && c.checkInclusion(bundle, checkpoint, pause, f));
-    const close = await report.run("close", (f) => contract && c.checkClose(bundle, contract, root, f));
+    const close = await report.run("close", (f) => contract && c.checkClose(bundle, contract, believed, f));
     await report.run("evidence", (f) => close && c.checkEvidence(bundle, close, f));
     const carried = await report.run("public-half", (f) =>
-      contract && close && c.checkPublicHalf(bundle, contract, close, root, pause, f));
+      contract && close && c.checkPublicHalf(bundle, contract, close, believed, pause, f));
 
-    const facts = contract && calls && tokens && { bundle, root, contract, calls, tokens };
+    const facts = contract && calls && tokens && { bundle, believed, contract, calls, tokens };
     const model = await report.run("model-receipts", (f) =>
       facts && carried && c.checkReceipts(facts, carried, c.modelReceipt, pause, f));
     const terraform = await report.run("terraform-receipts", (f) => {
@@ -63,7 +66,7 @@
       model && terraform && c.checkReferences(bundle, [...model, ...terraform], f));
 
     const judged = await report.run("approvals", (f) =>
-      contract && tokens && c.checkApprovals(bundle, contract, tokens, root, pause, f));
+      contract && tokens && c.checkApprovals(bundle, contract, tokens, believed, pause, f));
     await report.run("applies", (f) =>
       contract && calls && judged && c.checkApplies(bundle, contract, calls, judged, f));
     await report.run("runs", (f) => contract && c.checkRuns(bundle, contract, f));

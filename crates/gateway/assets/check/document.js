@@ -46,6 +46,9 @@
       if (bytes.length > MAX_TRUST_BYTES) throw new NotJson("too large");
       const root = shapes.trustRoot(clawcheck.parse(bytes));
       if (root.trust_root !== "clawgate.trust/1") throw new Misfit("a trust root of an unknown kind");
+      const inOrder = ({ number, leaf }, n) =>
+        number === n + 1 && (n === 0 || root.key_sets[n - 1].leaf < leaf);
+      if (!root.key_sets.every(inOrder)) throw new Misfit("the trust root's key sets are not in order");
       findings.note = `${root.gateway.length} gateway keys, ${root.authors.length} authors, `
         + `${root.approvers.length + root.passkeys.length} approvers`;
       return root;
@@ -65,6 +68,7 @@
     ["tokens", shapes.token], ["approvals", shapes.signedStatement],
     ["proof_bundles", shapes.envelope], ["terraform/runs", shapes.run],
     ["terraform/receipts", shapes.envelope], ["log/proofs", shapes.inclusion],
+    ["log/key_sets", shapes.loggedKeySet],
   ];
   // The long lists are read one by one.
   const frameOf = shapes.object({
@@ -75,7 +79,10 @@
       runs: shapes.list(shapes.run), receipts: shapes.list(shapes.json),
     }),
     approvals: shapes.list(shapes.signedStatement), records: shapes.list(shapes.json),
-    log: shapes.object({ checkpoint: shapes.text, proofs: shapes.list(shapes.json) }),
+    log: shapes.object({
+      checkpoint: shapes.text, proofs: shapes.list(shapes.json),
+      "key_sets*": shapes.list(shapes.loggedKeySet),
+    }),
     close: shapes.envelope,
   });
 
@@ -232,22 +239,7 @@
     }
   };
 
-  /** Whether a gateway's key counted in its role at the moment of a signature; otherwise why not. */
-  const keyTrouble = (root, did, role, at) => {
-    const listed = root.gateway.filter((key) => key.did === did && key.role === role);
-    if (listed.length === 0) return ["KEY_UNKNOWN", `${did} is no ${role} key of the trust root`];
-    const counts = listed.some((key) => key.not_before <= at
-      && (key.not_after === undefined || at <= key.not_after)
-      && (key.revoked_at === undefined || at < key.revoked_at));
-    return counts ? null : ["KEY_NOT_VALID_THEN", `${did} is a ${role} key, but not at ${at}`];
-  };
-
-  const requireKey = (root, did, role, at, place, findings) => {
-    const trouble = keyTrouble(root, did, role, at);
-    if (trouble) findings.fail(trouble[0], place, trouble[1]);
-  };
-
   Object.assign(clawcheck, {
-    MAX_BYTES, each, readTrust, readDocument, Unaccepted, open, typed, accepted, keyTrouble, requireKey,
+    MAX_BYTES, each, readTrust, readDocument, Unaccepted, open, typed, accepted,
   });
 }

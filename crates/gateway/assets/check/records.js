@@ -3,7 +3,7 @@
 "use strict";
 
 {
-  const { hashOf, canonical, toUtf8, open, accepted, requireKey } = clawcheck;
+  const { hashOf, canonical, toUtf8, open, accepted, requireKey, keyTrouble, placeOf } = clawcheck;
 
   // What an outcome says at most about the tools that a model asked for.
   const MOST_TOOL_CALLS = 64;
@@ -79,7 +79,8 @@
       findings.require(same, "JOB_MISMATCH", "/job", "not as the job was opened");
       findings.require(first.policy_hash_b64u === contract.hash, "POLICY_HASH_MISMATCH",
         "/records/0/policy_hash_b64u", "the job was opened under another contract");
-      requireKey(root, first.gateway_did, "receipt", job.opened_at, "/records/0/gateway_did", findings);
+      const opened = { at: job.opened_at, place: placeOf(bundle, 1) };
+      requireKey(root, first.gateway_did, "receipt", opened, "/records/0/gateway_did", findings);
     }
     for (const [n, record] of bundle.records.entries()) {
       findings.require(record.job_id === job.job_id, "JOB_MISMATCH", `/records/${n}/job_id`,
@@ -204,7 +205,7 @@
   };
 
   /** Every token and every use of one. */
-  const checkTokens = async (bundle, contract, findings) => {
+  const checkTokens = async (bundle, contract, believed, findings) => {
     const tokens = new Map();
     const ids = new Set();
     for (const [n, token] of bundle.tokens.entries()) {
@@ -214,6 +215,9 @@
       tokens.set(token.token_hash, token);
       ids.add(token.claims.jti);
       await checkClaims(bundle, contract, token, place, findings);
+      const first = believed.keys?.sets[0];
+      findings.require(!first || token.signed_by !== undefined || token.issued_at <= first.issuedAt,
+        "KEY_UNKNOWN", `${place}/signed_by`, "minted under key sets, and by an unknown key");
     }
     const audiences = new Set(bundle.tokens.map(({ claims }) => claims.aud));
     findings.require(audiences.size <= 1, "FILE_SHAPE", "/tokens", "tokens for several gateways");
@@ -228,6 +232,7 @@
         }
         findings.require(token.issued_at <= record.at && millis(record.at) <= latestUse(token),
           "TOKEN_MISUSED", `${place}/at`, "made before the token was minted, or after its end");
+        checkTokenKey(bundle, believed, record, token, findings);
         findings.require(token.holder === record.caller.holder, "TOKEN_MISUSED",
           `${place}/caller/holder`, "not the holder that the token was bound to");
       } else if (record.kind === "refusal") {
@@ -247,6 +252,18 @@
       "revoked tokens and revocation records are not the same");
     findings.note = `${tokens.size} tokens`;
     return tokens;
+  };
+
+  /** The key that signed a token counted when and where the token was used, or a moment before. */
+  const checkTokenKey = (bundle, believed, { seq, at }, { signed_by: key }, findings) => {
+    if (!believed.keys || key === undefined) return;
+    const trouble = keyTrouble(believed, key, "token", { at, place: placeOf(bundle, seq) });
+    if (!trouble) return;
+    const [code, why] = trouble;
+    const stopped = code === "KEY_NOT_VALID_THEN" ? believed.keys.stoppedAt(key) : undefined;
+    const atOnce = stopped !== undefined && millis(at) <= millis(stopped) + RECORDING_SLACK_MS;
+    // By its number, as it is found when records are out of order, too.
+    if (!atOnce) findings.fail(code, `/records/${Math.max(seq - 1, 0)}/caller/token_hash`, why);
   };
 
   const endOf = ({ claims, revoked_at }) =>

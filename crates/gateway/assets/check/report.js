@@ -13,7 +13,7 @@
 
   /** The checks, in the order in which they run. */
   const CHECKS = [
-    "trust-root", "file", "contract", "job", "sequence", "calls", "tokens", "checkpoint",
+    "trust-root", "file", "key-sets", "contract", "job", "sequence", "calls", "tokens", "checkpoint",
     "inclusion", "close", "evidence", "public-half", "model-receipts", "terraform-receipts",
     "receipt-references", "approvals", "applies", "runs", "decisions",
   ];
@@ -31,6 +31,9 @@
     ENVELOPE_MISMATCH: "An envelope contradicts its payload",
     KEY_UNKNOWN: "The trust root does not know the key for this role",
     KEY_NOT_VALID_THEN: "The key was not valid at that time",
+    KEY_SET_INVALID: "A key set says what it may not say",
+    KEY_SET_CHAIN: "The key sets do not follow each other",
+    KEY_SET_MISSING: "A key set was left out",
     AUTHOR_UNKNOWN: "The contract is not by a trusted author",
     CONTRACT_INVALID: "The contract does not load",
     POLICY_HASH_MISMATCH: "Another contract is named here",

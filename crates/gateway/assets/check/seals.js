@@ -4,7 +4,7 @@
 {
   const {
     toUtf8, toBase64, fromBase64, sha256, hashOf, joined, isSignedBy, keyOf, each, open, typed,
-    accepted, Unaccepted, keyTrouble, requireKey, shapes,
+    accepted, Unaccepted, keyTrouble, requireKey, placeOf, sealedPlace, canonical, shapes,
   } = clawcheck;
 
   const LONGEST_NOTE = 16 * 1024;
@@ -19,8 +19,11 @@
     return fromBase64(text.replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, ""));
   };
 
-  /** Reads a signed note of origin, size and root (C2SP tlog-checkpoint). */
-  const openNote = async (note, origin, keyName) => {
+  /**
+   * Reads a signed note of origin, size and root (C2SP tlog-checkpoint), with those of the keys
+   * that signed it.
+   */
+  const openNote = async (note, origin, keyNames) => {
     const [head, signatures] = [note.slice(0, note.indexOf("\n\n")), note.slice(note.indexOf("\n\n") + 2)];
     const [found, size, root, ...more] = head.split("\n");
     const isNote = note.includes("\n\n") && toUtf8(note).length <= LONGEST_NOTE
@@ -29,17 +32,21 @@
       && fromPadded(root)?.length === 32 && signatures.endsWith("\n");
     if (!isNote) throw new Unaccepted("CHECKPOINT_INVALID", "not a checkpoint");
     if (found !== origin) throw new Unaccepted("CHECKPOINT_INVALID", `a checkpoint of the log ${found}`);
-    const key = keyOf(keyName).point;
-    const id = (await sha256(joined([origin, "\n", new Uint8Array([1]), key]))).subarray(0, 4);
+    const signers = [];
     const prefix = `\u2014 ${origin} `;
-    for (const line of signatures.split("\n")) {
-      const bytes = line.startsWith(prefix) ? fromPadded(line.slice(prefix.length)) : null;
-      const ours = bytes?.length === 68 && id.every((byte, n) => byte === bytes[n]);
-      if (ours && await isSignedBy(keyName, bytes.subarray(4), `${head}\n`)) {
-        return { size: Number(size), root: toBase64(fromPadded(root)) };
+    for (const keyName of keyNames) {
+      const key = keyOf(keyName).point;
+      const id = (await sha256(joined([origin, "\n", new Uint8Array([1]), key]))).subarray(0, 4);
+      for (const line of signatures.split("\n")) {
+        const bytes = line.startsWith(prefix) ? fromPadded(line.slice(prefix.length)) : null;
+        const ours = bytes?.length === 68 && id.every((byte, n) => byte === bytes[n]);
+        if (ours && await isSignedBy(keyName, bytes.subarray(4), `${head}\n`)) signers.push(keyName);
       }
     }
-    throw new Unaccepted("CHECKPOINT_INVALID", "the checkpoint is not signed by the log's key");
+    if (signers.length === 0) {
+      throw new Unaccepted("CHECKPOINT_INVALID", "the checkpoint is not signed by the log's key");
+    }
+    return { size: Number(size), root: toBase64(fromPadded(root)), signers };
   };
 
   /** How many of the witnesses cosigned a note (C2SP tlog-cosignature, version 1). */
@@ -61,16 +68,21 @@
     return seen.size;
   };
 
-  /** The checkpoint is signed by the log's key for the log's name. */
+  /** The checkpoint is signed by a key of the log, which counts, for the log's name. */
   const checkCheckpoint = async (bundle, root, findings) => {
     const { origin, key } = root.log;
+    const listed = root.gateway.filter(({ role }) => role === "checkpoint").map(({ did }) => did);
+    const keys = root.keys ? root.keys.keysFor("checkpoint") : [...new Set([key, ...listed])];
     const checkpoint = await accepted("/log/checkpoint", findings, () =>
-      openNote(bundle.log.checkpoint, origin, key));
+      openNote(bundle.log.checkpoint, origin, keys));
     if (checkpoint === null) return null;
     // The trust root names the log's key by itself; where it also lists the key with a time, the
-    // time counts. A note has none of its own.
-    if (root.gateway.some(({ did, role }) => did === key && role === "checkpoint")) {
-      requireKey(root, key, "checkpoint", bundle.job.closed_at, "/log/checkpoint", findings);
+    // time counts. A note has none of its own, and its size is its place.
+    const signed = { at: bundle.job.closed_at, place: sealedPlace(bundle) };
+    const judged = checkpoint.signers.map((did) =>
+      (root.keys || listed.includes(did) ? keyTrouble(root, did, "checkpoint", signed) : null));
+    if (judged.every((trouble) => trouble !== null)) {
+      findings.fail(judged[0][0], "/log/checkpoint", judged[0][1]);
     }
     findings.note = `${origin} at size ${checkpoint.size}`;
     if (root.witnesses) {
@@ -112,6 +124,11 @@
       findings.require(holds, "INCLUSION_INVALID", `/records/${n}`,
         "its path does not lead to the signed root");
     }
+    for (const [n, set] of bundle.log.key_sets.entries()) {
+      const leaf = await hashOf(new Uint8Array([0]), canonical(set.entry.written));
+      findings.require(await isIncluded(leaf, set, checkpoint, parentOf), "INCLUSION_INVALID",
+        `/log/key_sets/${n}`, "its path does not lead to the signed root");
+    }
     findings.note = `${records.length} records`;
     return true;
   };
@@ -142,7 +159,8 @@
     const opened = await accepted("/close", findings, () => open(bundle.close, "job_close", shapes.close));
     if (opened === null) return null;
     const close = opened.payload;
-    requireKey(root, bundle.close.signer_did, "close", close.issued_at, "/close/signer_did", findings);
+    const signed = { at: close.issued_at, place: sealedPlace(bundle) };
+    requireKey(root, bundle.close.signer_did, "close", signed, "/close/signer_did", findings);
     findings.require(
       close.kind === "clawgate.job-close/1" && close.gateway_did === bundle.close.signer_did
         && close.issued_at === bundle.close.issued_at,
@@ -153,6 +171,10 @@
       "another job was closed");
     findings.require(close.policy_hash_b64u === contract.hash, "POLICY_HASH_MISMATCH",
       "/close/payload/policy_hash_b64u", "closed under another contract");
+    findings.require(
+      close.key_set_hash_b64u === bundle.log.key_sets.at(-1)?.entry.key_set.payload_hash_b64u,
+      "KEY_SET_MISSING", "/close/payload/key_set_hash_b64u",
+      "the closing word names another key set than the last one of the bundle");
     findings.require(
       close.first_leaf_hash_b64u === bundle.leaves[0]
         && close.last_leaf_hash_b64u === bundle.leaves.at(-1),
@@ -210,7 +232,8 @@
         "tied to another contract");
       findings.require(tie.evidence_hash_b64u === bundle.evidenceHash, "EVIDENCE_MISMATCH",
         tiePlace, "tied to other evidence");
-      requireKey(root, tie.gateway_did, "receipt", close.issued_at, tiePlace, findings);
+      const signed = { at: close.issued_at, place: sealedPlace(bundle) };
+      requireKey(root, tie.gateway_did, "receipt", signed, tiePlace, findings);
       const made = events.slice(n * LONGEST_CHAIN, (n + 1) * LONGEST_CHAIN);
       const length = Math.max(made.length, half.event_chain.length);
       for (let index = 0; index < length; index += 1) {
@@ -243,19 +266,30 @@
     if (!holds) throw wrong(code, memberPlace, why);
   };
 
-  const requireSigner = ({ root }, envelope, at) => {
-    const trouble = keyTrouble(root, envelope.signer_did, "receipt", at);
+  /** The number of the intent that a binding names, or NaN. */
+  const intentSeq = ({ bundle }, { nonce }) => {
+    const { job_id: job } = bundle.job;
+    const seq = nonce.startsWith(`${job}:`) ? nonce.slice(job.length + 1) : "";
+    return /^[1-9][0-9]*$/.test(seq) ? Number(seq) : NaN;
+  };
+
+  /** A receipt is named by its outcome with its hash, so it took effect where the outcome stands. */
+  const requireSigner = (facts, envelope, { binding, timestamp: at }) => {
+    const { bundle, believed, calls } = facts;
+    const outcome = calls.get(intentSeq(facts, binding));
+    const place = outcome === undefined ? sealedPlace(bundle) : placeOf(bundle, outcome);
+    const trouble = keyTrouble(believed, envelope.signer_did, "receipt", { at, place });
     if (trouble) throw wrong(trouble[0], "/signer_did", trouble[1]);
     ensure(envelope.issued_at === at, "ENVELOPE_MISMATCH", "/issued_at",
       "not the time of the signed payload");
   };
 
   /** The call that a binding names, when everything about the binding is right. */
-  const callOf = ({ bundle, contract, calls, tokens }, binding, at) => {
+  const callOf = (facts, binding, at) => {
+    const { bundle, contract, calls, tokens } = facts;
     const { job_id: job } = bundle.job;
     ensure(binding.run_id === job, "JOB_MISMATCH", "/payload/binding/run_id", "a receipt of another job");
-    const seq = binding.nonce.startsWith(`${job}:`) ? binding.nonce.slice(job.length + 1) : "";
-    const intent = /^[1-9][0-9]*$/.test(seq) ? bundle.record(Number(seq)) : undefined;
+    const intent = bundle.record(intentSeq(facts, binding));
     ensure(intent?.kind === "intent", "RECEIPT_BINDING", "/payload/binding/nonce",
       "not the number of an intent");
     ensure(bundle.eventOf.get(intent.seq)?.event_hash_b64u === binding.event_hash_b64u,
@@ -292,7 +326,7 @@
 
   const modelReceipt = async (facts, envelope) => {
     const { payload: receipt, hash } = await open(envelope, "gateway_receipt", shapes.gatewayReceipt);
-    requireSigner(facts, envelope, receipt.timestamp);
+    requireSigner(facts, envelope, receipt);
     const { intent, outcome } = callOf(facts, receipt.binding, receipt.timestamp);
     const audience = facts.bundle.tokens[0]?.claims.aud;
     ensure(
@@ -318,7 +352,7 @@
 
   const toolReceipt = async (facts, envelope) => {
     const { payload: receipt, hash } = await open(envelope, "tool_receipt", shapes.toolReceipt);
-    requireSigner(facts, envelope, receipt.timestamp);
+    requireSigner(facts, envelope, receipt);
     const { intent, outcome } = callOf(facts, receipt.binding, receipt.timestamp);
     ensure(
       receipt.receipt_version === "2" && receipt.receipt_id.startsWith("rcpt_")

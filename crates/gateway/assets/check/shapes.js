@@ -75,7 +75,7 @@
     envelope_version: text,
     envelope_type: oneOf(
       "work_policy_contract", "gateway_receipt", "tool_receipt",
-      "approval_statement", "job_close", "proof_bundle",
+      "approval_statement", "job_close", "proof_bundle", "key_set",
     ),
     payload: json,
     payload_hash_b64u: hash,
@@ -131,7 +131,7 @@
       policy_hash_b64u: hash, mission_id: text, token_scope_hash_b64u: hash, jti: text,
       "cnf?": object({ jkt: hash }),
     }),
-    token_hash: text, issued_at: time, "holder?": text, "first_used_at?": time,
+    token_hash: text, issued_at: time, "signed_by?": did, "holder?": text, "first_used_at?": time,
     "last_used_at?": time, "revoked_at?": time, replays_refused: natural,
   });
 
@@ -207,10 +207,25 @@
   });
   const inclusion = object({ seq: natural, index: natural, path: list(hash) });
 
+  const role = oneOf("receipt", "token", "checkpoint", "close", "jobs", "keyset");
+  const keySet = object({
+    key_set: text, number: natural, "previous_hash_b64u?": hash, issued_at: time, issued_by: did,
+    keys: list(object({
+      did, role, not_before: time, "not_after?": time, "ended_at?": time,
+      "revoked?": object({ at: time, "from_leaf?": natural, reason: text }),
+    })),
+  });
+  const signedKeySet = object({ key_set: envelope, "cosigned?": envelope });
+  /** Its entry is a leaf of the log as it is written. */
+  const loggedKeySet = object({
+    index: natural, path: list(hash),
+    entry: (value) => Object.assign(signedKeySet(value), { written: value }),
+  });
+
   const close = object({
     kind: text, job_id: jobId, count: natural, first_leaf_hash_b64u: hash,
     last_leaf_hash_b64u: hash, evidence_hash_b64u: hash, policy_hash_b64u: hash,
-    gateway_did: did, issued_at: time,
+    "key_set_hash_b64u?": hash, gateway_did: did, issued_at: time,
   });
 
   const event = object({
@@ -246,9 +261,10 @@
   const trustRoot = object({
     trust_root: text,
     gateway: list(object({
-      did, role: oneOf("receipt", "token", "checkpoint", "close"),
-      not_before: time, "not_after?": time, "revoked_at?": time,
+      did, role, not_before: time, "not_after?": time, "revoked_at?": time,
+      "revoked_from_leaf?": natural,
     })),
+    "key_sets*": list(object({ number: natural, leaf: natural, hash_b64u: hash })),
     authors: list(object({ did, name: text })),
     approvers: list(object({ email: text, did })),
     "passkeys*": list(object({
@@ -261,6 +277,6 @@
 
   clawcheck.shapes = {
     Misfit, object, list, text, json, envelope, signedStatement, statement, token,
-    run, record, job, inclusion, close, publicHalf, gatewayReceipt, toolReceipt, trustRoot,
+    run, record, job, inclusion, keySet, loggedKeySet, close, publicHalf, gatewayReceipt, toolReceipt, trustRoot,
   };
 }

@@ -15,7 +15,7 @@ use store::{RunRow, RunUpdate};
 use super::gate::end_of;
 use crate::app::App;
 use crate::clawproxy::authenticate::unavailable;
-use crate::clawproxy::record::{self, Facts, Permit, Planned, Principal};
+use crate::clawproxy::record::{self, Facts, NotProven, Permit, Planned, Principal};
 use crate::clawproxy::terraform::runs::status;
 use crate::live::LiveContract;
 use crate::upstream::{Answer, Duty, Turn};
@@ -56,12 +56,13 @@ pub(super) async fn read_with(app: &App, duty: Duty, target: &str) -> Result<Jso
     proof::json::parse(&answer.body, Numbers::Any).map_err(|_| ReasonCode::UpstreamGarbage.into())
 }
 
-/// Waits for a turn with the executor's credential, before anything is looked at that could change
-/// during the wait.
+/// Waits for a turn with the executor's credential, and for a key of receipts that failed, before
+/// anything is looked at that could change during the wait.
 ///
 /// # Errors
-/// `UPSTREAM_RATE_LIMITED`.
+/// `UPSTREAM_RATE_LIMITED`, `SIGNER_UNAVAILABLE`.
 pub(super) async fn turn(app: &App) -> Result<Turn, Refusal> {
+    record::can_sign(app).await?;
     let turn = app.upstream.turn(Duty::Executor).await;
     turn.map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
@@ -178,7 +179,8 @@ pub(super) async fn execute(
         }
     };
     facts.object_id = Some(run.run_id.clone());
-    permit.finish(app, facts, None).await.map_err(unavailable)?;
+    let recorded = permit.finish(app, facts, None).await;
+    recorded.map_err(NotProven::refusal)?;
     answer.map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
 

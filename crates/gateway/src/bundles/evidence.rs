@@ -1,6 +1,6 @@
 //! Evidence: everything that the store knows about a closed job.
 
-use proof::bundle::{Evidence, Inclusion, Job, LogProof, Run, Token};
+use proof::bundle::{Evidence, Inclusion, Job, LogProof, LoggedKeySet, Run, Token};
 use proof::record::{JobId, Record};
 use store::{JobRow, RunRow, Store, StoredRecord, TokenRow};
 
@@ -80,9 +80,15 @@ async fn prove(
     records: &[StoredRecord],
     checkpoint: &SignedCheckpoint,
 ) -> Result<LogProof, BundleError> {
-    let leaves = records.iter().map(|stored| stored.leaf_index).collect();
+    let mut sets = store.key_sets().await?;
+    sets.retain(|set| set.leaf_index < checkpoint.size);
+    let leaves = records.iter().map(|stored| stored.leaf_index);
+    let leaves = leaves
+        .chain(sets.iter().map(|set| set.leaf_index))
+        .collect();
     let paths = store.inclusions(leaves, checkpoint.size).await?;
-    let paths = paths.ok_or(BundleError::Incomplete("a record in the log"))?;
+    let mut paths = paths.ok_or(BundleError::Incomplete("a record in the log"))?;
+    let of_sets = paths.split_off(records.len());
     let proofs = records.iter().zip(paths).map(|(stored, path)| Inclusion {
         seq: stored.record.seq,
         index: stored.leaf_index,
@@ -91,6 +97,15 @@ async fn prove(
     Ok(LogProof {
         checkpoint: checkpoint.note.clone(),
         proofs: proofs.collect(),
+        key_sets: sets
+            .into_iter()
+            .zip(of_sets)
+            .map(|(set, path)| LoggedKeySet {
+                index: set.leaf_index,
+                path,
+                entry: set.entry,
+            })
+            .collect(),
     })
 }
 
@@ -99,6 +114,7 @@ fn token(row: TokenRow) -> Token {
         claims: row.token.claims,
         token_hash: row.token.token_hash.to_hex(),
         issued_at: row.token.issued_at,
+        signed_by: row.token.signed_by,
         holder: row.holder,
         first_used_at: row.first_used_at,
         last_used_at: row.last_used_at,

@@ -8,6 +8,7 @@ mod evidence;
 pub(crate) mod file;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
@@ -16,14 +17,15 @@ use proof::trust::{
     Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
     Witnesses as TrustedWitnesses,
 };
-use proof::{Hash, Timestamp};
+use proof::{EnvelopeType, Hash, Timestamp};
 use store::{BundleRow, JobFilter, JobPhase, JobState, Part, PasskeyRow, Store, StoreError};
+use tokio::runtime::Handle;
 
 pub use announce::announce;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::{Keys, SignError};
 use crate::tlog::witnesses::{self, Witnesses};
 
 /// From when on the gateway's keys count: before the first release, because keys are made once
@@ -33,6 +35,9 @@ const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
 /// bundle is held in memory whole while it is signed.
 static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How long it is waited for another gateway that seals the same job.
+const CLAIMED: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The parts of the gateway that seal bundles.
 #[derive(Clone, Copy)]
@@ -74,6 +79,9 @@ pub enum BundleError {
     /// The evidence cannot be signed.
     #[error("the bundle cannot be signed")]
     Sign(#[from] SealError),
+    /// The key for checkpoints or for closing does not sign.
+    #[error(transparent)]
+    Signer(#[from] SignError),
     /// The file cannot be written or read.
     #[error("cannot use the bundle file `{path}`")]
     File {
@@ -95,6 +103,35 @@ pub async fn seal(
     now: Timestamp,
 ) -> Result<BundleRow, BundleError> {
     let _one = SEALING.lock().await;
+    let name = format!("seal/{job_id}");
+    claim(parts.store, &name).await?;
+    let sealed = seal_claimed(parts, job_id, now).await;
+    if let Err(error) = parts.store.release(&name).await {
+        // It goes with this gateway, which may take it again.
+        tracing::warn!(%error, job = %job_id, "a sealed job was not given back");
+    }
+    sealed
+}
+
+/// Waits until no other gateway on the store seals the job.
+async fn claim(store: &dyn Store, name: &str) -> Result<(), StoreError> {
+    let mut commits = store.commits();
+    let claimed = async {
+        while !store.claim(name).await? {
+            // The sender lives as long as the store.
+            let _ = commits.changed().await;
+        }
+        Ok(())
+    };
+    let waited = tokio::time::timeout(CLAIMED, claimed).await;
+    waited.unwrap_or(Err(StoreError::Busy))
+}
+
+async fn seal_claimed(
+    parts: Sealing<'_>,
+    job_id: &JobId,
+    now: Timestamp,
+) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
     match &job.state {
@@ -112,14 +149,19 @@ pub async fn seal(
         .iter()
         .filter_map(|run| run.state_version_after.clone())
         .collect();
-    let (job_key, close_key) = (parts.keys.job(job_id), parts.keys.close.clone());
+    let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
     let receipt_did = parts.keys.receipt.did();
+    let runtime = Handle::current();
     let path = path(parts.config, job_id);
     // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
     let written = tokio::task::spawn_blocking(move || {
         let sealers = Sealers {
             job: &job_key,
-            close: &close_key,
+            close: close_key.did(),
+            sign_close: &|close| {
+                let signing = close_key.envelope(EnvelopeType::JobClose, close, now);
+                Ok::<_, BundleError>(runtime.block_on(signing)?)
+            },
             receipt_did,
             at: now,
         };
@@ -183,7 +225,7 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
 /// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note.
 ///
 /// # Errors
-/// When the store does not answer.
+/// When the store does not answer, or the key does not sign.
 pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
     let size = parts.store.log_size().await?;
     if let Some(latest) = parts.store.latest_checkpoint().await?
@@ -206,7 +248,7 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         size,
         root,
     };
-    let note = checkpoint.sign(&parts.keys.checkpoint);
+    let note = parts.keys.checkpoint.checkpoint(&checkpoint).await?;
     parts.store.save_checkpoint(&note, size).await?;
     Ok(SignedCheckpoint { size, note })
 }

@@ -21,7 +21,7 @@ use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
 use super::authenticate::{Caller, unavailable};
 use super::{Asked, weight};
 use crate::app::App;
-use crate::keys::{random_bytes, timed_uuid};
+use crate::keys::{SignError, random_bytes, timed_uuid};
 use crate::live::Underway;
 
 /// Whether the store takes records, as far as the last of them told.
@@ -143,7 +143,7 @@ enum Stage {
 ///
 /// # Errors
 /// The decision's own reason when it is a denial; `STORE_UNAVAILABLE` when it cannot be
-/// recorded, and then nothing is done.
+/// recorded, `SIGNER_UNAVAILABLE` when no receipt could be given for it, and then nothing is done.
 pub async fn intent(
     app: &App,
     principal: Principal,
@@ -152,6 +152,7 @@ pub async fn intent(
 ) -> Result<Permit, Refusal> {
     let mutates = planned.mutates;
     let (intent, permit) = decided(principal, planned, decision)?;
+    can_sign(app).await?;
     let bytes = weight::of_intent(&intent);
     let body = Body::Intent(Box::new(intent));
     let now = app.now();
@@ -182,6 +183,7 @@ pub async fn intent_to_apply(
     update: RunUpdate,
 ) -> Result<Option<Permit>, Refusal> {
     let (intent, permit) = decided(principal, planned, decision)?;
+    can_sign(app).await?;
     let run_id = intent.run_id.clone().ok_or(ReasonCode::Internal)?;
     let bytes = weight::of_intent(&intent);
     let now = app.now();
@@ -189,6 +191,15 @@ pub async fn intent_to_apply(
     let appended = begun.await.map_err(not_recorded)?;
     let durable = |appended| Stage::Durable(Box::new(appended));
     Ok(appended.map(|appended| permit.with(app, durable(appended), now, bytes)))
+}
+
+/// Whether a receipt can be given, as far as that is known: without one nothing is done.
+///
+/// # Errors
+/// `SIGNER_UNAVAILABLE`.
+pub async fn can_sign(app: &App) -> Result<(), Refusal> {
+    let ready = app.keys.receipt.ready().await;
+    ready.map_err(|error| error.refusal())
 }
 
 /// The intent of a call that was not denied, and its permit but for the intent's place.
@@ -309,6 +320,35 @@ pub struct ModelNames {
     pub model: String,
 }
 
+/// Why the end of a call cannot be proven, so that its answer is not given out.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProven {
+    /// It was not recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was recorded as unknown: there is no receipt.
+    #[error(transparent)]
+    Signer(#[from] SignError),
+}
+
+impl NotProven {
+    /// The reason, for the caller.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Store(error) => unavailable(error),
+            Self::Signer(error) => error.refusal(),
+        }
+    }
+}
+
+/// Makes an outcome that of a call for which nothing is signed.
+pub fn end_unsigned(outcome: &mut Outcome) {
+    outcome.ended = Ended::Unknown;
+    outcome.code = Some(ReasonCode::SignerUnavailable.as_str().to_owned());
+    outcome.receipt = None;
+    outcome.egress = None;
+}
+
 /// The end of a recorded call.
 #[derive(Debug)]
 pub struct Recorded {
@@ -355,15 +395,19 @@ impl Permit {
 
     /// Records how the call ended and signs its receipt; resolves when both are durable.
     ///
+    /// A call whose receipt cannot be signed ends `unknown`, with what was seen of it: verifiers
+    /// know that end, which has no receipt, and never call its job proven. What was learnt of ids
+    /// is kept, so that a run that was made can be found again.
+    ///
     /// # Errors
-    /// When the store cannot write: the answer must not be given out then, because nothing
-    /// would prove it.
+    /// When the store cannot write, or the receipt cannot be signed: the answer must not be given
+    /// out then, because nothing would prove it.
     pub async fn finish(
         self,
         app: &App,
         facts: Facts,
         model: Option<&ModelNames>,
-    ) -> Result<Recorded, StoreError> {
+    ) -> Result<Recorded, NotProven> {
         let latency_ms = self.elapsed_ms();
         let intent = match self.intent {
             Stage::Durable(appended) => *appended,
@@ -372,7 +416,7 @@ impl Permit {
                 app.recording.note(&appended);
                 appended?
             }
-            Stage::Failed(error) => return Err(error),
+            Stage::Failed(error) => return Err(error.into()),
         };
         let event = intent.event.as_ref();
         let binding = Binding {
@@ -383,7 +427,8 @@ impl Permit {
             token_scope_hash_b64u: self.principal.token_scope_hash,
         };
         let now = app.now();
-        let envelope = match model {
+        let signer = &app.keys.receipt;
+        let signed = match model {
             Some(names) => {
                 let usage = facts.usage.unwrap_or(Usage {
                     tokens_input: 0,
@@ -395,7 +440,7 @@ impl Permit {
                     "ended",
                     Json::from_value(&facts.ended).unwrap_or(Json::Null),
                 );
-                ours.set("issuer", app.keys.receipt.did().as_str());
+                ours.set("issuer", signer.did().as_str());
                 ours.set("tokens_derived", usage.derived);
                 if let Some(means) = facts.counted_by {
                     ours.set("tokens_counted_by", means);
@@ -417,12 +462,8 @@ impl Permit {
                     binding,
                     metadata,
                 };
-                Envelope::sign(
-                    EnvelopeType::GatewayReceipt,
-                    &receipt,
-                    &app.keys.receipt,
-                    now,
-                )
+                let kind = EnvelopeType::GatewayReceipt;
+                signer.envelope(kind, &receipt, now).await
             }
             None => {
                 let args_salt = Hash::from_bytes(random_bytes());
@@ -452,11 +493,11 @@ impl Permit {
                     result_salt_b64u: result_salt,
                     binding,
                 };
-                Envelope::sign(EnvelopeType::ToolReceipt, &receipt, &app.keys.receipt, now)
+                let kind = EnvelopeType::ToolReceipt;
+                signer.envelope(kind, &receipt, now).await
             }
         };
-        let envelope = envelope.expect("a receipt holds strings and integers only");
-        let outcome = Outcome {
+        let mut outcome = Outcome {
             intent_seq: intent.seq,
             status: facts.status,
             upstream_status: facts.upstream_status,
@@ -470,11 +511,14 @@ impl Permit {
             egress: facts.egress.map(|egress| *egress),
             ended: facts.ended,
             code: facts.code.map(|code| code.as_str().to_owned()),
-            receipt: Some(ReceiptRef {
+            receipt: signed.as_ref().ok().map(|envelope| ReceiptRef {
                 receipt_id: self.receipt_id,
                 payload_hash_b64u: envelope.payload_hash_b64u,
             }),
         };
+        if signed.is_err() {
+            end_unsigned(&mut outcome);
+        }
         if let Some(underway) = self.underway {
             underway.end(weight::of_outcome(&outcome));
         }
@@ -483,7 +527,13 @@ impl Permit {
         let handed_in = Instant::now();
         let appended = app
             .store
-            .append_outcome(job_id, now, outcome, Some(envelope.clone()), facts.learned)
+            .append_outcome(
+                job_id,
+                now,
+                outcome,
+                signed.as_ref().ok().cloned(),
+                facts.learned,
+            )
             .await;
         app.metrics.store_write.observe(handed_in.elapsed());
         app.metrics.ended(self.lane, ended);
@@ -496,7 +546,10 @@ impl Permit {
                 "an id is known to belong elsewhere"
             );
         }
-        Ok(Recorded { envelope, appended })
+        Ok(Recorded {
+            envelope: signed?,
+            appended,
+        })
     }
 
     /// Which lane it is for.

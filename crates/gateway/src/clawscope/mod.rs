@@ -95,7 +95,7 @@ impl From<ReasonCode> for IssueError {
 ///
 /// # Errors
 /// `JOB_UNKNOWN`, `JOB_CLOSED`, `CONTRACT_WITHDRAWN`, `TOKEN_REQUEST_REFUSED`, `TOKEN_REVOKED` when
-/// the token that it shall renew was, or the store's.
+/// the token that it shall renew was, `SIGNER_UNAVAILABLE`, or the store's.
 pub async fn issue(
     issuer: Issuer<'_>,
     operator: &str,
@@ -214,9 +214,8 @@ async fn mint(
         cnf: None,
     };
     claims.token_scope_hash_b64u = claims.scope_hash();
-    let text = proof::token::sign(claims.clone(), &issuer.keys.token)
-        .map(Zeroizing::new)
-        .expect("our own claims can be written");
+    let signing = issuer.keys.token.token(claims.clone()).await;
+    let text = Zeroizing::new(signing.map_err(|error| error.refusal())?);
     let hash = token_hash(&text);
     let scopes: Vec<String> = claims.scope.iter().cloned().map(String::from).collect();
     let mut detail = vec![

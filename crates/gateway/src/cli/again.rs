@@ -12,7 +12,12 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Codes of refusals that pass by themselves.
-const PASSING: [&str; 3] = ["OVERLOADED", "STORE_UNAVAILABLE", "SHUTTING_DOWN"];
+const PASSING: [&str; 4] = [
+    "OVERLOADED",
+    "STORE_UNAVAILABLE",
+    "SIGNER_UNAVAILABLE",
+    "SHUTTING_DOWN",
+];
 
 /// How often something was tried in vain.
 #[derive(Debug, Default)]

@@ -81,7 +81,7 @@ impl Serve {
             let trust: TrustRoot = proof::json::from_slice(&bytes).map_err(|error| {
                 Failure::new(format!("`{}` is not a trust root: {error}", file.display()))
             })?;
-            logs.push(trust.log);
+            logs.push(trust);
         }
         let key = keys::read_key(&self.key)?;
         let did = key.did();

@@ -127,6 +127,7 @@ impl From<BundleError> for Problem {
         match error {
             BundleError::Store(error) => error.into(),
             BundleError::NotClosed(_) => ReasonCode::BundleUnknown.into(),
+            BundleError::Signer(error) => error.refusal().into(),
             other => Self::internal(&other),
         }
     }

@@ -19,6 +19,7 @@ use super::credential::{self, Operator};
 use super::extract::{Id, Params, Reason, Strict};
 use super::problem::Problem;
 use crate::app::App;
+use crate::bundles::BundleError;
 use crate::clawscope::Issuer;
 use crate::jobs::{self, ClosedJob, ContractChoice, JobError, Opener, RunningApply, Terms};
 use crate::leases::Lease;
@@ -290,7 +291,15 @@ pub(super) async fn renew(
     if !job.state.is_open() {
         return Err(ReasonCode::JobClosed.into());
     }
-    if !app.leases.renew(&job_id) {
+    if app.store.is_shared() {
+        app.store
+            .renew_lease(&job_id)
+            .await
+            .map_err(|error| match error.conflict() {
+                Some(store::Conflict::JobClosed(_)) => ReasonCode::JobClosed.into(),
+                _ => Problem::from(error),
+            })?;
+    } else if !app.leases.renew(&job_id) {
         // It has lapsed, and the job is not closed yet: an apply may keep it open. What the closing
         // of the job has not seen is not left behind.
         app.leases.begin(job_id.clone(), lease);
@@ -373,6 +382,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Refused(refusal) => refusal.into(),
             JobError::Store(error) => error.into(),
+            JobError::Seal(BundleError::Signer(error)) => error.refusal().into(),
             JobError::Seal(_) => Self::internal(&error),
         }
     }

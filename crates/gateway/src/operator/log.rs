@@ -9,13 +9,12 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Uri, header};
 use policy::ReasonCode;
 use proof::consistency::ConsistencyProof;
-use proof::merkle::verify_inclusion;
+use proof::merkle::{leaf_hash, verify_inclusion};
 use proof::record::JobId;
 use proof::tiles::Tile;
-use proof::{Hash, Timestamp};
+use proof::{Hash, Numbers, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{LogRange, Logged};
 
 use super::extract::Params;
 use super::problem::Problem;
@@ -46,18 +45,9 @@ async fn signed(app: &App) -> Result<SignedCheckpoint, Problem> {
 pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, Problem> {
     let checkpoint = signed(&app).await?;
     let root = app.store.log_root(checkpoint.size).await?;
-    let range = LogRange {
-        from: checkpoint.size.saturating_sub(LAST.into()),
-        job: None,
-        limit: LAST,
-    };
-    let last = app
-        .store
-        .logged(range)
-        .await?
-        .into_iter()
-        .map(LogEntry::from)
-        .collect();
+    let from = checkpoint.size.saturating_sub(LAST.into());
+    let last = app.store.entries(from, LAST).await?;
+    let last = last.into_iter().map(shown).collect::<Result<_, _>>()?;
     let standing = app.publication.standing();
     let (published, detail) = match &standing {
         Standing::Published(size) => (Some(*size), None),
@@ -78,6 +68,38 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, P
     }))
 }
 
+/// An entry of the log: a record, or a key set, which belongs to no job.
+fn shown(stored: store::LogEntry) -> Result<LogEntry, Problem> {
+    if let Some(pruned) = stored.pruned {
+        return Ok(LogEntry {
+            index: stored.leaf_index,
+            leaf_sha256_b64u: stored.leaf_hash,
+            job_id: Some(pruned.job_id),
+            seq: pruned.seq,
+            at: pruned.at,
+            record: Some(pruned.kind),
+        });
+    }
+    let damaged = || Problem::internal(&TlogError::Damaged(stored.leaf_index));
+    let entry = json::parse(&stored.entry, Numbers::Integers).map_err(|_| damaged())?;
+    let text = |path: &[&str]| entry.at(path).and_then(proof::Json::as_str);
+    let set = ["key_set", "payload"];
+    let parsed = text(&["at"]).or_else(|| text(&[set[0], set[1], "issued_at"]));
+    let number = entry
+        .at(&["seq"])
+        .or_else(|| entry.at(&[set[0], set[1], "number"]));
+    Ok(LogEntry {
+        index: stored.leaf_index,
+        leaf_sha256_b64u: stored.leaf_hash,
+        job_id: text(&["job_id"]).and_then(|id| id.parse().ok()),
+        seq: number.and_then(|n| n.to_typed().ok()).ok_or_else(damaged)?,
+        at: parsed.and_then(|at| at.parse().ok()).ok_or_else(damaged)?,
+        record: text(&["record"])
+            .or_else(|| text(&[set[0], set[1], "key_set"]))
+            .map(str::to_owned),
+    })
+}
+
 /// The log as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Log")]
@@ -94,40 +116,15 @@ pub(super) struct LogView {
     tiles: Tiles,
 }
 
-impl From<Logged> for LogEntry {
-    fn from(logged: Logged) -> Self {
-        match logged {
-            Logged::Record(logged) => {
-                let record = logged.record.to_json();
-                let kind = record.get("record").and_then(proof::Json::as_str);
-                Self {
-                    index: logged.leaf_index,
-                    leaf_sha256_b64u: logged.leaf_hash,
-                    seq: logged.record.seq,
-                    at: logged.record.at,
-                    record: kind.map(str::to_owned),
-                    job_id: logged.record.job_id,
-                }
-            }
-            Logged::Pruned(pruned) => Self {
-                index: pruned.leaf_index,
-                leaf_sha256_b64u: pruned.leaf_hash,
-                seq: pruned.seq,
-                at: pruned.at,
-                record: Some(pruned.kind),
-                job_id: pruned.job_id,
-            },
-        }
-    }
-}
-
 #[derive(Debug, Serialize, JsonSchema)]
 struct LogEntry {
     index: u64,
     #[schemars(with = "shapes::Sha256")]
     leaf_sha256_b64u: Hash,
-    #[schemars(with = "shapes::JobId")]
-    job_id: JobId,
+    /// Absent for a key set, which belongs to no job.
+    #[schemars(with = "Option<shapes::JobId>")]
+    job_id: Option<JobId>,
+    /// Its number in its job; of a key set its number.
     seq: u64,
     #[schemars(with = "shapes::Timestamp")]
     at: Timestamp,
@@ -216,12 +213,7 @@ pub(super) async fn inclusion(
         }
     };
     let leaf_index = found.ok_or(ReasonCode::LogPlaceUnknown)?;
-    let logged = at(&app, leaf_index).await?;
-    let logged = logged.ok_or(ReasonCode::LogPlaceUnknown)?;
-    let (leaf_hash, record) = match logged {
-        Logged::Record(logged) => (logged.record.leaf_hash(), Some(logged.record.to_json())),
-        Logged::Pruned(pruned) => (pruned.leaf_hash, None),
-    };
+    let (leaf_hash, record) = at(&app, leaf_index).await?;
     let checkpoint = signed(&app).await?;
     let path = app.store.inclusion(leaf_index, checkpoint.size).await?;
     let root = app.store.log_root(checkpoint.size).await?;
@@ -239,7 +231,7 @@ pub(super) async fn inclusion(
     }))
 }
 
-/// A record and the proof that it is in the log; see docs/formats.md.
+/// A record or a key set, and the proof that it is in the log; see docs/formats.md.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "InclusionProof")]
 pub(super) struct Inclusion {
@@ -257,14 +249,18 @@ pub(super) struct Inclusion {
     record: Option<proof::Json>,
 }
 
-/// What stands at a place in the log.
-async fn at(app: &App, from: u64) -> Result<Option<Logged>, Problem> {
-    let range = LogRange {
-        from,
-        job: None,
-        limit: 1,
-    };
-    Ok(app.store.logged(range).await?.pop())
+/// The leaf at a place in the log, and what it was made of, unless that was removed after its
+/// retention.
+async fn at(app: &App, from: u64) -> Result<(Hash, Option<proof::Json>), Problem> {
+    let found = app.store.entries(from, 1).await?.pop();
+    let found = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    if found.pruned.is_some() {
+        return Ok((found.leaf_hash, None));
+    }
+    let read = json::parse(&found.entry, Numbers::Integers).ok();
+    let read = read.filter(|_| leaf_hash(&found.entry) == found.leaf_hash);
+    let read = read.ok_or_else(|| Problem::internal(&TlogError::Damaged(from)))?;
+    Ok((found.leaf_hash, Some(read)))
 }
 
 /// Place in the log of a job's record.

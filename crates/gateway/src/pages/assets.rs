@@ -50,6 +50,7 @@ pub const CHECK_SOURCE: &str = concat!(
     include_str!("../../assets/check/shapes.js"),
     include_str!("../../assets/check/report.js"),
     include_str!("../../assets/check/document.js"),
+    include_str!("../../assets/check/keysets.js"),
     include_str!("../../assets/check/records.js"),
     include_str!("../../assets/check/seals.js"),
     include_str!("../../assets/check/approvals.js"),

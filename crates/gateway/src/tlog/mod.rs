@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use proof::checkpoint::Checkpoint;
 use proof::merkle::leaf_hash;
 use proof::tiles::{self, Holds, Tile};
-use store::{LogRange, Store, StoreError};
+use store::{Store, StoreError};
 use tokio::sync::watch;
 
 use crate::bundles::BundleError;
@@ -125,28 +125,24 @@ pub async fn tile_bytes(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>
     }
 }
 
-/// A bundle of entries. An entry is a record's canonical form: what its leaf is the hash of.
+/// A bundle of entries. An entry is the canonical form of a record or a key set: what its leaf is
+/// the hash of.
 async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogError> {
-    let range = LogRange {
-        from: tile.start(),
-        job: None,
-        limit: u32::try_from(tile.width()).expect("at most 256"),
-    };
-    let logged = store.logged(range).await?;
-    if logged.len() as u64 != tile.width() {
+    let width = u32::try_from(tile.width()).expect("at most 256");
+    let entries = store.entries(tile.start(), width).await?;
+    if entries.len() as u64 != tile.width() {
         return Ok(None);
     }
-    let mut entries = Vec::with_capacity(logged.len());
-    for (index, logged) in (tile.start()..).zip(logged) {
-        let logged = logged.record().ok_or(TlogError::Pruned(index))?;
-        let entry = logged.record.to_jcs();
-        if logged.leaf_index != index || leaf_hash(&entry) != logged.leaf_hash {
+    for (index, entry) in (tile.start()..).zip(&entries) {
+        if entry.pruned.is_some() {
+            return Err(TlogError::Pruned(index));
+        }
+        if entry.leaf_index != index || leaf_hash(&entry.entry) != entry.leaf_hash {
             return Err(TlogError::Damaged(index));
         }
-        entries.push(entry);
     }
-    // The store takes no record that is longer than an entry may be.
-    tiles::entry_bundle(entries.iter().map(Vec::as_slice))
+    // The store takes no entry that is longer than one may be.
+    tiles::entry_bundle(entries.iter().map(|entry| entry.entry.as_slice()))
         .map(Some)
         .ok_or(TlogError::Damaged(tile.start()))
 }

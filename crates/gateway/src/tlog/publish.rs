@@ -259,7 +259,9 @@ mod tests {
         let sign = |size, root| {
             let origin = "gateway.example/log".to_owned();
             let checkpoint = Checkpoint { origin, size, root };
-            checkpoint.sign(&fixture.keys.checkpoint).into_bytes()
+            checkpoint
+                .sign(fixture.keys.checkpoint.local().unwrap())
+                .into_bytes()
         };
         let root = fixture.store.log_root(5).await.unwrap().unwrap();
         let flipped = {

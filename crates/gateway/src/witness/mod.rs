@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use http::StatusCode;
 use proof::checkpoint::{Checkpoint, CheckpointError};
 use proof::merkle::{empty_root, verify_consistency};
-use proof::trust::Log;
-use proof::{Hash, SigningKey, Timestamp};
+use proof::trust::{Log, TrustRoot};
+use proof::{Did, Hash, SigningKey, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::bundles::file;
@@ -26,7 +26,7 @@ pub use request::{AddCheckpoint, MAX_REQUEST_BYTES};
 pub struct Witness {
     name: String,
     key: SigningKey,
-    logs: Vec<Log>,
+    logs: Vec<TrustRoot>,
     folder: PathBuf,
     /// One checkpoint is judged at a time: what was seen last must not change in between.
     one: Mutex<()>,
@@ -60,18 +60,20 @@ pub enum WitnessError {
 }
 
 impl Witness {
-    /// Takes the folder. `name` and `key` are the witness's, `logs` those that it knows.
+    /// Takes the folder. `name` and `key` are the witness's, `logs` the trust roots of those that it
+    /// knows. While a log's key is being replaced, its checkpoints are signed by both: a witness
+    /// that knows one of them goes on, and learns the new one from the next trust root.
     ///
     /// # Errors
     /// See [`WitnessError`].
     pub fn open(
         name: &str,
         key: SigningKey,
-        logs: Vec<Log>,
+        logs: Vec<TrustRoot>,
         folder: &Path,
     ) -> Result<Self, WitnessError> {
-        for (n, log) in logs.iter().enumerate() {
-            if logs[..n].iter().any(|other| other.origin == log.origin) {
+        for (n, TrustRoot { log, .. }) in logs.iter().enumerate() {
+            if logs[..n].iter().any(|other| other.log.origin == log.origin) {
                 return Err(WitnessError::Twice(log.origin.clone()));
             }
         }
@@ -99,10 +101,11 @@ impl Witness {
             return refused(StatusCode::BAD_REQUEST, "not a request to add a checkpoint");
         };
         let origin = request.note.lines().next().unwrap_or_default();
-        let Some(log) = self.logs.iter().find(|log| log.origin == origin) else {
+        let Some(root) = self.logs.iter().find(|root| root.log.origin == origin) else {
             return refused(StatusCode::NOT_FOUND, "the log is not known here");
         };
-        let new = match Checkpoint::verify(&request.note, &log.origin, &log.key.key()) {
+        let keys = root.checkpoint_keys_at(now);
+        let new = match Checkpoint::verify_any(&request.note, origin, &keys) {
             Ok(new) => new,
             Err(CheckpointError::Malformed) => {
                 return refused(StatusCode::BAD_REQUEST, "not a checkpoint");
@@ -113,7 +116,7 @@ impl Witness {
             return refused(StatusCode::BAD_REQUEST, "the old size is the larger one");
         }
         let _one = self.one.lock().await;
-        let last = match self.last(log).await {
+        let last = match self.last(root).await {
             Ok(last) => last,
             Err(why) => {
                 tracing::error!(origin, why, "what was seen last cannot be read");
@@ -139,7 +142,7 @@ impl Witness {
             return refused(StatusCode::UNPROCESSABLE_ENTITY, "the proof does not hold");
         }
         if last != new
-            && let Err(error) = self.keep(log, request.note.clone()).await
+            && let Err(error) = self.keep(&root.log, request.note.clone()).await
         {
             tracing::error!(origin, %error, "what was seen cannot be kept");
             return refused(
@@ -153,10 +156,14 @@ impl Witness {
     }
 
     /// The checkpoint of a log that was cosigned last; the empty log when none was.
-    async fn last(&self, log: &Log) -> Result<Checkpoint, String> {
+    async fn last(&self, root: &TrustRoot) -> Result<Checkpoint, String> {
+        let log = &root.log;
         match tokio::fs::read_to_string(self.place(log)).await {
-            Ok(note) => Checkpoint::verify(&note, &log.origin, &log.key.key())
-                .map_err(|error| error.to_string()),
+            Ok(note) => {
+                // Whatever became of its key since.
+                let keys: Vec<_> = root.checkpoint_keys().map(Did::key).collect();
+                Checkpoint::verify_any(&note, &log.origin, &keys).map_err(|error| error.to_string())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Checkpoint {
                 origin: log.origin.clone(),
                 size: 0,
@@ -182,6 +189,7 @@ impl Witness {
 mod tests {
     use proof::checkpoint::cosigned_at;
     use proof::merkle::{consistency_path, leaf_hash, root};
+    use proof::trust::{GatewayKey, Role};
 
     use super::*;
 
@@ -201,11 +209,13 @@ mod tests {
             Self { key, leaves }
         }
 
-        fn log(&self) -> Log {
-            Log {
-                origin: ORIGIN.to_owned(),
-                key: self.key.did(),
-            }
+        fn root(&self) -> TrustRoot {
+            let key = self.key.did();
+            let text = format!(
+                r#"{{"trust_root":"clawgate.trust/1","gateway":[],"authors":[],"approvers":[],
+                    "log":{{"origin":"{ORIGIN}","key":"{key}"}}}}"#
+            );
+            proof::json::from_slice(text.as_bytes()).unwrap()
         }
 
         fn request(&self, old: u64, size: u64) -> AddCheckpoint {
@@ -221,7 +231,7 @@ mod tests {
 
     fn open(tree: &Tree, folder: &Path) -> Witness {
         let key = SigningKey::from_seed(&[9; 32]);
-        Witness::open(NAME, key, vec![tree.log()], folder).unwrap()
+        Witness::open(NAME, key, vec![tree.root()], folder).unwrap()
     }
 
     async fn add(witness: &Witness, request: &AddCheckpoint) -> Answer {
@@ -281,6 +291,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_of_the_log_is_replaced_by_way_of_both() {
+        let (tree, folder) = (Tree::new(b"a"), tempfile::tempdir().unwrap());
+        let mut later = Tree::new(b"a");
+        later.key = SigningKey::from_seed(&[3; 32]);
+        let witness = open(&tree, folder.path());
+        takes(&witness, &tree.request(0, 5)).await;
+        // The new key alone means nothing here, both do.
+        let forbidden = |answer: Answer| {
+            let forbidden = matches!(answer, Answer::Refused(StatusCode::FORBIDDEN, _));
+            assert!(forbidden, "{answer:?}");
+        };
+        forbidden(add(&witness, &later.request(5, 9)).await);
+        let mut both = later.request(5, 9);
+        both.note = Checkpoint::joined(&both.note, &tree.request(5, 9).note).unwrap();
+        takes(&witness, &both).await;
+        drop(witness);
+        // The next trust root names the new one, and says when the old one ends.
+        let mut root = later.root();
+        root.gateway = vec![GatewayKey {
+            did: tree.key.did(),
+            role: Role::Checkpoint,
+            not_before: Timestamp::from_seconds(0),
+            not_after: Some(Timestamp::from_seconds(1_795_299_999)),
+            revoked_at: None,
+            revoked_from_leaf: None,
+        }];
+        let key = SigningKey::from_seed(&[9; 32]);
+        let witness = Witness::open(NAME, key, vec![root], folder.path()).unwrap();
+        forbidden(add(&witness, &tree.request(9, 12)).await);
+        takes(&witness, &later.request(9, 12)).await;
+    }
+
+    #[tokio::test]
     async fn only_known_logs_by_their_own_keys_are_seen() {
         let (tree, folder) = (Tree::new(b"a"), tempfile::tempdir().unwrap());
         let witness = open(&tree, folder.path());
@@ -312,17 +355,17 @@ mod tests {
         let (tree, folder) = (Tree::new(b"a"), tempfile::tempdir().unwrap());
         let witness = open(&tree, folder.path());
         takes(&witness, &tree.request(0, 5)).await;
-        fs::write(witness.place(&tree.log()), "half a no").unwrap();
+        fs::write(witness.place(&tree.root().log), "half a no").unwrap();
         for request in [tree.request(0, 5), tree.request(5, 9)] {
             let answer = add(&witness, &request).await;
             let internal = StatusCode::INTERNAL_SERVER_ERROR;
             assert!(matches!(answer, Answer::Refused(s, _) if s == internal));
         }
         let key = SigningKey::from_seed(&[9; 32]);
-        let second = Witness::open(NAME, key.clone(), vec![tree.log()], folder.path());
+        let second = Witness::open(NAME, key.clone(), vec![tree.root()], folder.path());
         assert!(matches!(second, Err(WitnessError::Taken(_))));
         let place = tempfile::tempdir().unwrap();
-        let twice = Witness::open(NAME, key, vec![tree.log(), tree.log()], place.path());
+        let twice = Witness::open(NAME, key, vec![tree.root(), tree.root()], place.path());
         assert!(matches!(twice, Err(WitnessError::Twice(_))));
     }
 }

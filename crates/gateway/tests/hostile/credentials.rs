@@ -67,7 +67,7 @@ fn forged(header: &Value, claims: &Value, key: &SigningKey) -> String {
 /// A token that the gateway signed and stored, with claims that its issuer would never write.
 async fn issued(rig: &Rig, claims: Claims) -> String {
     let app = rig.app();
-    let text = sign(claims, &app.keys.token).unwrap();
+    let text = sign(claims, app.keys.token.local().unwrap()).unwrap();
     let claims = claims_of(&text, rig);
     let job_id = claims.mission_id.parse().unwrap();
     let token = NewToken {
@@ -87,7 +87,7 @@ pub(crate) async fn wrong_credentials(rig: &Rig) -> Vec<Wrong> {
     let app = rig.app();
     let good = rig.sandbox.cst.clone();
     let claims = claims_of(&good, rig);
-    let own = &app.keys.token;
+    let own = app.keys.token.local().unwrap();
     let stranger = random_key();
     let header =
         |key: &SigningKey| json!({"alg": "EdDSA", "typ": "JWT", "kid": key.public().kid()});
@@ -255,7 +255,7 @@ pub(crate) async fn wrong_credentials(rig: &Rig) -> Vec<Wrong> {
         bearer(
             "the receipt key",
             "TOKEN_UNKNOWN_KEY",
-            signed(claims.clone(), &app.keys.receipt),
+            signed(claims.clone(), app.keys.receipt.local().unwrap()),
         ),
         bearer("tampered claims", "TOKEN_SIGNATURE", tampered),
         bearer("a tampered signature", "TOKEN_SIGNATURE", flipped),

@@ -320,6 +320,7 @@ reason_codes! {
     UpstreamRateLimited "UPSTREAM_RATE_LIMITED" 429 Upstream "Upstream limits the rate" "Try again after the time that the answer names.";
     UpstreamReset "UPSTREAM_RESET" 502 Upstream "Upstream broke off" "Try again; read first what happened.";
     StoreUnavailable "STORE_UNAVAILABLE" 503 Gateway "The gateway cannot record" "Try again later; nothing is done that cannot be recorded.";
+    SignerUnavailable "SIGNER_UNAVAILABLE" 503 Gateway "The gateway cannot sign" "Try again later; nothing is done that no receipt could be given for.";
     ModelRateLimited "MODEL_RATE_LIMITED" 429 Gateway "Too many model calls" "Try again after the time that `Retry-After` names, with fewer calls at once.";
     EgressBusy "EGRESS_BUSY" 429 Gateway "Too many connections" "Close some, then try again.";
     LogForked "LOG_FORKED" 503 Gateway "The published log contradicts the store" "Stop the gateway and find out which of the two was changed, by a restored backup or by hand; nothing is published until they agree.";

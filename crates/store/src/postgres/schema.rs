@@ -25,6 +25,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/postgres/0003_leases.sql"),
     ),
     (
+        "0004_key_sets",
+        include_str!("../../migrations/postgres/0004_key_sets.sql"),
+    ),
+    (
+        "0005_replicas",
+        include_str!("../../migrations/postgres/0005_replicas.sql"),
+    ),
+    (
         "0007_retention",
         include_str!("../../migrations/postgres/0007_retention.sql"),
     ),

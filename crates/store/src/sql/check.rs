@@ -2,12 +2,13 @@
 //! gaps, and nothing that names what is not there.
 
 use proof::Hash;
+use proof::keyset::{History, SignedKeySet};
 use proof::merkle;
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Dialect, params};
 use super::log::{self, Content};
-use super::merkle as tree;
+use super::{key_sets, merkle as tree};
 use crate::StoreError;
 
 /// Records that are read together.
@@ -39,6 +40,7 @@ pub struct Soundness {
 pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     let mut faults = Faults(Vec::new());
     let mut roots = Roots::default();
+    let mut history = History::default();
     let mut checkpoints = 0;
     let mut pruned = 0;
     let mut checkpoint = next_checkpoint(connection, None)?;
@@ -63,20 +65,15 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
                 faults.add(format!("the log has a hole at leaf {place}"));
                 return Ok(faults.about(roots, pruned, 0, checkpoints));
             }
-            let leaf = match &row.content {
-                Content::Record(record) => {
-                    if record.seq != row.seq || record.job_id.as_str() != row.job_id {
-                        faults.add(format!(
-                            "the record of leaf {place} stands at another's place"
-                        ));
-                    }
-                    let leaf = record.leaf_hash();
+            let leaf = match row.entry.leaf_hash() {
+                Some(leaf) => {
                     if row.stored != Some(leaf) {
                         faults.add(format!("leaf {place} is not the hash of its record"));
                     }
                     leaf
                 }
-                Content::Pruned(_) => {
+                // Its content went; the leaf is what stays.
+                None => {
                     pruned += 1;
                     let Some(leaf) = row.stored else {
                         faults.add(format!("there is no leaf {place}"));
@@ -85,6 +82,23 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
                     leaf
                 }
             };
+            match row.entry {
+                Entry::Record {
+                    seq,
+                    job_id,
+                    content: Content::Record(record),
+                } if record.seq != seq || record.job_id.as_str() != job_id => {
+                    faults.add(format!(
+                        "the record of leaf {place} stands at another's place"
+                    ));
+                }
+                Entry::Record { .. } => {}
+                Entry::KeySet(entry) => {
+                    if let Err(error) = history.extend(&entry, place) {
+                        faults.add(format!("at leaf {place}: {error}"));
+                    }
+                }
+            }
             for (level, root) in roots.add(leaf) {
                 let first = place >> level;
                 if tree::tile(connection, level, first)? != Some(root) {
@@ -120,16 +134,59 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     Ok(faults.about(roots, pruned, jobs, checkpoints))
 }
 
-/// A record as it stands in the tables.
+/// An entry of the log as it stands in the tables.
 struct Place {
     leaf_index: u64,
-    seq: u64,
-    job_id: String,
     stored: Option<Hash>,
-    content: Content,
+    entry: Entry,
 }
 
+enum Entry {
+    Record {
+        seq: u64,
+        job_id: String,
+        content: Content,
+    },
+    KeySet(SignedKeySet),
+}
+
+impl Entry {
+    /// None of a record whose content went.
+    fn leaf_hash(&self) -> Option<Hash> {
+        match self {
+            Self::Record {
+                content: Content::Record(record),
+                ..
+            } => Some(record.leaf_hash()),
+            Self::Record { .. } => None,
+            Self::KeySet(entry) => Some(entry.leaf_hash()),
+        }
+    }
+}
+
+/// The next entries, of which records and key sets have tables of their own.
 fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, StoreError> {
+    let mut places = records(connection, from, most)?;
+    places.extend(column::all(
+        connection,
+        "SELECT key_sets.leaf_index, hash, entry
+         FROM key_sets LEFT JOIN leaves USING (leaf_index)
+         WHERE key_sets.leaf_index >= ?1 ORDER BY key_sets.leaf_index LIMIT ?2",
+        params![column::integer(from)?, column::integer(most)?],
+        |row| {
+            Ok(Place {
+                leaf_index: row.uint("leaf_index")?,
+                stored: row.hash_opt("hash")?,
+                entry: Entry::KeySet(key_sets::entry(row)?),
+            })
+        },
+    )?);
+    places.sort_by_key(|place| place.leaf_index);
+    places.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+    Ok(places)
+}
+
+fn records(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, StoreError> {
     column::all(
         connection,
         "SELECT records.leaf_index, seq, job_id, hash, record
@@ -139,10 +196,12 @@ fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, Sto
         |row| {
             Ok(Place {
                 leaf_index: row.uint("leaf_index")?,
-                seq: row.uint("seq")?,
-                job_id: row.text("job_id")?,
                 stored: row.hash_opt("hash")?,
-                content: log::content(row)?,
+                entry: Entry::Record {
+                    seq: row.uint("seq")?,
+                    job_id: row.text("job_id")?,
+                    content: log::content(row)?,
+                },
             })
         },
     )

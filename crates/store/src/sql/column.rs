@@ -101,6 +101,13 @@ pub(crate) trait Columns {
         self.text(name)?.parse().map_err(|_| damaged(name))
     }
 
+    /// The same, when it may be absent.
+    fn parsed_opt<T: FromStr>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        let text = self.text_opt(name)?;
+        text.map(|text| text.parse().map_err(|_| damaged(name)))
+            .transpose()
+    }
+
     /// A document.
     fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, StoreError> {
         serde_json::from_str(&self.text(name)?).map_err(|_| damaged(name))

@@ -7,13 +7,18 @@ use proof::record::{Body, Record};
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Value, params};
 use super::{Database, log, merkle, operators, retention};
-use crate::{Exports, LogRange, Logged, LoggedRecord, NumberedAction, StoreError};
+use crate::{Exports, LogEntry, LogRange, Logged, LoggedRecord, NumberedAction, StoreError};
 
 /// Entries in one answer.
 const PAGE: u32 = 1000;
 
 #[async_trait]
 impl Exports for Database {
+    async fn entries(&self, from: u64, count: u32) -> Result<Vec<LogEntry>, StoreError> {
+        self.read(move |connection| entries(connection, from, count.min(PAGE)))
+            .await
+    }
+
     async fn logged(&self, range: LogRange) -> Result<Vec<Logged>, StoreError> {
         self.read(move |connection| logged(connection, &range))
             .await
@@ -56,6 +61,50 @@ impl Exports for Database {
         })
         .await
     }
+}
+
+/// Records and key sets of a range, which have tables of their own.
+fn entries(connection: &Connection, from: u64, count: u32) -> Result<Vec<LogEntry>, StoreError> {
+    let range = [
+        Value::Integer(column::integer(from)?),
+        Value::Integer(column::integer(from.saturating_add(count.into()))?),
+    ];
+    let mut entries = column::all(
+        connection,
+        "SELECT leaf_index, hash, job_id, seq, records.kind, record
+         FROM records JOIN leaves USING (leaf_index) JOIN jobs USING (job)
+         WHERE leaf_index >= ?1 AND leaf_index < ?2 ORDER BY leaf_index",
+        range.as_slice(),
+        |row| {
+            let entry = row.blob("record")?;
+            let (entry, pruned) = match log::is_pruned(&entry) {
+                true => (Vec::new(), Some(retention::place(row)?)),
+                false => (entry, None),
+            };
+            Ok(LogEntry {
+                leaf_index: row.uint("leaf_index")?,
+                leaf_hash: row.hash("hash")?,
+                entry,
+                pruned,
+            })
+        },
+    )?;
+    entries.extend(column::all(
+        connection,
+        "SELECT leaf_index, hash, entry FROM key_sets JOIN leaves USING (leaf_index)
+         WHERE leaf_index >= ?1 AND leaf_index < ?2 ORDER BY leaf_index",
+        range.as_slice(),
+        |row| {
+            Ok(LogEntry {
+                leaf_index: row.uint("leaf_index")?,
+                leaf_hash: row.hash("hash")?,
+                entry: row.blob("entry")?,
+                pruned: None,
+            })
+        },
+    )?);
+    entries.sort_unstable_by_key(|entry| entry.leaf_index);
+    Ok(entries)
 }
 
 /// The query of a page. A job's records are found by its own index, in which their order is that
@@ -149,18 +198,21 @@ fn record_of(
     )
 }
 
-/// The latest time of any record up to a place; `None` where it is not kept.
+/// The latest time of any entry up to a place; `None` where it is not kept.
 fn latest(connection: &Connection, leaf_index: u64) -> Result<Option<Timestamp>, StoreError> {
-    let row = column::one(
-        connection,
-        "SELECT latest FROM records WHERE leaf_index = ?1",
-        [column::integer(leaf_index)?],
-        |row| row.time_opt("latest"),
-    )?;
-    Ok(row.flatten())
+    for table in ["records", "key_sets"] {
+        let sql = format!("SELECT latest FROM {table} WHERE leaf_index = ?1");
+        let row = column::one(connection, &sql, [column::integer(leaf_index)?], |row| {
+            row.time_opt("latest")
+        })?;
+        if let Some(latest) = row {
+            return Ok(latest);
+        }
+    }
+    Ok(None)
 }
 
-/// The same for the records before a place, whether it is kept or not.
+/// The same for the entries before a place, whether it is kept or not.
 pub(super) fn latest_before(
     connection: &Connection,
     leaf_index: u64,

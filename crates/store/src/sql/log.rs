@@ -271,15 +271,18 @@ pub(super) fn append_outcome(
     Ok(appended)
 }
 
-fn append_alone(connection: &Connection, new: NewRecord) -> Result<Appended, StoreError> {
+fn append_alone(connection: &Connection, mut new: NewRecord) -> Result<Appended, StoreError> {
     let mut ends = Ends::read(connection)?;
-    let checked = ends.check(&new)?;
+    let checked = ends.check(&mut new)?;
     let appended = ends.write(checked)?;
     ends.finish()?;
     Ok(appended)
 }
 
-fn open_intent(connection: &Connection, leaf_index: u64) -> Result<OpenIntent, StoreError> {
+pub(super) fn open_intent(
+    connection: &Connection,
+    leaf_index: u64,
+) -> Result<OpenIntent, StoreError> {
     let record = column::one(
         connection,
         "SELECT record FROM records WHERE leaf_index = ?1",
@@ -312,6 +315,10 @@ pub(super) enum Content {
 /// What takes the place of a record of this time: eight bytes, which no record is as short as.
 pub(super) fn pruned(at: Timestamp) -> [u8; 8] {
     at.millis().to_be_bytes()
+}
+
+pub(super) fn is_pruned(record: &[u8]) -> bool {
+    record.len() == 8
 }
 
 pub(super) fn content(row: &Row<'_>) -> Result<Content, StoreError> {

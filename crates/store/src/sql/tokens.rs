@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use proof::record::{Body, JobId, Revocation};
-use proof::{Hash, Timestamp};
+use proof::{Did, Hash, Timestamp};
 
 use super::column::{self, Columns as _, bytes};
 use super::connection::{Connection, Row, params};
@@ -130,6 +130,22 @@ impl Tokens for Database {
         .await
     }
 
+    async fn tokens_signed_by(&self, key: &Did) -> Result<Vec<Hash>, StoreError> {
+        let key = key.clone();
+        self.read(move |connection| {
+            column::all(
+                connection,
+                "SELECT token_hash FROM tokens JOIN jobs USING (job)
+                 WHERE phase = 'open' AND (signed_by = ?1 OR signed_by IS NULL)
+                   AND revoked_at IS NULL
+                 ORDER BY id LIMIT ?2",
+                params![key.as_str(), PAGE],
+                |row| row.hash("token_hash"),
+            )
+        })
+        .await
+    }
+
     async fn use_elevated(&self, token_hash: &Hash, at: Timestamp) -> Result<bool, StoreError> {
         let hash = *token_hash;
         self.write(move |connection| {
@@ -212,8 +228,10 @@ fn issue(connection: &Connection, token: &NewToken) -> Result<(), StoreError> {
     column::change(
         connection,
         "INSERT INTO tokens (id, token_hash, job, claims, issued_at, issued_by,
-                             elevated_run, elevated_approver, elevated_envelope, renews)
-         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM tokens), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                             elevated_run, elevated_approver, elevated_envelope, renews,
+                             signed_by)
+         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM tokens), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+                 ?10)",
         params![
             bytes(&token.token_hash),
             own,
@@ -226,6 +244,7 @@ fn issue(connection: &Connection, token: &NewToken) -> Result<(), StoreError> {
                 .map(|elevated| column::envelope(&elevated.envelope))
                 .transpose()?,
             token.renews.as_ref().map(bytes),
+            token.signed_by.as_ref().map(Did::as_str),
         ],
     )?;
     Ok(())
@@ -296,6 +315,7 @@ fn revoke(
             reason
         ],
     )?;
+    connection.announce()?;
     Ok(Some(Revoked {
         revocation: TokenRevocation { at, by, reason },
         before: false,
@@ -336,6 +356,7 @@ fn token_row(row: &Row<'_>) -> Result<TokenRow, StoreError> {
             claims: row.json("claims")?,
             issued_at: row.time("issued_at")?,
             issued_by: row.text("issued_by")?,
+            signed_by: row.parsed_opt("signed_by")?,
             renews: row.hash_opt("renews")?,
             elevated,
         },

@@ -93,6 +93,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0020_leases.sql"),
     ),
     (
+        "0021_key_sets",
+        include_str!("../../migrations/sqlite/0021_key_sets.sql"),
+    ),
+    (
         "0024_retention",
         include_str!("../../migrations/sqlite/0024_retention.sql"),
     ),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proof::approval::{Changes, Decision, Judgement, Subject};
+use proof::keyset::{KeySet, SignedKeySet};
 use proof::record::{
     ApprovalVia, Barrier, Body, Caller, Confinement, Ended, Intent, JobId, JobOpen, Lane, Outcome,
     ReceiptRef, Record, Refusal,
@@ -192,6 +193,7 @@ pub(crate) fn token(job: &JobId, n: u32) -> NewToken {
         claims,
         issued_at: at(1),
         issued_by: "ada".into(),
+        signed_by: None,
         renews: None,
         elevated: None,
     }
@@ -305,4 +307,10 @@ macro_rules! assert_conflict {
             other => panic!("{} expected, not {other:?}", stringify!($pattern)),
         }
     };
+}
+
+/// The first key set, by keys of their own.
+pub(crate) fn first_key_set() -> SignedKeySet {
+    let dids = [31, 32, 33, 34, 35, 36].map(|seed| key(seed).did());
+    SignedKeySet::sign(&KeySet::first(dids, at(0), at(1)), &key(36), None).unwrap()
 }

@@ -10,6 +10,7 @@ mod areas;
 mod exports;
 mod fixtures;
 mod jobs;
+mod key_sets;
 mod log;
 mod notices;
 mod observations;
@@ -61,6 +62,34 @@ macro_rules! suite {
     };
 }
 
+/// Runs races between three gateways on one database.
+macro_rules! replicas {
+    ($($rule:ident),+ $(,)?) => {
+        mod postgres_replicas {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                if let Some(schema) = crate::server::Schema::new() {
+                    let others = vec![schema.open(), schema.open()];
+                    let rule = crate::races::$rule(schema.open());
+                    crate::races::OTHERS.scope(others, rule).await;
+                }
+            }
+        )+}
+    };
+}
+
+replicas! {
+    appends_leave_no_gaps,
+    one_holder_wins,
+    one_transition_wins,
+    one_apply_begins,
+    an_elevated_token_is_used_once,
+    two_approvers_at_once_are_both_recorded,
+    approval_and_denial_at_once_end_in_denial,
+    a_budget_is_not_overdrawn,
+    one_closing_wins,
+}
+
 suite! {
     areas:
         a_contract_is_published_once_and_under_one_name,
@@ -103,6 +132,10 @@ suite! {
         roots_and_paths_equal_the_definition_across_a_tile,
         checkpoints_cover_what_is_there,
         a_refused_write_spoils_no_other_of_its_batch;
+    key_sets:
+        a_key_set_is_a_leaf_that_belongs_to_no_job,
+        key_sets_are_numbered_without_gaps,
+        tokens_are_found_by_the_key_that_signed_them;
     notices:
         a_state_is_told_once_and_to_each_channel,
         what_failed_is_told_again_when_it_is_due,

@@ -27,6 +27,8 @@ async fn fill(store: &Arc<dyn Store>) {
         let pending = store.append_outcome(&job, at(11), answered, Some(envelope), seen);
         pending.await.unwrap();
     }
+    let set = first_key_set();
+    store.append_key_set(1, set, at(12)).await.unwrap();
     append(store, &job, intent(Lane::Terraform)).await.unwrap();
     store.issue(token(&job, 1)).await.unwrap();
     store.issue(token(&job, 2)).await.unwrap();

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use proof::checkpoint::Checkpoint;
 use proof::consistency::{ConsistencyProof, Inconsistent, judge};
-use proof::{Json, Numbers, json};
+use proof::keyset::{History, Lapse};
+use proof::trust::{GatewayKey, Role};
+use proof::{Did, Json, Numbers, PublicKey, json};
 
 use crate::Since;
 use crate::code::Code;
@@ -24,8 +26,15 @@ pub(crate) fn check(
 ) -> Option<()> {
     let log = &believed.root.log;
     let kept = note(&since.kept).ok_or_else(|| "neither a checkpoint nor a bundle".to_owned());
+    let keys = trusted_keys(believed);
     let kept = kept.and_then(|note| {
-        Checkpoint::verify(&note, &log.origin, &log.key.key()).map_err(|error| error.to_string())
+        let size = Checkpoint::claimed_size(&note).unwrap_or(0);
+        let keys: Vec<PublicKey> = keys
+            .iter()
+            .filter(|did| !was_revoked(did, size, believed))
+            .map(|did| did.key())
+            .collect();
+        Checkpoint::verify_any(&note, &log.origin, &keys).map_err(|error| error.to_string())
     });
     let kept = match kept {
         Ok(kept) => kept,
@@ -61,6 +70,25 @@ pub(crate) fn check(
         }
     }
     None
+}
+
+/// Every key of the log that is known: a kept checkpoint may be older or newer than what replaced
+/// a key.
+fn trusted_keys<'a>(believed: &Believed<'a>) -> Vec<&'a Did> {
+    let known = believed.keys.into_iter().flat_map(History::keys);
+    let of_log = known.filter(|key| key.role == Role::Checkpoint);
+    let listed = believed.root.checkpoint_keys();
+    listed.chain(of_log.map(|key| &key.did)).collect()
+}
+
+/// Whether a key had been revoked when the log had this size.
+fn was_revoked(did: &Did, size: u64, believed: &Believed<'_>) -> bool {
+    let place = |keys: &History| keys.place(did, Role::Checkpoint, size);
+    let by_root = |key: &GatewayKey| {
+        key.did == *did && key.revoked_from_leaf.is_some_and(|leaf| leaf <= size)
+    };
+    believed.root.listed(Role::Checkpoint).any(by_root)
+        || matches!(believed.keys.map(place), Some(Err(Lapse::Revoked(_))))
 }
 
 /// The signed note in a file: the file itself, or the bundle's.

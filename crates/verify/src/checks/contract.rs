@@ -105,7 +105,7 @@ pub(crate) fn check_job(
         believed.require_key(
             gateway_did,
             Role::Receipt,
-            job.opened_at,
+            document.moment_of(1, job.opened_at),
             "/records/0/gateway_did",
             findings,
         );

@@ -1,9 +1,10 @@
 //! The log: its checkpoint, where each record stands in it, and the gateway's closing word.
 
 use proof::bundle::{CLOSE, Close};
-use proof::checkpoint::Checkpoint;
-use proof::trust::{GatewayKey, Role};
-use proof::{EnvelopeType, merkle};
+use proof::checkpoint::{Checkpoint, CheckpointError};
+use proof::keyset::Key;
+use proof::trust::Role;
+use proof::{Did, EnvelopeType, merkle};
 
 use crate::checks::contract::Contract;
 use crate::checks::envelope_code;
@@ -18,16 +19,10 @@ pub(crate) fn check_checkpoint(
     believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> Option<Checkpoint> {
-    let log = &believed.root.log;
-    let note = &document.bundle.log.checkpoint;
-    match Checkpoint::verify(note, &log.origin, &log.key.key()) {
-        Ok(checkpoint) => {
-            // The trust root names the log's key by itself; where it also lists the key with a
-            // time, the time counts. A note has none of its own.
-            let listed = |key: &GatewayKey| key.role == Role::Checkpoint && key.did == log.key;
-            if believed.root.gateway.iter().any(listed) {
-                let (at, place) = (document.bundle.job.closed_at, "/log/checkpoint");
-                believed.require_key(&log.key, Role::Checkpoint, at, place, findings);
+    match signed_checkpoint(document, believed) {
+        Ok((checkpoint, lapse)) => {
+            if let Some((code, detail)) = lapse {
+                findings.fail(code, "/log/checkpoint", detail);
             }
             let mut note = format!("{} at size {}", checkpoint.origin, checkpoint.size);
             if let Some(witnesses) = &believed.root.witnesses {
@@ -54,6 +49,44 @@ pub(crate) fn check_checkpoint(
             None
         }
     }
+}
+
+/// The checkpoint by one of the log's keys; with what speaks against the key, when no key that
+/// counts has signed it.
+fn signed_checkpoint(
+    document: &Document,
+    believed: &Believed<'_>,
+) -> Result<(Checkpoint, Option<(Code, String)>), CheckpointError> {
+    let (root, note) = (believed.root, &document.bundle.log.checkpoint);
+    // A note has no time of its own, and its size is its place.
+    let signed = document.sealed(document.bundle.job.closed_at);
+    let keys: Vec<&Did> = match believed.keys {
+        Some(keys) => {
+            let of_log = |key: &&Key| key.role == Role::Checkpoint;
+            keys.keys().filter(of_log).map(|key| &key.did).collect()
+        }
+        None => root.checkpoint_keys().collect(),
+    };
+    let mut lapsed = None;
+    for did in keys {
+        let checkpoint = match Checkpoint::verify(note, &root.log.origin, &did.key()) {
+            Ok(checkpoint) => checkpoint,
+            Err(CheckpointError::Unsigned) => continue,
+            Err(error) => return Err(error),
+        };
+        // The trust root names the log's key by itself; where it also lists the key with a time,
+        // the time counts.
+        let listed = root.listed(Role::Checkpoint).any(|key| key.did == *did);
+        let judged = match believed.keys.is_some() || listed {
+            true => believed.gateway_key(did, Role::Checkpoint, signed),
+            false => Ok(()),
+        };
+        match judged {
+            Ok(()) => return Ok((checkpoint, None)),
+            Err(lapse) => lapsed = lapsed.or(Some((checkpoint, Some(lapse)))),
+        }
+    }
+    lapsed.ok_or(CheckpointError::Unsigned)
 }
 
 /// One proof for each record, in order, each leading to the checkpoint's root.
@@ -91,6 +124,15 @@ pub(crate) fn check_inclusion(
             );
         }
     }
+    for (n, set) in document.bundle.log.key_sets.iter().enumerate() {
+        if !tree.verify(&set.entry.leaf_hash(), set.index, &set.path) {
+            findings.fail(
+                Code::InclusionInvalid,
+                format!("/log/key_sets/{n}"),
+                "its path does not lead to the signed root",
+            );
+        }
+    }
     findings.note(format!("{} records", records.len()));
     Some(())
 }
@@ -114,7 +156,7 @@ pub(crate) fn check_close(
     believed.require_key(
         &signed.signer,
         Role::Close,
-        close.issued_at,
+        document.sealed(close.issued_at),
         "/close/signer_did",
         findings,
     );
@@ -143,6 +185,13 @@ pub(crate) fn check_close(
         Code::PolicyHashMismatch,
         "/close/payload/policy_hash_b64u",
         "closed under another contract",
+    );
+    let last = bundle.log.key_sets.last();
+    findings.require(
+        close.key_set_hash_b64u == last.map(|set| set.entry.key_set.payload_hash_b64u),
+        Code::KeySetMissing,
+        "/close/payload/key_set_hash_b64u",
+        "the closing word names another key set than the last one of the bundle",
     );
     let ends = (document.leaves.first(), document.leaves.last());
     let signed_ends = (

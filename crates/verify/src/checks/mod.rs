@@ -5,6 +5,7 @@ pub(crate) mod approvals;
 pub(crate) mod consistency;
 pub(crate) mod contract;
 pub(crate) mod decisions;
+pub(crate) mod key_sets;
 pub(crate) mod log;
 pub(crate) mod public_half;
 pub(crate) mod receipts;

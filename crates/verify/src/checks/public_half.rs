@@ -84,7 +84,7 @@ pub(crate) fn check<'a>(
         believed.require_key(
             &tie.gateway_did,
             Role::Receipt,
-            close.issued_at,
+            document.sealed(close.issued_at),
             &tie_place,
             findings,
         );

@@ -94,7 +94,7 @@ struct Call<'a> {
 impl<'a> Facts<'a> {
     fn model_receipt(&self, envelope: &Receipt<GatewayReceipt>) -> Result<Verified, Finding> {
         let (receipt, payload_hash) = accepted(envelope)?;
-        self.signer(envelope, receipt.timestamp)?;
+        self.signer(envelope, &receipt.binding, receipt.timestamp)?;
         let call = self.call(&receipt.binding, receipt.timestamp)?;
         let (intent, outcome) = (call.intent.1, call.outcome.1);
         // Of the first that is listed: the same file gives the same report each time.
@@ -166,7 +166,7 @@ impl<'a> Facts<'a> {
 
     fn tool_receipt(&self, envelope: &Receipt<ToolReceipt>) -> Result<Verified, Finding> {
         let (receipt, payload_hash) = accepted(envelope)?;
-        self.signer(envelope, receipt.timestamp)?;
+        self.signer(envelope, &receipt.binding, receipt.timestamp)?;
         let call = self.call(&receipt.binding, receipt.timestamp)?;
         let (intent, outcome) = (call.intent.1, call.outcome.1);
         let well_formed = receipt.receipt_version == "2"
@@ -206,9 +206,22 @@ impl<'a> Facts<'a> {
         Ok(verified(&receipt.receipt_id, payload_hash, &call))
     }
 
-    fn signer<T>(&self, envelope: &Receipt<T>, signed_at: Timestamp) -> Result<(), Finding> {
+    /// A receipt is named by its outcome with its hash, so it took effect where the outcome stands.
+    fn signer<T>(
+        &self,
+        envelope: &Receipt<T>,
+        binding: &Binding,
+        signed_at: Timestamp,
+    ) -> Result<(), Finding> {
+        let outcome = self
+            .intent_seq(binding)
+            .and_then(|seq| self.calls.get(&seq));
+        let signed = match outcome {
+            Some(outcome) => self.document.moment_of(*outcome, signed_at),
+            None => self.document.sealed(signed_at),
+        };
         self.believed
-            .gateway_key(&envelope.signer, Role::Receipt, signed_at)
+            .gateway_key(&envelope.signer, Role::Receipt, signed)
             .map_err(|(code, detail)| (code, "/signer_did", detail))?;
         ensure(
             envelope.issued_at == signed_at,
@@ -216,6 +229,14 @@ impl<'a> Facts<'a> {
             "/issued_at",
             || "not the time of the signed payload".to_owned(),
         )
+    }
+
+    /// The number of the intent that a binding names.
+    fn intent_seq(&self, binding: &Binding) -> Option<u64> {
+        let job = self.document.bundle.job.job_id.as_str();
+        let digits = binding.nonce.strip_prefix(job)?.strip_prefix(':')?;
+        let plain = !digits.starts_with('0') && !digits.starts_with('+');
+        digits.parse().ok().filter(|_| plain)
     }
 
     /// The call that a binding names, when everything about the binding is right.
@@ -229,12 +250,8 @@ impl<'a> Facts<'a> {
                 "a receipt of another job".to_owned(),
             ));
         }
-        let seq = binding
-            .nonce
-            .strip_prefix(job)
-            .and_then(|rest| rest.strip_prefix(':'))
-            .filter(|digits| !digits.starts_with('0') && !digits.starts_with('+'))
-            .and_then(|digits| digits.parse::<u64>().ok())
+        let seq = self
+            .intent_seq(binding)
             .ok_or_else(|| wrong("/payload/binding/nonce", "not the number of an intent"))?;
         let intent = self
             .document

@@ -8,11 +8,13 @@ use std::collections::{HashMap, HashSet};
 use proof::bundle::Token;
 use proof::record::{Body, Lane, Record};
 use proof::token::Scope;
+use proof::trust::Role;
 
 use crate::checks::contract::Contract;
 use crate::code::Code;
 use crate::document::{Document, Place};
 use crate::report::Findings;
+use crate::trust::Believed;
 
 /// A call is authenticated first and recorded a moment later; so much later a record may be
 /// than the end of the token that it names, in milliseconds.
@@ -28,6 +30,7 @@ pub(crate) type Tokens<'a> = HashMap<&'a str, &'a Token>;
 pub(crate) fn check<'a>(
     document: &'a Document,
     contract: &Contract,
+    believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> Option<Tokens<'a>> {
     let mut tokens = Tokens::new();
@@ -39,6 +42,7 @@ pub(crate) fn check<'a>(
             findings.fail(Code::TokenDuplicate, &place, "listed before");
         }
         check_claims(document, contract, token, &place, findings);
+        check_key_named(believed, token, &place, findings);
     }
     let audiences: HashSet<&str> = tokens.values().map(|t| t.claims.aud.as_str()).collect();
     findings.require(
@@ -57,6 +61,7 @@ pub(crate) fn check<'a>(
                     continue;
                 };
                 check_use(record, token, place, findings);
+                check_key(document, believed, record, token, findings);
                 findings.require(
                     token.holder.as_deref() == Some(caller.holder.as_str()),
                     Code::TokenMisused,
@@ -162,6 +167,50 @@ fn check_claims(
         format_args!("{place}/last_used_at"),
         "used after its end",
     );
+}
+
+/// Where key sets say which keys count, a token that was minted under them names its own.
+fn check_key_named(believed: &Believed<'_>, token: &Token, place: &str, findings: &mut Findings) {
+    let first = believed.keys.and_then(|keys| keys.sets().first());
+    let Some(first) = first.filter(|_| token.signed_by.is_none()) else {
+        return;
+    };
+    findings.require(
+        token.issued_at <= first.issued_at,
+        Code::KeyUnknown,
+        format_args!("{place}/signed_by"),
+        "minted under key sets, and by an unknown key",
+    );
+}
+
+/// The key that signed a token counted when and where the token was used, or a moment before.
+fn check_key(
+    document: &Document,
+    believed: &Believed<'_>,
+    record: &Record,
+    token: &Token,
+    findings: &mut Findings,
+) {
+    let (Some(keys), Some(key)) = (believed.keys, &token.signed_by) else {
+        return;
+    };
+    let signed = document.moment(record);
+    let Err((code, detail)) = believed.gateway_key(key, Role::Token, signed) else {
+        return;
+    };
+    let stopped = keys
+        .stopped_at(key)
+        .filter(|_| code == Code::KeyNotValidThen);
+    let at_once = stopped.is_some_and(|stopped| {
+        signed.at.millis() <= stopped.millis().saturating_add(RECORDING_SLACK_MS)
+    });
+    if !at_once {
+        let place = format!(
+            "/records/{}/caller/token_hash",
+            record.seq.saturating_sub(1)
+        );
+        findings.fail(code, place, detail);
+    }
 }
 
 fn check_use(record: &Record, token: &Token, place: Place, findings: &mut Findings) {

@@ -73,6 +73,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Read> {
         bundle.tokens.len(),
         bundle.approvals.len(),
         bundle.terraform.runs.len(),
+        bundle.log.key_sets.len(),
     ];
     if lists.into_iter().any(|entries| entries > MAX_ENTRIES) {
         return None;

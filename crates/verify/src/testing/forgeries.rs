@@ -9,6 +9,7 @@
 )]
 
 mod approvals;
+mod keys;
 mod records;
 mod seals;
 
@@ -153,13 +154,14 @@ pub fn honest() -> Vec<Forgery> {
     let mut honest = approvals::passkeys::honest();
     honest.extend(records::honest());
     honest.extend(seals::honest());
+    honest.extend(keys::honest());
     honest.push(forgery("nothing is wrong", Code::Ok).valid());
     honest
 }
 
 /// Every forgery.
 pub fn all() -> Vec<Forgery> {
-    [approvals::all(), records::all(), seals::all()]
+    [approvals::all(), records::all(), seals::all(), keys::all()]
         .into_iter()
         .flatten()
         .collect()

@@ -323,6 +323,7 @@ fn token(keys: &Keys) -> Token {
             cnf: None,
         },
         token_hash: TOKEN.to_owned(),
+        signed_by: None,
         issued_at: issued,
         holder: Some(HOLDER.to_owned()),
         first_used_at: Some(issued.plus_seconds(0)),

@@ -238,8 +238,8 @@ async fn conclude(app: &App, permit: Permit, done: Done) -> Response<Body> {
             }
         },
         Err(error) => {
-            tracing::error!(%error, "an outcome could not be recorded");
-            respond::json_api(&ReasonCode::StoreUnavailable.into())
+            tracing::error!(%error, "the end of a call cannot be proven");
+            respond::json_api(&error.refusal())
         }
     };
     if let Ok(value) = receipt_id.parse() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use proof::Did;
 use proof::checkpoint::Checkpoint;
 use proof::merkle;
 use proof::trust::TrustRoot;
@@ -109,12 +110,13 @@ impl Monitor {
         trust: &TrustRoot,
     ) -> Result<(Found, Checkpoint), Failure> {
         let log = &trust.log;
-        let verify = |note: &str| Checkpoint::verify(note, &log.origin, &log.key.key());
         let kept = match read(&self.state)? {
             None => None,
             Some(bytes) => {
                 let note = String::from_utf8_lossy(&bytes);
-                let kept = verify(&note).map_err(|error| {
+                // Whatever became of its key since.
+                let keys: Vec<_> = trust.checkpoint_keys().map(Did::key).collect();
+                let kept = Checkpoint::verify_any(&note, &log.origin, &keys).map_err(|error| {
                     let file = self.state.display();
                     Failure::new(format!(
                         "the kept checkpoint `{file}` is of no use: {error}"
@@ -126,10 +128,12 @@ impl Monitor {
             }
         };
         let note = source.checkpoint().await?;
-        let new = verify(&note).map_err(|error| {
+        let keys = trust.checkpoint_keys_at(crate::app::now());
+        let new = Checkpoint::verify_any(&note, &log.origin, &keys).map_err(|error| {
             Failure::new(format!(
                 "what is served is not the log's checkpoint: {error}"
             ))
+            .next("if the log's key was replaced, get the trust root anew, by its own way")
             .lasting()
         })?;
         let found = match &kept {

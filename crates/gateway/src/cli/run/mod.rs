@@ -482,7 +482,7 @@ impl Session {
 
 /// Whether the gateway says by this code that it will know better in a moment.
 fn is_passing(code: &str) -> bool {
-    ["OVERLOADED", "STORE_UNAVAILABLE"].contains(&code)
+    ["OVERLOADED", "STORE_UNAVAILABLE", "SIGNER_UNAVAILABLE"].contains(&code)
 }
 
 /// Says what was not renewed, and when to try again: never, when the gateway said no.
