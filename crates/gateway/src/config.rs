@@ -340,8 +340,8 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
-            // Room is left for the contract, tokens, runs and approvals.
-            evidence_bytes_per_job: (proof::bundle::MAX_BYTES - (4 << 20)) as u64,
+            // Far below what verifiers read, because reading takes several times as much memory.
+            evidence_bytes_per_job: 124 << 20,
             runs_per_job: 20,
             model_calls_per_job: CallLimits::default(),
             model_calls_per_holder: CallLimits::default(),

@@ -57,6 +57,10 @@ pub trait Receipts {
         limit: u32,
     ) -> Result<Vec<(u64, Envelope)>, StoreError>;
 
+    /// The receipts of outcomes at these places in the log, in the order asked; one that is not
+    /// there is left out.
+    async fn receipts_of(&self, outcomes: Vec<u64>) -> Result<Vec<Envelope>, StoreError>;
+
     /// Every receipt of a job.
     async fn receipts(&self, job_id: &JobId) -> Result<ReceiptsOfJob, StoreError>;
 }

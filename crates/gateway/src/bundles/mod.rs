@@ -6,20 +6,19 @@
 mod announce;
 mod evidence;
 pub(crate) mod file;
+mod writing;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use proof::bundle::{SealError, Sealers};
+use proof::bundle::SealError;
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
 use proof::trust::{
     Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
     Witnesses as TrustedWitnesses,
 };
-use proof::{EnvelopeType, Hash, Timestamp};
+use proof::{Hash, Timestamp};
 use store::{BundleRow, JobFilter, JobPhase, JobState, Part, PasskeyRow, Store, StoreError};
-use tokio::runtime::Handle;
 
 pub use announce::announce;
 
@@ -33,7 +32,7 @@ use crate::tlog::witnesses::{self, Witnesses};
 const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
-/// bundle is held in memory whole while it is signed.
+/// bundle takes its size on the disk three times while it is made.
 static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How long it is waited for another gateway that seals the same job.
@@ -143,36 +142,12 @@ async fn seal_claimed(
         JobState::Closed(_) => {}
     }
     let checkpoint = witnesses::cosigned(parts).await?;
-    let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
-    let state_versions: Vec<String> = evidence
-        .runs
-        .iter()
-        .filter_map(|run| run.state_version_after.clone())
-        .collect();
-    let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
-    let receipt_did = parts.keys.receipt.did();
-    let runtime = Handle::current();
     let path = path(parts.config, job_id);
-    // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
-    let written = tokio::task::spawn_blocking(move || {
-        let sealers = Sealers {
-            job: &job_key,
-            close: close_key.did(),
-            sign_close: &|close| {
-                let signing = close_key.envelope(EnvelopeType::JobClose, close, now);
-                Ok::<_, BundleError>(runtime.block_on(signing)?)
-            },
-            receipt_did,
-            at: now,
-        };
-        let bundle = proof::bundle::seal(evidence, &sealers)?;
-        let bytes = bundle.to_file();
-        file::write(&path, &bytes, 0o600).map_err(|source| BundleError::File { path, source })?;
-        Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
-    });
-    let (sha256, bytes) = written
-        .await
-        .expect("sealing does not panic and is not cancelled")?;
+    let writing::Written {
+        sha256,
+        bytes,
+        state_versions,
+    } = writing::write(parts, &job, &checkpoint, now, &path).await?;
     let row = BundleRow {
         job_id: job_id.clone(),
         sha256,

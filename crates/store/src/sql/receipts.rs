@@ -100,6 +100,24 @@ impl Receipts for Database {
         .await
     }
 
+    async fn receipts_of(&self, outcomes: Vec<u64>) -> Result<Vec<Envelope>, StoreError> {
+        self.read(move |connection| {
+            let mut receipts = Vec::with_capacity(outcomes.len());
+            for outcome in &outcomes {
+                let found = column::one(
+                    connection,
+                    "SELECT job_id, envelope FROM receipts JOIN jobs USING (job)
+                     WHERE outcome = ?1",
+                    [column::integer(*outcome)?],
+                    of_job,
+                )?;
+                receipts.extend(found.map(|(_, envelope)| envelope));
+            }
+            Ok(receipts)
+        })
+        .await
+    }
+
     async fn receipts(&self, job_id: &JobId) -> Result<ReceiptsOfJob, StoreError> {
         let job_id = job_id.clone();
         self.read(move |connection| {
