@@ -330,7 +330,7 @@ impl CallLimits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2048,
+            connections: 4096,
             connections_per_holder: 512,
             header_timeout_seconds: 15,
             body_timeout_seconds: 60,

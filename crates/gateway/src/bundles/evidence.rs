@@ -1,8 +1,8 @@
 //! Evidence: what the store knows about a closed job besides its records and receipts.
 
+use proof::Envelope;
 use proof::approval::SignedStatement;
 use proof::bundle::{Job, Run, Token};
-use proof::Envelope;
 use store::{JobRow, RunRow, Store, TokenRow};
 
 use super::BundleError;

@@ -10,6 +10,7 @@ mod writing;
 
 use std::path::PathBuf;
 
+use proof::Timestamp;
 use proof::bundle::SealError;
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
@@ -17,7 +18,6 @@ use proof::trust::{
     Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
     Witnesses as TrustedWitnesses,
 };
-use proof::{Hash, Timestamp};
 use store::{BundleRow, JobFilter, JobPhase, JobState, Part, PasskeyRow, Store, StoreError};
 
 pub use announce::announce;
@@ -278,12 +278,14 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
         not_before,
         not_after: None,
         revoked_at: None,
+        revoked_from_leaf: None,
     });
     let authors = config.authors.iter();
     let approvers = config.approvers.iter();
     TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
         gateway: gateway.to_vec(),
+        key_sets: Vec::new(),
         authors: authors
             .map(|author| Author {
                 did: author.did.clone(),

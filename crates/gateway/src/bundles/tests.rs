@@ -1,3 +1,4 @@
+use proof::Hash;
 use proof::bundle::Bundle;
 use proof::trust::Role;
 

@@ -130,10 +130,15 @@ impl Desk<'_> {
     }
 
     /// A page of the job's records; a gap is an error, and so is an end that closes nothing.
-    async fn page(&self, after: &mut Option<StoredRecord>) -> Result<Vec<StoredRecord>, BundleError> {
+    async fn page(
+        &self,
+        after: &mut Option<StoredRecord>,
+    ) -> Result<Vec<StoredRecord>, BundleError> {
         let last = after.as_ref().map_or(0, |last| last.record.seq);
         let page = self.store.records(self.job_id, last, PAGE).await?;
-        let gapless = (last + 1..).zip(&page).all(|(seq, stored)| stored.record.seq == seq);
+        let gapless = (last + 1..)
+            .zip(&page)
+            .all(|(seq, stored)| stored.record.seq == seq);
         if !gapless {
             return Err(BundleError::Incomplete("a record in the middle"));
         }
@@ -239,7 +244,10 @@ impl Desk<'_> {
         kind: ReceiptKind,
         last: &mut Option<u64>,
     ) -> Result<Vec<(u64, Envelope)>, BundleError> {
-        let page = self.store.receipts_after(self.job_id, kind, *last, PAGE).await?;
+        let page = self
+            .store
+            .receipts_after(self.job_id, kind, *last, PAGE)
+            .await?;
         *last = page.last().map(|(outcome, _)| *outcome).or(*last);
         Ok(page)
     }
@@ -415,8 +423,18 @@ impl Seals {
         let mut file = tempfile::Builder::new()
             .prefix(".bundle.")
             .tempfile_in(folder)?;
+        let (sha256, bytes) = self.write_to(file.as_file_mut())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // The name itself must survive a crash too.
+        File::open(folder)?.sync_all()?;
+        Ok((sha256, bytes))
+    }
+
+    /// Writes the bundle; its hash and length.
+    fn write_to(&mut self, file: &mut File) -> io::Result<(Hash, u64)> {
         let mut out = Hashed {
-            out: BufWriter::new(file.as_file_mut()),
+            out: BufWriter::new(file),
             hasher: proof::hash::Hasher::new(),
         };
         let Evidence {
@@ -426,26 +444,22 @@ impl Seals {
             ..
         } = self.evidence;
         let mut text = self.text.reader()?;
-        let mut piece = |length: u64, out: &mut Hashed<'_>| {
-            let copied = io::copy(&mut (&mut text).take(length), out)?;
-            match copied == length {
-                true => Ok(()),
-                false => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            }
-        };
-        piece(close_at, &mut out)?;
+        copy_exactly(&mut text, close_at, &mut out)?;
         out.write_all(&self.close)?;
-        piece(halves_at - close_at, &mut out)?;
+        copy_exactly(&mut text, halves_at - close_at, &mut out)?;
         io::copy(&mut self.halves.reader()?, &mut out)?;
-        piece(length - halves_at, &mut out)?;
+        copy_exactly(&mut text, length - halves_at, &mut out)?;
         out.write_all(b"\n")?;
         out.flush()?;
-        let (bytes, sha256) = (out.hasher.length(), out.hasher.finish());
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The name itself must survive a crash too.
-        File::open(folder)?.sync_all()?;
-        Ok((sha256, bytes))
+        let bytes = out.hasher.length();
+        Ok((out.hasher.finish(), bytes))
+    }
+}
+
+fn copy_exactly(from: &mut impl Read, length: u64, to: &mut impl Write) -> io::Result<()> {
+    match io::copy(&mut from.take(length), to)? == length {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

@@ -241,6 +241,7 @@ async fn mint(
         issued_by: operator.to_owned(),
         renews: grant.renews,
         elevated: grant.elevated,
+        signed_by: None,
     };
     let issuing = async {
         let issued = issuer.store.issue(token).await;

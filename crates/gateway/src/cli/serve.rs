@@ -38,6 +38,7 @@ impl Serve {
         let json = self.log_json || asks_for_json(std::env::var(LOG_FORMAT).ok().as_deref())?;
         log_to_stderr(json, "info")?;
         let config = Config::load(&self.config)?;
+        raise_descriptors();
         // Before the listeners open, so that no signal is missed.
         let mut stop = Stop::listen()?;
         let running = start::start(config).await.map_err(|error| {
@@ -63,6 +64,21 @@ impl Serve {
                 Ok(ExitCode::from(1))
             }
         }
+    }
+}
+
+/// Takes as many descriptors as the process may have: each stream needs two, and what a shell or a
+/// service gives at first is for a few hundred of them.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
 }
 

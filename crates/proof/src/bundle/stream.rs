@@ -20,11 +20,9 @@ use crate::record::{Event, EventChain, JobId, Record};
 
 /// The evidence on its way into text. Each step takes the one before, so that members come in
 /// canonical order.
-#[derive(Debug)]
 pub struct Proofs(Text);
 
 /// The same, at its records.
-#[derive(Debug)]
 pub struct Records {
     text: Text,
     /// The text up to here stands before the public half.
@@ -35,7 +33,6 @@ pub struct Records {
 }
 
 /// The same, at the receipts of Terraform calls.
-#[derive(Debug)]
 pub struct ToolReceipts(Records);
 
 /// Evidence that was written: what the seals are made of.
@@ -210,7 +207,6 @@ fn jcs(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// The parts of a public half, without their receipts, from records in their order.
-#[derive(Debug)]
 pub struct Halves {
     job_id: JobId,
     agent_did: Did,
@@ -265,7 +261,6 @@ impl Halves {
 }
 
 /// Text that is hashed as it grows.
-#[derive(Debug)]
 struct Text {
     hasher: Hasher,
     text: Vec<u8>,

@@ -30,7 +30,7 @@ and can be copied as they are. A store in PostgreSQL is backed up by its own mea
 To restore: stop the gateway, remove clawgate.db-wal and clawgate.db-shm from data_dir, put the copy
 in the place of clawgate.db, `clawgate store check`, start. What was recorded since the copy was made
 is lost then, and whoever holds a later checkpoint sees that.")]
-pub(super) struct Backup {
+pub(in crate::cli) struct Backup {
     #[command(flatten)]
     place: Where,
     /// A file that is not there; or a folder, which must be empty or not there, with a / at its end

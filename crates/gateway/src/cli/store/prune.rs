@@ -39,7 +39,7 @@ time and hash, the log and all its proofs, checkpoints, jobs, contracts, approva
 content go. Jobs that are open, held, or have a run that goes on are passed over, and so are bundles
 to which a link is good. Works while the gateway runs, in small pieces; it can be stopped and begun
 again. Run it where data_dir is.")]
-pub(super) struct Prune {
+pub(in crate::cli) struct Prune {
     #[command(flatten)]
     place: Where,
     /// In place of the configuration's days, for records and bundles: as in 36h, 400d
