@@ -42,7 +42,7 @@ again. Run it where data_dir is.")]
 pub(in crate::cli) struct Prune {
     #[command(flatten)]
     place: Where,
-    /// In place of the configuration's days, for records and bundles: as in 36h, 400d
+    /// In place of the configuration's days, for records and bundles: as in 36h, 400d; 0d is all that is closed
     #[arg(long, value_name = "SPAN", value_parser = span)]
     older_than: Option<u32>,
     /// Show what would go, and remove nothing
@@ -57,8 +57,7 @@ pub(in crate::cli) struct Prune {
 }
 
 fn span(text: &str) -> Result<u32, String> {
-    let seconds = term::seconds(text).filter(|seconds| *seconds > 0);
-    seconds.ok_or_else(|| "give minutes, hours or days, as in 36h or 400d".to_owned())
+    term::seconds(text).ok_or_else(|| "give minutes, hours or days, as in 36h or 400d".to_owned())
 }
 
 /// What goes of one part.
@@ -342,7 +341,7 @@ mod tests {
     #[test]
     fn spans_are_read_or_refused() {
         assert_eq!(span("400d"), Ok(400 * 86_400));
-        for bad in ["0d", "400", "-1d", ""] {
+        for bad in ["400", "-1d", ""] {
             assert!(span(bad).is_err(), "{bad}");
         }
     }
