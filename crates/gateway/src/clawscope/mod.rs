@@ -241,7 +241,7 @@ async fn mint(
         issued_by: operator.to_owned(),
         renews: grant.renews,
         elevated: grant.elevated,
-        signed_by: None,
+        signed_by: Some(issuer.keys.token.did().clone()),
     };
     let issuing = async {
         let issued = issuer.store.issue(token).await;

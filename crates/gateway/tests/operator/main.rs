@@ -19,6 +19,7 @@ mod receiver;
 mod retention;
 mod rollback;
 mod sessions;
+mod signers;
 mod tokens;
 mod two_people;
 mod world;
