@@ -17,7 +17,7 @@ use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::notices::{self, Notices};
 use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
@@ -104,6 +104,9 @@ async fn start_at(
     let keys = Keys::load(&config.keys_dir())
         .context("cannot load the gateway's keys; `clawgate init` makes them")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
+    let keys = keys::open(keys, &*store, &config.keys_dir(), now())
+        .await
+        .context("cannot take up the gateway's keys")?;
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;

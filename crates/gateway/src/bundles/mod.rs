@@ -14,8 +14,8 @@ use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
 use proof::trust::{
-    Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
-    Witnesses as TrustedWitnesses,
+    Approver, Author, GatewayKey, Log, Passkey, Role, SeenKeySet, TRUST_ROOT, TrustRoot,
+    WitnessKey, Witnesses as TrustedWitnesses,
 };
 use proof::{EnvelopeType, Hash, Timestamp};
 use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
@@ -25,12 +25,8 @@ pub use announce::announce;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::keys::{Keys, SignError};
+use crate::keys::{KEYS_NOT_BEFORE, KeyRing, Keys, SignError};
 use crate::tlog::witnesses::{self, Witnesses};
-
-/// From when on the gateway's keys count: before the first release, because keys are made once
-/// and there is no rotation yet.
-const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
 /// bundle is held in memory whole while it is signed.
@@ -42,7 +38,7 @@ pub struct Sealing<'a> {
     /// Where the evidence is.
     pub store: &'a dyn Store,
     /// Signs.
-    pub keys: &'a Keys,
+    pub keys: &'a KeyRing,
     /// Names the log and the folder.
     pub config: &'a Config,
     /// Cosign checkpoints, when there are any.
@@ -110,15 +106,17 @@ pub async fn seal(
         }
         JobState::Closed(_) => {}
     }
-    let checkpoint = witnesses::cosigned(parts).await?;
+    let (keys, checkpoint) = checkpoint_under(parts).await?;
     let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
     let state_versions: Vec<String> = evidence
         .runs
         .iter()
         .filter_map(|run| run.state_version_after.clone())
         .collect();
-    let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
-    let receipt_did = parts.keys.receipt.did();
+    let job_key = keys.job_of(job_id, &job.agent_did);
+    let job_key = job_key.ok_or(BundleError::Incomplete("the key of the job"))?;
+    let close_key = Arc::clone(&keys.close);
+    let receipt_did = keys.receipt.did();
     let runtime = Handle::current();
     let path = path(parts.config, job_id);
     // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
@@ -151,6 +149,20 @@ pub async fn seal(
     parts.store.save_bundle(row.clone(), state_versions).await?;
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
+}
+
+/// A checkpoint, and the keys that are in use under it: what they sign over it counts.
+async fn checkpoint_under(
+    parts: Sealing<'_>,
+) -> Result<(Arc<Keys>, SignedCheckpoint), BundleError> {
+    loop {
+        let keys = parts.keys.now();
+        let checkpoint = witnesses::cosigned(parts).await?;
+        // Keys change seldom, and one change at a time.
+        if Arc::ptr_eq(&keys, &parts.keys.now()) {
+            return Ok((keys, checkpoint));
+        }
+    }
 }
 
 /// Seals every job that was closed and not sealed, at start. One that cannot be sealed is
@@ -216,7 +228,8 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         size,
         root,
     };
-    let note = parts.keys.checkpoint.checkpoint(&checkpoint).await?;
+    let keys = parts.keys.now();
+    let note = keys.sign_checkpoint(&checkpoint, crate::app::now()).await?;
     parts.store.save_checkpoint(&note, size).await?;
     Ok(SignedCheckpoint { size, note })
 }
@@ -240,22 +253,44 @@ pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
     config.bundles_dir().join(format!("{job_id}.json"))
 }
 
-/// The trust root: what a verifier is given, outside every bundle. Passkeys that were removed are in
-/// it, too, with the end of their time: what they signed before must stay verifiable.
+/// The trust root: what a verifier is given, outside every bundle. Keys that were replaced and
+/// passkeys that were removed are in it, too, with the end of their time: what they signed before
+/// must stay verifiable.
 pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> TrustRoot {
     let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE);
-    let gateway = keys.roles().map(|(role, did)| GatewayKey {
-        did,
-        role,
-        not_before,
-        not_after: None,
-        revoked_at: None,
+    let known = keys.history.keys().filter(|key| key.role != Role::Jobs);
+    let mut gateway: Vec<GatewayKey> = known
+        .map(|key| GatewayKey {
+            did: key.did.clone(),
+            role: key.role,
+            not_before: key.not_before,
+            not_after: key.not_after,
+            revoked_at: key.revoked.as_ref().map(|revoked| revoked.at),
+            revoked_from_leaf: key.revoked.as_ref().and_then(|revoked| revoked.from_leaf),
+        })
+        .collect();
+    if gateway.is_empty() {
+        let listed = |(role, did)| GatewayKey {
+            did,
+            role,
+            not_before,
+            not_after: None,
+            revoked_at: None,
+            revoked_from_leaf: None,
+        };
+        gateway = keys.roles().map(listed).to_vec();
+    }
+    let key_sets = keys.history.sets().iter().map(|set| SeenKeySet {
+        number: set.number,
+        leaf: set.leaf,
+        hash_b64u: set.hash,
     });
     let authors = config.authors.iter();
     let approvers = config.approvers.iter();
     TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
-        gateway: gateway.to_vec(),
+        gateway,
+        key_sets: key_sets.collect(),
         authors: authors
             .map(|author| Author {
                 did: author.did.clone(),

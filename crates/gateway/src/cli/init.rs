@@ -155,7 +155,12 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
 fn make_files(data: &Path) -> Result<(), Failure> {
     keys::make_private_folder(data)?;
     keys::make_private_folder(&data.join("bundles"))?;
-    Keys::create(&data.join("keys"))?;
+    let folder = data.join("keys");
+    let new = !folder.exists();
+    let made = Keys::create(&folder)?;
+    if new {
+        keys::write_first(&made, &folder, crate::app::now())?;
+    }
     Ok(())
 }
 

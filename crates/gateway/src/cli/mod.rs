@@ -30,6 +30,7 @@ mod health;
 pub mod init;
 mod job;
 mod key;
+mod keys;
 mod log;
 mod mcp;
 mod notices;
@@ -128,6 +129,8 @@ enum Command {
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
+    Keys(keys::Keys),
+    #[command(subcommand)]
     Operator(operator::Operator),
     #[command(subcommand)]
     Store(store::Store),
@@ -203,6 +206,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
         Command::Key(key) => key.run()?,
+        Command::Keys(keys) => keys.run().await?,
         Command::Operator(operator) => operator.run().await?,
         Command::Store(store) => return store.run().await,
         Command::Explain(explain) => explain.run()?,

@@ -112,7 +112,7 @@ pub(super) struct Root(#[schemars(with = "shapes::Document")] TrustRoot);
 /// What a verifier is given besides the bundle.
 pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<Root>, Problem> {
     let passkeys = app.store.passkeys().await?;
-    let root = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let root = bundles::trust_root(&app.config, &app.keys.now(), &passkeys);
     Ok(Json(Root(root)))
 }
 

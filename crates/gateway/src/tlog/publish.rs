@@ -70,7 +70,7 @@ pub async fn write_up(
     folder: &Folder,
     examine: bool,
 ) -> Result<u64, TlogError> {
-    let there = compare(parts.store, parts.config, parts.keys, folder).await?;
+    let there = compare(parts.store, parts.config, &parts.keys.now(), folder).await?;
     let checkpoint = witnesses::cosigned(parts)
         .await
         .map_err(TlogError::Checkpoint)?;
@@ -156,7 +156,7 @@ mod tests {
     /// The root over the files alone, and the entries that they hold.
     fn read_back(files: &BTreeMap<String, Vec<u8>>, fixture: &Fixture) -> (u64, Vec<Vec<u8>>) {
         let note = std::str::from_utf8(&files["checkpoint"]).unwrap();
-        let key = fixture.keys.checkpoint.public();
+        let key = fixture.keys.now().checkpoint.public();
         let checkpoint = Checkpoint::verify(note, "gateway.example/log", &key).unwrap();
         let mut known = Tiles::new(checkpoint.size);
         let root = loop {
@@ -256,7 +256,7 @@ mod tests {
             let origin = "gateway.example/log".to_owned();
             let checkpoint = Checkpoint { origin, size, root };
             checkpoint
-                .sign(fixture.keys.checkpoint.local().unwrap())
+                .sign(fixture.keys.now().checkpoint.local().unwrap())
                 .into_bytes()
         };
         let root = fixture.store.log_root(5).await.unwrap().unwrap();

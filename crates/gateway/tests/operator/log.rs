@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::world::{Caller, World};
 
 fn read(world: &World, note: &str) -> Checkpoint {
-    let key = world.gateway.app.keys.checkpoint.public();
+    let key = world.gateway.app.keys.now().checkpoint.public();
     Checkpoint::verify(note, "gateway.example/log", &key).unwrap()
 }
 
@@ -163,7 +163,7 @@ async fn a_monitor_follows_the_log_and_shouts_at_a_fork() {
     let kept = |size, root| {
         let origin = "gateway.example/log".to_owned();
         let note = Checkpoint { origin, size, root }
-            .sign(world.gateway.app.keys.checkpoint.local().unwrap());
+            .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
         std::fs::write(file("kept"), &note).unwrap();
         note
     };
@@ -271,7 +271,7 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
         size: 1,
         root,
     }
-    .sign(world.gateway.app.keys.checkpoint.local().unwrap());
+    .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
     let world = world
         .restarted(async |_| std::fs::write(tiles.join("checkpoint"), &forged).unwrap())
         .await;
@@ -374,8 +374,8 @@ async fn bundles_carry_what_witnesses_have_seen() {
     // The witness that is left cosigns no other past of this log.
     let origin = "gateway.example/log".to_owned();
     let (size, root) = (seen.size + 50, Hash::of(b"another past"));
-    let forged =
-        Checkpoint { origin, size, root }.sign(world.gateway.app.keys.checkpoint.local().unwrap());
+    let forged = Checkpoint { origin, size, root }
+        .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
     let url = one.split('"').nth(3).unwrap();
     let asked = clawgate::witness::AddCheckpoint {
         old: seen.size,
