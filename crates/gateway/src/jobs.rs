@@ -358,9 +358,7 @@ async fn wait_for_calls(app: &App, job_id: &JobId, patience: Duration) -> Result
         loop {
             let gate = app.gate.changed();
             let runs = app.store.runs(job_id).await?;
-            let ending = runs
-                .iter()
-                .any(|run| run.gate.is_final() && app.gate.watches(&run.run_id));
+            let ending = runs.iter().any(|run| app.gate.is_letting_go(app, run));
             let job = app.store.job(job_id).await?;
             if !ending && job.is_none_or(|job| job.counters.open_intents == 0) {
                 return Ok(());

@@ -3,6 +3,8 @@
 //! A lease runs by the machine's steady clock, in this process: whatever happens to the time of
 //! day, it neither ends too early nor never. What the store knows is how long it is. A gateway
 //! that starts gives each open job a whole one, because nobody could renew while it was away.
+//! Where several gateways share a store, renewals are counted there, and the one that leads closes
+//! what nobody renews: it sees that the count has changed, so that no two clocks are compared.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +55,8 @@ impl Lease {
 #[derive(Debug, Default)]
 pub struct Leases {
     running: Mutex<HashMap<JobId, (Lease, Instant)>>,
+    /// Renewals that were seen in a store that several gateways share.
+    renewals: Mutex<HashMap<JobId, u64>>,
     /// Told of each lease that begins: it may end before all others.
     begun: Notify,
 }
@@ -73,6 +77,35 @@ impl Leases {
             }
             None => false,
         }
+    }
+
+    /// Forgets all: this gateway leads from now on, and gives each open job a whole lease.
+    pub fn begin_anew(&self) {
+        self.running().clear();
+        self.renewals().clear();
+    }
+
+    /// Takes up leases and renewals that came to any of the gateways on the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take_up(&self, app: &App) -> Result<(), StoreError> {
+        let leased = app.store.leased_jobs().await?;
+        let mut renewals = self.renewals();
+        let mut before = std::mem::take(&mut *renewals);
+        for job in leased {
+            let Ok(lease) = Lease::try_from(job.seconds) else {
+                continue;
+            };
+            if before.remove(&job.job_id) != Some(job.renewals) {
+                self.begin(job.job_id.clone(), lease);
+            }
+            renewals.insert(job.job_id, job.renewals);
+        }
+        for closed in before.keys() {
+            self.end(closed);
+        }
+        Ok(())
     }
 
     /// Ends a lease: its job is closed.
@@ -105,6 +138,10 @@ impl Leases {
                 return (job_id, lease);
             }
         }
+    }
+
+    fn renewals(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, u64>> {
+        self.renewals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, (Lease, Instant)>> {
@@ -155,6 +192,16 @@ pub async fn keep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
 }
 
 async fn close(app: Arc<App>, job_id: JobId, lease: Lease) {
+    // It may have been renewed at another gateway, just now.
+    match app.leases.take_up(&app).await {
+        Ok(()) if app.leases.running().contains_key(&job_id) => return,
+        Ok(()) => {}
+        Err(error) => {
+            tracing::warn!(job = %job_id, %error, "it is not known whether a lease was renewed");
+            app.leases.begin(job_id, lease);
+            return;
+        }
+    }
     let reason = format!("its lease of {} s was not renewed", lease.seconds());
     let closed = jobs::close(&app, "gateway", &job_id, &reason, RunningApply::KeepsOpen);
     match closed.await {

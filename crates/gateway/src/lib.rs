@@ -52,6 +52,7 @@ pub mod operator;
 pub mod pages;
 pub mod passkeys;
 pub mod prompts;
+pub mod replicas;
 pub mod rollback;
 pub mod run_tasks;
 pub mod secret;

@@ -2,7 +2,8 @@
 //!
 //! A token is verified once and then found by its hash; what can change (revoked, closed,
 //! withdrawn) is set here by the operator's action before its answer goes out, so that the next
-//! call sees it, and open streams watch it.
+//! call sees it, and open streams watch it. What another gateway on the same store did is set here
+//! when that is told of ([`crate::replicas`]).
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash as MapKey;
@@ -132,6 +133,18 @@ impl LiveJob {
         let bytes = bytes.saturating_add(records.saturating_mul(weight::BESIDES));
         self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether it is known here to have so many records.
+    pub fn knows_of(&self, records: u64) -> bool {
+        self.records.load(Ordering::Relaxed) >= records
+    }
+
+    /// It has so many records and bytes by now, by whichever gateway.
+    pub fn has_at_least(&self, records: u64, bytes: u64) {
+        self.records.fetch_max(records, Ordering::Relaxed);
+        let bytes = bytes.saturating_add(records.saturating_mul(weight::BESIDES));
+        self.bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Counts a call that begins: its intent, and the largest outcome that it can have.
@@ -335,6 +348,40 @@ impl Live {
             .write()
             .expect("no panic while it is held")
             .remove(id);
+    }
+
+    /// Every job that was looked up and has not ended.
+    pub fn jobs(&self) -> Vec<Arc<LiveJob>> {
+        let jobs = self.jobs.read().expect("no panic while it is held");
+        jobs.values().map(Arc::clone).collect()
+    }
+
+    /// The store could not be asked for long: what is known may have ended. Open streams are cut,
+    /// and the next call asks the store about everything.
+    pub fn forget_all(&self) {
+        let gone = Some(ReasonCode::StoreUnavailable);
+        let mut tokens = self.tokens.write().expect("no panic while it is held");
+        for (_, token) in tokens.drain() {
+            token.ended.send_if_modified(|ended| {
+                let stands = ended.is_none();
+                *ended = ended.or(gone);
+                stands
+            });
+        }
+        drop(tokens);
+        let mut jobs = self.jobs.write().expect("no panic while it is held");
+        for (_, job) in jobs.drain() {
+            job.ended.send_if_modified(|ended| {
+                let stands = ended.is_none();
+                *ended = ended.or(gone);
+                stands
+            });
+        }
+        drop(jobs);
+        self.contracts
+            .write()
+            .expect("no panic while it is held")
+            .clear();
     }
 
     /// A contract was withdrawn: its tokens are refused from now on.

@@ -30,7 +30,7 @@ use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
 use crate::vault::{Bounds, Vault, VaultError};
 use crate::watching::{self, Watching};
-use crate::{bundles, leases, operator, telemetry};
+use crate::{bundles, leases, operator, replicas, telemetry};
 
 /// Bytes of JSON bodies of Terraform calls that may be held at a time; each is far smaller.
 const BODY_BYTES: usize = 64 << 20;
@@ -71,7 +71,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     start_at(
         config,
         &place.name(),
-        || place.open(Seat::Sequencer),
+        || place.open(Seat::Gateway),
         resolver,
     )
     .await
@@ -179,6 +179,7 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
+    let left = replicas::follow(&app);
     settle(&app).await?;
     if let Some(exporter) = exporter {
         tokio::spawn(exporter.run(Arc::downgrade(&app)));
@@ -189,8 +190,17 @@ async fn start_at(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
-        tokio::spawn(tlog::publish(Arc::clone(&app), stopping.clone())),
-        tokio::spawn(leases::keep(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(replicas::while_leading(
+            Arc::clone(&app),
+            stopping.clone(),
+            tlog::publish,
+        )),
+        tokio::spawn(replicas::while_leading(
+            Arc::clone(&app),
+            stopping.clone(),
+            move |app, stopping| replicas::lead(app, Arc::clone(&left), stopping),
+        )),
+        tokio::spawn(replicas::weigh(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
     Ok(Running {
@@ -216,35 +226,19 @@ fn open_vault(config: &Config) -> Result<Option<Arc<Vault>>, VaultError> {
 }
 
 /// Settles what a crash interrupted. A call whose end nobody saw ends as `unknown`; runs are
-/// read again and go on from where they stand; closed jobs that were not sealed are sealed.
+/// read again and go on from where they stand; closed jobs that were not sealed are sealed. Where
+/// other gateways may be at work, the one that leads does so ([`replicas::lead`]).
 async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
-    use proof::record::{Ended, Outcome};
+    if app.store.is_shared() {
+        return Ok(());
+    }
     loop {
         let open = app.store.open_intents().await?;
         if open.is_empty() {
             break;
         }
         for intent in open {
-            let outcome = Outcome {
-                intent_seq: intent.seq,
-                tool_calls: Vec::new(),
-                status: None,
-                upstream_status: None,
-                response_hash_b64u: proof::Hash::of(b""),
-                response_bytes: 0,
-                latency_ms: 0,
-                first_byte_ms: None,
-                usage: None,
-                object_id: None,
-                egress: None,
-                ended: Ended::Unknown,
-                code: None,
-                receipt: None,
-            };
-            app.store
-                .append_outcome(&intent.job_id, app.now(), outcome, None, Vec::new())
-                .await?;
-            tracing::warn!(job = %intent.job_id, seq = intent.seq, "a call ended unknown");
+            replicas::end_unknown(app, intent).await?;
         }
     }
     bundles::resume(app).await?;

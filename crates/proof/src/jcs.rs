@@ -8,6 +8,8 @@ use std::io::Write as _;
 
 use serde::Serialize;
 
+mod direct;
+
 use crate::json::{Json, JsonError, MAX_DEPTH, MAX_SAFE_INTEGER};
 
 /// Writes any serialisable value in canonical form.
@@ -15,7 +17,18 @@ use crate::json::{Json, JsonError, MAX_DEPTH, MAX_SAFE_INTEGER};
 /// # Errors
 /// When the value cannot be expressed as JSON (see [`Json::from_value`]).
 pub fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, JsonError> {
-    Ok(Json::from_value(value)?.to_jcs())
+    match direct(value) {
+        Some(written) => Ok(written),
+        None => Ok(Json::from_value(value)?.to_jcs()),
+    }
+}
+
+/// The same for what can be written straight away: integers of at most 2^53-1, and names that
+/// need no escape, are no array index and stand in their object once. What comes back is signable
+/// as it stands.
+pub(crate) fn direct(value: &impl Serialize) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(1024);
+    direct::write(value, &mut out).then_some(out)
 }
 
 impl Json {
@@ -284,6 +297,50 @@ mod tests {
         }
     }
 
+    /// Members as somebody else's type writes them: in any order.
+    struct Unsorted<'a>(&'a [(&'a str, Json)]);
+
+    impl Serialize for Unsorted<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+        }
+    }
+
+    #[test]
+    fn what_is_written_directly_is_what_the_long_way_writes() {
+        let members = |names: &[&'static str]| -> Vec<(&'static str, Json)> {
+            let numbered = names.iter().zip(1_i64..);
+            numbered.map(|(name, n)| (*name, Json::from(n))).collect()
+        };
+        for (names, direct_too) in [
+            (&["b", "a", "c"][..], true),
+            (&["a"], true),
+            (&[], true),
+            // An astral character comes before U+FF5E.
+            (&["\u{ff5e}", "\u{1f600}", "\u{e9}"], true),
+            (&["a", "a"], false),
+            (&["b", "a", "b"], false),
+            (&["a\n", "b"], false),
+            (&["a\\b"], false),
+            (&["10", "9"], false),
+        ] {
+            let members = members(names);
+            let value = [Unsorted(&members)];
+            let long = Json::from_value(&value).unwrap().to_jcs();
+            assert_eq!(to_bytes(&value).unwrap(), long, "{names:?}");
+            assert_eq!(direct(&value).is_some(), direct_too, "{names:?}");
+        }
+        for odd in ["1.5", "[1e300]", "9007199254740992", "-9007199254740992"] {
+            let value: serde_json::Value = odd.parse().unwrap();
+            assert_eq!(direct(&value), None, "{odd}");
+        }
+        let deep = |levels: usize| -> Json {
+            (0..levels).fold(Json::Null, |inner, _| Json::Array(vec![inner]))
+        };
+        assert!(direct(&deep(MAX_DEPTH)).is_some());
+        assert_eq!(direct(&deep(MAX_DEPTH + 1)), None);
+    }
+
     #[test]
     fn document_order_is_javascripts() {
         assert_eq!(
@@ -378,13 +435,18 @@ mod tests {
         /// The short way says and makes the same as writing, reading strictly and looking.
         #[test]
         fn signable_is_what_reads_back(value in any_value()) {
+            let straight = direct(&value);
             let mut json = Json::from(value);
             let written = json.to_jcs();
             let read = parse(&written, Numbers::Integers).ok().filter(|j| !j.has_index_name());
             let made = json.make_signable().ok().map(|()| json);
             prop_assert_eq!(&made, &read);
             if let Some(made) = made {
-                prop_assert_eq!(made.to_jcs(), written);
+                prop_assert_eq!(&made.to_jcs(), &written);
+            }
+            if let Some(straight) = straight {
+                prop_assert_eq!(straight, written);
+                prop_assert!(read.is_some(), "what is written directly is signable");
             }
         }
     }

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
+use crate::jcs;
 use crate::json::Json;
 use crate::keys::Did;
 use crate::merkle;
@@ -421,7 +422,25 @@ pub struct JobClose {
 impl Record {
     /// The canonical form: what is hashed, stored and shown.
     pub fn to_jcs(&self) -> Vec<u8> {
-        self.to_json().to_jcs()
+        self.written().unwrap_or_else(|| self.to_json().to_jcs())
+    }
+
+    /// The canonical form, if it can be written straight away. It holds no fractions then.
+    pub fn written(&self) -> Option<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            #[serde(flatten)]
+            body: &'a Body,
+            job_id: &'a JobId,
+            seq: u64,
+            at: Timestamp,
+        }
+        jcs::direct(&Written {
+            body: &self.body,
+            job_id: &self.job_id,
+            seq: self.seq,
+            at: self.at,
+        })
     }
 
     /// The record as JSON.
@@ -513,6 +532,8 @@ mod tests {
         for body in [close(), refusal] {
             let record = record(7, body);
             let text = record.to_jcs();
+            assert_eq!(record.written().as_ref(), Some(&text));
+            assert_eq!(record.to_json().to_jcs(), text, "both ways write the same");
             let back: Record = crate::json::from_slice(&text).unwrap();
             assert_eq!(back, record);
             let back = Record::from_canonical(std::str::from_utf8(&text).unwrap()).unwrap();

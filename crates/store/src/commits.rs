@@ -11,7 +11,8 @@ pub trait Commits {
     /// Changes with each commit made through this handle, after what it holds can be read and
     /// before its writers are answered. Whoever waits for something looks, waits for a change,
     /// and looks again; a commit between the look and the wait is not missed. Commits by other
-    /// processes do not show, so a wait has a bound of its own.
+    /// gateways show a moment later, those by commands beside a file not at all, so a wait has a
+    /// bound of its own.
     fn commits(&self) -> watch::Receiver<u64>;
 
     /// Writes that wait for their turn in this process; `None` where nothing waits in the process.

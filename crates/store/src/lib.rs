@@ -14,7 +14,7 @@
 //! - **Order is given here.** `seq` has no gaps within a job, the leaf index none in the log, and
 //!   a job's record times do not run backwards.
 //! - **Races have one winner**: bindings, transitions, statements and single uses are
-//!   compare-and-swap, decided by the one writer.
+//!   compare-and-swap, decided by the writers' order.
 //! - **Bounds.** Queues are bounded; a full one answers [`StoreError::Busy`] at once. Lists take
 //!   a limit or are bounded by their job.
 //! - **Not found is `None`.** A write that needs something that is not there is a
@@ -45,6 +45,7 @@ mod passkeys;
 mod postgres;
 mod publications;
 mod receipts;
+mod replicas;
 mod runs;
 mod sessions;
 mod sql;
@@ -80,6 +81,7 @@ pub use passkeys::{
 };
 pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
 pub use receipts::{Receipts, ReceiptsOfJob};
+pub use replicas::{Follower, Happened, LeasedJob, Replicas};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sql::transfer::TransferError;
@@ -115,6 +117,7 @@ pub trait Store:
     + Commits
     + TaskCalls
     + Notices
+    + Replicas
     + Send
     + Sync
 {
@@ -143,6 +146,7 @@ impl<T> Store for T where
         + Commits
         + TaskCalls
         + Notices
+        + Replicas
         + Send
         + Sync
 {

@@ -35,7 +35,7 @@ impl StorePlace<'_> {
                     work(&connection)
                 }
                 Self::Database(place) => {
-                    let seat = if alone { Seat::Sequencer } else { Seat::Beside };
+                    let seat = if alone { Seat::Alone } else { Seat::Beside };
                     work(&postgres::connect(place, seat)?)
                 }
             });

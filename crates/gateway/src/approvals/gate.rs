@@ -61,8 +61,12 @@ pub(super) enum Next {
 }
 
 impl Gate {
-    /// Watches a run until it ends; a run that is watched already is looked at now.
+    /// Watches a run until it ends; a run that is watched already is looked at now. Of several
+    /// gateways the one that leads watches all runs, and finds them in the store.
     pub fn watch(&self, app: &Arc<App>, job: &JobId, run_id: &str) {
+        if !app.leads() {
+            return;
+        }
         self.watched.send_if_modified(|watched| {
             if let Some(known) = watched.get(run_id) {
                 known.notify.notify_one();
@@ -80,16 +84,58 @@ impl Gate {
 
     /// Whether a job may make another run: each that has not ended is read again and again, at
     /// the cost of what upstream allows everybody together.
-    pub fn has_room(&self, job: &JobId, runs_per_job: u32) -> bool {
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn has_room(&self, app: &App, job: &JobId) -> Result<bool, store::StoreError> {
+        let runs_per_job = app.config.limits.runs_per_job;
+        if app.store.is_shared() {
+            let active = app.store.active_runs().await?;
+            let own = active.iter().filter(|run| run.job_id == *job).count();
+            return Ok(own < runs_per_job as usize && active.len() < MAX_WATCHED);
+        }
         let watched = self.watched.borrow();
         let own = watched.values().filter(|run| run.job == *job).count();
-        own < runs_per_job as usize && watched.len() < MAX_WATCHED
+        Ok(own < runs_per_job as usize && watched.len() < MAX_WATCHED)
+    }
+
+    /// Watches the runs that other gateways have begun, and looks at those about which something
+    /// was said since they were `seen` last.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn take_up(
+        &self,
+        app: &Arc<App>,
+        seen: &mut HashMap<String, (GateState, bool)>,
+    ) -> Result<(), store::StoreError> {
+        let mut before = std::mem::take(seen);
+        for run in app.store.active_runs().await? {
+            let now = (run.gate, run.apply_wished);
+            if before.remove(&run.run_id) != Some(now) || !self.watches(&run.run_id) {
+                self.watch(app, &run.job_id, &run.run_id);
+            }
+            seen.insert(run.run_id, now);
+        }
+        for ended in before.keys() {
+            self.wake(ended);
+        }
+        Ok(())
     }
 
     /// Looks at a run now, if it is watched.
     pub fn wake(&self, run_id: &str) {
         if let Some(known) = self.watched.borrow().get(run_id) {
             known.notify.notify_one();
+        }
+    }
+
+    /// Whether a run that the gate has ended still stands upstream, as far as is known.
+    pub fn is_letting_go(&self, app: &App, run: &RunRow) -> bool {
+        match app.leads() {
+            true => run.gate.is_final() && self.watches(&run.run_id),
+            // Another gateway watches it.
+            false => run.gate.is_final() && !ours::is_final(&run.status),
         }
     }
 
@@ -158,8 +204,9 @@ impl Gate {
 }
 
 async fn attend(app: Arc<App>, run_id: String, notify: Arc<Notify>) {
-    // When the gateway stops, the run stays where it is; the next start goes on from there.
-    while !app.draining.load(Ordering::Acquire) {
+    // When the gateway stops, the run stays where it is; the next start goes on from there, or the
+    // gateway that leads now.
+    while !app.draining.load(Ordering::Acquire) && app.leads() {
         let wait = match step(&app, &run_id).await {
             Ok(Next::Again) => continue,
             Ok(Next::Wait(wait)) => wait,

@@ -32,6 +32,9 @@ use crate::tlog::witnesses::{self, Witnesses};
 /// bundle is held in memory whole while it is signed.
 static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// How long it is waited for another gateway that seals the same job.
+const CLAIMED: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The parts of the gateway that seal bundles.
 #[derive(Clone, Copy)]
 pub struct Sealing<'a> {
@@ -96,6 +99,35 @@ pub async fn seal(
     now: Timestamp,
 ) -> Result<BundleRow, BundleError> {
     let _one = SEALING.lock().await;
+    let name = format!("seal/{job_id}");
+    claim(parts.store, &name).await?;
+    let sealed = seal_claimed(parts, job_id, now).await;
+    if let Err(error) = parts.store.release(&name).await {
+        // It goes with this gateway, which may take it again.
+        tracing::warn!(%error, job = %job_id, "a sealed job was not given back");
+    }
+    sealed
+}
+
+/// Waits until no other gateway on the store seals the job.
+async fn claim(store: &dyn Store, name: &str) -> Result<(), StoreError> {
+    let mut commits = store.commits();
+    let claimed = async {
+        while !store.claim(name).await? {
+            // The sender lives as long as the store.
+            let _ = commits.changed().await;
+        }
+        Ok(())
+    };
+    let waited = tokio::time::timeout(CLAIMED, claimed).await;
+    waited.unwrap_or(Err(StoreError::Busy))
+}
+
+async fn seal_claimed(
+    parts: Sealing<'_>,
+    job_id: &JobId,
+    now: Timestamp,
+) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
     match &job.state {

@@ -82,10 +82,14 @@ pub async fn authenticate(
 /// Checks again what can change: at the use of a capability address, and before each apply.
 ///
 /// # Errors
-/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`, `CONTRACT_WITHDRAWN` or `JOB_FULL`.
+/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`, `CONTRACT_WITHDRAWN` or `JOB_FULL`;
+/// `STORE_UNAVAILABLE` while it is not known what other gateways have ended.
 pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if let Some(reason) = token.ended() {
         return Err(reason.into());
+    }
+    if !app.store.is_current() {
+        return Err(ReasonCode::StoreUnavailable.into());
     }
     if token.claims.expires_at() <= app.now() {
         return Err(ReasonCode::TokenExpired.into());

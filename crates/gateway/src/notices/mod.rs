@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::replicas;
 use crate::upstream::HttpClient;
 use channel::{Channel, NoticeId};
 use message::Message;
@@ -79,7 +80,8 @@ pub fn start(app: &Arc<App>, stopping: &watch::Receiver<bool>) -> Vec<JoinHandle
     let channels = app.notices.channels().iter();
     let start = |channel: &Arc<Channel>| {
         let (app, channel) = (Arc::clone(app), Arc::clone(channel));
-        tokio::spawn(dispatch::tell(app, channel, stopping.clone()))
+        let tell = move |app, stopping| dispatch::tell(app, Arc::clone(&channel), stopping);
+        tokio::spawn(replicas::while_leading(app, stopping.clone(), tell))
     };
     channels.map(start).collect()
 }

@@ -34,5 +34,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, P
     }
     app.store.log_size().await?;
     app.store.check_room().await?;
+    if !app.store.is_current() {
+        return Err(ReasonCode::StoreUnavailable.into());
+    }
     Ok(Json(Health { status: "ready" }))
 }

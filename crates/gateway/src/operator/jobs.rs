@@ -274,7 +274,15 @@ pub(super) async fn renew(
     if !job.state.is_open() {
         return Err(ReasonCode::JobClosed.into());
     }
-    if !app.leases.renew(&job_id) {
+    if app.store.is_shared() {
+        app.store
+            .renew_lease(&job_id)
+            .await
+            .map_err(|error| match error.conflict() {
+                Some(store::Conflict::JobClosed(_)) => ReasonCode::JobClosed.into(),
+                _ => Problem::from(error),
+            })?;
+    } else if !app.leases.renew(&job_id) {
         // It has lapsed, and the job is not closed yet: an apply may keep it open. What the closing
         // of the job has not seen is not left behind.
         app.leases.begin(job_id.clone(), lease);

@@ -217,6 +217,10 @@ async fn look_for_ever(app: &Arc<App>) {
         }
         if polls && round.is_empty() && Instant::now() >= next_round {
             next_round = Instant::now() + interval;
+            // Of several gateways one looks by itself; each looks when it is told.
+            if !app.leads() {
+                continue;
+            }
             match governed(&*app.store).await {
                 Ok(ids) => round.extend(ids),
                 Err(error) => tracing::warn!(%error, "the governed workspaces cannot be read"),

@@ -6,20 +6,22 @@
 //!
 //! # Transactions
 //! Each batch of writes is one `SERIALIZABLE` transaction, run again as a whole when another one
-//! stood in its way. Reads are `REPEATABLE READ` and `READ ONLY`. There are no advisory locks, no
-//! sequences and no `LISTEN`: numbers are the largest one and one more, which the isolation makes
-//! safe.
+//! stood in its way. Reads are `REPEATABLE READ` and `READ ONLY`. There are no advisory locks and
+//! no sequences: numbers are the largest one and one more, which the isolation makes safe.
 //!
-//! # One appends
-//! The log has one sequencer: whoever holds the lease in the table `sequencer`. Each of its
-//! transactions writes that row, and only where the row still has the number (the epoch) under
-//! which it took the lease. Whoever takes a lapsed lease gives it a new number, so a gateway that
-//! lost it, and does not know yet, can write nothing: its transaction finds no such row, or fails
-//! because the row was changed under it. The lease lives by the server's clock.
+//! # Several write
+//! Every gateway appends to the one log, in its own transactions, each of which finds the log's end
+//! in the database: there is nobody whose loss could fork it. Writers take turns ([`session`]), so
+//! that they do not run in vain: what a batch costs is shared by all of its operations, and the
+//! next gateway's batch gathers meanwhile. One gateway leads ([`seat`]) for what only one should
+//! do; that the log stays one does not depend on it.
+//!
+//! Each gateway looks five times a second what the others have ended ([`shared`]); whoever cannot
+//! look decides nothing by what it knows.
 //!
 //! # What is not known
 //! When a connection breaks while a transaction is being committed, nobody has said whether it
-//! was. Each transaction writes its number into the row of its writer in the table `writers`.
+//! was. Each transaction writes its number into its writer's row in the table `writers`.
 //! After connecting again that row is read under a lock, for which the server lets the other
 //! transaction end first, and the number in it answers the question. As long as it cannot be asked
 //! the operations of the batch fail as [`StoreError::Unavailable`], and those are then the ones
@@ -29,6 +31,7 @@
 mod schema;
 mod seat;
 mod session;
+mod shared;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,12 +41,13 @@ use postgres::Config;
 use postgres::config::{Host, SslMode};
 
 use crate::sql::connection::Connection;
-use crate::sql::{Database, Readers, clear_leftovers};
+use crate::sql::{Database, Readers};
 use crate::{Store, StoreError};
 
 pub(crate) use schema::migrate;
 pub use seat::Seat;
 pub(crate) use session::Session;
+pub(crate) use shared::{Looking, Shared};
 
 /// Connections that read; each read takes at least three ways to the server and back.
 const READERS: usize = 4;
@@ -197,37 +201,44 @@ fn beyond_loopback(host: &Host) -> Option<String> {
 
 /// Opens the store in a database and brings its schema up to date.
 ///
-/// As [`Seat::Sequencer`] it takes the lease of the log; one that a crash left behind is waited
-/// for until it lapses.
-///
 /// # Errors
-/// [`StoreError::Unavailable`] when the server cannot be reached, refuses us, or somebody else
-/// holds the lease; [`StoreError::Corrupt`] when the schema is another program's, and
-/// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
+/// [`StoreError::Unavailable`] when the server cannot be reached, refuses us, or a gateway uses
+/// what is wanted [`Seat::Alone`]; [`StoreError::Corrupt`] when the schema is another program's,
+/// and [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
 pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
     let readers = Readers::start(READERS, || {
         Ok(Connection::Postgres(Box::new(Session::reading(place))))
     })?;
-    let writer = connect(place, seat)?;
-    Database::start(writer, Some(readers), None, None)
+    let shared = (seat == Seat::Gateway).then(|| Arc::new(Shared::new()));
+    let writer = connected(place, seat, shared.clone())?;
+    let Some(shared) = shared else {
+        return Database::start(writer, Some(readers), None, None);
+    };
+    Database::start_shared(writer, readers, Arc::clone(&shared), |commits| {
+        Looking::start(place, shared, commits)
+    })
 }
 
 /// A connection that writes, to a store that is up to date.
 pub(crate) fn connect(place: &PostgresPlace, seat: Seat) -> Result<Connection, StoreError> {
+    connected(place, seat, None)
+}
+
+fn connected(
+    place: &PostgresPlace,
+    seat: Seat,
+    shared: Option<Arc<Shared>>,
+) -> Result<Connection, StoreError> {
     // The client waits on a runtime of its own, which may not be within another one.
     let opened = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
-            let session = Session::writing(place)?;
+            let session = Session::writing(place, seat, shared)?;
             migrate(&session)?;
-            session.sit_down(seat)?;
-            let connection = Connection::Postgres(Box::new(session));
-            if seat == Seat::Sequencer {
-                // Whoever has just taken the lease is alone.
-                connection.begin()?;
-                clear_leftovers(&connection)?;
-                connection.commit()?;
-            }
-            Ok(connection)
+            session.sit_down()?;
+            // The first transaction looks after what others left behind.
+            session.begin()?;
+            session.commit()?;
+            Ok(Connection::Postgres(Box::new(session)))
         });
         opening.join()
     });

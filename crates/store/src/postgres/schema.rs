@@ -28,6 +28,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0004_key_sets",
         include_str!("../../migrations/postgres/0004_key_sets.sql"),
     ),
+    (
+        "0005_replicas",
+        include_str!("../../migrations/postgres/0005_replicas.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::error::SqlState;
@@ -12,7 +13,8 @@ use postgres::{Client, NoTls, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresPlace;
-use super::seat::{self, Seat};
+use super::seat::{self, Seat, Tended};
+use super::shared::{CHANNEL, Shared};
 use crate::StoreError;
 use crate::sql::connection::Value;
 
@@ -23,6 +25,10 @@ const SETTINGS: &str = "SET statement_timeout = 20000;
     SET lock_timeout = 5000;
     SET idle_in_transaction_session_timeout = 30000;
     SET client_min_messages = warning";
+
+/// What holds for each transaction that writes: others wait for it, so one whose process stands
+/// still is ended soon.
+const STANDSTILL: Duration = Duration::from_secs(4);
 
 /// Statements that are kept prepared; lists of jobs have many forms.
 const PREPARED: usize = 400;
@@ -63,6 +69,8 @@ struct NoWriter;
 
 struct Live {
     client: Client,
+    /// It is PostgreSQL itself, and not a database that speaks its protocol.
+    plain: bool,
     prepared: HashMap<String, Statement>,
 }
 
@@ -73,62 +81,56 @@ pub(crate) struct Session {
     standing: Cell<Standing>,
     /// Conflicts in a row.
     conflicts: Cell<u32>,
-    /// Of one that writes: its row in `writers`, the number of its transaction.
-    writer: Option<String>,
+    /// Of one that writes: why, under which number, and the number of its transaction.
+    seat: Option<Seat>,
     number: Cell<i64>,
-    /// The number under which it holds the lease of the log.
-    epoch: Cell<Option<i64>>,
-    /// It held the lease and lost it.
-    fenced: Cell<bool>,
+    batch: Cell<i64>,
+    /// Of a gateway.
+    shared: Option<Arc<Shared>>,
+    tended: Tended,
+    /// What the transaction makes of the lead when it is committed.
+    leads_then: Cell<Option<bool>>,
 }
 
 impl Session {
     /// One that reads only.
     pub(super) fn reading(place: &PostgresPlace) -> Self {
-        Self::new(place, None)
+        Self::new(place, None, None)
     }
 
     /// One that writes, connected.
-    pub(super) fn writing(place: &PostgresPlace) -> Result<Self, StoreError> {
-        let mut id = [0_u8; 16];
-        getrandom::fill(&mut id).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let name = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let session = Self::new(place, Some(name));
+    pub(super) fn writing(
+        place: &PostgresPlace,
+        seat: Seat,
+        shared: Option<Arc<Shared>>,
+    ) -> Result<Self, StoreError> {
+        let session = Self::new(place, Some(seat), shared);
         session.connect()?;
         Ok(session)
     }
 
-    fn new(place: &PostgresPlace, writer: Option<String>) -> Self {
+    fn new(place: &PostgresPlace, seat: Option<Seat>, shared: Option<Arc<Shared>>) -> Self {
         Self {
             place: place.clone(),
             live: RefCell::new(None),
             standing: Cell::new(Standing::Idle),
             conflicts: Cell::new(0),
-            writer,
+            seat,
             number: Cell::new(0),
-            epoch: Cell::new(None),
-            fenced: Cell::new(false),
+            batch: Cell::new(0),
+            shared,
+            tended: Tended::default(),
+            leads_then: Cell::new(None),
         }
     }
 
-    /// Takes the place among those who write; as the sequencer, waits for the lease of the log.
-    pub(super) fn sit_down(&self, seat: Seat) -> Result<(), StoreError> {
-        let writer = self.name();
-        self.simply(&format!(
-            "DELETE FROM writers WHERE seen < {} - {};
-             INSERT INTO writers (writer, batch, seen) VALUES ('{writer}', 0, {})",
-            seat::NOW,
-            seat::FORGOTTEN.as_millis(),
-            seat::NOW,
-        ))?;
-        if seat == Seat::Sequencer {
-            self.epoch.set(Some(seat::take_lease(self, writer)?));
-        }
+    /// Takes the place among those who write, under a new number.
+    pub(super) fn sit_down(&self) -> Result<(), StoreError> {
+        let seat = self.seat.ok_or_else(|| StoreError::unavailable(NoWriter))?;
+        self.number.set(seat::join(self, seat)?);
+        self.batch.set(0);
+        self.tended.forget();
         Ok(())
-    }
-
-    fn name(&self) -> &str {
-        self.writer.as_deref().unwrap_or_default()
     }
 
     /// Connects, unless it is.
@@ -155,8 +157,10 @@ impl Session {
                 .batch_execute("SET synchronous_commit = on")
                 .map_err(StoreError::unavailable)?;
         }
+        let plain = speaks_notify(&mut client).map_err(StoreError::unavailable)?;
         *live = Some(Live {
             client,
+            plain,
             prepared: HashMap::new(),
         });
         self.standing.set(Standing::Idle);
@@ -196,7 +200,8 @@ impl Session {
         }
         // Of two transactions that insert the same, the second may be told of the key before it
         // is told of the conflict.
-        let raced = state == SqlState::UNIQUE_VIOLATION && self.conflicts.get() < 2;
+        let raced = (state == SqlState::UNIQUE_VIOLATION || state == SqlState::DUPLICATE_TABLE)
+            && self.conflicts.get() < 2;
         if state == SqlState::T_R_SERIALIZATION_FAILURE
             || state == SqlState::T_R_DEADLOCK_DETECTED
             || (raced && self.standing.get() == Standing::Open)
@@ -221,9 +226,14 @@ impl Session {
         }
     }
 
+    /// Runs statements without parameters and gives back all that was answered.
+    pub(super) fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
+        self.with(|live| live.client.simple_query(sql))
+    }
+
     /// Runs statements without parameters and tells how many rows the last of them changed.
     pub(super) fn simply(&self, sql: &str) -> Result<u64, StoreError> {
-        let answers = self.with(|live| live.client.simple_query(sql))?;
+        let answers = self.ask(sql)?;
         let changed = answers.iter().rev().find_map(|answer| match answer {
             SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
             _ => None,
@@ -267,37 +277,59 @@ impl Session {
             .map(drop)
     }
 
-    /// Begins a transaction that writes: with its number, and for the sequencer with its lease,
-    /// which is prolonged by that.
+    /// Waits for this writer's turn, as the first statement of a transaction: writers go one
+    /// after the other, so that none is run in vain because of another, and none waits for ever.
+    pub(super) fn take_turn(&self) -> Result<(), StoreError> {
+        self.batch(self.turn())
+    }
+
+    /// The lock of a table is given in the order of asking, and before the transaction's state of
+    /// the database is chosen. Others than PostgreSQL have no such lock; there the row's lock does
+    /// it, and what conflicts all the same is run again.
+    fn turn(&self) -> &'static str {
+        match self.is_plain() {
+            true => "LOCK TABLE sequencer IN EXCLUSIVE MODE",
+            false => "SELECT id FROM sequencer WHERE id = 1 FOR UPDATE",
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.live.borrow().as_ref().is_some_and(|live| live.plain)
+    }
+
+    /// Begins a transaction that writes, with its number; a gateway looks after the others in it
+    /// when that is due.
     pub(crate) fn begin(&self) -> Result<(), StoreError> {
-        if self.fenced.get() {
-            return Err(StoreError::unavailable(seat::Fenced));
-        }
-        let (writer, now) = (self.name(), seat::NOW);
-        self.number.set(self.number.get() + 1);
-        let number = self.number.get();
-        let mut sql = format!(
-            "BEGIN ISOLATION LEVEL SERIALIZABLE;
-             UPDATE writers SET batch = {number}, seen = {now} WHERE writer = '{writer}'"
-        );
-        if let Some(epoch) = self.epoch.get() {
-            sql += &format!(
-                "; UPDATE sequencer SET until = {now} + {}
-                   WHERE epoch = {epoch} AND holder = '{writer}'",
-                seat::LEASE.as_millis(),
-            );
-        }
-        match self.open(&sql)? {
-            1 => Ok(()),
-            _ if self.epoch.get().is_some() => {
-                self.fenced.set(true);
-                tracing::error!(
-                    "another gateway has taken over the log; this one writes nothing any more"
-                );
-                Err(StoreError::unavailable(seat::Fenced))
+        self.leads_then.set(None);
+        for _ in 0..2 {
+            self.connect()?;
+            let (number, now) = (self.number.get(), seat::NOW);
+            self.batch.set(self.batch.get() + 1);
+            let begun = self.open(&format!(
+                "BEGIN ISOLATION LEVEL SERIALIZABLE; {};
+                 SET LOCAL idle_in_transaction_session_timeout = {};
+                 SET LOCAL clawgate.writer = '{number}';
+                 UPDATE writers SET batch = {}, seen = {now} WHERE number = {number}",
+                self.turn(),
+                STANDSTILL.as_millis(),
+                self.batch.get(),
+            ))?;
+            if begun == 1 {
+                if self.shared.is_some() && self.tended.is_due() {
+                    let leads = seat::tend(self, number, self.tended.never())?;
+                    self.leads_then.set(Some(leads));
+                }
+                return Ok(());
             }
-            _ => Err(StoreError::unavailable(NoWriter)),
+            // Nothing was heard of it for so long that the others have settled what it was doing.
+            self.rollback()?;
+            tracing::warn!("this writer was counted as gone; it begins anew");
+            if let Some(shared) = &self.shared {
+                shared.set_leads(false);
+            }
+            self.sit_down()?;
         }
+        Err(StoreError::unavailable(NoWriter))
     }
 
     /// Sends what begins a transaction; on a new connection, when the old one turns out to be
@@ -323,6 +355,10 @@ impl Session {
             Ok(_) => {
                 self.standing.set(Standing::Idle);
                 self.conflicts.set(0);
+                if let (Some(shared), Some(leads)) = (&self.shared, self.leads_then.take()) {
+                    self.tended.now();
+                    shared.set_leads(leads);
+                }
                 Ok(())
             }
             Err(_) if self.standing.get() == Standing::Lost => self.what_became_of_it(),
@@ -341,13 +377,13 @@ impl Session {
             }
             // The lock is given when the other transaction has ended, either way.
             let row = self.query(
-                "SELECT batch FROM writers WHERE writer = ?1 FOR UPDATE",
-                &[Value::Text(self.name())],
+                "SELECT batch FROM writers WHERE number = ?1 FOR UPDATE",
+                &[Value::Integer(self.number.get())],
             );
             let Ok(rows) = row else { continue };
             let last: Option<i64> = rows.first().and_then(|row| row.try_get("batch").ok());
             return match last {
-                Some(last) if last == self.number.get() => {
+                Some(last) if last == self.batch.get() => {
                     tracing::warn!("the connection was lost during a commit, which had happened");
                     Ok(())
                 }
@@ -379,15 +415,23 @@ impl Session {
     }
 
     pub(crate) fn check_sequencer(&self) -> Result<(), StoreError> {
-        match self.epoch.get() {
-            Some(_) => Ok(()),
-            None => Err(StoreError::unavailable(seat::NotSequencer)),
+        match self.seat {
+            Some(Seat::Gateway | Seat::Alone) => Ok(()),
+            Some(Seat::Beside) | None => Err(StoreError::unavailable(seat::NotGateway)),
         }
     }
 
     pub(crate) fn pulse(&self) -> Option<Duration> {
-        let holds = self.epoch.get().is_some() && !self.fenced.get();
-        holds.then_some(seat::LEASE / 3)
+        self.shared.is_some().then_some(seat::PULSE)
+    }
+
+    /// Has the others look as soon as the transaction is committed.
+    pub(crate) fn announce(&self) -> Result<(), StoreError> {
+        match self.is_plain() {
+            true => self.batch(&format!("NOTIFY {CHANNEL}")),
+            // They look every so often anyway.
+            false => Ok(()),
+        }
     }
 
     /// Runs a transaction of the engine's own, again when another one stands in its way.
@@ -421,21 +465,17 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// Gives the lease back, so that the next one need not wait until it lapses.
+    /// Says that it goes, so that the others need not wait until it counts as gone.
     fn drop(&mut self) {
-        if self.writer.is_none() || self.live.borrow().is_none() {
+        if self.seat.is_none() || self.live.borrow().is_none() {
             return;
         }
         let _ = self.rollback();
-        let writer = self.name();
-        let mut sql = format!("DELETE FROM writers WHERE writer = '{writer}'");
-        if let Some(epoch) = self.epoch.get() {
-            sql = format!(
-                "UPDATE sequencer SET until = 0 WHERE epoch = {epoch} AND holder = '{writer}'; {sql}"
-            );
-        }
-        // What cannot be said now is found out by the lapse of the lease.
-        let _ = self.simply(&sql);
+        let number = self.number.get();
+        // Whoever takes the row out settles what is left. What cannot be said now is found out.
+        let _ = self.simply(&format!(
+            "UPDATE writers SET seen = 0 WHERE number = {number}"
+        ));
     }
 }
 
@@ -451,6 +491,13 @@ impl Live {
         self.prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
+}
+
+/// Whether the server is PostgreSQL itself; others speak its protocol and have no `NOTIFY`, or
+/// take it and say nothing.
+pub(super) fn speaks_notify(client: &mut Client) -> Result<bool, postgres::Error> {
+    let version: String = client.query_one("SELECT version()", &[])?.try_get(0)?;
+    Ok(version.starts_with("PostgreSQL ") && !version.contains("-YB-"))
 }
 
 /// The server goes, has ended this connection, or says itself that it does not know.

@@ -336,6 +336,14 @@ impl Connection {
         }
     }
 
+    /// Something ended that other gateways know by heart: they look once this is committed.
+    pub(crate) fn announce(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session) => session.announce(),
+        }
+    }
+
     /// How often an empty batch is due when there is nothing to write.
     pub(crate) fn pulse(&self) -> Option<std::time::Duration> {
         match self {

@@ -89,6 +89,7 @@ impl Contracts for Database {
                  WHERE policy_hash = ?1 AND withdrawn_at IS NULL",
                 params![bytes(&hash), at.millis(), by],
             )?;
+            connection.announce()?;
             Ok(by_hash(connection, &hash)?.and_then(|row| row.withdrawn))
         })
         .await

@@ -16,9 +16,10 @@ use crate::{Appended, Conflict, StoreError};
 
 /// A record that is to be appended.
 pub(super) struct NewRecord {
-    job_id: JobId,
+    /// When it was handed in; the record itself is never earlier than the one before.
     at: Timestamp,
-    body: Body,
+    /// Its place is that of the last [`Ends::check`].
+    record: Record,
     /// Of an outcome.
     receipt: Option<Envelope>,
 }
@@ -26,10 +27,15 @@ pub(super) struct NewRecord {
 impl NewRecord {
     /// Anything but an outcome.
     pub(super) fn plain(job_id: JobId, at: Timestamp, body: Body) -> Self {
+        let seq = 0;
         Self {
-            job_id,
             at,
-            body,
+            record: Record {
+                job_id,
+                seq,
+                at,
+                body,
+            },
             receipt: None,
         }
     }
@@ -42,21 +48,19 @@ impl NewRecord {
         receipt: Option<Envelope>,
     ) -> Self {
         Self {
-            job_id,
-            at,
-            body: Body::Outcome(Box::new(outcome)),
             receipt,
+            ..Self::plain(job_id, at, Body::Outcome(Box::new(outcome)))
         }
     }
 }
 
 /// A record that nothing speaks against, in its place. [`Ends::check`] is its only maker.
-pub(super) struct Checked {
+pub(super) struct Checked<'r> {
     /// Index of its job among the ends.
     end: usize,
-    record: Record,
+    record: &'r Record,
     canonical: Vec<u8>,
-    receipt: Option<(&'static str, String, Envelope)>,
+    receipt: Option<(&'static str, &'r str, &'r Envelope)>,
 }
 
 /// The end of a job's records, from which the next one follows.
@@ -97,35 +101,35 @@ impl<'c> Ends<'c> {
 
     /// Finds out whether a record may be appended now. Nothing is written, so one that is refused
     /// takes no other of its group with it.
-    pub(super) fn check(&mut self, new: &NewRecord) -> Result<Checked, StoreError> {
-        let index = self.end_of(&new.job_id)?;
+    pub(super) fn check<'r>(&mut self, new: &'r mut NewRecord) -> Result<Checked<'r>, StoreError> {
+        let index = self.end_of(&new.record.job_id)?;
         let end = &self.jobs[index];
         if !end.open {
-            return Err(Conflict::JobClosed(new.job_id.clone()).into());
+            return Err(Conflict::JobClosed(new.record.job_id.clone()).into());
         }
-        let mut kind = None;
-        if let Body::Outcome(outcome) = &new.body {
+        new.record.seq = end.seq + 1;
+        new.record.at = new.at.max(end.at);
+        let record = &new.record;
+        let mut receipt = None;
+        if let Body::Outcome(outcome) = &record.body {
             self.check_open(end, outcome.intent_seq)?;
-            kind = check_receipt(outcome, new.receipt.as_ref())?;
+            receipt = check_receipt(outcome, new.receipt.as_ref())?;
         }
-        let record = Record {
-            job_id: new.job_id.clone(),
-            seq: end.seq + 1,
-            at: new.at.max(end.at),
-            body: new.body.clone(),
+        let canonical = match record.written() {
+            Some(canonical) => canonical,
+            None => {
+                let json = record.to_json();
+                if has_double(&json) {
+                    return Err(Conflict::Unrecordable.into());
+                }
+                json.to_jcs()
+            }
         };
-        let json = record.to_json();
-        if has_double(&json) {
-            return Err(Conflict::Unrecordable.into());
-        }
-        let canonical = json.to_jcs();
         // It is an entry of the log's static files, which have two bytes for its length.
         if canonical.len() > MAX_ENTRY_BYTES {
             return Err(Conflict::Unrecordable.into());
         }
-        let receipt = kind.zip(new.receipt.clone());
-        let receipt = receipt.map(|((kind, id), envelope)| (kind, id, envelope));
-        if let Some((_, id, _)) = &receipt {
+        if let Some((_, id, _)) = receipt {
             self.check_new_receipt(end, id)?;
         }
         Ok(Checked {
@@ -139,7 +143,7 @@ impl<'c> Ends<'c> {
     /// Appends a record to its job and to the log. Everything that counts records goes through
     /// here: a record without its leaf, or a leaf without its record, cannot be. After an error
     /// nothing of the group may be kept.
-    pub(super) fn write(&mut self, checked: Checked) -> Result<Appended, StoreError> {
+    pub(super) fn write(&mut self, checked: Checked<'_>) -> Result<Appended, StoreError> {
         let Checked {
             end,
             record,
@@ -149,7 +153,7 @@ impl<'c> Ends<'c> {
         let end = &mut self.jobs[end];
         let leaf_index = self.size;
         let leaf_hash = proof::merkle::leaf_hash(&canonical);
-        let event = end.chain.extend_written(&record, &canonical);
+        let event = end.chain.extend_written(record, &canonical);
         let place = column::integer(leaf_index)?;
         let latest = self
             .latest
@@ -169,7 +173,7 @@ impl<'c> Ends<'c> {
         )?;
         merkle::add_leaf(self.connection, leaf_index, &leaf_hash)?;
         if let Some((kind, id, envelope)) = receipt {
-            let envelope = column::envelope(&envelope)?;
+            let envelope = column::envelope(envelope)?;
             column::change(
                 self.connection,
                 "INSERT INTO receipts (outcome, job, receipt_id, kind, envelope)
@@ -328,11 +332,11 @@ pub(super) fn open_seqs(row: &Row<'_>) -> Result<Vec<u64>, StoreError> {
     }
 }
 
-/// Kind and id of the receipt, when the outcome names exactly this one.
-fn check_receipt(
-    outcome: &Outcome,
-    receipt: Option<&Envelope>,
-) -> Result<Option<(&'static str, String)>, StoreError> {
+/// The receipt with its kind and id, when the outcome names exactly this one.
+fn check_receipt<'r>(
+    outcome: &'r Outcome,
+    receipt: Option<&'r Envelope>,
+) -> Result<Option<(&'static str, &'r str, &'r Envelope)>, StoreError> {
     match (&outcome.receipt, receipt) {
         (None, None) => Ok(None),
         (Some(named), Some(envelope)) => {
@@ -345,7 +349,7 @@ fn check_receipt(
             if id == Some(named.receipt_id.as_str())
                 && envelope.payload_hash_b64u == named.payload_hash_b64u
             {
-                Ok(Some((kind, named.receipt_id.clone())))
+                Ok(Some((kind, &named.receipt_id, envelope)))
             } else {
                 Err(Conflict::ReceiptMismatch.into())
             }

@@ -237,6 +237,7 @@ fn close_job(
          WHERE job_id = ?1",
         params![job_id.as_str(), appended.at.millis(), by, reason],
     )?;
+    connection.announce()?;
     Ok(JobClosing::Now {
         appended: Box::new(appended),
         cut,

@@ -271,15 +271,18 @@ pub(super) fn append_outcome(
     Ok(appended)
 }
 
-fn append_alone(connection: &Connection, new: NewRecord) -> Result<Appended, StoreError> {
+fn append_alone(connection: &Connection, mut new: NewRecord) -> Result<Appended, StoreError> {
     let mut ends = Ends::read(connection)?;
-    let checked = ends.check(&new)?;
+    let checked = ends.check(&mut new)?;
     let appended = ends.write(checked)?;
     ends.finish()?;
     Ok(appended)
 }
 
-fn open_intent(connection: &Connection, leaf_index: u64) -> Result<OpenIntent, StoreError> {
+pub(super) fn open_intent(
+    connection: &Connection,
+    leaf_index: u64,
+) -> Result<OpenIntent, StoreError> {
     let record = column::one(
         connection,
         "SELECT record FROM records WHERE leaf_index = ?1",

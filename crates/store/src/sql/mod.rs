@@ -33,6 +33,7 @@ mod passkeys;
 mod publications;
 mod readers;
 mod receipts;
+mod replicas;
 mod runs;
 mod sessions;
 mod task_calls;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
+use crate::postgres::{Looking, Shared};
 use crate::{Commits, Store, StoreError};
 use connection::{Connection, Dialect};
 use tokens::Touches;
@@ -60,6 +62,8 @@ pub(crate) struct Database {
     /// before the writer, whose connection, the last one, then folds the write-ahead log into
     /// the file.
     readers: Option<Readers>,
+    /// Of a gateway that may be one of several.
+    sharing: Option<(Arc<Shared>, Looking)>,
     writer: Writer,
     touches: Arc<Touches>,
     /// Held as long as the store is open.
@@ -77,10 +81,34 @@ impl Database {
         let writer = Writer::start(connection, Arc::clone(&touches), observer)?;
         Ok(Arc::new(Self {
             readers,
+            sharing: None,
             writer,
             touches,
             _lock: lock,
         }))
+    }
+
+    /// The same for one gateway of several, which `look`s what the others do and tells of it.
+    pub(crate) fn start_shared(
+        connection: Connection,
+        readers: Readers,
+        shared: Arc<Shared>,
+        look: impl FnOnce(watch::Sender<u64>) -> Result<Looking, StoreError>,
+    ) -> Result<Arc<dyn Store>, StoreError> {
+        let touches = Arc::new(Touches::default());
+        let writer = Writer::start(connection, Arc::clone(&touches), None)?;
+        let looking = look(writer.told())?;
+        Ok(Arc::new(Self {
+            readers: Some(readers),
+            sharing: Some((shared, looking)),
+            writer,
+            touches,
+            _lock: None,
+        }))
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        self.sharing.as_ref().map(|(shared, _)| &**shared)
     }
 
     /// Runs a write and waits until it is durable. It may be run more than once.
@@ -147,7 +175,8 @@ async fn answer<T>(receiver: oneshot::Receiver<Result<T, StoreError>>) -> Result
         .unwrap_or_else(|ended| Err(StoreError::unavailable(ended)))
 }
 
-/// What a crash left behind, in a transaction: nobody else has the store open.
+/// What a crash left behind in a store that nobody else has open, in a transaction. Where several
+/// may have it open, see `postgres/seat.rs`.
 pub(crate) fn clear_leftovers(connection: &Connection) -> Result<(), StoreError> {
     budgets::settle_leftovers(connection)?;
     model_keys::lose_leftovers(connection)

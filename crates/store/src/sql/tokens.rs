@@ -315,6 +315,7 @@ fn revoke(
             reason
         ],
     )?;
+    connection.announce()?;
     Ok(Some(Revoked {
         revocation: TokenRevocation { at, by, reason },
         before: false,

@@ -148,6 +148,7 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     /// How many batches were committed.
     commits: watch::Receiver<u64>,
+    told: watch::Sender<u64>,
     failed: Arc<AtomicBool>,
     /// Operations in the queue.
     queued: Arc<AtomicUsize>,
@@ -170,7 +171,7 @@ impl Writer {
             touches,
             touched: Instant::now(),
             observer,
-            told,
+            told: told.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -180,6 +181,7 @@ impl Writer {
             queue: Some(queue),
             thread: Some(thread),
             commits,
+            told,
             failed,
             queued,
         })
@@ -188,6 +190,11 @@ impl Writer {
     /// Tells of each batch that was committed.
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
+    }
+
+    /// Tells those who listen to [`Self::commits`], also of what others commit.
+    pub(super) fn told(&self) -> watch::Sender<u64> {
+        self.told.clone()
     }
 
     /// How many operations wait in the queue.
@@ -415,7 +422,7 @@ fn append_together(connection: &Connection, batch: &mut [Operation]) -> Result<u
         let mut failed = None;
         let result = match &mut ends {
             Err(error) => Err(error.clone()),
-            Ok(open) => match open.check(&record.new) {
+            Ok(open) => match open.check(&mut record.new) {
                 Ok(checked) => open
                     .write(checked)
                     .inspect_err(|error| failed = Some(error.clone())),

@@ -61,6 +61,34 @@ macro_rules! suite {
     };
 }
 
+/// Runs races between three gateways on one database.
+macro_rules! replicas {
+    ($($rule:ident),+ $(,)?) => {
+        mod postgres_replicas {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                if let Some(schema) = crate::server::Schema::new() {
+                    let others = vec![schema.open(), schema.open()];
+                    let rule = crate::races::$rule(schema.open());
+                    crate::races::OTHERS.scope(others, rule).await;
+                }
+            }
+        )+}
+    };
+}
+
+replicas! {
+    appends_leave_no_gaps,
+    one_holder_wins,
+    one_transition_wins,
+    one_apply_begins,
+    an_elevated_token_is_used_once,
+    two_approvers_at_once_are_both_recorded,
+    approval_and_denial_at_once_end_in_denial,
+    a_budget_is_not_overdrawn,
+    one_closing_wins,
+}
+
 suite! {
     areas:
         a_contract_is_published_once_and_under_one_name,

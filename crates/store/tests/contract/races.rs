@@ -14,7 +14,12 @@ use store::{
 
 use crate::fixtures::*;
 
-/// Runs `count` tasks at once and collects what they return, in order.
+tokio::task_local! {
+    /// Other gateways' handles on the same store.
+    pub(crate) static OTHERS: Vec<Arc<dyn Store>>;
+}
+
+/// Runs `count` tasks at once, on all handles in turn, and collects what they return, in order.
 async fn at_once<T, F>(
     store: &Arc<dyn Store>,
     count: usize,
@@ -24,8 +29,10 @@ where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
+    let mut stores = OTHERS.try_with(Clone::clone).unwrap_or_default();
+    stores.push(Arc::clone(store));
     let tasks: Vec<_> = (0..count)
-        .map(|n| tokio::spawn(task(Arc::clone(store), n)))
+        .map(|n| tokio::spawn(task(Arc::clone(&stores[n % stores.len()]), n)))
         .collect();
     let mut results = Vec::new();
     for task in tasks {

@@ -50,7 +50,7 @@ impl Schema {
     }
 
     pub(crate) fn open(&self) -> std::sync::Arc<dyn Store> {
-        store::open_postgres(&self.place(), Seat::Sequencer).unwrap()
+        store::open_postgres(&self.place(), Seat::Gateway).unwrap()
     }
 
     /// The statement by which a session is in it.

@@ -9,6 +9,7 @@
 )]
 mod fixtures;
 mod proxy;
+mod replicas;
 #[path = "../contract/server.rs"]
 mod server;
 mod steps;
@@ -17,8 +18,8 @@ mod transfer;
 use std::sync::Arc;
 
 use fixtures::*;
+use proof::Hash;
 use proof::record::Lane;
-use proof::{Hash, merkle};
 use store::{
     Conflict, ModelLimits, ModelSpend, ModelUsage, PostgresPlace, Seat, Store, StoreError,
 };
@@ -97,43 +98,6 @@ async fn a_batch_that_another_transaction_overtook_is_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_never_overspend_a_budget() {
-    let Some(schema) = Schema::new() else { return };
-    let stores = [open(&schema, Seat::Sequencer), open(&schema, Seat::Beside)];
-    let job = open_job(&stores[0], 1).await;
-    let limits = ModelLimits {
-        max_cost: Some(300),
-        ..ModelLimits::default()
-    };
-    let most = ModelSpend { tokens: 1, cost: 9 };
-    let mut granted = 0;
-    // Few enough at a time that neither runs out of tries.
-    for _ in 0..10 {
-        let calls: Vec<_> = (0..6)
-            .map(|n| {
-                let (store, job) = (Arc::clone(&stores[n % 2]), job.clone());
-                tokio::spawn(async move {
-                    match store.reserve_model(&job, limits, most, at(1)).await {
-                        Ok(store::Reservation::Granted { id }) => {
-                            store.settle_model(id, most).await.map_or(0, |()| 1)
-                        }
-                        Ok(store::Reservation::Exhausted { .. }) | Err(StoreError::Busy) => 0,
-                        Err(other) => panic!("{other:?}"),
-                    }
-                })
-            })
-            .collect();
-        for call in calls {
-            granted += call.await.unwrap();
-        }
-    }
-    let usage = stores[1].model_usage(&job).await.unwrap();
-    assert_eq!(usage.cost, 9 * granted);
-    assert!(usage.cost + usage.cost_reserved <= 300, "{usage:?}");
-    assert!(granted > 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_connection_fails_what_was_on_it_and_nothing_else() {
     let Some(schema) = Schema::new() else { return };
     let store = schema.open();
@@ -196,7 +160,7 @@ async fn what_became_of_a_commit_is_asked_and_never_guessed() {
     for (cut, happens) in [(Cut::Answer, true), (Cut::Commit, false)] {
         let proxy = Proxy::start(&schema.server_address());
         let place = PostgresPlace::parse(&proxy.instead_of(&schema.address()), None, false);
-        let store = store::open_postgres(&place.unwrap(), Seat::Sequencer).unwrap();
+        let store = store::open_postgres(&place.unwrap(), Seat::Gateway).unwrap();
         let n = if happens { 1 } else { 2 };
         let job = open_job(&store, n).await;
         let size = store.log_size().await.unwrap();
@@ -213,71 +177,6 @@ async fn what_became_of_a_commit_is_asked_and_never_guessed() {
         let next = append(&store, &job, refusal()).await.unwrap();
         assert_eq!(next.leaf_index, now, "no gap and nothing twice");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_lost_the_lease_writes_nothing_any_more() {
-    let Some(schema) = Schema::new() else { return };
-    let first = schema.open();
-    let job = open_job(&first, 1).await;
-    append(&first, &job, refusal()).await.unwrap();
-    // As if it had not been heard of for a while.
-    schema.tamper("UPDATE sequencer SET until = 0").unwrap();
-    let second = schema.open();
-    let appended = append(&second, &job, refusal()).await.unwrap();
-    assert_eq!((appended.seq, appended.leaf_index), (3, 2));
-    for _ in 0..2 {
-        let refused = append(&first, &job, refusal()).await;
-        assert!(
-            matches!(refused, Err(StoreError::Unavailable(_))),
-            "{refused:?}"
-        );
-    }
-    let refused = first.issue(token(&job, 1)).await;
-    assert!(
-        matches!(refused, Err(StoreError::Unavailable(_))),
-        "{refused:?}"
-    );
-    let refused = first.check_room().await;
-    assert!(
-        matches!(refused, Err(StoreError::Unavailable(_))),
-        "{refused:?}"
-    );
-    drop(first);
-    // Going, the first one has not taken the lease of the second along.
-    let appended = append(&second, &job, refusal()).await.unwrap();
-    assert_eq!(appended.leaf_index, 3);
-    let all = records(&second, &job).await;
-    let leaves: Vec<_> = all.iter().map(|(_, record)| record.leaf_hash()).collect();
-    let root = merkle::root(leaves.as_slice(), 4).unwrap();
-    assert_eq!(second.log_root(4).await.unwrap(), Some(root));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_is_under_way_when_the_lease_is_taken_is_not_committed() {
-    let Some(schema) = Schema::new() else { return };
-    let first = schema.open();
-    let job = open_job(&first, 1).await;
-    // Somebody takes the lease, and while that is not committed the first one begins to append.
-    let refused = schema.with(|client| {
-        client.batch_execute(&schema.path()).unwrap();
-        client
-            .batch_execute("BEGIN; UPDATE sequencer SET epoch = epoch + 1, holder = 'other'")
-            .unwrap();
-        let (store, job) = (Arc::clone(&first), job.clone());
-        let appending = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.unwrap().block_on(append(&store, &job, refusal()))
-        });
-        client.batch_execute(UNTIL_SOMEBODY_WAITS).unwrap();
-        client.batch_execute("COMMIT").unwrap();
-        appending.join().unwrap()
-    });
-    assert!(
-        matches!(refused, Err(StoreError::Unavailable(_))),
-        "{refused:?}"
-    );
-    assert_eq!(first.log_size().await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,7 +251,7 @@ fn other_schemas_are_refused() {
         drop(schema.open());
         schema.tamper(damage).unwrap();
         match (
-            store::open_postgres(&schema.place(), Seat::Sequencer).err(),
+            store::open_postgres(&schema.place(), Seat::Gateway).err(),
             newer,
         ) {
             (Some(StoreError::Conflict(Conflict::NewerSchema { found: 99, known })), true) => {

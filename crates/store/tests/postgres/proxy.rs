@@ -1,4 +1,4 @@
-//! Stands between a client and the server, and cuts the connection at a commit.
+//! Stands between a client and the server, cuts the connection at a commit, or all of them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,6 +16,14 @@ pub(crate) enum Cut {
 pub(crate) struct Proxy {
     port: u16,
     armed: Arc<Mutex<Option<Cut>>>,
+    through: Arc<Mutex<Through>>,
+}
+
+/// What passes.
+#[derive(Default)]
+struct Through {
+    closed: bool,
+    streams: Vec<TcpStream>,
 }
 
 impl Proxy {
@@ -23,7 +31,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let armed: Arc<Mutex<Option<Cut>>> = Arc::default();
+        let through: Arc<Mutex<Through>> = Arc::default();
         let (server, shared) = (server.to_owned(), Arc::clone(&armed));
+        let all = Arc::clone(&through);
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -31,10 +41,19 @@ impl Proxy {
                     return;
                 };
                 let armed = Arc::clone(&shared);
+                let mut all = all.lock().unwrap();
+                if all.closed {
+                    continue;
+                }
+                all.streams.push(client.try_clone().unwrap());
                 std::thread::spawn(move || pass(client, server, &armed));
             }
         });
-        Self { port, armed }
+        Self {
+            port,
+            armed,
+            through,
+        }
     }
 
     /// The same address, by way of this.
@@ -43,6 +62,20 @@ impl Proxy {
         let (user, rest) = rest.split_once('@').unwrap();
         let (_, rest) = rest.split_once('/').unwrap();
         format!("{before}://{user}@127.0.0.1:{}/{rest}", self.port)
+    }
+
+    /// Nothing passes any more.
+    pub(crate) fn close(&self) {
+        let mut through = self.through.lock().unwrap();
+        through.closed = true;
+        for stream in through.streams.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whoever connects again passes.
+    pub(crate) fn open(&self) {
+        self.through.lock().unwrap().closed = false;
     }
 
     pub(crate) fn arm(&self, cut: Cut) {

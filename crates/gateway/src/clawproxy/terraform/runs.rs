@@ -87,8 +87,10 @@ pub(super) async fn create(app: &Arc<App>, caller: &Caller, call: TerraformCall)
     let answer = match found {
         Ok(Some(answer)) => answer,
         Ok(None) => {
-            if !app.gate.has_room(&job.id, app.config.limits.runs_per_job) {
-                return failed(ReasonCode::JobRunsFull.into());
+            match app.gate.has_room(app, &job.id).await {
+                Ok(true) => {}
+                Ok(false) => return failed(ReasonCode::JobRunsFull.into()),
+                Err(error) => return failed(unavailable(error)),
             }
             match change(app, caller, Duty::Planner, target, call.body.clone()).await {
                 Ok(answer) => answer,

@@ -1,0 +1,321 @@
+//! What a gateway knows of the others on the same database.
+//!
+//! A thread with a connection of its own looks every [`EVERY`] whether any writer has committed
+//! since, and only then at what has come to an end. A server that can says so sooner, by
+//! `NOTIFY`; nothing depends on that.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use postgres::fallible_iterator::FallibleIterator as _;
+use postgres::{Client, NoTls};
+use proof::Hash;
+use tokio::sync::watch;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::PostgresPlace;
+use super::session::speaks_notify;
+use crate::{Follower, Happened, StoreError};
+
+/// How often it is looked when nobody says anything: a fifth of the second that is promised.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// What was seen counts so long: whoever decides by it decides by what was so a second ago, or
+/// does not decide.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// After so long without a look this gateway is cut off. With the longest look, [`GIVE_UP`] to
+/// connect and as much to ask, it is sooner than the others count it as gone.
+const CUT_OFF: Duration = Duration::from_secs(4);
+const GIVE_UP: Duration = Duration::from_secs(2);
+
+/// The channel of `NOTIFY`; what is said there is only that somebody should look.
+pub(super) const CHANNEL: &str = "clawgate";
+
+/// Shared by the writer, the looking thread and whoever asks.
+pub(crate) struct Shared {
+    leads: watch::Sender<bool>,
+    /// When the last look that succeeded began.
+    looked: Mutex<Instant>,
+    follower: Mutex<Option<Follower>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            leads: watch::Sender::new(false),
+            looked: Mutex::new(Instant::now()),
+            follower: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_leads(&self, leads: bool) {
+        let changed = self
+            .leads
+            .send_if_modified(|now| std::mem::replace(now, leads) != leads);
+        if changed && leads {
+            tracing::info!("this gateway leads");
+        } else if changed {
+            tracing::warn!("this gateway does not lead any more");
+        }
+    }
+
+    pub(crate) fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        self.silence() < FRESH
+    }
+
+    pub(crate) fn follow(&self, follower: Follower) {
+        *lock(&self.follower) = Some(follower);
+    }
+
+    fn silence(&self) -> Duration {
+        lock(&self.looked).elapsed()
+    }
+
+    fn tell(&self, news: Happened) {
+        if let Some(follower) = &*lock(&self.follower) {
+            follower(news);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The looking thread; it ends with this.
+pub(crate) struct Looking {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Looking {
+    /// Looks once, so that what was before is known, and goes on looking.
+    pub(super) fn start(
+        place: &PostgresPlace,
+        shared: Arc<Shared>,
+        commits: watch::Sender<u64>,
+    ) -> Result<Self, StoreError> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (first, looked) = std::sync::mpsc::sync_channel(1);
+        let (place, stop) = (place.clone(), Arc::clone(&ended));
+        let thread = std::thread::Builder::new()
+            .name("store-look".to_owned())
+            .spawn(move || {
+                let mut look = Look::new(place);
+                let result = look.again(&shared);
+                let failed = result.is_err();
+                let _ = first.send(result.map(drop));
+                if !failed {
+                    run(&mut look, &shared, &commits, &stop);
+                }
+            })
+            .map_err(StoreError::unavailable)?;
+        looked
+            .recv()
+            .map_err(StoreError::unavailable)?
+            .map_err(StoreError::unavailable)?;
+        Ok(Self {
+            ended,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        // Whoever is told may be the last that had the store, and does not wait for itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(look: &mut Look, shared: &Shared, commits: &watch::Sender<u64>, ended: &AtomicBool) {
+    let mut cut_off = false;
+    while !ended.load(Ordering::Acquire) {
+        look.wait();
+        match look.again(shared) {
+            Ok(changed) => {
+                if cut_off {
+                    tracing::warn!("the database answers again");
+                }
+                cut_off = false;
+                if changed {
+                    commits.send_modify(|number| *number += 1);
+                }
+            }
+            Err(error) => {
+                if !cut_off && shared.silence() >= CUT_OFF {
+                    cut_off = true;
+                    tracing::error!(%error, "cut off from the database");
+                    shared.set_leads(false);
+                    shared.tell(Happened::CutOff);
+                }
+            }
+        }
+    }
+}
+
+/// What was seen so far.
+struct Look {
+    place: PostgresPlace,
+    client: Option<Client>,
+    listens: bool,
+    is_first: bool,
+    /// Number and last transaction of each writer.
+    writers: Vec<(i64, i64)>,
+    revocation: i64,
+    closing: i64,
+    withdrawn: HashSet<Hash>,
+}
+
+impl Look {
+    fn new(place: PostgresPlace) -> Self {
+        Self {
+            place,
+            client: None,
+            listens: false,
+            is_first: true,
+            writers: Vec::new(),
+            revocation: 0,
+            closing: -1,
+            withdrawn: HashSet::new(),
+        }
+    }
+
+    /// Until somebody says something, or it is time.
+    fn wait(&mut self) {
+        match &mut self.client {
+            Some(client) if self.listens => {
+                let mut notifications = client.notifications();
+                if notifications.timeout_iter(EVERY).next().is_err() {
+                    drop(notifications);
+                    self.client = None;
+                    std::thread::sleep(EVERY);
+                }
+            }
+            _ => std::thread::sleep(EVERY),
+        }
+    }
+
+    /// Looks, tells what is new, and says whether anybody has written. A connection that fails is
+    /// not used again.
+    fn again(&mut self, shared: &Shared) -> Result<bool, postgres::Error> {
+        let mut client = match self.client.take() {
+            Some(client) if !client.is_closed() => client,
+            _ => self.connect()?,
+        };
+        let began = Instant::now();
+        let changed = self.look(&mut client, shared)?;
+        self.client = Some(client);
+        *lock(&shared.looked) = began;
+        Ok(changed)
+    }
+
+    fn look(&mut self, client: &mut Client, shared: &Shared) -> Result<bool, postgres::Error> {
+        if writers(client)? == self.writers {
+            return Ok(false);
+        }
+        let (revocation, closing) = (self.revocation, self.closing);
+        let mut seeing = client
+            .build_transaction()
+            .isolation_level(postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()?;
+        let writers = writers_in(&mut seeing)?;
+        let mut news = Vec::new();
+        if self.is_first {
+            let row = seeing.query_one(
+                "SELECT (SELECT coalesce(max(id), 0) FROM revocations),
+                     (SELECT coalesce(max(leaf_index), -1) FROM records WHERE kind = 'job-close')",
+                &[],
+            )?;
+            (self.revocation, self.closing) = (row.try_get(0)?, row.try_get(1)?);
+        } else {
+            let revoked = "SELECT id, token_hash FROM revocations WHERE id > $1 ORDER BY id";
+            for row in seeing.query(revoked, &[&revocation])? {
+                self.revocation = row.try_get(0)?;
+                news.extend(hash(row.try_get(1)?).map(Happened::Revoked));
+            }
+            let closed = "SELECT leaf_index, job_id FROM records JOIN jobs USING (job)
+                WHERE kind = 'job-close' AND leaf_index > $1 ORDER BY leaf_index";
+            for row in seeing.query(closed, &[&closing])? {
+                self.closing = row.try_get(0)?;
+                let job: String = row.try_get(1)?;
+                news.extend(job.parse().ok().map(Happened::Closed));
+            }
+        }
+        let withdrawn = "SELECT policy_hash FROM contracts WHERE withdrawn_at IS NOT NULL";
+        for row in seeing.query(withdrawn, &[])? {
+            if let Some(hash) = hash(row.try_get(0)?)
+                && self.withdrawn.insert(hash)
+                && !self.is_first
+            {
+                news.push(Happened::Withdrawn(hash));
+            }
+        }
+        seeing.commit()?;
+        let left = |(number, _): &(i64, i64)| !writers.iter().any(|(there, _)| there == number);
+        if self.writers.iter().any(left) {
+            news.push(Happened::WriterGone);
+        }
+        for one in news {
+            shared.tell(one);
+        }
+        (self.writers, self.is_first) = (writers, false);
+        Ok(true)
+    }
+
+    fn connect(&mut self) -> Result<Client, postgres::Error> {
+        let mut config = self.place.config.clone();
+        config.connect_timeout(GIVE_UP).tcp_user_timeout(GIVE_UP);
+        let mut client = match &self.place.tls {
+            Some(tls) => config.connect(MakeRustlsConnect::new(tls.clone()))?,
+            None => config.connect(NoTls)?,
+        };
+        client.batch_execute(&format!(
+            "SET statement_timeout = {}; SET client_min_messages = warning",
+            GIVE_UP.as_millis()
+        ))?;
+        self.listens = speaks_notify(&mut client)?;
+        if self.listens {
+            client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
+        }
+        Ok(client)
+    }
+}
+
+const WRITERS: &str = "SELECT number, batch FROM writers ORDER BY number";
+
+fn writers(client: &mut Client) -> Result<Vec<(i64, i64)>, postgres::Error> {
+    client.query(WRITERS, &[])?.iter().map(writer).collect()
+}
+
+fn writers_in(
+    transaction: &mut postgres::Transaction<'_>,
+) -> Result<Vec<(i64, i64)>, postgres::Error> {
+    transaction
+        .query(WRITERS, &[])?
+        .iter()
+        .map(writer)
+        .collect()
+}
+
+fn writer(row: &postgres::Row) -> Result<(i64, i64), postgres::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+fn hash(bytes: &[u8]) -> Option<Hash> {
+    Some(Hash::from_bytes(bytes.try_into().ok()?))
+}
