@@ -259,3 +259,126 @@ impl From<KeySetError> for KeysError {
         Self::KeySets(Box::new(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundles::{self, Sealing};
+    use crate::operator::testing::{Fixture, now};
+
+    fn sealing<'a>(fixture: &'a Fixture, keys: &'a KeyRing) -> Sealing<'a> {
+        Sealing {
+            store: &*fixture.store,
+            keys,
+            config: &fixture.config,
+            witnesses: None,
+        }
+    }
+
+    async fn open_again(fixture: &Fixture) -> Result<KeyRing, KeysError> {
+        let folder = fixture.config.keys_dir();
+        let keys = Keys::load(&folder)?;
+        open(keys, &*fixture.store, &folder, now()).await
+    }
+
+    #[tokio::test]
+    async fn an_installation_from_before_gets_its_first_key_set() {
+        let fixture = Fixture::new();
+        let folder = fixture.config.keys_dir();
+        // As the version before left it: keys without a root, and an open job.
+        discard(&place(&folder, Role::Keyset)).unwrap();
+        let contract = fixture.published().await;
+        let job = fixture.job(contract).await;
+        let size = fixture.store.log_size().await.unwrap();
+        let ring = open_again(&fixture).await.unwrap();
+        let first = ring.now().history.sets()[0].clone();
+        assert_eq!((first.number, first.leaf), (1, size));
+        let root = read_key(&place(&folder, Role::Keyset)).unwrap();
+        assert_eq!(first.issued_by, root.did());
+        // Once, wherever the root's key is taken then.
+        discard(&place(&folder, Role::Keyset)).unwrap();
+        let again = open_again(&fixture).await.unwrap();
+        assert_eq!(again.now().history, ring.now().history);
+        assert!(!place(&folder, Role::Keyset).exists());
+
+        // The job that was open is as good as any.
+        let seal = sealing(&fixture, &ring);
+        let closing = fixture.store.close_job(&job, "olga", "done", now());
+        closing.await.unwrap();
+        bundles::seal(seal, &job, now()).await.unwrap();
+        let bundle = fs::read(bundles::path(&fixture.config, &job)).unwrap();
+        let trust = bundles::trust_root(&fixture.config, &ring.now(), &[]);
+        let trust = serde_json::to_vec(&trust).unwrap();
+        let report = clawverify::verify(&bundle, &trust, &Default::default());
+        assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:#?}");
+    }
+
+    #[tokio::test]
+    async fn the_first_key_set_waits_for_the_log_without_its_signer() {
+        let fixture = Fixture::new();
+        let folder = fixture.config.keys_dir();
+        let made = fixture.keys.now();
+        write_first(&made, &folder, now()).unwrap();
+        let root = read_key(&place(&folder, Role::Keyset)).unwrap();
+        discard(&place(&folder, Role::Keyset)).unwrap();
+        let ring = open_again(&fixture).await.unwrap();
+        assert_eq!(ring.now().history.sets()[0].issued_by, root.did());
+        assert!(!folder.join(FIRST).exists());
+        // Other keys than it names are not taken up under it.
+        let other = Fixture::new();
+        let entry = sign_first(&made, &root, now());
+        fs::write(other.config.keys_dir().join(FIRST), entry.to_jcs()).unwrap();
+        let refused = open_again(&other).await;
+        let role = Role::Receipt;
+        assert!(
+            matches!(refused, Err(KeysError::Other { role: r, .. }) if r == role),
+            "{refused:?}"
+        );
+        assert_eq!(other.store.log_size().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_crash_between_the_log_and_the_files_is_made_good() {
+        let fixture = Fixture::new();
+        let folder = fixture.config.keys_dir();
+        let ring = open_again(&fixture).await.unwrap();
+        let root = read_key(&place(&folder, Role::Keyset)).unwrap();
+        let mut history = ring.now().history.clone();
+        for role in HELD {
+            let before = ring.now().did(role);
+            let new = prepare(&ring.now(), &folder, role).unwrap();
+            assert_eq!(
+                prepare(&ring.now(), &folder, role).unwrap(),
+                new,
+                "one waits"
+            );
+            let set = history.rotate(role, &new, now(), now().plus_seconds(60));
+            let set = set.unwrap();
+            let entry = SignedKeySet::sign(&set, &root, None).unwrap();
+            let leaf = fixture
+                .store
+                .append_key_set(set.number, entry.clone(), now());
+            history.extend(&entry, leaf.await.unwrap()).unwrap();
+            // The log has it, and the process ended here.
+            let again = open_again(&fixture).await.unwrap();
+            assert_eq!(again.now().did(role), new);
+            assert_eq!(read_key(&place(&folder, role)).unwrap().did(), new);
+            let kept = matches!(role, Role::Checkpoint | Role::Jobs);
+            assert_eq!(old_place(&folder, role, &before).exists(), kept, "{role}");
+        }
+        // A role whose key is not there is not served by another one.
+        fs::remove_file(place(&folder, Role::Token)).unwrap();
+        write_key(&place(&folder, Role::Token), &random_key()).unwrap();
+        let refused = open_again(&fixture).await;
+        assert!(
+            matches!(
+                refused,
+                Err(KeysError::Other {
+                    role: Role::Token,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+    }
+}

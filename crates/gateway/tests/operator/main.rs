@@ -11,6 +11,7 @@ mod approvals;
 mod closing;
 mod contracts;
 mod export;
+mod keys;
 mod log;
 mod notices;
 mod oidc;
