@@ -155,10 +155,10 @@
   };
 
   /** Where a record stands, by its proof; one without stands at the end, and is found elsewhere. */
-  const placeOf = ({ log }, seq) => log.proofs[seq - 1]?.index ?? claimedSize(log.checkpoint);
+  const placeOf = ({ log }, seq) => log.proofs[seq - 1]?.index ?? claimedSize(log.checkpoint) - 0.5;
 
-  /** The place of what is signed over the checkpoint. */
-  const sealedPlace = ({ log }) => claimedSize(log.checkpoint);
+  /** The place of what is signed over the checkpoint: between its last leaf and the next. */
+  const sealedPlace = ({ log }) => claimedSize(log.checkpoint) - 0.5;
 
   const hasKeySets = ({ key_sets, gateway }) =>
     key_sets.length > 0 || gateway.some(({ role }) => role === "keyset");
