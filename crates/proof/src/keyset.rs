@@ -36,6 +36,9 @@ pub const MAX_KEYS: usize = 64;
 /// Most key sets that a log has; a gateway that changes a key every day needs six years.
 pub const MAX_KEY_SETS: usize = 2000;
 
+/// Most keys that a log names in all of its key sets.
+pub const MAX_KNOWN: usize = 4096;
+
 /// Longest reason of a revocation, in bytes.
 pub const MAX_REASON_BYTES: usize = 200;
 

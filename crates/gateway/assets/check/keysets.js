@@ -7,6 +7,7 @@
   const ROLES = ["receipt", "token", "checkpoint", "close", "jobs", "keyset"];
   const MOST_SETS = 2000;
   const MOST_KEYS = 64;
+  const MOST_KNOWN = 4096;
   const LONGEST_REASON = 200;
 
   const invalid = (why) => {
@@ -103,7 +104,9 @@
 
   /** What is known of keys after a document. */
   const taken = (before, set, leaf, isFirst) => {
-    if (set.keys.length > MOST_KEYS) invalid("too many keys");
+    if (set.keys.length > MOST_KEYS || before.length + set.keys.length > MOST_KNOWN) {
+      invalid("too many keys");
+    }
     const known = before.map((one) => ({ ...one }));
     for (const [n, key] of set.keys.entries()) {
       if (set.keys.slice(0, n).some(({ did }) => did === key.did)) invalid(`${key.did} is listed twice`);

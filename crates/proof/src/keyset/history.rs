@@ -1,6 +1,6 @@
 //! The key sets of a log, one after the other, and what follows from them.
 
-use super::{Key, KeySet, LogPlace, MAX_KEY_SETS, MAX_KEYS, MAX_REASON_BYTES, ROLES, SignedKeySet};
+use super::{Key, KeySet, LogPlace, MAX_KEY_SETS, MAX_KEYS, MAX_KNOWN, MAX_REASON_BYTES, ROLES, SignedKeySet};
 use crate::envelope::EnvelopeError;
 use crate::hash::Hash;
 use crate::keys::Did;
@@ -309,7 +309,7 @@ fn take_keys(
     is_first: bool,
 ) -> Result<(), KeySetError> {
     let number = set.number;
-    if set.keys.len() > MAX_KEYS {
+    if set.keys.len() > MAX_KEYS || keys.len() + set.keys.len() > MAX_KNOWN {
         return Err(KeySetError::TooMany);
     }
     for (n, key) in set.keys.iter().enumerate() {
