@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretSource;
 
 mod egress;
+mod keys;
 mod log;
 mod models;
 mod notices;
@@ -21,6 +22,7 @@ mod telemetry;
 mod vault;
 
 pub use egress::Egress;
+pub use keys::{AwsKmsKey, FileKind, FilePlace, KeyPlace, KeyPlaces, Pkcs11Key, VaultKey};
 pub use log::{Log, Tiles, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
@@ -42,6 +44,9 @@ pub struct Config {
     /// Where the store is, when it is not in that folder.
     #[serde(default)]
     pub store: Storage,
+    /// Where the gateway's own keys are, when they are not plain files in that folder.
+    #[serde(default)]
+    pub keys: KeyPlaces,
     /// Where agents connect.
     pub agent_listener: Listener,
     /// Where people connect.
@@ -403,6 +408,7 @@ impl Config {
         if let Some(file) = &mut upstream.ca_file {
             *file = folder.join(&file);
         }
+        config.keys.resolve_against(folder);
         if let Some(url) = &mut config.store.url {
             url.resolve_against(folder);
         }
@@ -527,6 +533,7 @@ impl Config {
         notices::check(&self.notices)?;
         self.egress.check()?;
         self.log.check()?;
+        self.keys.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

@@ -101,8 +101,10 @@ async fn start_at(
     config.check()?;
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
-    let keys = Keys::load(&config.keys_dir())
-        .context("cannot load the gateway's keys; `clawgate init` makes them")?;
+    let client = http_client(&config)?;
+    let keys = Keys::open(&config, &client)
+        .await
+        .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
     let keys = keys::open(keys, &*store, &config.keys_dir(), now())
         .await
@@ -110,7 +112,6 @@ async fn start_at(
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
-    let client = http_client(&config)?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
         .context("cannot fetch a Terraform Cloud credential")?;

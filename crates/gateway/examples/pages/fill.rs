@@ -224,6 +224,7 @@ impl Work<'_> {
             issued_by: "olga".into(),
             renews: None,
             elevated: None,
+            signed_by: None,
         };
         self.store.issue(token).await.unwrap();
     }

@@ -12,11 +12,15 @@ use proof::trust::Role;
 use proof::{Did, SigningKey, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use store::Seat;
 
 use super::term::{self, BOLD, DIM, GOOD, OFF};
 use super::{Failure, OperatorApi, Remote};
 use crate::bundles::file;
+use crate::config::Config;
 use crate::keys::{random_key, read_key, write_key};
+use crate::storage::Place;
+use crate::upstream::http_client;
 
 /// Where `clawgate init` leaves the root's key.
 const DEFAULT_KEY: &str = "data/keys/keyset.key";
@@ -61,6 +65,22 @@ new trust root. The root (keyset) changes without an overlap: its key file is re
         overlap: Option<u32>,
         #[command(flatten)]
         signing: Signing,
+    },
+    /// Takes the keys that the configuration names now into use; the gateway is stopped
+    #[command(after_help = "\
+Examples:
+  clawgate keys adopt --config clawgate.toml --key /media/root/keyset.key
+
+For keys that the gateway does not make: those in a module or a service. Name the new one in the
+configuration, run this, and start the gateway. Without it the gateway does not start, because the
+key sets name another key. What the old key has signed counts for the usual overlap.")]
+    Adopt {
+        /// The gateway's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The root's key
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_KEY)]
+        key: PathBuf,
     },
     /// Revokes a key that is lost or stolen; one in use is replaced first
     #[command(after_help = "\
@@ -168,6 +188,7 @@ impl Keys {
                 issuer.tell(&[rotated]);
                 Ok(())
             }
+            Self::Adopt { config, key } => adopt(&config, &key).await,
             Self::Revoke {
                 did,
                 since,
@@ -176,6 +197,29 @@ impl Keys {
             } => revoke(&did, since, &reason, &signing).await,
         }
     }
+}
+
+async fn adopt(config: &Path, key: &Path) -> Result<(), Failure> {
+    let config = Config::load(config)?;
+    let root = read_key(key)?;
+    let http = http_client(&config)
+        .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
+    let keys = crate::keys::Keys::open(&config, &http).await?;
+    let place = Place::of(&config)
+        .await
+        .map_err(|error| Failure::new(format!("{error:#}")))?;
+    let store = place.open(Seat::Alone).map_err(|error| {
+        Failure::from(error).next("stop the gateway; its log takes no key set from beside it")
+    })?;
+    let now = crate::app::now();
+    let adopted = crate::keys::adopt(&keys, &*store, &root, now, |role| overlap(role).0).await?;
+    if adopted.is_empty() {
+        anstream::println!("the key sets name the configuration's keys already");
+    }
+    for (role, did) in adopted {
+        anstream::println!("{GOOD}done{OFF}  {did} is the {role} key now");
+    }
+    Ok(())
 }
 
 async fn list(all: bool, remote: &Remote) -> Result<(), Failure> {

@@ -37,6 +37,7 @@ mod notices;
 mod openapi;
 mod openclaw;
 pub mod operator;
+mod passphrase;
 mod policy;
 mod pulse;
 mod rollback;

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proof::keyset::{History, KeySet, KeySetError, SignedKeySet};
+use proof::keyset::{CannotChange, History, KeySet, KeySetError, SignedKeySet};
 use proof::trust::Role;
 use proof::{Did, SigningKey, Timestamp};
 use store::{Conflict, Store};
@@ -109,6 +109,41 @@ pub async fn open(
     Ok(keys.under(history, folder, now)?.into())
 }
 
+/// Has key sets name the keys that the configuration names now, where they are others: in a module or
+/// a service for example, of which the gateway makes none. For a gateway that is stopped. Returns
+/// the roles whose keys were replaced.
+///
+/// # Errors
+/// See [`KeysError`].
+pub async fn adopt(
+    keys: &Keys,
+    store: &dyn Store,
+    root: &SigningKey,
+    now: Timestamp,
+    overlap: impl Fn(Role) -> u32,
+) -> Result<Vec<(Role, Did)>, KeysError> {
+    let mut history = History::default();
+    for set in store.key_sets().await? {
+        history.extend(&set.entry, set.leaf_index)?;
+    }
+    let mut adopted = Vec::new();
+    for role in HELD {
+        let did = keys.did(role);
+        if history.current(role).is_none_or(|current| *current == did) {
+            continue;
+        }
+        let not_after = now.plus_seconds(overlap(role).into());
+        let set = history.rotate(role, &did, now, not_after)?;
+        let entry = SignedKeySet::sign(&set, root, None).expect("texts and numbers");
+        // Nothing is written that may not follow.
+        history.clone().extend(&entry, store.log_size().await?)?;
+        let leaf = store.append_key_set(set.number, entry.clone(), now).await?;
+        history.extend(&entry, leaf)?;
+        adopted.push((role, did));
+    }
+    Ok(adopted)
+}
+
 /// Number 1: the one that was made with the keys, or one by the root's key, which is made when
 /// there is none.
 fn first(keys: &Keys, folder: &Path, now: Timestamp) -> Result<SignedKeySet, KeysError> {
@@ -200,7 +235,12 @@ impl Keys {
         }
         self.beside = Vec::new();
         for did in history.counting(Role::Checkpoint, now) {
-            let key = read_if_there(&old_place(folder, Role::Checkpoint, did))?;
+            let mut key = read_if_there(&old_place(folder, Role::Checkpoint, did))?;
+            if key.is_none() && *did != self.checkpoint.did() {
+                // It was replaced by one that is elsewhere.
+                let here = read_if_there(&place(folder, Role::Checkpoint))?;
+                key = here.filter(|key| key.did() == *did);
+            }
             let end = history.keys().find(|key| key.did == *did);
             if let (Some(key), Some(end)) = (key, end.and_then(|key| key.not_after)) {
                 self.beside.push((Arc::new(key.into()), end));
@@ -251,6 +291,12 @@ impl Keys {
             Role::Keyset => {}
         }
         Ok(())
+    }
+}
+
+impl From<CannotChange> for KeysError {
+    fn from(error: CannotChange) -> Self {
+        Self::CannotChange(error)
     }
 }
 

@@ -267,6 +267,7 @@ impl Told<'_> {
             issued_by: "olga@example.com".into(),
             renews: None,
             elevated: None,
+            signed_by: None,
         };
         let store = self.store();
         store.issue(token).await.unwrap();

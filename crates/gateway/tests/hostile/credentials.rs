@@ -79,6 +79,7 @@ async fn issued(rig: &Rig, claims: Claims) -> String {
         issued_by: OPERATOR.to_owned(),
         renews: None,
         elevated: None,
+        signed_by: None,
     };
     app.store.issue(token).await.unwrap();
     text

@@ -19,6 +19,7 @@ mod passkeys;
 mod receiver;
 mod rollback;
 mod sessions;
+mod signers;
 mod tokens;
 mod two_people;
 mod world;

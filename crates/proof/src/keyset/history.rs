@@ -1,6 +1,8 @@
 //! The key sets of a log, one after the other, and what follows from them.
 
-use super::{Key, KeySet, LogPlace, MAX_KEY_SETS, MAX_KEYS, MAX_KNOWN, MAX_REASON_BYTES, ROLES, SignedKeySet};
+use super::{
+    Key, KeySet, LogPlace, MAX_KEY_SETS, MAX_KEYS, MAX_KNOWN, MAX_REASON_BYTES, ROLES, SignedKeySet,
+};
 use crate::envelope::EnvelopeError;
 use crate::hash::Hash;
 use crate::keys::Did;

@@ -129,7 +129,7 @@ enum Entry {
         job_id: String,
         record: Box<Record>,
     },
-    KeySet(SignedKeySet),
+    KeySet(Box<SignedKeySet>),
 }
 
 impl Entry {
@@ -154,7 +154,7 @@ fn page(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, Sto
             Ok(Place {
                 leaf_index: row.uint("leaf_index")?,
                 stored: row.hash_opt("hash")?,
-                entry: Entry::KeySet(key_sets::entry(row)?),
+                entry: Entry::KeySet(Box::new(key_sets::entry(row)?)),
             })
         },
     )?);

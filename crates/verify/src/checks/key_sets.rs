@@ -39,8 +39,8 @@ pub(crate) fn check(
         }
     }
     // Those that the trust root has seen, and that this checkpoint covers.
-    let covered = root.key_sets.iter().filter(|seen| seen.leaf < size);
-    let missing = covered.skip(sets.len()).next();
+    let mut covered = root.key_sets.iter().filter(|seen| seen.leaf < size);
+    let missing = covered.nth(sets.len());
     if let Some(missing) = missing {
         let (number, leaf) = (missing.number, missing.leaf);
         let detail = format!("key set {number}, which stands at leaf {leaf}, is not in the bundle");

@@ -9,16 +9,21 @@ use crate::keys::Keys;
 use crate::tlog::{Folder, TlogError, compare};
 
 /// Compares the published checkpoint with the store.
-pub(super) async fn published(config: &Config, store: Option<&dyn Store>, report: &mut Report) {
+pub(super) async fn published(
+    config: &Config,
+    store: Option<&dyn Store>,
+    keys: Option<&Keys>,
+    report: &mut Report,
+) {
     let Some(tiles) = &config.log.tiles else {
         return;
     };
     // What is wrong with the store or the keys has its own line.
-    let (Some(store), Ok(keys)) = (store, Keys::load(&config.keys_dir())) else {
+    let (Some(store), Some(keys)) = (store, keys) else {
         return;
     };
     let place = tiles.folder.display();
-    match compare(store, config, &keys, &Folder::new(&tiles.folder)).await {
+    match compare(store, config, keys, &Folder::new(&tiles.folder)).await {
         Ok(Some(size)) => report.ok("log", format!("published in `{place}` up to size {size}")),
         Ok(None) => report.warn(
             "log",
