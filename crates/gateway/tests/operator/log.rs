@@ -155,11 +155,11 @@ async fn a_monitor_follows_the_log_and_shouts_at_a_fork() {
     admin.job().await;
     let (status, out, err) = monitor().await;
     assert!(
-        status == 0 && out.contains("continues size 1"),
+        status == 0 && out.contains("continues size 2"),
         "{out}{err}"
     );
     let (status, out, _) = monitor().await;
-    assert!(status == 0 && out.contains("still at size 2"), "{out}");
+    assert!(status == 0 && out.contains("still at size 3"), "{out}");
 
     // The same gateway tells somebody else another past.
     let kept = |size, root| {
@@ -255,14 +255,16 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     let admin = world.admin().await;
     admin.job().await;
     let mut standing = world.gateway.app.publication.watch();
-    let one = |standing: &Standing| *standing == Standing::Published(1);
-    standing.wait_for(one).await.unwrap();
+    // A key set, and the job's opening.
+    let both = |standing: &Standing| *standing == Standing::Published(2);
+    standing.wait_for(both).await.unwrap();
     let published = admin.get("/v1/log").await.ok();
     assert_eq!(published["tiles"]["state"], "published");
-    assert_eq!(published["last"][0]["record"], "clawgate.job-open/1");
+    assert_eq!(published["last"][0]["record"], "clawgate.key-set/1");
+    assert_eq!(published["last"][1]["record"], "clawgate.job-open/1");
     let note = std::fs::read_to_string(tiles.join("checkpoint")).unwrap();
-    assert_eq!(read(&world, &note).size, 1);
-    assert!(tiles.join("tile/entries/000.p/1").exists());
+    assert_eq!(read(&world, &note).size, 2);
+    assert!(tiles.join("tile/entries/000.p/2").exists());
     drop(admin);
 
     // While the gateway is away somebody swaps the folder's checkpoint.
@@ -270,7 +272,7 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     let root = Hash::of(b"another");
     let forged = Checkpoint {
         origin,
-        size: 1,
+        size: 2,
         root,
     }
     .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
