@@ -220,7 +220,6 @@ impl Work<'_> {
             job_id: job_id(n),
             claims,
             issued_at: at,
-            signed_by: None,
             issued_by: "olga".into(),
             renews: None,
             elevated: None,

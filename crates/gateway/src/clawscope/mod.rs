@@ -245,7 +245,6 @@ async fn mint(
         signed_by: Some(key.did()),
         renews: grant.renews,
         elevated: grant.elevated,
-        signed_by: Some(issuer.keys.token.did().clone()),
     };
     let issuing = async {
         let issued = issuer.store.issue(token).await;

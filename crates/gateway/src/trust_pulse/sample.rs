@@ -263,7 +263,6 @@ impl Told<'_> {
             job_id: self.job.clone(),
             claims,
             issued_at: at,
-            signed_by: None,
             issued_by: "olga@example.com".into(),
             renews: None,
             elevated: None,

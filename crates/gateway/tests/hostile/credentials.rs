@@ -75,7 +75,6 @@ async fn issued(rig: &Rig, claims: Claims) -> String {
         job_id,
         claims,
         issued_at: now(),
-        signed_by: None,
         issued_by: OPERATOR.to_owned(),
         renews: None,
         elevated: None,
