@@ -14,6 +14,8 @@ from .models import (
     Approvals,
     Approvers,
     AskPasskey,
+    ChangeKeys,
+    ChangedKeys,
     CloseJob,
     ClosedJob,
     Connection,
@@ -24,6 +26,7 @@ from .models import (
     Contracts,
     DiscardedRun,
     Document,
+    GatewayKeys,
     Health,
     InclusionProof,
     Introspection,
@@ -48,6 +51,8 @@ from .models import (
     OpenedJob,
     PasskeyAnswer,
     PasskeyQuestion,
+    PrepareKey,
+    PreparedKey,
     Publication,
     PublishContract,
     PublishJob,
@@ -68,6 +73,7 @@ from .models import (
     Snapshot,
     StoppedJob,
     SubmitApproval,
+    Timestamp,
     TrustRoot,
     WatchedWorkspace,
     WatchedWorkspaces,
@@ -230,6 +236,21 @@ class Operations(ABC):
     def list_tokens(self, id: JobId) -> JobTokens:
         """A job's tokens, oldest first; never their text."""
         answer: JobTokens = self._call("GET", f"/v1/jobs/{quoted(id)}/tokens", None, None)
+        return answer
+
+    def list_keys(self, *, since: Timestamp | None = None) -> GatewayKeys:
+        """Every key of the gateway's, and the key sets of the log."""
+        answer: GatewayKeys = self._call("GET", "/v1/keys", {"since": since}, None)
+        return answer
+
+    def change_keys(self, body: ChangeKeys) -> ChangedKeys:
+        """Takes the key set that follows, signed by the root of the keys."""
+        answer: ChangedKeys = self._call("POST", "/v1/keys", None, body)
+        return answer
+
+    def prepare_key(self, body: PrepareKey) -> PreparedKey:
+        """Makes the next key of a role; a key set puts it into use."""
+        answer: PreparedKey = self._call("POST", "/v1/keys/prepare", None, body)
         return answer
 
     def show_log(self) -> Log:

@@ -18,6 +18,7 @@ use store::{JobRow, ReceiptKind, Store, StoredRecord, kill_point};
 
 use super::evidence::Parts;
 use super::{BundleError, Sealing, SignedCheckpoint};
+use crate::keys::Keys;
 use crate::tlog::attest::Attested;
 
 /// How many records or receipts are read at a time: the most that the store gives.
@@ -35,6 +36,7 @@ pub(super) struct Written {
 /// say of it.
 pub(super) async fn write(
     parts: Sealing<'_>,
+    keys: &Keys,
     row: &JobRow,
     attested: &Attested,
     now: Timestamp,
@@ -45,7 +47,8 @@ pub(super) async fn write(
         source,
     };
     let few = Parts::collect(parts.store, row).await?;
-    let job_key = parts.keys.job(&row.job_id);
+    let job_key = keys.job_of(&row.job_id, &row.agent_did);
+    let job_key = job_key.ok_or(BundleError::Incomplete("the key of the job"))?;
     let desk = Desk {
         store: parts.store,
         job_id: &row.job_id,
@@ -68,17 +71,14 @@ pub(super) async fn write(
         evidence_hash_b64u: evidence.hash,
         policy_hash_b64u: row.policy_hash,
         key_set_hash_b64u: last_key_set,
-        gateway_did: parts.keys.close.did(),
+        gateway_did: keys.close.did(),
         issued_at: now,
     };
-    let signing = parts
-        .keys
-        .close
-        .envelope(EnvelopeType::JobClose, &close, now);
+    let signing = keys.close.envelope(EnvelopeType::JobClose, &close, now);
     let close = stream::close_member(&signing.await?);
     let tie = Tie {
         evidence_hash_b64u: evidence.hash,
-        gateway_did: parts.keys.receipt.did(),
+        gateway_did: keys.receipt.did(),
         policy_hash_b64u: row.policy_hash,
     };
     let halves = desk.halves(&few.job, tie, places, &job_key, now).await?;

@@ -158,7 +158,7 @@ pub async fn init(dir: &Path, sealed: Option<&Secret>) -> Result<Initialized, Fa
     let data = dir.join(DATA_DIR);
     make_folders(&data)?;
     match sealed {
-        None => Keys::create(&data.join("keys")).map(drop)?,
+        None => make_keys(&data.join("keys"))?,
         Some(passphrase) => keys::create_sealed(&data.join("keys"), passphrase)?,
     }
     let store = store::open_sqlite(&data.join("clawgate.db"))?;
@@ -173,6 +173,17 @@ pub async fn init(dir: &Path, sealed: Option<&Secret>) -> Result<Initialized, Fa
     }
     write_new(&config, &text).map_err(|error| io(&config, error))?;
     Ok(Initialized { config, credential })
+}
+
+/// New keys as files, with the first key set, so that its root can be taken away before the first
+/// start.
+fn make_keys(folder: &Path) -> Result<(), Failure> {
+    let new = !folder.exists();
+    let made = Keys::create(folder)?;
+    if new {
+        keys::write_first(&made, folder, crate::app::now())?;
+    }
+    Ok(())
 }
 
 /// The folders that the gateway keeps its own in.

@@ -137,11 +137,12 @@ pub(super) async fn export(
     let file = tokio::fs::read(&path).await;
     let file = file.map_err(|source| Problem::internal(&BundleError::File { path, source }))?;
     let passkeys = app.store.passkeys().await?;
-    let trust = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let keys = app.keys.now();
+    let trust = bundles::trust_root(&app.config, &keys, &passkeys);
     let at = app.now();
     let export = Export { format, part, at };
     let exported = export
-        .of(file, trust, &app.config, &app.keys.close)
+        .of(file, trust, &app.config, &keys.close)
         .await
         .map_err(|error| match error {
             ExportError::Invalid(_) => Problem::new(ReasonCode::BundleInvalid, error.to_string()),
@@ -182,7 +183,7 @@ pub(super) struct Root(#[schemars(with = "shapes::Document")] TrustRoot);
 /// What a verifier is given besides the bundle.
 pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<Root>, Problem> {
     let passkeys = app.store.passkeys().await?;
-    let root = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let root = bundles::trust_root(&app.config, &app.keys.now(), &passkeys);
     Ok(Json(Root(root)))
 }
 
