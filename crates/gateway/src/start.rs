@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use store::{Seat, Store, StoreError};
+use store::{Seat, Store, StoreError, kill_point};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,7 @@ use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::storage::Place;
+use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
 use crate::tlog::{self, Publication, TlogError};
 use crate::upstream::{Upstream, http_client};
@@ -93,12 +94,15 @@ pub async fn start_with(
 }
 
 async fn start_at(
-    config: Config,
+    mut config: Config,
     place: &str,
     open_store: impl FnOnce() -> Result<Arc<dyn Store>, StoreError>,
     resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
     config.check()?;
+    if let Some(timestamps) = &mut config.log.timestamps {
+        timestamps.read()?;
+    }
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
     let client = http_client(&config)?;
@@ -106,6 +110,7 @@ async fn start_at(
         .await
         .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
+    kill_point!("start.opened");
     let held = Arc::new(Held::default());
     held.read(&*store).await.context("cannot read the holds")?;
     let vault = open_vault(&config, &held)?;
@@ -129,6 +134,11 @@ async fn start_at(
         .context("cannot fetch telemetry.token")?;
     let (telemetry, exporter) = telemetry.unzip();
     let witnesses = Witnesses::of(&config, client.clone());
+    let stamper = Stamper::of(&config, client.clone());
+    let place = tlog::Place::of(&config, &client)
+        .await
+        .context("cannot fetch the credentials of log.tiles")?;
+    let place = Arc::new(place);
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -172,6 +182,8 @@ async fn start_at(
         oidc,
         published: Default::default(),
         witnesses,
+        stamper,
+        pending: Default::default(),
         publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
@@ -180,7 +192,7 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
-    go_on_from(&app).await?;
+    go_on_from(&app, place.as_ref().as_ref()).await?;
     let left = replicas::follow(&app);
     settle(&app).await?;
     if let Some(exporter) = exporter {
@@ -196,13 +208,14 @@ async fn start_at(
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
-            tlog::publish,
+            move |app, stopping| tlog::publish(app, Arc::clone(&place), stopping),
         )),
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
             move |app, stopping| replicas::lead(app, Arc::clone(&left), stopping),
         )),
+        tokio::spawn(bundles::complete(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::weigh(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
@@ -219,19 +232,17 @@ async fn start_at(
 
 /// Refuses a store that is older than what was published of its log: a gateway that goes on from it
 /// would write a second version of the log.
-async fn go_on_from(app: &App) -> anyhow::Result<()> {
-    let Some(tiles) = &app.config.log.tiles else {
+async fn go_on_from(app: &App, published: Option<&tlog::Place>) -> anyhow::Result<()> {
+    let Some(published) = published else {
         return Ok(());
     };
-    let folder = tlog::Folder::new(&tiles.folder);
-    match tlog::compare(&*app.store, &app.config, &app.keys, &folder).await {
+    match tlog::compare(&*app.store, &app.config, &app.keys, published).await {
         Err(TlogError::Forked(why)) => anyhow::bail!(
-            "the store and the published log in `{}` are not of one log: {why}. Was an old backup \
-             restored? Bring back the newer store; if it is lost, what it had recorded since is \
-             lost, and the log goes on under another `gateway_id` and in another folder",
-            tiles.folder.display()
+            "the store and the published log (log.tiles) are not of one log: {why}. Was an old \
+             backup restored? Bring back the newer store; if it is lost, what it had recorded \
+             since is lost, and the log goes on under another `gateway_id` and in another place"
         ),
-        // A folder that cannot be read is tried again while the gateway runs.
+        // A place that cannot be read is tried again while the gateway runs.
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -261,11 +272,15 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
         }
         for intent in open {
             replicas::end_unknown(app, intent).await?;
+            kill_point!("start.ended");
         }
     }
+    kill_point!("start.settled");
     bundles::resume(app).await?;
+    kill_point!("start.sealed");
     app.gate.resume(app).await?;
     leases::resume(app).await?;
+    kill_point!("start.resumed");
     Ok(())
 }
 

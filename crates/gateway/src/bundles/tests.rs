@@ -12,6 +12,7 @@ fn parts(fixture: &Fixture) -> Sealing<'_> {
         keys: &fixture.keys,
         config: &fixture.config,
         witnesses: None,
+        stamper: None,
     }
 }
 

@@ -14,10 +14,11 @@ use proof::bundle::stream::{self, Evidence, Halves};
 use proof::bundle::{CLOSE, Close, Inclusion, Job, LoggedKeySet, PublicHalf, SealError, Tie};
 use proof::record::{Body, EventChain, JobId, Record};
 use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
-use store::{JobRow, ReceiptKind, Store, StoredRecord};
+use store::{JobRow, ReceiptKind, Store, StoredRecord, kill_point};
 
 use super::evidence::Parts;
 use super::{BundleError, Sealing, SignedCheckpoint};
+use crate::tlog::attest::Attested;
 
 /// How many records or receipts are read at a time: the most that the store gives.
 const PAGE: u32 = 1000;
@@ -30,11 +31,11 @@ pub(super) struct Written {
     pub(super) state_versions: Vec<String>,
 }
 
-/// Seals a closed job into the file `path`, with proofs under the given checkpoint.
+/// Seals a closed job into the file `path`, with proofs under a checkpoint that others vouch for.
 pub(super) async fn write(
     parts: Sealing<'_>,
     row: &JobRow,
-    checkpoint: &SignedCheckpoint,
+    attested: &Attested,
     now: Timestamp,
     path: &Path,
 ) -> Result<Written, BundleError> {
@@ -50,10 +51,11 @@ pub(super) async fn write(
         folder: path.parent().unwrap_or(Path::new("")),
         path,
     };
-    let key_sets = desk.key_sets(checkpoint).await?;
+    let key_sets = desk.key_sets(&attested.checkpoint).await?;
     let last_key_set = key_sets.last();
     let last_key_set = last_key_set.map(|set| set.entry.key_set.payload_hash_b64u);
-    let (evidence, text, places) = desk.evidence(&few, checkpoint, &key_sets).await?;
+    let (evidence, text, places) = desk.evidence(&few, attested, &key_sets).await?;
+    kill_point!("seal.collected");
     let (Some(first), Some(last)) = (evidence.first_leaf, evidence.last_leaf) else {
         return Err(SealError::Empty.into());
     };
@@ -158,12 +160,13 @@ impl Desk<'_> {
     async fn evidence(
         &self,
         few: &Parts,
-        checkpoint: &SignedCheckpoint,
+        attested: &Attested,
         key_sets: &[LoggedKeySet],
     ) -> Result<(Evidence, Scratch, Places), BundleError> {
         let mut scratch = self.scratch().await?;
-        let note = &checkpoint.note;
-        let mut proofs = stream::begin(&few.approvals, &few.job, note, key_sets);
+        let checkpoint = &attested.checkpoint;
+        let (note, timestamp) = (&checkpoint.note, attested.timestamp.as_ref());
+        let mut proofs = stream::begin(&few.approvals, &few.job, note, timestamp, key_sets);
         let mut after = None;
         loop {
             let page = self.page(&mut after).await?;

@@ -113,6 +113,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/jobs/{id}/lease", Needs(Issuer), jobs::renew),
         post("/v1/jobs/{id}/close", Needs(Issuer), jobs::close),
         get("/v1/jobs/{id}/bundle", Operator, evidence::bundle),
+        get("/v1/jobs/{id}/bundle/export", Operator, evidence::export),
         get("/v1/holds", Operator, holds::list),
         post("/v1/jobs/{id}/holds", Needs(Auditor), holds::place),
         post("/v1/jobs/{id}/holds/lift", Needs(Auditor), holds::lift),

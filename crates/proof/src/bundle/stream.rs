@@ -17,10 +17,15 @@ use crate::json::Json;
 use crate::keys::Did;
 use crate::merkle;
 use crate::record::{Event, EventChain, JobId, Record};
+use crate::timestamp;
 
 /// The evidence on its way into text. Each step takes the one before, so that members come in
 /// canonical order.
-pub struct Proofs(Text);
+pub struct Proofs {
+    text: Text,
+    /// Stands behind them.
+    timestamp: Option<Vec<u8>>,
+}
 
 /// The same, at its records.
 pub struct Records {
@@ -59,6 +64,7 @@ pub fn begin(
     approvals: &[SignedStatement],
     job: &Job,
     checkpoint: &str,
+    timestamp: Option<&timestamp::Token>,
     key_sets: &[LoggedKeySet],
 ) -> Proofs {
     let mut text = Text::default();
@@ -78,24 +84,32 @@ pub fn begin(
     }
     text.raw(",\"proofs\":[");
     text.first = true;
-    Proofs(text)
+    Proofs {
+        text,
+        timestamp: timestamp.map(jcs),
+    }
 }
 
 impl Proofs {
     /// Adds the next record's place in the log.
     pub fn push(&mut self, proof: &Inclusion) {
-        self.0.element(proof);
+        self.text.element(proof);
     }
 
     /// The text since the last time.
     pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0.text)
+        std::mem::take(&mut self.text.text)
     }
 
     /// Goes on to the records.
     pub fn records(self) -> Records {
-        let mut text = self.0;
-        text.raw("]},");
+        let mut text = self.text;
+        text.raw("]");
+        if let Some(timestamp) = &self.timestamp {
+            text.raw(",\"timestamp\":");
+            text.bytes(timestamp);
+        }
+        text.raw("},");
         let before_halves = text.length;
         text.raw("\"records\":[");
         text.first = true;
