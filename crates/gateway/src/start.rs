@@ -192,7 +192,13 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
+<<<<<<< HEAD
     go_on_from(&app, place.as_ref().as_ref()).await?;
+=======
+    if let Some(published) = place.as_ref() {
+        go_on_from(&app, published).await?;
+    }
+>>>>>>> main
     let left = replicas::follow(&app);
     settle(&app).await?;
     if let Some(exporter) = exporter {
@@ -232,10 +238,14 @@ async fn start_at(
 
 /// Refuses a store that is older than what was published of its log: a gateway that goes on from it
 /// would write a second version of the log.
+<<<<<<< HEAD
 async fn go_on_from(app: &App, published: Option<&tlog::Place>) -> anyhow::Result<()> {
     let Some(published) = published else {
         return Ok(());
     };
+=======
+async fn go_on_from(app: &App, published: &tlog::Place) -> anyhow::Result<()> {
+>>>>>>> main
     match tlog::compare(&*app.store, &app.config, &app.keys, published).await {
         Err(TlogError::Forked(why)) => anyhow::bail!(
             "the store and the published log (log.tiles) are not of one log: {why}. Was an old \

@@ -24,8 +24,12 @@ use proof::trust::{
     Witnesses as TrustedWitnesses,
 };
 use store::{
+<<<<<<< HEAD
     BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
     kill_point,
+=======
+    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError, kill_point,
+>>>>>>> main
 };
 
 pub use added::added;

@@ -31,7 +31,12 @@ pub(super) struct Written {
     pub(super) state_versions: Vec<String>,
 }
 
+<<<<<<< HEAD
 /// Seals a closed job into the file `path`, with proofs under a checkpoint that others vouch for.
+=======
+/// Seals a closed job into the file `path`, with proofs under the given checkpoint and what others
+/// say of it.
+>>>>>>> main
 pub(super) async fn write(
     parts: Sealing<'_>,
     row: &JobRow,
@@ -55,7 +60,10 @@ pub(super) async fn write(
     let last_key_set = key_sets.last();
     let last_key_set = last_key_set.map(|set| set.entry.key_set.payload_hash_b64u);
     let (evidence, text, places) = desk.evidence(&few, attested, &key_sets).await?;
+<<<<<<< HEAD
     kill_point!("seal.collected");
+=======
+>>>>>>> main
     let (Some(first), Some(last)) = (evidence.first_leaf, evidence.last_leaf) else {
         return Err(SealError::Empty.into());
     };
@@ -82,6 +90,7 @@ pub(super) async fn write(
         policy_hash_b64u: row.policy_hash,
     };
     let halves = desk.halves(&few.job, tie, places, &job_key, now).await?;
+    kill_point!("seal.collected");
     let target = path.to_owned();
     let written = on_disk(move || {
         let seals = Seals {
@@ -165,8 +174,13 @@ impl Desk<'_> {
     ) -> Result<(Evidence, Scratch, Places), BundleError> {
         let mut scratch = self.scratch().await?;
         let checkpoint = &attested.checkpoint;
+<<<<<<< HEAD
         let (note, timestamp) = (&checkpoint.note, attested.timestamp.as_ref());
         let mut proofs = stream::begin(&few.approvals, &few.job, note, timestamp, key_sets);
+=======
+        let note = &checkpoint.note;
+        let mut proofs = stream::begin(&few.approvals, &few.job, note, key_sets);
+>>>>>>> main
         let mut after = None;
         loop {
             let page = self.page(&mut after).await?;
@@ -189,7 +203,7 @@ impl Desk<'_> {
             proofs = more;
             scratch = self.put(scratch, text).await?;
         }
-        let mut records = proofs.records();
+        let mut records = proofs.records(attested.timestamp.as_ref());
         let (mut after, mut events) = (None, PartOfEvent::default());
         loop {
             let page = self.page(&mut after).await?;

@@ -49,7 +49,15 @@ pub(super) async fn bundle(
             false => ReasonCode::BundleUnknown.into(),
         });
     };
+<<<<<<< HEAD
     there(&app, &job_id, &row.sha256).await?;
+=======
+    if let Some(gone) = bundles::pruned(&*app.store, &job_id, Part::Bundle).await? {
+        let sha256 = row.sha256.to_hex();
+        let detail = format!("{gone}; its SHA-256 was {sha256}");
+        return Err(Problem::new(ReasonCode::ContentPruned, detail));
+    }
+>>>>>>> main
     let path = bundles::path(&app.config, &job_id);
     let unusable = |source| {
         Problem::internal(&BundleError::File {

@@ -101,6 +101,7 @@ impl Proofs {
         std::mem::take(&mut self.text.text)
     }
 
+<<<<<<< HEAD
     /// Goes on to the records.
     pub fn records(self) -> Records {
         let mut text = self.text;
@@ -108,6 +109,15 @@ impl Proofs {
         if let Some(timestamp) = &self.timestamp {
             text.raw(",\"timestamp\":");
             text.bytes(timestamp);
+=======
+    /// Goes on to the records, past a timestamp of the checkpoint.
+    pub fn records(self, timestamp: Option<&timestamp::Token>) -> Records {
+        let mut text = self.0;
+        text.raw("]");
+        if let Some(timestamp) = timestamp {
+            text.raw(",\"timestamp\":");
+            text.value(timestamp);
+>>>>>>> main
         }
         text.raw("},");
         let before_halves = text.length;
