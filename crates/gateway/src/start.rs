@@ -16,7 +16,7 @@ use crate::clawproxy;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
-use crate::config::{Config, Tiles};
+use crate::config::Config;
 use crate::keys::{self, Keys};
 use crate::notices::{self, Notices};
 use crate::oidc::Oidc;
@@ -196,8 +196,7 @@ async fn start_at(
         config,
     });
     if let Some(published) = place.as_ref() {
-        let name = app.config.log.tiles.as_ref().map(Tiles::name);
-        go_on_from(&app, &name.unwrap_or_default(), published).await?;
+        go_on_from(&app, published).await?;
     }
     let left = replicas::follow(&app);
     settle(&app).await?;
@@ -238,15 +237,14 @@ async fn start_at(
 
 /// Refuses a store that is older than what was published of its log: a gateway that goes on from it
 /// would write a second version of the log.
-async fn go_on_from(app: &App, place: &str, published: &tlog::Place) -> anyhow::Result<()> {
+async fn go_on_from(app: &App, published: &tlog::Place) -> anyhow::Result<()> {
     match tlog::compare(&*app.store, &app.config, &app.keys.now(), published).await {
         Err(TlogError::Forked(why)) => anyhow::bail!(
-            "the store and the published log in `{}` are not of one log: {why}. Was an old backup \
-             restored? Bring back the newer store; if it is lost, what it had recorded since is \
-             lost, and the log goes on under another `gateway_id` and in another folder",
-            place
+            "the store and the published log (log.tiles) are not of one log: {why}. Was an old \
+             backup restored? Bring back the newer store; if it is lost, what it had recorded \
+             since is lost, and the log goes on under another `gateway_id` and in another place"
         ),
-        // A folder that cannot be read is tried again while the gateway runs.
+        // A place that cannot be read is tried again while the gateway runs.
         Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -66,7 +66,9 @@ async fn content_goes_unless_it_is_held_and_the_log_stays() {
     assert_eq!(listed[0]["placed_by"], "aud");
     assert_eq!(listed[0]["reason"], "case 7");
     let all = ["prune", "--older-than", "0d"];
-    let dry = |words: &[&str]| [&all[..], words].concat();
+    fn dry<'w>(words: &[&'w str]) -> Vec<&'w str> {
+        [&["prune", "--older-than", "0d"], words].concat()
+    }
     let held = told(&store_command(&world, &dry(&["--dry-run", "--json"])));
     assert_eq!(held["records"]["jobs"], 0, "{held}");
     assert_eq!(held["records"]["held_jobs"], 1, "{held}");

@@ -16,7 +16,7 @@ use store::{Conflict, Part, Prunable, Seat, Store, StoreError};
 use super::super::{Failure, term};
 use super::Where;
 use crate::bundles;
-use crate::config::Config;
+use crate::config::{Config, Tiles};
 use crate::operator::audit::Action;
 
 /// Jobs that are read together.
@@ -266,7 +266,8 @@ impl Desk<'_> {
 
     /// Removes the published bundles of entries in which records of the job stand.
     async fn remove_entries(&self, job: &JobId) -> Result<(), StoreError> {
-        let Some(published) = &self.config.log.tiles else {
+        // In a bucket nothing is ever deleted by us: its own rules of expiry do that.
+        let Some(Tiles::Folder(published)) = &self.config.log.tiles else {
             return Ok(());
         };
         let mut places = BTreeSet::new();
@@ -279,8 +280,8 @@ impl Desk<'_> {
         }
         for tile in places.into_iter().flat_map(entries) {
             let unusable = |error| StoreError::Unavailable(Arc::new(error));
-            remove(&published.folder.join(tile.to_string())).map_err(unusable)?;
-            match fs::remove_dir_all(published.folder.join(tile.partials())) {
+            remove(&published.join(tile.to_string())).map_err(unusable)?;
+            match fs::remove_dir_all(published.join(tile.partials())) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(error)),
                 _ => {}
             }
