@@ -12,6 +12,7 @@ mod egress;
 mod evidence;
 mod passkey;
 mod plan;
+mod proofs;
 mod reading;
 mod route;
 mod timestamp;
@@ -29,6 +30,7 @@ pub use egress::{destination, hello};
 pub use evidence::{bundle, envelope, json, log, trust};
 pub use passkey::passkey;
 pub use plan::plan;
+pub use proofs::{clawsig, proofs};
 pub use reading::{events, tools, usage};
 pub use route::route;
 pub use timestamp::timestamp;
@@ -49,6 +51,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("json", json),
     ("envelope", envelope),
     ("log", log),
+    ("proofs", proofs),
+    ("clawsig", clawsig),
     ("bundle", bundle),
     ("trust", trust),
     ("destination", destination),

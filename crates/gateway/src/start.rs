@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use store::{Seat, Store, StoreError};
+use store::{Seat, Store, StoreError, kill_point};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -110,6 +110,7 @@ async fn start_at(
         .await
         .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
+    kill_point!("start.opened");
     let vault = open_vault(&config)?;
     let conversations = Conversations::open(&config)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
@@ -249,11 +250,15 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
         }
         for intent in open {
             replicas::end_unknown(app, intent).await?;
+            kill_point!("start.ended");
         }
     }
+    kill_point!("start.settled");
     bundles::resume(app).await?;
+    kill_point!("start.sealed");
     app.gate.resume(app).await?;
     leases::resume(app).await?;
+    kill_point!("start.resumed");
     Ok(())
 }
 

@@ -129,6 +129,16 @@ impl Document {
         })
     }
 
+    /// Gives back the memory: a long job is some hundred thousand pieces of it, half of which
+    /// somebody else can give back.
+    pub(crate) fn release(self) {
+        let Self {
+            mut bundle, halves, ..
+        } = self;
+        let later = bundle.records.split_off(bundle.records.len() / 2);
+        threads::both(move || drop((later, halves)), move || drop(bundle));
+    }
+
     /// The parts of the public half with their places.
     pub(crate) fn public_halves(&self) -> impl Iterator<Item = (String, &Half)> {
         let one = self.halves.len() == 1;

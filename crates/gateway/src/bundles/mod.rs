@@ -6,6 +6,7 @@
 mod added;
 mod announce;
 mod evidence;
+pub mod export;
 pub(crate) mod file;
 mod pending;
 
@@ -22,7 +23,9 @@ use proof::trust::{
     Witnesses as TrustedWitnesses,
 };
 use proof::{EnvelopeType, Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobRow, JobState, PasskeyRow, Store, StoreError};
+use store::{
+    BundleRow, JobFilter, JobPhase, JobRow, JobState, PasskeyRow, Store, StoreError, kill_point,
+};
 use tokio::runtime::Handle;
 
 pub use added::added;
@@ -167,6 +170,7 @@ async fn seal_claimed(
         .iter()
         .filter_map(|run| run.state_version_after.clone())
         .collect();
+    kill_point!("seal.collected");
     let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
     let receipt_did = parts.keys.receipt.did();
     let runtime = Handle::current();
@@ -191,6 +195,7 @@ async fn seal_claimed(
     let (sha256, bytes) = written
         .await
         .expect("sealing does not panic and is not cancelled")?;
+    kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
         sha256,
@@ -201,6 +206,7 @@ async fn seal_claimed(
     // Before the row: once there is one, nobody looks at the job again.
     added::await_others(parts, job_id, &attested).await;
     parts.store.save_bundle(row.clone(), state_versions).await?;
+    kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
 }
@@ -294,7 +300,9 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         root,
     };
     let note = parts.keys.checkpoint.checkpoint(&checkpoint).await?;
+    kill_point!("checkpoint.signed");
     parts.store.save_checkpoint(&note, size).await?;
+    kill_point!("checkpoint.saved");
     Ok(SignedCheckpoint { size, note })
 }
 

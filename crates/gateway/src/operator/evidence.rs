@@ -12,15 +12,16 @@ use proof::record::JobId;
 use proof::trust::TrustRoot;
 use proof::{Envelope, Hash};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::JobState;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
-use super::extract::Id;
+use super::extract::{Id, Params};
 use super::openapi::{MediaTypes, Written};
 use super::problem::Problem;
 use crate::app::App;
+use crate::bundles::export::{Export, ExportError, Format};
 use crate::bundles::{self, BundleError, Sealing};
 use crate::shapes;
 
@@ -98,6 +99,52 @@ pub(super) async fn bundle(
     });
     let chunks = stream::iter(front).chain(rest);
     Ok(Written::new((headers, Body::from_stream(chunks))))
+}
+
+/// How a bundle is exported.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Exported {
+    /// In which format.
+    #[serde(rename = "as")]
+    format: Format,
+    /// Which part of a job with more than 1000 events, for `clawsig`.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    part: Option<usize>,
+}
+
+/// A bundle in another format; see docs/formats.md.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "ExportedBundle")]
+pub(super) struct ExportFile(#[schemars(with = "shapes::Document")] proof::Json);
+
+/// The sealed bundle, verified and then signed in another format.
+pub(super) async fn export(
+    State(app): State<Arc<App>>,
+    Id(job_id): Id<JobId>,
+    Params(Exported { format, part }): Params<Exported>,
+) -> Result<Json<ExportFile>, Problem> {
+    let sealed = app.store.bundle(&job_id).await?;
+    sealed.ok_or(ReasonCode::BundleUnknown)?;
+    let path = bundles::path(&app.config, &job_id);
+    let file = tokio::fs::read(&path).await;
+    let file = file.map_err(|source| Problem::internal(&BundleError::File { path, source }))?;
+    let passkeys = app.store.passkeys().await?;
+    let trust = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let at = app.now();
+    let export = Export { format, part, at };
+    let exported = export
+        .of(file, trust, &app.config, &app.keys.close)
+        .await
+        .map_err(|error| match error {
+            ExportError::Invalid(_) => Problem::new(ReasonCode::BundleInvalid, error.to_string()),
+            ExportError::Part(detail) => Problem::new(ReasonCode::QueryValue, detail),
+            ExportError::Sign(error) => error.refusal().into(),
+            other => Problem::internal(&other),
+        })?;
+    Ok(Json(ExportFile(exported)))
 }
 
 /// One receipt, of whatever job.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proof::tiles::{self, Holds};
+use store::kill_point;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -94,8 +95,11 @@ pub async fn write_up(parts: Sealing<'_>, place: &Place, examine: bool) -> Resul
         if place.add(&name, bytes).await? == Added::Differs {
             return Err(TlogError::Forked(format!("`{name}` has another content")));
         }
+        kill_point!("tiles.added");
     }
+    kill_point!("tiles.complete");
     place.put_checkpoint(checkpoint.note.into_bytes()).await?;
+    kill_point!("tiles.published");
     // Readers of an older checkpoint take the full file in place of its forerunners.
     for tile in tiles::added(published, size).filter(tiles::Tile::is_full) {
         place.remove_partials(&tile.partials()).await?;

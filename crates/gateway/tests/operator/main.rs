@@ -9,6 +9,7 @@
 mod access;
 mod approvals;
 mod attest;
+mod attestations;
 mod bucket;
 mod closing;
 mod contracts;

@@ -89,6 +89,7 @@ reason_codes! {
     JobFull "JOB_FULL" 403 Policy "The job has as much evidence as a job may have" "Ask the operator to close the job and to open a new one.";
     JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     JobNotLeased "JOB_NOT_LEASED" 409 Policy "The job has no lease" "Nothing needs to be renewed: such a job stays open until somebody closes it.";
+    BundleInvalid "BUNDLE_INVALID" 409 Policy "The bundle does not verify" "Nothing is signed about it. Run `clawverify` on it and on a copy that was handed out before, and find out which of them was changed.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     BundlePending "BUNDLE_PENDING" 409 Policy "The job is closed, its bundle waits for others" "Nothing needs to be done: the bundle is sealed as soon as the witnesses or the timestamping authority that the contract asks for have answered.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";

@@ -501,7 +501,7 @@ mod tests {
         for parts in [
             &[status(0)][..],
             &[status(2), token.clone()],
-            &[token.clone()],
+            std::slice::from_ref(&token),
             &[status(0), token.clone(), token.clone()],
             &[],
         ] {
