@@ -36,8 +36,8 @@ use crate::tlog::Publication;
 use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
 use crate::upstream::Upstream;
-use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
+use crate::vault::{Held, Vault};
 use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
@@ -78,6 +78,8 @@ pub struct App {
     pub vault: Option<Arc<Vault>>,
     /// Keeps what is said to models and by them, when the operator wants that.
     pub conversations: Option<Arc<Conversations>>,
+    /// What vaults keep because a job is held.
+    pub held: Arc<Held>,
     /// What agents asked models before their runs, where contracts let approvers see it.
     pub prompts: Arc<Prompts>,
     /// What upstream says about the contracts' workspaces.

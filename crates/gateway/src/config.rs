@@ -18,6 +18,7 @@ mod log;
 mod models;
 mod notices;
 mod oidc;
+mod retention;
 mod telemetry;
 mod tiles;
 mod vault;
@@ -31,6 +32,7 @@ pub use notices::{
     mailbox, safe_url,
 };
 pub use oidc::{Oidc, endpoint};
+pub use retention::Retention;
 pub use telemetry::Telemetry;
 pub use tiles::{Bucket, Tiles, Writer};
 pub use vault::{Conversations, Vault};
@@ -100,6 +102,9 @@ pub struct Config {
     /// The log beyond the gateway.
     #[serde(default)]
     pub log: Log,
+    /// How long content stays.
+    #[serde(default)]
+    pub retention: Retention,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
@@ -332,7 +337,7 @@ impl CallLimits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2048,
+            connections: 4096,
             connections_per_holder: 512,
             header_timeout_seconds: 15,
             body_timeout_seconds: 60,
@@ -342,8 +347,8 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
-            // Room is left for the contract, tokens, runs and approvals.
-            evidence_bytes_per_job: (proof::bundle::MAX_BYTES - (4 << 20)) as u64,
+            // Far below what verifiers read, because reading takes several times as much memory.
+            evidence_bytes_per_job: 124 << 20,
             runs_per_job: 20,
             model_calls_per_job: CallLimits::default(),
             model_calls_per_holder: CallLimits::default(),
@@ -540,6 +545,7 @@ impl Config {
         self.egress.check()?;
         self.log.check()?;
         self.keys.check()?;
+        self.retention.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

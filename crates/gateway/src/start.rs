@@ -26,10 +26,10 @@ use crate::server::{Body, Bound};
 use crate::storage::Place;
 use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
-use crate::tlog::{self, Publication};
+use crate::tlog::{self, Publication, TlogError};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
-use crate::vault::{Bounds, Vault, VaultError};
+use crate::vault::{Bounds, Held, Vault, VaultError};
 use crate::watching::{self, Watching};
 use crate::{bundles, leases, operator, replicas, telemetry};
 
@@ -111,8 +111,10 @@ async fn start_at(
         .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
     kill_point!("start.opened");
-    let vault = open_vault(&config)?;
-    let conversations = Conversations::open(&config)?;
+    let held = Arc::new(Held::default());
+    held.read(&*store).await.context("cannot read the holds")?;
+    let vault = open_vault(&config, &held)?;
+    let conversations = Conversations::open(&config, &held)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
@@ -166,6 +168,7 @@ async fn start_at(
         activity: Default::default(),
         vault,
         conversations,
+        held,
         prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
@@ -189,6 +192,9 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
+    if let Some(published) = place.as_ref() {
+        go_on_from(&app, published).await?;
+    }
     let left = replicas::follow(&app);
     settle(&app).await?;
     if let Some(exporter) = exporter {
@@ -200,6 +206,7 @@ async fn start_at(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(Held::keep_up(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
@@ -225,13 +232,28 @@ async fn start_at(
     })
 }
 
+/// Refuses a store that is older than what was published of its log: a gateway that goes on from it
+/// would write a second version of the log.
+async fn go_on_from(app: &App, published: &tlog::Place) -> anyhow::Result<()> {
+    match tlog::compare(&*app.store, &app.config, &app.keys, published).await {
+        Err(TlogError::Forked(why)) => anyhow::bail!(
+            "the store and the published log in `{}` are not of one log: {why}. Was an old backup \
+             restored? Bring back the newer store; if it is lost, what it had recorded since is \
+             lost, and the log goes on under another `gateway_id` and in another folder",
+            tiles.folder.display()
+        ),
+        // A folder that cannot be read is tried again while the gateway runs.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Where inspected uploads are kept, when they are.
-fn open_vault(config: &Config) -> Result<Option<Arc<Vault>>, VaultError> {
+fn open_vault(config: &Config, held: &Arc<Held>) -> Result<Option<Arc<Vault>>, VaultError> {
     let Some(kept) = config.vault.as_ref().filter(|vault| vault.uploads) else {
         return Ok(None);
     };
     let folder = config.vault_dir();
-    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?;
+    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?.with_holds(held);
     vault.sweep()?;
     Ok(Some(Arc::new(vault)))
 }

@@ -19,12 +19,14 @@ use crate::time::Timestamp;
 use crate::timestamp;
 use crate::token::Claims;
 
+pub mod stream;
+
 /// The document's kind and version.
 pub const BUNDLE: &str = "clawgate.proof-bundle/1";
 
-/// Largest bundle that is read, in bytes: some 25,000 calls. Read, it takes several times as much
+/// Largest bundle that is read, in bytes: some 200,000 calls. Read, it takes several times as much
 /// memory.
-pub const MAX_BYTES: usize = 128 * 1024 * 1024;
+pub const MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Kind of the payload in the close envelope.
 pub const CLOSE: &str = "clawgate.job-close/1";

@@ -28,7 +28,7 @@ pub(crate) use opened::{Half, Receipt};
 pub use proof::bundle::MAX_BYTES as MAX_BUNDLE_BYTES;
 
 /// Most elements in each list of a bundle.
-pub const MAX_ENTRIES: usize = 200_000;
+pub const MAX_ENTRIES: usize = 1_000_000;
 
 /// Where a record stands in the file, by its index.
 #[derive(Debug, Clone, Copy)]

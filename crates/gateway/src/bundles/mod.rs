@@ -9,24 +9,23 @@ mod evidence;
 pub mod export;
 pub(crate) mod file;
 mod pending;
+mod writing;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use policy::contract::{Audit, Contract};
-use proof::bundle::{SealError, Sealers};
+use proof::Timestamp;
+use proof::bundle::SealError;
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
 use proof::trust::{
     Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
     Witnesses as TrustedWitnesses,
 };
-use proof::{EnvelopeType, Hash, Timestamp};
 use store::{
-    BundleRow, JobFilter, JobPhase, JobRow, JobState, PasskeyRow, Store, StoreError, kill_point,
+    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError, kill_point,
 };
-use tokio::runtime::Handle;
 
 pub use added::added;
 pub use announce::announce;
@@ -44,7 +43,7 @@ use crate::tlog::witnesses::Witnesses;
 const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
-/// bundle is held in memory whole while it is signed.
+/// bundle takes its size on the disk three times while it is made.
 static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How long it is waited for another gateway that seals the same job.
@@ -164,37 +163,12 @@ async fn seal_claimed(
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }
-    let evidence = evidence::collect(parts.store, &job, &attested).await?;
-    let state_versions: Vec<String> = evidence
-        .runs
-        .iter()
-        .filter_map(|run| run.state_version_after.clone())
-        .collect();
-    kill_point!("seal.collected");
-    let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
-    let receipt_did = parts.keys.receipt.did();
-    let runtime = Handle::current();
     let path = path(parts.config, job_id);
-    // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
-    let written = tokio::task::spawn_blocking(move || {
-        let sealers = Sealers {
-            job: &job_key,
-            close: close_key.did(),
-            sign_close: &|close| {
-                let signing = close_key.envelope(EnvelopeType::JobClose, close, now);
-                Ok::<_, BundleError>(runtime.block_on(signing)?)
-            },
-            receipt_did,
-            at: now,
-        };
-        let bundle = proof::bundle::seal(evidence, &sealers)?;
-        let bytes = bundle.to_file();
-        file::write(&path, &bytes, 0o600).map_err(|source| BundleError::File { path, source })?;
-        Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
-    });
-    let (sha256, bytes) = written
-        .await
-        .expect("sealing does not panic and is not cancelled")?;
+    let writing::Written {
+        sha256,
+        bytes,
+        state_versions,
+    } = writing::write(parts, &job, &attested, now, &path).await?;
     kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
@@ -318,6 +292,27 @@ pub struct SignedCheckpoint {
 /// The name of this gateway's log.
 pub fn log_origin(config: &Config) -> String {
     format!("{}/log", config.gateway_id)
+}
+
+/// In words that a part of a job's content went, when and by whose hand.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn pruned(
+    store: &dyn Store,
+    job_id: &JobId,
+    part: Part,
+) -> Result<Option<String>, StoreError> {
+    let went = store.prunings(job_id).await?;
+    let went = went.into_iter().find(|went| went.part == part);
+    Ok(went.map(|went| {
+        let what = match part {
+            Part::Records => "the content of its records",
+            Part::Bundle => "its bundle",
+        };
+        let (at, by) = (went.at, went.by);
+        format!("{what} was removed after its retention, at {at} by {by}")
+    }))
 }
 
 /// Where a job's bundle lies.

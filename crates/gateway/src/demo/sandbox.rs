@@ -344,6 +344,7 @@ fn configuration(
         },
         run_tasks: None,
         log: Default::default(),
+        retention: Default::default(),
         models: [
             ("openai".to_owned(), model(Dialect::Openai)?),
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),

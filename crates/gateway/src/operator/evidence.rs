@@ -13,7 +13,7 @@ use proof::trust::TrustRoot;
 use proof::{Envelope, Hash};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::JobState;
+use store::{JobState, Part};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
@@ -49,6 +49,11 @@ pub(super) async fn bundle(
             false => ReasonCode::BundleUnknown.into(),
         });
     };
+    if let Some(gone) = bundles::pruned(&*app.store, &job_id, Part::Bundle).await? {
+        let sha256 = row.sha256.to_hex();
+        let detail = format!("{gone}; its SHA-256 was {sha256}");
+        return Err(Problem::new(ReasonCode::ContentPruned, detail));
+    }
     let path = bundles::path(&app.config, &job_id);
     let unusable = |source| {
         Problem::internal(&BundleError::File {

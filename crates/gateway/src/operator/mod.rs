@@ -16,6 +16,7 @@ mod evidence;
 pub mod export;
 pub(crate) mod extract;
 mod health;
+mod holds;
 mod jobs;
 mod log;
 mod notices;
@@ -113,6 +114,9 @@ pub fn routes() -> Vec<Route> {
         post("/v1/jobs/{id}/close", Needs(Issuer), jobs::close),
         get("/v1/jobs/{id}/bundle", Operator, evidence::bundle),
         get("/v1/jobs/{id}/bundle/export", Operator, evidence::export),
+        get("/v1/holds", Operator, holds::list),
+        post("/v1/jobs/{id}/holds", Needs(Auditor), holds::place),
+        post("/v1/jobs/{id}/holds/lift", Needs(Auditor), holds::lift),
         post("/v1/tokens", Needs(Issuer), tokens::issue),
         post(
             "/v1/tokens/elevated",

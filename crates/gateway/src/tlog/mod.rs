@@ -74,6 +74,10 @@ pub enum TlogError {
     /// A record is not what its leaf was made of.
     #[error("record {0} of the log is not the one that its leaf was made of")]
     Damaged(u64),
+    /// The content of a record went after its retention, and with it the bundles of entries that
+    /// it stands in.
+    #[error("the content of record {0} of the log was removed after its retention")]
+    Pruned(u64),
     /// What was published contradicts the store.
     #[error("the published log contradicts the store: {0}")]
     Forked(String),
@@ -142,7 +146,7 @@ impl Publication {
 /// The bytes of a file of the log; `None` when the log has none such yet.
 ///
 /// # Errors
-/// [`TlogError::Store`], [`TlogError::Damaged`].
+/// [`TlogError::Store`], [`TlogError::Damaged`], [`TlogError::Pruned`] for entries.
 pub async fn tile_bytes(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogError> {
     match tile.holds() {
         Holds::Hashes { level } => {
@@ -162,6 +166,9 @@ async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogE
         return Ok(None);
     }
     for (index, entry) in (tile.start()..).zip(&entries) {
+        if entry.pruned.is_some() {
+            return Err(TlogError::Pruned(index));
+        }
         if entry.leaf_index != index || leaf_hash(&entry.entry) != entry.leaf_hash {
             return Err(TlogError::Damaged(index));
         }

@@ -90,7 +90,11 @@ pub async fn write_up(parts: Sealing<'_>, place: &Place, examine: bool) -> Resul
         if known && place.has(&name).await? {
             continue;
         }
-        let bytes = tile_bytes(parts.store, tile).await?;
+        let bytes = match tile_bytes(parts.store, tile).await {
+            // Entries go with the content of any of their records; hashes stay.
+            Err(TlogError::Pruned(_)) => continue,
+            bytes => bytes?,
+        };
         let bytes = bytes.ok_or(TlogError::Damaged(tile.start()))?;
         if place.add(&name, bytes).await? == Added::Differs {
             return Err(TlogError::Forked(format!("`{name}` has another content")));

@@ -261,9 +261,8 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     let note = std::fs::read_to_string(tiles.join("checkpoint")).unwrap();
     assert_eq!(read(&world, &note).size, 1);
     assert!(tiles.join("tile/entries/000.p/1").exists());
-    drop(admin);
 
-    // While the gateway is away somebody swaps the folder's checkpoint.
+    // While the gateway runs somebody swaps the folder's checkpoint.
     let origin = "gateway.example/log".to_owned();
     let root = Hash::of(b"another");
     let forged = Checkpoint {
@@ -272,13 +271,10 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
         root,
     }
     .sign(world.gateway.app.keys.checkpoint.local().unwrap());
-    let world = world
-        .restarted(async |_| std::fs::write(tiles.join("checkpoint"), &forged).unwrap())
-        .await;
-    let admin = world.admin().await;
-    let mut standing = world.gateway.app.publication.watch();
-    let tried = |standing: &Standing| *standing != Standing::Starting;
-    standing.wait_for(tried).await.unwrap();
+    std::fs::write(tiles.join("checkpoint"), &forged).unwrap();
+    admin.job().await;
+    let forked = |standing: &Standing| matches!(standing, Standing::Forked(_));
+    standing.wait_for(forked).await.unwrap();
     let stopped = admin.get("/v1/log").await.ok();
     assert_eq!(stopped["tiles"]["state"], "forked", "{stopped}");
     let ready = world
@@ -290,6 +286,48 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     );
     let kept: Value = Value::from(std::fs::read_to_string(tiles.join("checkpoint")).unwrap());
     assert_eq!(kept, Value::from(forged), "nothing is written over it");
+    drop(admin);
+    // The next gateway does not even begin.
+    let refused = world.not_started().await;
+    assert!(refused.contains("are not of one log"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_go_on_from_an_old_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = folder.path().join("tiles");
+    let more = format!("log = {{ publish_seconds = 1, tiles = {{ folder = {tiles:?} }} }}");
+    let world = World::with(Box::leak(more.into_boxed_str())).await;
+    let admin = world.admin().await;
+    admin.job().await;
+    let backup = folder.path().join("backup.db");
+    store::copy_store(&world.gateway.app.config.store_file(), &backup).unwrap();
+    let (then, _) = checkpoint(&world, &admin).await;
+    admin.job().await;
+    let (now, _) = checkpoint(&world, &admin).await;
+    // The copy is whole, and the log that it has is the beginning of what the log is now.
+    let copied = store::check_store(store::StorePlace::File(&backup)).unwrap();
+    assert_eq!((copied.faults.len(), copied.records), (0, then.size));
+    assert_eq!(copied.root, then.root);
+    let path = format!(
+        "/v1/log/consistency?from={}&to={}",
+        copied.records, now.size
+    );
+    let proof = admin.get(&path).await;
+    let proof: ConsistencyProof = serde_json::from_slice(&proof.bytes).unwrap();
+    assert_eq!(judge(&then, &now, Some(&proof)), Ok(()));
+    let mut standing = world.gateway.app.publication.watch();
+    let all = |standing: &Standing| *standing == Standing::Published(now.size);
+    standing.wait_for(all).await.unwrap();
+    drop(admin);
+    let file = world.gateway.app.config.store_file();
+    let world = world.stopped().await;
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+    }
+    std::fs::copy(&backup, &file).unwrap();
+    let refused = world.start_again().await.err().unwrap();
+    assert!(refused.contains("Was an old backup restored?"), "{refused}");
 }
 
 /// A witness of its own process, and how the gateway is told of it.

@@ -19,6 +19,7 @@ mod notices;
 mod oidc;
 mod passkeys;
 mod receiver;
+mod retention;
 mod rollback;
 mod sessions;
 mod signers;

@@ -92,6 +92,9 @@ reason_codes! {
     BundleInvalid "BUNDLE_INVALID" 409 Policy "The bundle does not verify" "Nothing is signed about it. Run `clawverify` on it and on a copy that was handed out before, and find out which of them was changed.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
     BundlePending "BUNDLE_PENDING" 409 Policy "The job is closed, its bundle waits for others" "Nothing needs to be done: the bundle is sealed as soon as the witnesses or the timestamping authority that the contract asks for have answered.";
+    ContentPruned "CONTENT_PRUNED" 410 Policy "Removed after its retention" "The record's leaf hash and its place in the log stay, and so do the bundle's hash and who let it go; ask whoever kept the bundle for a copy, and compare its hash.";
+    HoldRefused "HOLD_REFUSED" 409 Policy "No further hold on this job is placed" "List the holds of the job by `clawgate hold list` and lift one that nobody needs.";
+    HoldUnknown "HOLD_UNKNOWN" 404 Policy "No such hold stands" "List the holds that stand by `clawgate hold list` and use one of their numbers.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
     LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";

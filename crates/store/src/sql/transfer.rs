@@ -61,6 +61,8 @@ const TABLES: &[(&str, &[&str])] = &[
     ("plan_objects", &["run_id", "place"]),
     ("notices", &["channel", "run", "gate"]),
     ("publications", &["publication"]),
+    ("holds", &["hold"]),
+    ("prunings", &["job", "part"]),
 ];
 
 /// Tables that stay behind.

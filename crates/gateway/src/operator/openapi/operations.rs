@@ -172,6 +172,21 @@ pub(super) const OPERATIONS: &[Words] = &[
         "Takes a person's passkeys away, or one of them",
     ),
     words(
+        "GET /v1/holds",
+        "list_holds",
+        "Holds, newest first: those that stand, or those that were lifted too",
+    ),
+    words(
+        "POST /v1/jobs/{id}/holds",
+        "hold_job",
+        "Holds a job: nothing of it is removed while the hold stands",
+    ),
+    words(
+        "POST /v1/jobs/{id}/holds/lift",
+        "lift_hold",
+        "Lifts one hold of a job",
+    ),
+    words(
         "POST /v1/publications",
         "publish_job",
         "Makes a link to a sealed job; it is in this answer and nowhere else",
