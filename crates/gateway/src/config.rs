@@ -13,15 +13,18 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretSource;
 
 mod egress;
+mod keys;
 mod log;
 mod models;
 mod notices;
 mod oidc;
 mod telemetry;
+mod tiles;
 mod vault;
 
 pub use egress::Egress;
-pub use log::{Log, Tiles, Witness};
+pub use keys::{AwsKmsKey, FileKind, FilePlace, KeyPlace, KeyPlaces, Pkcs11Key, VaultKey};
+pub use log::{Log, Timestamps, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
@@ -29,6 +32,7 @@ pub use notices::{
 };
 pub use oidc::{Oidc, endpoint};
 pub use telemetry::Telemetry;
+pub use tiles::{Bucket, Tiles, Writer};
 pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
@@ -42,6 +46,9 @@ pub struct Config {
     /// Where the store is, when it is not in that folder.
     #[serde(default)]
     pub store: Storage,
+    /// Where the gateway's own keys are, when they are not plain files in that folder.
+    #[serde(default)]
+    pub keys: KeyPlaces,
     /// Where agents connect.
     pub agent_listener: Listener,
     /// Where people connect.
@@ -403,6 +410,7 @@ impl Config {
         if let Some(file) = &mut upstream.ca_file {
             *file = folder.join(&file);
         }
+        config.keys.resolve_against(folder);
         if let Some(url) = &mut config.store.url {
             url.resolve_against(folder);
         }
@@ -441,7 +449,11 @@ impl Config {
             *kept = folder.join(&kept);
         }
         if let Some(tiles) = &mut config.log.tiles {
-            tiles.folder = folder.join(&tiles.folder);
+            tiles.resolve_against(folder);
+        }
+        if let Some(timestamps) = &mut config.log.timestamps {
+            timestamps.ca_file = folder.join(&timestamps.ca_file);
+            timestamps.read()?;
         }
         config.check()?;
         Ok(config)
@@ -527,6 +539,7 @@ impl Config {
         notices::check(&self.notices)?;
         self.egress.check()?;
         self.log.check()?;
+        self.keys.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

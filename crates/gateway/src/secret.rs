@@ -147,6 +147,19 @@ impl SecretSource {
     /// # Errors
     /// See [`SecretError`].
     pub async fn fetch(&self) -> Result<Secret, SecretError> {
+        // What a header can carry.
+        self.fetch_of(|c| matches!(c, '\x21'..='\x7e')).await
+    }
+
+    /// Fetches a passphrase: any text on one line.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub async fn fetch_passphrase(&self) -> Result<Secret, SecretError> {
+        self.fetch_of(|c| !c.is_control()).await
+    }
+
+    async fn fetch_of(&self, may_hold: impl Fn(char) -> bool) -> Result<Secret, SecretError> {
         let (text, from) = match self {
             Self::File(path) => (
                 tokio::fs::read_to_string(path)
@@ -165,8 +178,7 @@ impl SecretSource {
         };
         let text = Zeroizing::new(text);
         let trimmed = text.trim();
-        let plain = trimmed.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
-        if trimmed.is_empty() || trimmed.len() > MAX_BYTES || !plain {
+        if trimmed.is_empty() || trimmed.len() > MAX_BYTES || !trimmed.chars().all(may_hold) {
             return Err(SecretError::Unusable(from));
         }
         Ok(Secret::new(trimmed.to_owned()))

@@ -128,6 +128,7 @@ fn each_configuration_key_is_documented() {
     let oidc = read("crates/gateway/src/config/oidc.rs");
     let telemetry = read("crates/gateway/src/config/telemetry.rs");
     let egress = read("crates/gateway/src/config/egress.rs");
+    let keys = read("crates/gateway/src/config/keys.rs");
     let guide = read("docs/operations.md");
     let code = own.split("pub enum ConfigError").next().unwrap().lines();
     let keys: BTreeSet<&str> = code
@@ -141,6 +142,7 @@ fn each_configuration_key_is_documented() {
         )
         .chain(oidc.split("impl Oidc").next().unwrap().lines())
         .chain(telemetry.split("impl Telemetry").next().unwrap().lines())
+        .chain(keys.split("impl KeyPlaces").next().unwrap().lines())
         .chain(egress.split("impl Default").next().unwrap().lines())
         .filter_map(|line| {
             line.strip_prefix("    pub ")?

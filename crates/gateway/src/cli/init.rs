@@ -12,10 +12,12 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use super::operator;
+use super::passphrase::KeyPassphrase;
 use super::term::{BOLD, GOOD, OFF};
 use crate::config::Config;
 use crate::keys::{self, Keys};
 use crate::operator::credential::Role;
+use crate::secret::Secret;
 use crate::storage::Place;
 
 /// Name of the configuration file.
@@ -33,12 +35,16 @@ const FIRST_OPERATOR: &str = "admin";
 /// What a new configuration says, with comments.
 const TEMPLATE: &str = include_str!("clawgate.toml");
 
+/// What the template says of sealed keys, as a comment.
+const SEALED_KEYS: &str = "# [keys]\n# kind = \"age\"\n";
+
 /// Makes a configuration, keys, a store and the first operator credential
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   clawgate init --dir gateway
   clawgate init --dir gateway --save     also keeps the credential in gateway/data
+  clawgate init --dir gateway --encrypt-keys
   clawgate init --config /etc/clawgate/clawgate.toml
 
 The last is for packages, whose configuration comes from elsewhere: it makes the keys and the store
@@ -53,8 +59,13 @@ pub struct Init {
     #[arg(long)]
     save: bool,
     /// Make only what this configuration lacks
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dir", "save"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dir", "save", "encrypt_keys"])]
     config: Option<PathBuf>,
+    /// Seal the gateway's keys under a passphrase (age), which each start asks for
+    #[arg(long)]
+    encrypt_keys: bool,
+    #[command(flatten)]
+    passphrase: KeyPassphrase,
 }
 
 /// What was made.
@@ -69,8 +80,10 @@ pub struct Initialized {
 impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
         if let Some(file) = &self.config {
-            let config = Config::load(file)?;
-            make_files(&config.data_dir)?;
+            let mut config = Config::load(file)?;
+            self.passphrase.supply(&mut config)?;
+            make_folders(&config.data_dir)?;
+            Keys::make(&config).await?;
             let place = Place::of(&config)
                 .await
                 .map_err(|error| Failure::new(format!("{error:#}")))?;
@@ -82,7 +95,11 @@ impl Init {
             }
             return Ok(());
         }
-        let made = init(&self.dir).await?;
+        let sealed = match self.encrypt_keys {
+            true => Some(self.passphrase.set().await?),
+            false => None,
+        };
+        let made = init(&self.dir, sealed.as_ref()).await?;
         let data = self.dir.join(DATA_DIR);
         anstream::eprintln!("{GOOD}made{OFF} {}", made.config.display());
         anstream::eprintln!(
@@ -118,11 +135,11 @@ impl Init {
     }
 }
 
-/// Sets up a folder.
+/// Sets up a folder, with keys that are sealed when there is a passphrase for them.
 ///
 /// # Errors
 /// When it is set up already, or cannot be written.
-pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
+pub async fn init(dir: &Path, sealed: Option<&Secret>) -> Result<Initialized, Failure> {
     let config = dir.join(CONFIG_FILE);
     if config.exists() {
         return Err(Failure::new(format!(
@@ -139,23 +156,29 @@ pub async fn init(dir: &Path) -> Result<Initialized, Failure> {
     };
     std::fs::create_dir_all(dir).map_err(|error| io(dir, error))?;
     let data = dir.join(DATA_DIR);
-    make_files(&data)?;
+    make_folders(&data)?;
+    match sealed {
+        None => Keys::create(&data.join("keys")).map(drop)?,
+        Some(passphrase) => keys::create_sealed(&data.join("keys"), passphrase)?,
+    }
     let store = store::open_sqlite(&data.join("clawgate.db"))?;
     let credential = if store.operators().await?.is_empty() {
         Some(operator::add(&*store, FIRST_OPERATOR, None, &[Role::Admin]).await?)
     } else {
         None
     };
-    let text = TEMPLATE.replace("@GATEWAY_ID@", &gateway_id());
+    let mut text = TEMPLATE.replace("@GATEWAY_ID@", &gateway_id());
+    if sealed.is_some() {
+        text = text.replace(SEALED_KEYS, &SEALED_KEYS.replace("# ", ""));
+    }
     write_new(&config, &text).map_err(|error| io(&config, error))?;
     Ok(Initialized { config, credential })
 }
 
-/// Keys and the folder of bundles, where they are missing.
-fn make_files(data: &Path) -> Result<(), Failure> {
+/// The folders that the gateway keeps its own in.
+fn make_folders(data: &Path) -> Result<(), Failure> {
     keys::make_private_folder(data)?;
     keys::make_private_folder(&data.join("bundles"))?;
-    Keys::create(&data.join("keys"))?;
     Ok(())
 }
 
@@ -186,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_set_up_loads_and_keeps_only_the_credentials_hash() {
         let folder = tempfile::tempdir().unwrap();
-        let made = init(&folder.path().join("gateway")).await.unwrap();
+        let made = init(&folder.path().join("gateway"), None).await.unwrap();
         let config = Config::load(&made.config).unwrap();
         let credential = made.credential.unwrap();
         assert!(credential.starts_with(PREFIX));
@@ -224,6 +247,8 @@ mod tests {
         let init = || Init {
             dir: ".".into(),
             save: false,
+            encrypt_keys: false,
+            passphrase: KeyPassphrase::default(),
             config: Some(elsewhere.clone()),
         };
         init().run().await.unwrap();
@@ -238,12 +263,12 @@ mod tests {
     #[tokio::test]
     async fn a_second_init_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let made = init(folder.path()).await.unwrap();
+        let made = init(folder.path(), None).await.unwrap();
         let before = std::fs::read(&made.config).unwrap();
         let dids = Keys::load(&folder.path().join("data/keys"))
             .unwrap()
             .roles();
-        let failure = init(folder.path()).await.unwrap_err();
+        let failure = init(folder.path(), None).await.unwrap_err();
         assert!(
             failure.to_string().contains("nothing was changed"),
             "{failure}"
@@ -251,7 +276,13 @@ mod tests {
         assert_eq!(std::fs::read(&made.config).unwrap(), before);
         // Broken off before the last step: the rest is kept, no second operator is made.
         std::fs::remove_file(&made.config).unwrap();
-        assert!(init(folder.path()).await.unwrap().credential.is_none());
+        assert!(
+            init(folder.path(), None)
+                .await
+                .unwrap()
+                .credential
+                .is_none()
+        );
         assert_eq!(
             Keys::load(&folder.path().join("data/keys"))
                 .unwrap()

@@ -36,6 +36,7 @@ mod notices;
 mod openapi;
 mod openclaw;
 pub mod operator;
+mod passphrase;
 mod policy;
 mod pulse;
 mod rollback;

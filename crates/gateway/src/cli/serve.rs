@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
+use super::passphrase::KeyPassphrase;
 use crate::config::Config;
 use crate::start;
 
@@ -23,7 +24,8 @@ Examples:
   CLAWGATE_LOG_FORMAT=json clawgate serve
 
 SIGTERM or Ctrl-C drains: readiness answers no, running calls finish, nothing new is taken. A
-second one stops at once. Logs go to standard error and never hold a secret.")]
+second one stops at once. When the gateway's keys are sealed, their passphrase is asked for at the
+terminal, unless a file, the configuration or systemd (`clawgate-key-passphrase`) has it. Logs go to standard error and never hold a secret.")]
 pub(super) struct Serve {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "clawgate.toml")]
@@ -31,13 +33,16 @@ pub(super) struct Serve {
     /// Log as JSON, one object a line
     #[arg(long)]
     log_json: bool,
+    #[command(flatten)]
+    passphrase: KeyPassphrase,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let json = self.log_json || asks_for_json(std::env::var(LOG_FORMAT).ok().as_deref())?;
         log_to_stderr(json, "info")?;
-        let config = Config::load(&self.config)?;
+        let mut config = Config::load(&self.config)?;
+        self.passphrase.supply(&mut config)?;
         // Before the listeners open, so that no signal is missed.
         let mut stop = Stop::listen()?;
         let running = start::start(config).await.map_err(|error| {

@@ -17,8 +17,9 @@ use sim::{
 use crate::app::{App, now};
 use crate::clawscope::{Issuer, TokenRequest};
 use crate::config::{
-    Approver, Author, Config, Dialect, Limits, Listener, ModelProvider as ConfiguredProvider,
-    Policy, RunTasks, Sessions, TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
+    Approver, Author, Config, Dialect, KeyPlaces, Limits, Listener,
+    ModelProvider as ConfiguredProvider, Policy, RunTasks, Sessions,
+    TerraformCloud as ConfiguredCloud, TrustPulse, Watching,
 };
 use crate::jobs::{ContractChoice, Opener};
 use crate::keys::{self, Keys, random_key, random_text};
@@ -369,6 +370,7 @@ fn configuration(
         },
         notices: Default::default(),
         metrics: Default::default(),
+        keys: KeyPlaces::default(),
         telemetry: None,
         trust_pulse: TrustPulse { open: true },
         sessions: Sessions::default(),

@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use proof::SigningKey;
+use zeroize::Zeroizing;
 
 use super::KeysError;
 
@@ -22,6 +23,13 @@ pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeysError> {
 /// # Errors
 /// [`KeysError::Io`], also when the file exists.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeysError> {
+    let mut line = Zeroizing::new(content.to_vec());
+    line.push(b'\n');
+    write_private_bytes(path, &line)
+}
+
+/// The same without a line's end.
+pub(super) fn write_private_bytes(path: &Path, content: &[u8]) -> Result<(), KeysError> {
     let io = |source| KeysError::Io {
         path: path.to_owned(),
         source,
@@ -32,9 +40,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), KeysError> {
         .mode(0o600)
         .open(path)
         .map_err(io)?;
-    file.write_all(content)
-        .and_then(|()| file.write_all(b"\n"))
-        .map_err(io)?;
+    file.write_all(content).map_err(io)?;
     file.sync_all().map_err(io)
 }
 
@@ -51,6 +57,18 @@ pub fn make_private_folder(folder: &Path) -> Result<(), KeysError> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(io)
 }
 
+/// Refuses a file that others may read.
+pub(super) fn check_private(path: &Path) -> Result<(), KeysError> {
+    let metadata = fs::metadata(path).map_err(|source| KeysError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    match metadata.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => Err(KeysError::Exposed(path.to_owned())),
+    }
+}
+
 /// Reads a private key; a file that others may read is refused.
 ///
 /// # Errors
@@ -60,10 +78,7 @@ pub fn read_key(path: &Path) -> Result<SigningKey, KeysError> {
         path: path.to_owned(),
         source,
     };
-    let mode = fs::metadata(path).map_err(io)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(KeysError::Exposed(path.to_owned()));
-    }
-    let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(io)?);
+    check_private(path)?;
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
     SigningKey::from_secret_text(&text).map_err(|_| KeysError::NotAKey(path.to_owned()))
 }

@@ -3,10 +3,17 @@
 //! A role's key is a file of the keys folder, made by `clawgate init`, unless the configuration
 //! says that it is elsewhere. Whoever signs asks [`Signer`], and need not know where the key is.
 
+mod aws_kms;
 mod file;
+mod https;
+mod pkcs11;
+mod places;
 mod random;
 mod remote;
+mod sealed;
 mod signer;
+mod sigv4;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +22,12 @@ use proof::record::JobId;
 use proof::trust::Role;
 use proof::{Did, SigningKey};
 
+use crate::secret::SecretError;
+
 pub use file::{make_private_folder, read_key, write_key, write_private};
+pub use places::asks_for_passphrase;
 pub use random::{random_bytes, random_key, random_text, random_uuid, timed_uuid};
+pub use sealed::{IDENTITY, create_sealed, seal_all};
 pub use signer::{SignError, Signer};
 
 /// The keys, each used for its own role only.
@@ -52,6 +63,71 @@ pub enum KeysError {
     /// Not a key.
     #[error("`{0}` does not hold a private key")]
     NotAKey(PathBuf),
+    /// A file of identities that does not open.
+    #[error(
+        "the passphrase of `{path}`: {reason}; give it by --key-passphrase-file, keys.passphrase, \
+         systemd's credential `clawgate-key-passphrase`, or at the terminal"
+    )]
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The passphrase is not where it should be.
+    #[error("the passphrase of `{path}` is not to be had")]
+    Secret {
+        /// The file of identities.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+    /// A file without an age identity.
+    #[error("`{0}` holds no age identity: a line that begins with AGE-SECRET-KEY-1")]
+    NoIdentity(PathBuf),
+    /// Sealed to somebody else.
+    #[error("`{0}` is not sealed to the identity of this gateway (keys.identity_file)")]
+    OtherIdentity(PathBuf),
+    /// A key elsewhere cannot be used.
+    #[error("the key of the role `{role}` cannot be used: {reason}")]
+    Unusable {
+        /// The role.
+        role: &'static str,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// The configuration does not say which key it is.
+    #[error(
+        "keys.{role}.did is missing: {name} is {found}; when that is the one that you made, write \
+         it there"
+    )]
+    Unnamed {
+        /// The role.
+        role: &'static str,
+        /// Where the key is.
+        name: String,
+        /// The key that is there.
+        found: Did,
+    },
+    /// Another key than the one that the configuration names.
+    #[error(
+        "{name} is {found}, and keys.{role}.did is {wanted}: the key was replaced there, or the \
+         configuration names another one; find out which before you change either"
+    )]
+    Replaced {
+        /// The role.
+        role: &'static str,
+        /// Where the key is.
+        name: String,
+        /// The key that is there.
+        found: Did,
+        /// The key that should be.
+        wanted: Did,
+    },
+    /// One key for two roles.
+    #[error("the roles `{0}` and `{1}` have one key: give each its own")]
+    Shared(&'static str, &'static str),
 }
 
 const FILES: [&str; 5] = ["receipt", "token", "checkpoint", "close", "jobs"];
@@ -78,13 +154,25 @@ impl Keys {
     /// See [`KeysError`].
     pub fn load(folder: &Path) -> Result<Self, KeysError> {
         let read = |name: &str| read_key(&folder.join(format!("{name}.key")));
-        Ok(Self {
-            receipt: read("receipt")?.into(),
-            token: read("token")?.into(),
-            checkpoint: read("checkpoint")?.into(),
-            close: Arc::new(read("close")?.into()),
-            jobs: read("jobs")?,
-        })
+        let signer = |name| read(name).map(Signer::from);
+        let signers = [
+            signer("receipt")?,
+            signer("token")?,
+            signer("checkpoint")?,
+            signer("close")?,
+        ];
+        Ok(Self::of(signers, read("jobs")?))
+    }
+
+    /// The keys for receipts, tokens, checkpoints and closing, and the one of jobs.
+    fn of([receipt, token, checkpoint, close]: [Signer; 4], jobs: SigningKey) -> Self {
+        Self {
+            receipt,
+            token,
+            checkpoint,
+            close: Arc::new(close),
+            jobs,
+        }
     }
 
     /// The key of one job: the agent's identity in tokens and in the bundle.

@@ -8,6 +8,9 @@
 
 mod access;
 mod approvals;
+mod attest;
+mod attestations;
+mod bucket;
 mod closing;
 mod contracts;
 mod export;
@@ -18,6 +21,7 @@ mod passkeys;
 mod receiver;
 mod rollback;
 mod sessions;
+mod signers;
 mod tokens;
 mod two_people;
 mod world;

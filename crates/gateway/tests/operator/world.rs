@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) author: SigningKey,
     pub(crate) approver: SigningKey,
     http: HttpClient,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     differs: Differs,
 }
 
@@ -203,6 +203,15 @@ impl World {
         self.call(request, Vec::new()).await
     }
 
+    /// An agent reads its workspace through the Terraform lane.
+    pub(crate) async fn agent_reads(&self, token: &str) -> Answer {
+        let path = "/api/v2/organizations/acme/workspaces/staging-app";
+        let request = Request::builder()
+            .uri(format!("{}{path}", self.gateway.agent_url))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.call(request, Vec::new()).await
+    }
+
     /// The example contract, one text replaced by another, signed by the author.
     pub(crate) fn contract(&self, from: &str, to: &str) -> Envelope {
         let text = EXAMPLE_CONTRACT.replace(from, to);
@@ -332,5 +341,7 @@ fn config(
         executor = file("executor"),
         reader = file("reader"),
     );
+    // For commands that are run beside the gateway.
+    std::fs::write(folder.path().join("clawgate.toml"), &text).unwrap();
     toml::from_str(&text).unwrap()
 }

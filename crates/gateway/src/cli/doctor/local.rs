@@ -10,7 +10,6 @@ use store::{OperatorRow, Seat, Store, StoreError};
 use super::super::failure::chain;
 use super::Report;
 use crate::config::{Config, Listener, is_local};
-use crate::keys::Keys;
 use crate::operator::credential::person;
 use crate::storage::Place;
 use crate::vault::CONVERSATIONS;
@@ -177,32 +176,6 @@ pub(super) fn people(config: &Config, report: &mut Report) {
     }
 }
 
-/// The gateway's own keys and the folders around them.
-pub(super) fn keys(config: &Config, report: &mut Report) {
-    let folder = config.keys_dir();
-    match Keys::load(&folder) {
-        Ok(_) => report.ok(
-            "keys",
-            format!("five keys in `{}`, mode 0600", folder.display()),
-        ),
-        Err(error) => report.problem(
-            "keys",
-            chain(&error),
-            "chmod 600 the key files; a lost key comes from the backup, or from `clawgate init` \
-             for a new set-up",
-        ),
-    }
-    for folder in [&config.data_dir, &folder, &config.bundles_dir()] {
-        if open_to_others(folder) {
-            report.warn(
-                "keys",
-                format!("others can look into `{}`", folder.display()),
-                format!("chmod 700 {}", folder.display()),
-            );
-        }
-    }
-}
-
 /// Where content is kept, for whom, and what is missing.
 pub(super) fn vault(config: &Config, report: &mut Report) {
     let Some(vault) = &config.vault else { return };
@@ -258,7 +231,7 @@ pub(super) fn vault(config: &Config, report: &mut Report) {
     }
 }
 
-fn open_to_others(folder: &Path) -> bool {
+pub(super) fn open_to_others(folder: &Path) -> bool {
     std::fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 

@@ -10,10 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::passphrase::KeyPassphrase;
 use super::term::{self, BAD, BOLD, DIM, GOOD, OFF, WARN};
 use crate::config::Config;
 
 mod credentials;
+mod keys;
 mod local;
 mod log;
 mod notices;
@@ -46,6 +48,8 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    passphrase: KeyPassphrase,
 }
 
 /// How a check went.
@@ -186,7 +190,10 @@ impl Level {
 
 impl Doctor {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let report = examine(&self.config, self.offline).await;
+        let report = examine_with(&self.config, self.offline, |config| {
+            self.passphrase.supply(config)
+        })
+        .await;
         if self.json {
             term::print_json(&report.to_json());
         } else {
@@ -215,8 +222,16 @@ fn operator_url(config: &Config) -> String {
 
 /// Looks at everything; what hangs on something broken is not looked at.
 pub async fn examine(config_file: &Path, offline: bool) -> Report {
+    examine_with(config_file, offline, |_| Ok(())).await
+}
+
+async fn examine_with(
+    config_file: &Path,
+    offline: bool,
+    supply: impl FnOnce(&mut Config) -> Result<(), Failure>,
+) -> Report {
     let mut report = Report::default();
-    let config = match Config::load(config_file) {
+    let mut config = match Config::load(config_file) {
         Ok(config) => {
             report.ok(
                 "configuration",
@@ -230,14 +245,17 @@ pub async fn examine(config_file: &Path, offline: bool) -> Report {
             return report;
         }
     };
+    if let Err(failure) = supply(&mut config) {
+        report.problem("keys", failure.to_string(), "--key-passphrase-file FILE");
+    }
     local::listeners(&config, &mut report);
     local::egress(&config, &mut report);
     local::browsers(&config, &mut report);
     local::people(&config, &mut report);
-    local::keys(&config, &mut report);
+    let keys = keys::sign(&config, offline, &mut report).await;
     local::vault(&config, &mut report);
     let store = local::store(&config, &mut report).await;
-    log::published(&config, store.as_deref(), &mut report).await;
+    log::published(&config, store.as_deref(), keys.as_ref(), &mut report).await;
     passkeys::work(&config, store.as_deref(), &mut report).await;
     watching::seen(&config, store.as_deref(), crate::app::now(), &mut report).await;
     notices::channels(
@@ -278,7 +296,7 @@ mod tests {
 
     async fn set_up() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let made = super::super::init::init(folder.path()).await.unwrap();
+        let made = super::super::init::init(folder.path(), None).await.unwrap();
         let text = std::fs::read_to_string(&made.config).unwrap();
         let text = text
             .replace(
