@@ -6,7 +6,9 @@ use std::time::Duration;
 use policy::{ReasonCode, Refusal};
 use proof::record::{Confinement, JobId, JobOpen};
 use proof::{Did, Hash, Timestamp};
-use store::{BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError};
+use store::{
+    BundleRow, Closing, GateState, JobRow, JobState, RunRow, Store, StoreError, kill_point,
+};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::Instrument as _;
@@ -166,6 +168,7 @@ pub async fn open(
     };
     let opening = parts.store.open_job(job_id.clone(), now, record);
     let appended = audited(parts.store, action, opening).await?;
+    kill_point!("job.opened");
     let policy_hash = contract.hash;
     let live = LiveJob::open(job_id.clone(), agent_did.clone(), name.to_owned(), contract);
     parts.live.keep_job(live);
@@ -250,12 +253,14 @@ async fn close_and_seal(
     };
     let unknown = audited(&*app.store, action, async {
         app.live.end_job(job_id);
+        kill_point!("job.ending");
         discard_waiting(app, operator, job_id, reason).await?;
         let patience = Duration::from_secs(app.config.limits.drain_seconds);
         wait_for_calls(app, job_id, patience).await?;
         if running == RunningApply::KeepsOpen && applying(&*app.store, job_id).await?.is_some() {
             return Err(busy());
         }
+        kill_point!("job.drained");
         let closing = app
             .store
             .close_job(job_id, operator, reason, app.now())
@@ -270,18 +275,27 @@ async fn close_and_seal(
         Ok(_) => app.live.forget_job(job_id),
         Err(_) => app.live.reopen_job(job_id),
     }
+    kill_point!("job.closed");
     let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
     finish(app, job, unknown?).await
 }
 
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
-    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
+    if let Err(BundleError::Pending(why)) = &sealing {
+        // Nothing more can be done in it, and the bundle is sealed when others have spoken.
+        app.leases.end(&job.job_id);
+        app.pending.add();
+        return Err(Refusal::new(ReasonCode::BundlePending, why.clone()).into());
+    }
+    let bundle = sealing?;
     app.metrics.bundles.count();
     // Not before: a lease that lapses is what seals the bundle of a job when this has failed.
     app.leases.end(&job.job_id);
     if !matches!(job.state, JobState::Sealed { .. }) {
         bundles::announce(app, &bundle).await;
+        kill_point!("seal.announced");
     }
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
     Ok(ClosedJob {

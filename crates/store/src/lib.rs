@@ -42,6 +42,7 @@ mod objects;
 mod observations;
 mod operators;
 mod passkeys;
+pub mod points;
 mod postgres;
 mod publications;
 mod receipts;
@@ -85,8 +86,7 @@ pub use replicas::{Follower, Happened, LeasedJob, Replicas};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sql::transfer::TransferError;
-pub use sql::{CommitMoment, CommitObserver};
-pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory, open_sqlite_observed};
+pub use sqlite::{open_sqlite, open_sqlite_bounded, open_sqlite_in_memory};
 pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,

@@ -9,7 +9,7 @@ use policy::{ReasonCode, Refusal};
 use proof::Json;
 use proof::approval::{Decision, Subject};
 use proof::record::Body;
-use store::{GateState, RunRow, RunUpdate};
+use store::{GateState, RunRow, RunUpdate, kill_point};
 
 use super::gate::{Next, end_of, move_to};
 use super::{Barred, inspect, ours};
@@ -84,6 +84,7 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
             move_to(app, &run, &from, GateState::Errored, update).await
         }
         Ok(answer) if answer.status.is_success() => {
+            kill_point!("gate.accepted");
             let status = Some(ACCEPTED.to_owned());
             let update = RunUpdate {
                 status,

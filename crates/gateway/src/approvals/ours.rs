@@ -10,7 +10,7 @@ use policy::terraform::Operation;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::record::{Ended, Lane};
 use proof::{Hash, Json, Numbers};
-use store::{RunRow, RunUpdate};
+use store::{RunRow, RunUpdate, kill_point};
 
 use super::gate::end_of;
 use crate::app::App;
@@ -179,6 +179,7 @@ pub(super) async fn execute(
         }
     };
     facts.object_id = Some(run.run_id.clone());
+    kill_point!("gate.sent");
     let recorded = permit.finish(app, facts, None).await;
     recorded.map_err(NotProven::refusal)?;
     answer.map_err(|error| Refusal::new(error.code(), error.to_string()))

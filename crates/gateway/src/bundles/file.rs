@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use store::kill_point;
 
 use crate::keys::random_text;
 
@@ -24,6 +25,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written?;
+    kill_point!("file.renamed");
     // The name itself must survive a crash too.
     File::open(folder)?.sync_all()
 }
@@ -35,7 +37,9 @@ fn write_through(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .mode(mode)
         .open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    kill_point!("file.temporary");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,13 +3,18 @@
 //! The file is durable before the store knows of it, so that a bundle which the store names can
 //! be served. A crash between closing and sealing is made good by [`resume`].
 
+mod added;
 mod announce;
 mod evidence;
+pub mod export;
 pub(crate) mod file;
+mod pending;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use policy::contract::{Audit, Contract};
 use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
@@ -18,15 +23,21 @@ use proof::trust::{
     WitnessKey, Witnesses as TrustedWitnesses,
 };
 use proof::{EnvelopeType, Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
+use store::{
+    BundleRow, JobFilter, JobPhase, JobRow, JobState, PasskeyRow, Store, StoreError, kill_point,
+};
 use tokio::runtime::Handle;
 
+pub use added::added;
 pub use announce::announce;
+pub use pending::{Pending, complete};
 
 use crate::app::App;
 use crate::config::Config;
 use crate::keys::{KEYS_NOT_BEFORE, KeyRing, Keys, SignError};
-use crate::tlog::witnesses::{self, Witnesses};
+use crate::tlog::attest::Attested;
+use crate::tlog::stamps::Stamper;
+use crate::tlog::witnesses::Witnesses;
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
 /// bundle is held in memory whole while it is signed.
@@ -46,6 +57,8 @@ pub struct Sealing<'a> {
     pub config: &'a Config,
     /// Cosign checkpoints, when there are any.
     pub witnesses: Option<&'a Witnesses>,
+    /// Stamps checkpoints, when there is one.
+    pub stamper: Option<&'a Stamper>,
 }
 
 impl<'a> Sealing<'a> {
@@ -56,6 +69,7 @@ impl<'a> Sealing<'a> {
             keys: &app.keys,
             config: &app.config,
             witnesses: app.witnesses.as_ref(),
+            stamper: app.stamper.as_ref(),
         }
     }
 }
@@ -69,6 +83,9 @@ pub enum BundleError {
     /// The job is not there, or still open.
     #[error("job `{0}` is not closed")]
     NotClosed(JobId),
+    /// Others have not said yet what the job's contract asks for; it is tried again.
+    #[error("the bundle waits: {0}")]
+    Pending(String),
     /// Something that the bundle needs is missing from the store.
     #[error("the evidence is not complete: {0}")]
     Incomplete(&'static str),
@@ -138,13 +155,18 @@ async fn seal_claimed(
         }
         JobState::Closed(_) => {}
     }
-    let (keys, checkpoint) = checkpoint_under(parts).await?;
-    let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
+    let audit = audit(parts.store, &job).await?;
+    let (keys, attested) = attested_under(parts, &audit).await?;
+    if let Some(why) = attested.lacks(parts, &audit) {
+        return Err(BundleError::Pending(why));
+    }
+    let evidence = evidence::collect(parts.store, &job, &attested).await?;
     let state_versions: Vec<String> = evidence
         .runs
         .iter()
         .filter_map(|run| run.state_version_after.clone())
         .collect();
+    kill_point!("seal.collected");
     let job_key = keys.job_of(job_id, &job.agent_did);
     let job_key = job_key.ok_or(BundleError::Incomplete("the key of the job"))?;
     let close_key = Arc::clone(&keys.close);
@@ -171,6 +193,7 @@ async fn seal_claimed(
     let (sha256, bytes) = written
         .await
         .expect("sealing does not panic and is not cancelled")?;
+    kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
         sha256,
@@ -178,33 +201,53 @@ async fn seal_claimed(
         sealed_at: now,
         verdict: None,
     };
+    // Before the row: once there is one, nobody looks at the job again.
+    added::await_others(parts, job_id, &attested).await;
     parts.store.save_bundle(row.clone(), state_versions).await?;
+    kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
 }
 
-/// A checkpoint, and the keys that are in use under it: what they sign over it counts.
-async fn checkpoint_under(
+/// A checkpoint with what others say of it, and the keys that are in use under it: what they sign
+/// over it counts.
+async fn attested_under(
     parts: Sealing<'_>,
-) -> Result<(Arc<Keys>, SignedCheckpoint), BundleError> {
+    audit: &Audit,
+) -> Result<(Arc<Keys>, Attested), BundleError> {
     loop {
         let keys = parts.keys.now();
-        let checkpoint = witnesses::cosigned(parts).await?;
+        let attested = Attested::now(parts, audit).await?;
         // Keys change seldom, and one change at a time.
         if Arc::ptr_eq(&keys, &parts.keys.now()) {
-            return Ok((keys, checkpoint));
+            return Ok((keys, attested));
         }
     }
 }
 
-/// Seals every job that was closed and not sealed, at start. One that cannot be sealed is
-/// reported and left for the next try; it keeps nobody else waiting. Returns how many were
-/// sealed.
+/// What a job's contract asks of its bundle.
+async fn audit(store: &dyn Store, job: &JobRow) -> Result<Audit, BundleError> {
+    let unreadable = BundleError::Incomplete("the job's contract");
+    let Some(row) = store.contract(&job.policy_hash).await? else {
+        return Err(unreadable);
+    };
+    let contract = Contract::from_json(row.contract.envelope.payload);
+    contract
+        .map(|contract| contract.audit)
+        .map_err(|_| unreadable)
+}
+
+/// Seals every job that was closed and not sealed, at start and while some wait for others. One
+/// that cannot be sealed is reported and left for the next try; it keeps nobody else waiting.
+/// Returns how many were sealed.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn resume(app: &App) -> Result<usize, StoreError> {
     let mut sealed = 0;
+    let mut pending = 0;
+    // Contracts that a bundle was just seen to wait under: the others of it wait, too.
+    let mut waiting = HashSet::new();
     let mut before = None;
     loop {
         let filter = JobFilter {
@@ -215,15 +258,25 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         };
         let jobs = app.store.jobs(filter).await?;
         let Some(last) = jobs.last() else {
+            app.pending.set(pending);
             return Ok(sealed);
         };
         before = Some(last.job_id.clone());
         for job in jobs {
+            if waiting.contains(&job.policy_hash) {
+                pending += 1;
+                continue;
+            }
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
                 Ok(bundle) => {
                     app.metrics.bundles.count();
                     announce(app, &bundle).await;
                     sealed += 1;
+                }
+                Err(BundleError::Pending(why)) => {
+                    tracing::info!(job = %job.job_id, why, "a bundle waits");
+                    waiting.insert(job.policy_hash);
+                    pending += 1;
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -262,7 +315,9 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
     };
     let keys = parts.keys.now();
     let note = keys.sign_checkpoint(&checkpoint, crate::app::now()).await?;
+    kill_point!("checkpoint.signed");
     parts.store.save_checkpoint(&note, size).await?;
+    kill_point!("checkpoint.saved");
     Ok(SignedCheckpoint { size, note })
 }
 
@@ -350,17 +405,22 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
             key: keys.checkpoint.did(),
         },
         witnesses: witnesses_of(config),
+        tsa: match &config.log.timestamps {
+            Some(timestamps) => timestamps.authorities.clone(),
+            None => Vec::new(),
+        },
     }
 }
 
-/// The witnesses of the configuration; a verifier is told of them when any is required.
+/// The witnesses of the configuration. A verifier is told of them even when none is required: a
+/// contract may ask for them.
 fn witnesses_of(config: &Config) -> Option<TrustedWitnesses> {
     let keys = config.log.witnesses.iter().map(|witness| WitnessKey {
         name: witness.name.clone(),
         did: witness.did.clone(),
     });
     let required = config.log.required_witnesses;
-    (required > 0).then(|| TrustedWitnesses {
+    (!config.log.witnesses.is_empty()).then(|| TrustedWitnesses {
         required,
         keys: keys.collect(),
     })

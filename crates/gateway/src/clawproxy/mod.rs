@@ -42,6 +42,7 @@ use crate::telemetry::{self, Link, Span};
 use crate::upstream::on_behalf_of;
 use authenticate::{Caller, authenticate};
 use record::Principal;
+use store::kill_point;
 
 /// Answers one request on the agent listener.
 ///
@@ -134,6 +135,7 @@ where
     B::Error: Into<BoxError>,
 {
     let caller = identify(app, parts, peer.ip(), asked).await?; //       who
+    kill_point!("call.authenticated");
     hygiene::check(parts, asked.surface)?;
     if asked.surface == Surface::Mcp {
         // Each call that a tool makes comes through here once more.
@@ -148,25 +150,30 @@ where
         still?;
         return job_view::answer(app, &caller, parts).await;
     };
+    kill_point!("call.resolved");
     asked.class = target.class();
     still.inspect_err(|_| asked.learn_input(&target))?;
     let decision = decide(&caller.contract().compiled, target.input()); // may it?
+    kill_point!("call.decided");
     let principal = Principal::from(&caller);
     let mut planned = target.planned(hygiene::trace_id(&parts.headers));
     // A client's request has no extensions; what a tool asks for has.
     planned.caused_by = parts.extensions.get::<CausedBy>().cloned();
     let permit = record::intent(app, principal, planned, decision).await; // durable before any effect
     let permit = permit.inspect_err(|_| asked.learn_input(&target))?;
+    kill_point!("call.permitted");
     if app.telemetry.is_some() {
         asked.receipt_id = Some(permit.receipt_id().to_owned());
     }
-    Ok(match target {
+    let answer = match target {
         Target::Terraform(call) => {
             on_behalf_of(job, terraform::forward(app, &caller, permit, *call)).await
         }
         Target::Model(call) => model::forward(app, &caller, permit, *call).await,
         Target::Egress(call) => egress::forward(app, &caller, permit, *call).await,
-    })
+    };
+    kill_point!("call.answered");
+    Ok(answer)
 }
 
 /// Which client library will read the answer.

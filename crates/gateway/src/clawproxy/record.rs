@@ -16,7 +16,7 @@ use proof::record::{
     ReceiptRef, ToolCall, Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
-use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError};
+use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError, kill_point};
 
 use super::authenticate::{Caller, unavailable};
 use super::{Asked, weight};
@@ -408,6 +408,7 @@ impl Permit {
         facts: Facts,
         model: Option<&ModelNames>,
     ) -> Result<Recorded, NotProven> {
+        kill_point!("call.forwarded");
         let latency_ms = self.elapsed_ms();
         let intent = match self.intent {
             Stage::Durable(appended) => *appended,
@@ -525,6 +526,7 @@ impl Permit {
         }
         let job_id = &self.principal.job_id;
         let ended = outcome.ended;
+        kill_point!("call.signed");
         let handed_in = Instant::now();
         let pending = app.store.append_outcome(
             job_id,
@@ -539,6 +541,7 @@ impl Permit {
         app.metrics.ended(self.lane, ended);
         app.recording.note(&appended);
         let appended = appended?;
+        kill_point!("call.recorded");
         for stray in &appended.not_learned {
             tracing::warn!(
                 kind = stray.kind,
@@ -610,6 +613,7 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
     let body = counted(app, job_id, refused);
     tracing::info!(code = %refusal.code, asked = asked.name, job = %job_id, "refused");
     let appended = app.store.append(job_id, app.now(), body).await;
+    kill_point!("call.refused");
     app.recording.note(&appended);
     if let Err(error) = appended {
         // Still refused: what cannot be recorded is not done.

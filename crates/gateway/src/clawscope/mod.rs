@@ -10,7 +10,7 @@ use policy::{ReasonCode, Refusal};
 use proof::record::JobId;
 use proof::token::{Claims, Scope, token_hash};
 use proof::{Hash, Timestamp};
-use store::{Conflict, JobRow, NewToken, Revoked, Store, StoreError, TokenRow};
+use store::{Conflict, JobRow, NewToken, Revoked, Store, StoreError, TokenRow, kill_point};
 use zeroize::Zeroizing;
 
 use crate::app::App;
@@ -254,6 +254,7 @@ async fn mint(
         })
     };
     audited(issuer.store, action, issuing).await?;
+    kill_point!("token.issued");
     Ok(IssuedToken { text, hash, claims })
 }
 
@@ -301,6 +302,7 @@ pub async fn revoke(
         store.revoke(token_hash, operator, reason, now),
     )
     .await?;
+    kill_point!("token.revoked");
     live.revoke_token(token_hash);
     let job = row.token.job_id.clone();
     keep(store, live, row).await?;

@@ -318,6 +318,7 @@ mod tests {
             keys,
             config: &fixture.config,
             witnesses: None,
+            stamper: None,
         }
     }
 

@@ -113,6 +113,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/jobs/{id}/lease", Needs(Issuer), jobs::renew),
         post("/v1/jobs/{id}/close", Needs(Issuer), jobs::close),
         get("/v1/jobs/{id}/bundle", Operator, evidence::bundle),
+        get("/v1/jobs/{id}/bundle/export", Operator, evidence::export),
         post("/v1/tokens", Needs(Issuer), tokens::issue),
         post(
             "/v1/tokens/elevated",

@@ -1,24 +1,22 @@
 //! `kill -9` at every commit, on both sides of it.
 //!
 //! Between two commits a gateway leaves no trace but what it does to upstream, so a kill right
-//! before a commit and one right after it stand for a kill at any moment. The killed gateway is a
-//! process of its own: this test binary, run with [`POINT`] set. It stops dead at its point and is
-//! killed there; the next one, on the same folder and ports, must bring the story to its end.
+//! before a commit and one right after it stand for a kill at any moment. The program kills itself
+//! at the store's kill points `commit.before` and `commit.after`; the next gateway, on the same
+//! folder and ports, must bring the story to its end. Other points, and kills at random under load,
+//! are in the suite `crash`.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
-use clawgate::clawproxy::egress::SystemResolver;
-use clawgate::config::Config;
-use clawgate::start::start_with;
 use futures_util::future::join_all;
 use http::Method;
 use proof::Envelope;
 use proof::approval::Decision;
 use proof::record::Body;
 use serde_json::{Value, json};
-use store::{CommitMoment, GateState};
+use store::GateState;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -28,12 +26,6 @@ use crate::client::{Answer, Caller, archive, run_body};
 use crate::evidence::begun;
 use crate::terraform::two_instances;
 use crate::world::{APP, PATIENCE, Setup, World, sign};
-
-/// Where the process stops: `before 7`, `after 7`. Only the process that is to be killed has it.
-const POINT: &str = "CLAWGATE_TEST_STOPS_AT";
-
-/// The configuration of that process.
-const CONFIG: &str = "CLAWGATE_TEST_CONFIG";
 
 /// Stories that are played at a time; each mostly waits.
 const AT_A_TIME: usize = 6;
@@ -224,58 +216,53 @@ impl Story<'_> {
     }
 }
 
-/// A gateway that will be killed.
+/// A gateway that kills itself at a point.
 struct Doomed {
     process: Child,
     /// Addresses for agents and for people; none when it never came to serve.
     urls: Option<(String, String)>,
+    /// Changes whenever it has committed something; ends with it.
     commits: watch::Receiver<u64>,
-    /// Set when it stands at its point.
-    stopped: watch::Receiver<bool>,
 }
 
 impl Doomed {
     async fn start(world: &World, point: &str) -> Self {
         let file = world.folder().join("killed.toml");
         std::fs::write(&file, toml::to_string(&world.config).unwrap()).unwrap();
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["kill::a_gateway_that_stops", "--exact", "--nocapture"])
-            .env(POINT, point)
-            .env(CONFIG, &file)
+        let mut process = Command::new(env!("CARGO_BIN_EXE_clawgate"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .env("CLAWGATE_KILL_AT", point)
+            .env("CLAWGATE_TELL_AT", "commit.after")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let (told, commits) = watch::channel(0);
-        let (stops, stopped) = watch::channel(false);
         let (serves, mut serving) = watch::channel(None);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                match line.split(' ').collect::<Vec<_>>()[..] {
-                    ["serving", agents, people] => {
-                        serves.send_replace(Some((agents.to_owned(), people.to_owned())));
-                    }
-                    ["committed"] => told.send_modify(|commits| *commits += 1),
-                    ["stopped"] => drop(stops.send_replace(true)),
-                    // The test runner's own.
-                    _ => {}
+                if line == "reached commit.after" {
+                    told.send_modify(|commits| *commits += 1);
+                } else if line.contains(" serving ") {
+                    let url = |name: &str| {
+                        let rest = line.split_once(name).unwrap().1;
+                        rest.split(' ').next().unwrap().to_owned()
+                    };
+                    serves.send_replace(Some((url("agents="), url("operators="))));
                 }
             }
         });
-        let mut stopping = stopped.clone();
-        tokio::select! {
-            served = serving.wait_for(Option::is_some) => drop(served.expect("it starts")),
-            stopped = stopping.wait_for(|stopped| *stopped) => drop(stopped.expect("it stops")),
-        }
-        let urls = serving.borrow().clone();
+        // An error is a gateway that died before.
+        let served = serving.wait_for(Option::is_some).await;
+        let urls = served.ok().and_then(|urls| urls.clone());
         Self {
             process,
             urls,
             commits,
-            stopped,
         }
     }
 }
@@ -289,29 +276,35 @@ async fn killed_at(point: String, approves: bool) -> bool {
     world.config.agent_listener.address.set_port(0);
     world.config.operator_listener.address.set_port(0);
     let mut doomed = Doomed::start(&world, &point).await;
-    let (agent_url, operator_url) = doomed.urls.take().unwrap_or_default();
-    let mut story = Story {
-        world: &world,
-        agent_url,
-        operator_url,
-        commits: doomed.commits.clone(),
-        approves,
-        known: Known::default(),
-    };
-    let killed = tokio::select! {
-        // One that was stopped before it served is not asked anything.
-        biased;
-        stopped = doomed.stopped.wait_for(|stopped| *stopped) => {
-            drop(stopped.expect("only we kill it"));
-            true
+    let known = match doomed.urls.take() {
+        // It died before it served.
+        None => Known::default(),
+        Some((agent_url, operator_url)) => {
+            let mut story = Story {
+                world: &world,
+                agent_url,
+                operator_url,
+                commits: doomed.commits.clone(),
+                approves,
+                known: Known::default(),
+            };
+            // Broken off by the kill, or at its end before the point came.
+            let _ = story.play().await;
+            story.known
         }
-        played = story.play() => {
-            played.expect("only we kill it");
+    };
+    let played = known.bundle.is_some();
+    let killed = match doomed.process.try_wait().unwrap() {
+        Some(_) => true,
+        // It may be dying just now; one that is past its story is killed for being alive.
+        None if played => {
+            doomed.process.kill().await.unwrap();
             false
         }
+        None => true,
     };
-    let known = story.known;
-    doomed.process.kill().await.unwrap();
+    let ended = doomed.process.wait().await.unwrap();
+    assert_eq!(ended.signal(), Some(9), "{point}: it ended by itself");
     world.start_again().await;
     let mut story = Story {
         world: &world,
@@ -365,7 +358,7 @@ async fn killed_everywhere(moment: &'static str, approves: bool) {
             if commit >= last.get() {
                 return;
             }
-            if !killed_at(format!("{moment} {commit}"), approves).await {
+            if !killed_at(format!("{moment}:{commit}"), approves).await {
                 last.set(last.get().min(commit));
             }
         }
@@ -378,63 +371,20 @@ async fn killed_everywhere(moment: &'static str, approves: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_before_any_commit_of_an_apply_loses_nothing() {
-    killed_everywhere("before", true).await;
+    killed_everywhere("commit.before", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_after_any_commit_of_an_apply_loses_nothing() {
-    killed_everywhere("after", true).await;
+    killed_everywhere("commit.after", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_before_any_commit_of_a_denial_loses_nothing() {
-    killed_everywhere("before", false).await;
+    killed_everywhere("commit.before", false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_after_any_commit_of_a_denial_loses_nothing() {
-    killed_everywhere("after", false).await;
-}
-
-/// Not a test but the process that is killed; without [`POINT`] there is nothing to do.
-#[test]
-fn a_gateway_that_stops() {
-    let Ok(point) = std::env::var(POINT) else {
-        return;
-    };
-    let file = std::env::var(CONFIG).unwrap();
-    let config: Config = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let observer = move |moment, number| {
-        let here = match moment {
-            CommitMoment::Before => format!("before {number}"),
-            CommitMoment::After => format!("after {number}"),
-        };
-        if here == point {
-            say("stopped");
-            loop {
-                std::thread::park();
-            }
-        }
-        if moment == CommitMoment::After {
-            say("committed");
-        }
-    };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let observed = |path: &std::path::Path| store::open_sqlite_observed(path, Box::new(observer));
-    let starting = start_with(config, observed, std::sync::Arc::new(SystemResolver));
-    let serving = runtime.block_on(starting).unwrap();
-    say(&format!(
-        "serving {} {}",
-        serving.agent_url, serving.operator_url
-    ));
-    loop {
-        std::thread::park();
-    }
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{line}")
-        .and_then(|()| out.flush())
-        .unwrap();
+    killed_everywhere("commit.after", false).await;
 }

@@ -8,6 +8,9 @@
 
 mod access;
 mod approvals;
+mod attest;
+mod attestations;
+mod bucket;
 mod closing;
 mod contracts;
 mod export;

@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) author: SigningKey,
     pub(crate) approver: SigningKey,
     http: HttpClient,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     differs: Differs,
 }
 
@@ -341,5 +341,7 @@ fn config(
         executor = file("executor"),
         reader = file("reader"),
     );
+    // For commands that are run beside the gateway.
+    std::fs::write(folder.path().join("clawgate.toml"), &text).unwrap();
     toml::from_str(&text).unwrap()
 }

@@ -212,7 +212,7 @@ pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>
     let shared = (seat == Seat::Gateway).then(|| Arc::new(Shared::new()));
     let writer = connected(place, seat, shared.clone())?;
     let Some(shared) = shared else {
-        return Database::start(writer, Some(readers), None, None);
+        return Database::start(writer, Some(readers), None);
     };
     Database::start_shared(writer, readers, Arc::clone(&shared), |commits| {
         Looking::start(place, shared, commits)

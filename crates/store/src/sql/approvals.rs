@@ -10,7 +10,7 @@ use super::connection::{Connection, Row, params};
 use super::{Database, jobs, log, passkeys, runs};
 use crate::{
     Approvals, Conflict, GateState, NewStatement, PasskeyUse, RunBrief, RunRow, RunUpdate,
-    StatementOutcome, StatementRow, StoreError,
+    StatementOutcome, StatementRow, StoreError, points,
 };
 
 #[async_trait]
@@ -20,8 +20,18 @@ impl Approvals for Database {
         statement: NewStatement,
     ) -> Result<StatementOutcome, StoreError> {
         check_envelope(&statement)?;
-        self.write(move |connection| record_statement(connection, statement.clone()))
-            .await
+        let recorded =
+            self.write(move |connection| record_statement(connection, statement.clone()));
+        let outcome = recorded.await?;
+        let moved = match outcome {
+            StatementOutcome::Denied => Some(GateState::Denied),
+            StatementOutcome::Counted { complete: true, .. } => Some(GateState::Approved),
+            _ => None,
+        };
+        if let Some(to) = moved {
+            points::arrow(GateState::AwaitingApproval, to, true);
+        }
+        Ok(outcome)
     }
 
     async fn statements(&self, run_id: &str) -> Result<Vec<StatementRow>, StoreError> {

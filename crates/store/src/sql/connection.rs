@@ -10,11 +10,12 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::StoreError;
 use crate::postgres::Session;
+use crate::sqlite::Session as FileSession;
 
 /// A connection, used by one thread.
 pub(crate) enum Connection {
     /// To a file or to memory.
-    Sqlite(rusqlite::Connection),
+    Sqlite(FileSession),
     /// To a server.
     Postgres(Box<Session>),
 }
@@ -265,7 +266,8 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
-                Ok(statement.execute(rusqlite::params_from_iter(&values))?)
+                let executed = statement.execute(rusqlite::params_from_iter(&values));
+                executed.map_err(|error| connection.noted(error))
             }
             Self::Postgres(session) => session.execute(sql, &values),
         }
@@ -282,8 +284,7 @@ impl Connection {
     /// Begins the transaction of a batch of writes.
     pub(crate) fn begin(&self) -> Result<(), StoreError> {
         match self {
-            // IMMEDIATE takes the write lock now: a later upgrade could fail halfway.
-            Self::Sqlite(_) => self.execute("BEGIN IMMEDIATE", []).map(drop),
+            Self::Sqlite(session) => session.begin(),
             Self::Postgres(session) => session.begin(),
         }
     }
@@ -291,12 +292,7 @@ impl Connection {
     /// Commits it. After an error nothing of it counts; PostgreSQL's says so if that is not known.
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
         match self {
-            // Whatever the reason, what counts is that the disk did not take it.
-            Self::Sqlite(_) => match self.execute("COMMIT", []) {
-                Ok(_) => Ok(()),
-                Err(StoreError::Unavailable(cause)) => Err(StoreError::Unavailable(cause)),
-                Err(error) => Err(StoreError::unavailable(error)),
-            },
+            Self::Sqlite(session) => session.commit(),
             Self::Postgres(session) => session.commit(),
         }
     }

@@ -206,7 +206,7 @@ mod tests {
     fn empty() -> Connection {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection).unwrap();
-        Connection::Sqlite(connection)
+        Connection::Sqlite(crate::sqlite::Session::new(connection))
     }
 
     #[test]

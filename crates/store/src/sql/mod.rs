@@ -54,7 +54,6 @@ use tokens::Touches;
 use writer::Writer;
 
 pub(crate) use readers::Readers;
-pub use writer::{CommitMoment, CommitObserver};
 
 /// The store, whichever the engine.
 pub(crate) struct Database {
@@ -75,10 +74,9 @@ impl Database {
         connection: Connection,
         readers: Option<Readers>,
         lock: Option<File>,
-        observer: Option<CommitObserver>,
     ) -> Result<Arc<dyn Store>, StoreError> {
         let touches = Arc::new(Touches::default());
-        let writer = Writer::start(connection, Arc::clone(&touches), observer)?;
+        let writer = Writer::start(connection, Arc::clone(&touches))?;
         Ok(Arc::new(Self {
             readers,
             sharing: None,
@@ -96,7 +94,7 @@ impl Database {
         look: impl FnOnce(watch::Sender<u64>) -> Result<Looking, StoreError>,
     ) -> Result<Arc<dyn Store>, StoreError> {
         let touches = Arc::new(Touches::default());
-        let writer = Writer::start(connection, Arc::clone(&touches), None)?;
+        let writer = Writer::start(connection, Arc::clone(&touches))?;
         let looking = look(writer.told())?;
         Ok(Arc::new(Self {
             readers: Some(readers),

@@ -9,6 +9,7 @@ use super::connection::{Connection, Row, params};
 use super::{Database, jobs, log};
 use crate::{
     Appended, ConfigurationRow, Conflict, GateState, RunBrief, RunRow, RunUpdate, Runs, StoreError,
+    points,
 };
 
 /// Objects in one piece of a plan.
@@ -99,13 +100,18 @@ impl Runs for Database {
         update: RunUpdate,
     ) -> Result<Option<RunRow>, StoreError> {
         let (run_id, from) = (run_id.to_owned(), from.to_vec());
-        self.write(move |connection| match by_id(connection, &run_id)? {
+        let moved = self.write(move |connection| match by_id(connection, &run_id)? {
             Some(run) if from.contains(&run.gate) && !run.gate.is_final() => {
-                move_gate(connection, run, to, at, update.clone()).map(Some)
+                let from = run.gate;
+                let run = move_gate(connection, run, to, at, update.clone())?;
+                Ok(Some((from, run)))
             }
             _ => Ok(None),
-        })
-        .await
+        });
+        Ok(moved.await?.map(|(from, run)| {
+            points::arrow(from, to, true);
+            run
+        }))
     }
 
     async fn begin_apply(
@@ -116,7 +122,7 @@ impl Runs for Database {
         intent: Intent,
     ) -> Result<Option<Appended>, StoreError> {
         let run_id = run_id.to_owned();
-        self.write(move |connection| match by_id(connection, &run_id)? {
+        let begun = self.write(move |connection| match by_id(connection, &run_id)? {
             Some(run) if run.gate == GateState::Rechecking => {
                 let job_id = run.job_id.clone();
                 move_gate(connection, run, GateState::Applying, at, update.clone())?;
@@ -124,8 +130,12 @@ impl Runs for Database {
                 log::append(connection, &job_id, at, body).map(Some)
             }
             _ => Ok(None),
-        })
-        .await
+        });
+        let begun = begun.await?;
+        if begun.is_some() {
+            points::arrow(GateState::Rechecking, GateState::Applying, true);
+        }
+        Ok(begun)
     }
 
     async fn keep_plan_objects(&self, run_id: &str, objects: Vec<Json>) -> Result<(), StoreError> {
@@ -232,7 +242,10 @@ pub(super) fn move_gate(
             [run.job_id.as_str()],
         )?;
     }
-    change(connection, run, to, at, update)
+    let from = run.gate;
+    let moved = change(connection, run, to, at, update)?;
+    points::arrow(from, to, false);
+    Ok(moved)
 }
 
 fn insert(connection: &Connection, run: RunRow) -> Result<(), StoreError> {

@@ -407,7 +407,7 @@ mod tests {
     fn every_table_is_known_here() {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         crate::sqlite::schema::migrate(&mut connection).unwrap();
-        let connection = Connection::Sqlite(connection);
+        let connection = Connection::Sqlite(crate::sqlite::Session::new(connection));
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
         let tables = column::all(&connection, sql, [], |row| row.text("name")).unwrap();
         for table in &tables {

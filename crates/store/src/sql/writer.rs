@@ -38,7 +38,7 @@ use tokio::sync::{oneshot, watch};
 use super::connection::Connection;
 use super::ends::{Ends, NewRecord};
 use super::tokens::Touches;
-use crate::{Appended, Pending, StoreError};
+use crate::{Appended, Pending, StoreError, kill_point};
 
 /// Operations that may wait; at 5 ms for a full batch of [`BATCH`] this is a wait of 80 ms.
 const QUEUE: usize = 4096;
@@ -119,19 +119,6 @@ fn not_run<T>() -> Result<T, StoreError> {
     Err(StoreError::unavailable(RolledBack))
 }
 
-/// Which side of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommitMoment {
-    /// Nothing of the batch is durable yet.
-    Before,
-    /// All of it is, and nobody has been told.
-    After,
-}
-
-/// Is called by the writer thread on both sides of each commit, with the commit's number from 1:
-/// where a test stops or kills the process.
-pub type CommitObserver = Box<dyn Fn(CommitMoment, u64) + Send>;
-
 /// The store is being closed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store has been closed")]
@@ -155,11 +142,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(
-        connection: Connection,
-        touches: Arc<Touches>,
-        observer: Option<CommitObserver>,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, touches: Arc<Touches>) -> Result<Self, StoreError> {
         let (queue, operations) = sync_channel(QUEUE);
         let (told, commits) = watch::channel(0);
         let failed = Arc::new(AtomicBool::new(false));
@@ -170,7 +153,6 @@ impl Writer {
             connection,
             touches,
             touched: Instant::now(),
-            observer,
             told: told.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -272,7 +254,6 @@ struct Batches {
     touches: Arc<Touches>,
     /// When they were written last.
     touched: Instant,
-    observer: Option<CommitObserver>,
     told: watch::Sender<u64>,
     failed: Arc<AtomicBool>,
     queued: Arc<AtomicUsize>,
@@ -381,17 +362,11 @@ impl Batches {
 
     /// Commits, and tells of it when there is anything to see.
     fn commit(&self, anything: bool) -> Result<(), StoreError> {
-        let number = *self.told.borrow() + 1;
-        let observe = |moment| {
-            if let Some(observer) = &self.observer {
-                observer(moment, number);
-            }
-        };
-        observe(CommitMoment::Before);
+        kill_point!("commit.before");
         self.connection.commit()?;
-        observe(CommitMoment::After);
+        kill_point!("commit.after");
         if anything {
-            self.told.send_replace(number);
+            self.told.send_modify(|commits| *commits += 1);
         }
         Ok(())
     }
@@ -501,7 +476,11 @@ mod tests {
                      DEFERRABLE INITIALLY DEFERRED);",
             )
             .unwrap();
-        Writer::start(Connection::Sqlite(connection), Arc::default(), None).unwrap()
+        Writer::start(
+            Connection::Sqlite(crate::sqlite::Session::new(connection)),
+            Arc::default(),
+        )
+        .unwrap()
     }
 
     fn add(sql: &'static str) -> impl FnMut(&Connection) -> Result<(), StoreError> + Send {

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod plans;
 pub(crate) mod schema;
+mod session;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -13,8 +14,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::sql::connection::Connection as Either;
-use crate::sql::{CommitObserver, Database, Readers, clear_leftovers, column};
+use crate::sql::{Database, Readers, clear_leftovers, column};
 use crate::{Store, StoreError};
+
+pub(crate) use session::Session;
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +46,7 @@ const LOG_PAGES: i64 = 4000;
 /// it is not a store or was damaged, and
 /// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
 pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, None, None)
+    open(path, None)
 }
 
 /// As [`open_sqlite`], with a bound on the size of the file in bytes: beyond it, writes fail as
@@ -52,19 +55,7 @@ pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// Those of [`open_sqlite`].
 pub fn open_sqlite_bounded(path: &Path, max_bytes: u64) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, Some(max_bytes), None)
-}
-
-/// As [`open_sqlite`], with an observer of its commits; for tests that end a process at each of
-/// them.
-///
-/// # Errors
-/// Those of [`open_sqlite`].
-pub fn open_sqlite_observed(
-    path: &Path,
-    observer: CommitObserver,
-) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, None, Some(observer))
+    open(path, Some(max_bytes))
 }
 
 /// A store without a file, for tests. It ends with its last handle.
@@ -75,14 +66,10 @@ pub fn open_sqlite_in_memory() -> Result<Arc<dyn Store>, StoreError> {
     let mut connection = Connection::open_in_memory()?;
     prepare(&connection)?;
     schema::migrate(&mut connection)?;
-    Database::start(Either::Sqlite(connection), None, None, None)
+    Database::start(Either::Sqlite(Session::new(connection)), None, None)
 }
 
-fn open(
-    path: &Path,
-    max_bytes: Option<u64>,
-    observer: Option<CommitObserver>,
-) -> Result<Arc<dyn Store>, StoreError> {
+fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreError> {
     let (connection, lock) = connect_bounded(path, max_bytes, false)?;
     let readers = Readers::start(READERS, || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -91,9 +78,9 @@ fn open(
         connection.set_prepared_statement_cache_capacity(PREPARED);
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        Ok(Either::Sqlite(connection))
+        Ok(Either::Sqlite(Session::new(connection)))
     })?;
-    Database::start(connection, Some(readers), Some(lock), observer)
+    Database::start(connection, Some(readers), Some(lock))
 }
 
 /// A connection that writes, to a store that is up to date; with `alone`, only when nobody else
@@ -133,6 +120,10 @@ fn connect_bounded(
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     schema::migrate(&mut connection)?;
+    let connection = match alone {
+        true => Session::first(connection),
+        false => Session::new(connection),
+    };
     let connection = Either::Sqlite(connection);
     if alone {
         connection.begin()?;

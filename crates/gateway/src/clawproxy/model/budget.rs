@@ -8,7 +8,9 @@ use policy::decide::ModelCost;
 use policy::decimal::Decimal;
 use policy::{DecisionInput, ReasonCode, Refusal, decide};
 use proof::Timestamp;
-use store::{Budget, Conflict, ModelLimits, ModelSpend, Reservation, Store, StoreError};
+use store::{
+    Budget, Conflict, ModelLimits, ModelSpend, Reservation, Store, StoreError, kill_point,
+};
 
 use super::{ModelCall, Provider};
 use crate::clawproxy::authenticate::unavailable;
@@ -171,7 +173,10 @@ pub(super) async fn reserve(
         reservation
     });
     match reservation {
-        Ok(Reservation::Granted { .. }) => Ok(()),
+        Ok(Reservation::Granted { .. }) => {
+            kill_point!("call.budgeted");
+            Ok(())
+        }
         Ok(Reservation::Exhausted {
             what: Budget::Calls,
         }) => Err(ReasonCode::ModelBudgetCalls.into()),

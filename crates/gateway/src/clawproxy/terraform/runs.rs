@@ -10,7 +10,7 @@ use policy::terraform::Call;
 use policy::terraform::ids::RunId;
 use policy::{ReasonCode, Refusal};
 use proof::{Hash, Json, Numbers};
-use store::{GateState, RunRow, RunUpdate};
+use store::{GateState, RunRow, RunUpdate, kill_point};
 use tokio::time::timeout;
 
 use super::super::authenticate::{Caller, unavailable};
@@ -184,6 +184,7 @@ async fn keep(
         };
         // Both at once: after a crash between them, a repeated request would find this run to be
         // another request's, and make a second one.
+        kill_point!("gate.planned");
         let kept = app.store.insert_requested_run(run, sent).await;
         kept.map_err(unavailable)?;
         keep_prompts(app, caller, call, run_id).await;

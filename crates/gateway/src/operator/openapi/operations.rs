@@ -102,6 +102,11 @@ pub(super) const OPERATIONS: &[Words] = &[
         "The sealed bundle, byte for byte",
     ),
     words(
+        "GET /v1/jobs/{id}/bundle/export",
+        "export_bundle",
+        "The sealed bundle in another format, signed by the gateway's close key",
+    ),
+    words(
         "POST /v1/tokens",
         "issue_token",
         "Issues a scoped token; its text is in this answer and nowhere else",

@@ -1,0 +1,81 @@
+//! What points do in a build for tests.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+/// What the environment asks for, read once.
+struct Armed {
+    /// The points at which the process ends, and the visits that are left until then.
+    kill: Vec<(String, AtomicU64)>,
+    tell: Option<String>,
+    seen: Option<(PathBuf, Mutex<BTreeSet<String>>)>,
+    clock: Option<PathBuf>,
+}
+
+static ARMED: OnceLock<Armed> = OnceLock::new();
+
+fn armed() -> &'static Armed {
+    ARMED.get_or_init(|| {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        Armed {
+            kill: std::env::var("CLAWGATE_KILL_AT")
+                .map(|at| at.split(',').map(place).collect())
+                .unwrap_or_default(),
+            tell: std::env::var("CLAWGATE_TELL_AT").ok(),
+            seen: path("CLAWGATE_POINTS_SEEN").map(|file| (file, Mutex::default())),
+            clock: path("CLAWGATE_CLOCK"),
+        }
+    })
+}
+
+fn place(at: &str) -> (String, AtomicU64) {
+    let (name, times) = at.split_once(':').unwrap_or((at, "1"));
+    let times: u64 = times.parse().expect("CLAWGATE_KILL_AT is NAME or NAME:N");
+    assert!(super::is_known(name), "CLAWGATE_KILL_AT: no point `{name}`");
+    (name.to_owned(), AtomicU64::new(times))
+}
+
+pub(super) fn reach(name: &str) {
+    let armed = armed();
+    if let Some((file, seen)) = &armed.seen
+        && super::is_known(name)
+        && seen
+            .lock()
+            .expect("nobody panics with it")
+            .insert(name.to_owned())
+    {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file)
+            .expect("CLAWGATE_POINTS_SEEN can be written");
+        writeln!(file, "{name}").expect("CLAWGATE_POINTS_SEEN can be written");
+    }
+    if armed.tell.as_deref() == Some(name) {
+        // Nobody may be reading any more.
+        let _ = writeln!(std::io::stderr(), "reached {name}");
+    }
+    let mut here = armed.kill.iter().filter(|(at, _)| at == name);
+    if here.any(|(_, left)| left.fetch_sub(1, Ordering::Relaxed) == 1) {
+        let _ = writeln!(std::io::stderr(), "dies at {name}");
+        let _ = kill_process(getpid(), Signal::KILL);
+        // The signal is on its way; nothing after this point may happen.
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+pub(super) fn clock_jump_ms() -> i64 {
+    let Some(file) = &armed().clock else {
+        return 0;
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
