@@ -88,7 +88,7 @@
       if (known === undefined || known.key.role !== "checkpoint") return false;
       const { key, introduced, ended } = known;
       if (key.revoked === undefined || (introduced !== null && size <= introduced)) return false;
-      return size >= key.revoked.from_leaf || (ended !== null && size > ended);
+      return size > key.revoked.from_leaf || (ended !== null && size > ended);
     }
 
     keysFor(role) {
