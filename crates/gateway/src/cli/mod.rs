@@ -30,6 +30,7 @@ mod health;
 pub mod init;
 mod job;
 mod key;
+mod key_encrypt;
 mod log;
 mod mcp;
 mod notices;
@@ -203,7 +204,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Witness(witness) => witness.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
-        Command::Key(key) => key.run()?,
+        Command::Key(key) => key.run().await?,
         Command::Operator(operator) => operator.run().await?,
         Command::Store(store) => return store.run().await,
         Command::Explain(explain) => explain.run()?,
