@@ -101,6 +101,22 @@ block = [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
 listed = {"networkPolicy": {"upstream": {"to": block, "ports": [443, 587, 5432]}}}
 assert outward(listed) == ([443, 587, 5432], block)
 
+# Several share a database and a volume, and a client stays with one of them.
+several = {
+    "replicas": 3,
+    "config": '[store]\nurl = { file = "/etc/clawgate/secrets/database" }\n',
+    "storage": {"sharedClaim": "clawgate-data"},
+}
+shared = rendered(several)
+three = one(shared, "StatefulSet")["spec"]
+assert three["replicas"] == 3 and "volumeClaimTemplates" not in three
+[data] = [v for v in three["template"]["spec"]["volumes"] if v["name"] == "data"]
+assert data["persistentVolumeClaim"]["claimName"] == "clawgate-data"
+for service in (d for d in shared if d["kind"] == "Service"):
+    assert service["spec"]["sessionAffinity"] == "ClientIP"
+refused({**several, "storage": {}}, "sharedClaim")
+refused({**several, "config": "gateway_id = 'x'"}, "PostgreSQL")
+
 # What cannot be reached from outside stays so whatever the agents' service becomes.
 outside = rendered({"service": {"type": "LoadBalancer"}})
 assert one(outside, "Service", "gate-clawgate")["spec"]["externalTrafficPolicy"] == "Local"
@@ -115,6 +131,7 @@ assert not any("secret" in v for v in one(bare, "StatefulSet")["spec"]["template
 
 refused({"image": {"digest": "latest"}}, "digest")
 refused({"replicas": 3}, "replicas")
+refused({"replicas": 0}, "replicas")
 refused({"config": ""}, "config")
 refused({"networkPolicy": {"upstream": {"ports": []}}}, "ports")
 refused({"networkPolicy": {"upstream": {"ports": ["all"]}}}, "ports")

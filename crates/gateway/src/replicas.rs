@@ -58,7 +58,7 @@ pub fn follow(app: &Arc<App>) -> Arc<Left> {
                 app.leases.end(&job);
             }
             Happened::Withdrawn(contract) => app.live.withdraw_contract(&contract),
-            Happened::WriterGone => gone.0.store(true, Ordering::Release),
+            Happened::GatewayGone => gone.0.store(true, Ordering::Release),
             Happened::CutOff => app.live.forget_all(),
         }
     }));

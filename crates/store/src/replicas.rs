@@ -16,8 +16,8 @@ pub enum Happened {
     Closed(JobId),
     /// A contract was withdrawn.
     Withdrawn(Hash),
-    /// A writer is not there any more, and may have left calls behind.
-    WriterGone,
+    /// A gateway is not there any more, and may have left calls behind.
+    GatewayGone,
     /// For seconds nobody could look: whatever is known by heart may have ended.
     CutOff,
 }
@@ -47,13 +47,16 @@ pub trait Replicas {
     /// something happen because nothing is known against it asks this first.
     fn is_current(&self) -> bool;
 
+    /// The same; when it is not, waits for the next look, up to two seconds.
+    async fn become_current(&self) -> bool;
+
     /// Whether this gateway leads: does what one of them must do and all could. A gateway that
     /// lost the lead may not know for a moment, so that what is done under it must also be safe
     /// when it is done twice.
     fn leads(&self) -> watch::Receiver<bool>;
 
-    /// Tells of all news from now on. What is told was committed; that [`Self::is_current`]
-    /// means that everything committed a second ago was told.
+    /// Tells of everything from now on, after it was committed. That it [is
+    /// current](Self::is_current) means that everything committed a second ago was told.
     fn follow(&self, follower: Follower);
 
     /// Intents without an outcome of gateways that are gone: nobody else will end them.

@@ -63,6 +63,11 @@ pub(super) async fn recheck_and_apply(app: &Arc<App>, run: RunRow) -> Result<Nex
         }
         Err(refusal) => return Err(refusal),
     };
+    // A gateway that stood still since may have been taken over from. Nothing was sent, and whoever
+    // reads the run finds that.
+    if !app.store.is_current() {
+        return Ok(Next::Wait(APPLYING));
+    }
     let target = format!("/api/v2/runs/{}/actions/apply", run.run_id);
     match ours::execute(app, turn, permit, &run, &target, body).await {
         Ok(answer) if ours::is_refusal(answer.status) => {

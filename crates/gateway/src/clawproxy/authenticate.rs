@@ -66,6 +66,9 @@ pub async fn authenticate(
         _ => credential(headers)?,
     };
     let hash = token_hash(text);
+    if !app.store.is_current() && !app.store.become_current().await {
+        return Err(ReasonCode::StoreUnavailable.into());
+    }
     let token = match app.live.token(&hash) {
         Some(token) => token,
         None => verify(app, text, &hash).await?,

@@ -184,6 +184,8 @@ impl Capabilities {
             && known.expires_at > now
         {
             known.upstream = upstream.to_owned();
+            // The one of before may have been forgotten while the store was away.
+            known.token = Arc::clone(token);
             return format!("{PREFIX}{name}");
         }
         table.make_room_for(&token.hash);

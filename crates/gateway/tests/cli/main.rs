@@ -38,6 +38,7 @@ mod prompts;
 mod proof;
 mod queue;
 mod remote_backend;
+mod replicas;
 mod restart;
 mod rollback;
 mod run;

@@ -17,7 +17,7 @@ use crate::world::{Setup, terraform};
     dead_code,
     reason = "shared with the tests of the store, which use all of it"
 )]
-mod server;
+pub(crate) mod server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_job_with_restarts_and_lost_connections() {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::{Client, NoTls};
+use postgres::{Client, GenericClient, NoTls};
 use proof::Hash;
 use tokio::sync::watch;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -39,7 +39,7 @@ pub(super) const CHANNEL: &str = "clawgate";
 pub(crate) struct Shared {
     leads: watch::Sender<bool>,
     /// When the last look that succeeded began.
-    looked: Mutex<Instant>,
+    looked: watch::Sender<Instant>,
     follower: Mutex<Option<Follower>>,
 }
 
@@ -47,7 +47,7 @@ impl Shared {
     pub(super) fn new() -> Self {
         Self {
             leads: watch::Sender::new(false),
-            looked: Mutex::new(Instant::now()),
+            looked: watch::Sender::new(Instant::now()),
             follower: Mutex::default(),
         }
     }
@@ -71,12 +71,19 @@ impl Shared {
         self.silence() < FRESH
     }
 
+    /// Waits for the next look, when the last one is too old; not for long.
+    pub(crate) async fn become_current(&self) -> bool {
+        let mut looked = self.looked.subscribe();
+        let fresh = looked.wait_for(|looked| looked.elapsed() < FRESH);
+        matches!(tokio::time::timeout(GIVE_UP, fresh).await, Ok(Ok(_)))
+    }
+
     pub(crate) fn follow(&self, follower: Follower) {
         *lock(&self.follower) = Some(follower);
     }
 
     fn silence(&self) -> Duration {
-        lock(&self.looked).elapsed()
+        self.looked.borrow().elapsed()
     }
 
     fn tell(&self, news: Happened) {
@@ -173,8 +180,7 @@ struct Look {
     client: Option<Client>,
     listens: bool,
     is_first: bool,
-    /// Number and last transaction of each writer.
-    writers: Vec<(i64, i64)>,
+    writers: Vec<Writer>,
     revocation: i64,
     closing: i64,
     withdrawn: HashSet<Hash>,
@@ -219,7 +225,7 @@ impl Look {
         let began = Instant::now();
         let changed = self.look(&mut client, shared)?;
         self.client = Some(client);
-        *lock(&shared.looked) = began;
+        shared.looked.send_replace(began);
         Ok(changed)
     }
 
@@ -233,7 +239,7 @@ impl Look {
             .isolation_level(postgres::IsolationLevel::RepeatableRead)
             .read_only(true)
             .start()?;
-        let writers = writers_in(&mut seeing)?;
+        let writers = writers(&mut seeing)?;
         let mut news = Vec::new();
         if self.is_first {
             let row = seeing.query_one(
@@ -266,9 +272,10 @@ impl Look {
             }
         }
         seeing.commit()?;
-        let left = |(number, _): &(i64, i64)| !writers.iter().any(|(there, _)| there == number);
-        if self.writers.iter().any(left) {
-            news.push(Happened::WriterGone);
+        let is_there = |gone: &Writer| writers.iter().any(|there| there.number == gone.number);
+        let mut gateways = self.writers.iter().filter(|writer| writer.is_gateway);
+        if gateways.any(|writer| !is_there(writer)) {
+            news.push(Happened::GatewayGone);
         }
         for one in news {
             shared.tell(one);
@@ -296,24 +303,27 @@ impl Look {
     }
 }
 
-const WRITERS: &str = "SELECT number, batch FROM writers ORDER BY number";
-
-fn writers(client: &mut Client) -> Result<Vec<(i64, i64)>, postgres::Error> {
-    client.query(WRITERS, &[])?.iter().map(writer).collect()
+/// A writer with the number of its last transaction.
+#[derive(PartialEq)]
+struct Writer {
+    number: i64,
+    batch: i64,
+    is_gateway: bool,
 }
 
-fn writers_in(
-    transaction: &mut postgres::Transaction<'_>,
-) -> Result<Vec<(i64, i64)>, postgres::Error> {
-    transaction
-        .query(WRITERS, &[])?
-        .iter()
-        .map(writer)
-        .collect()
-}
-
-fn writer(row: &postgres::Row) -> Result<(i64, i64), postgres::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?))
+fn writers(client: &mut impl GenericClient) -> Result<Vec<Writer>, postgres::Error> {
+    let rows = client.query(
+        "SELECT number, batch, gateway = 1 FROM writers ORDER BY number",
+        &[],
+    )?;
+    let writer = |row: &postgres::Row| {
+        Ok(Writer {
+            number: row.try_get(0)?,
+            batch: row.try_get(1)?,
+            is_gateway: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(writer).collect()
 }
 
 fn hash(bytes: &[u8]) -> Option<Hash> {

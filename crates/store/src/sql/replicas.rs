@@ -22,6 +22,13 @@ impl Replicas for Database {
         self.shared().is_none_or(|shared| shared.is_current())
     }
 
+    async fn become_current(&self) -> bool {
+        match self.shared() {
+            Some(shared) => shared.become_current().await,
+            None => true,
+        }
+    }
+
     fn leads(&self) -> watch::Receiver<bool> {
         match self.shared() {
             Some(shared) => shared.leads(),

@@ -125,7 +125,7 @@ async fn one_leads_and_the_next_one_takes_over() {
     let news = news(&second);
     drop(first);
     leads(&second, true).await;
-    wait_for(&news, &Happened::WriterGone);
+    wait_for(&news, &Happened::GatewayGone);
     assert!(second.claim("seal/1").await.unwrap());
     second.release("seal/1").await.unwrap();
     let third = schema.open();
@@ -161,7 +161,7 @@ async fn what_a_gateway_leaves_behind_is_settled_and_what_others_do_is_not() {
     assert_eq!(there.left_behind().await.unwrap(), []);
     let news = news(&there);
     drop(gone);
-    wait_for(&news, &Happened::WriterGone);
+    wait_for(&news, &Happened::GatewayGone);
     let usage = there.model_usage(&job).await.unwrap();
     let expected = ModelUsage {
         calls: 2,
@@ -198,7 +198,7 @@ async fn whoever_was_counted_as_gone_begins_anew() {
     let intent = append(&first, &job, intent(Lane::Model)).await.unwrap();
     let news = news(&second);
     // Until its next sign of life puts it right; the second one may look before that, or not.
-    while news.try_recv() != Ok(Happened::WriterGone) {
+    while news.try_recv() != Ok(Happened::GatewayGone) {
         schema.tamper(SILENT).unwrap();
         second.check_room().await.unwrap();
         append(&second, &job, refusal()).await.unwrap();
