@@ -14,6 +14,7 @@ mod passkey;
 mod plan;
 mod reading;
 mod route;
+mod timestamp;
 mod upload;
 
 use std::sync::LazyLock;
@@ -30,6 +31,7 @@ pub use passkey::passkey;
 pub use plan::plan;
 pub use reading::{events, tools, usage};
 pub use route::route;
+pub use timestamp::timestamp;
 pub use upload::upload;
 
 /// Every target by its name.
@@ -51,6 +53,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("trust", trust),
     ("destination", destination),
     ("hello", hello),
+    ("timestamp", timestamp),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

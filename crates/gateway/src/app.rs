@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::activity::Activity;
 use crate::approvals::Gate;
+use crate::bundles::Pending;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::Egress;
 use crate::clawproxy::model::Providers;
@@ -32,6 +33,7 @@ use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
 use crate::telemetry::Telemetry;
 use crate::tlog::Publication;
+use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
 use crate::upstream::Upstream;
 use crate::vault::Vault;
@@ -102,6 +104,10 @@ pub struct App {
     pub published: Places,
     /// Cosign checkpoints of the log, when there are any.
     pub witnesses: Option<Witnesses>,
+    /// Stamps checkpoints of the log, when somebody does.
+    pub stamper: Option<Stamper>,
+    /// Bundles that wait for others.
+    pub pending: Pending,
     /// How publishing the log stands.
     pub publication: Publication,
     /// Challenges of sign-ins by passkey.

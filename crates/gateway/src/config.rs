@@ -19,11 +19,12 @@ mod models;
 mod notices;
 mod oidc;
 mod telemetry;
+mod tiles;
 mod vault;
 
 pub use egress::Egress;
 pub use keys::{AwsKmsKey, FileKind, FilePlace, KeyPlace, KeyPlaces, Pkcs11Key, VaultKey};
-pub use log::{Log, Tiles, Witness};
+pub use log::{Log, Timestamps, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
@@ -31,6 +32,7 @@ pub use notices::{
 };
 pub use oidc::{Oidc, endpoint};
 pub use telemetry::Telemetry;
+pub use tiles::{Bucket, Tiles, Writer};
 pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
@@ -447,7 +449,11 @@ impl Config {
             *kept = folder.join(&kept);
         }
         if let Some(tiles) = &mut config.log.tiles {
-            tiles.folder = folder.join(&tiles.folder);
+            tiles.resolve_against(folder);
+        }
+        if let Some(timestamps) = &mut config.log.timestamps {
+            timestamps.ca_file = folder.join(&timestamps.ca_file);
+            timestamps.read()?;
         }
         config.check()?;
         Ok(config)

@@ -273,7 +273,14 @@ async fn close_and_seal(
 
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
-    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
+    if let Err(BundleError::Pending(why)) = &sealing {
+        // Nothing more can be done in it, and the bundle is sealed when others have spoken.
+        app.leases.end(&job.job_id);
+        app.pending.add();
+        return Err(Refusal::new(ReasonCode::BundlePending, why.clone()).into());
+    }
+    let bundle = sealing?;
     app.metrics.bundles.count();
     // Not before: a lease that lapses is what seals the bundle of a job when this has failed.
     app.leases.end(&job.job_id);

@@ -24,6 +24,7 @@ use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::storage::Place;
+use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
 use crate::tlog::{self, Publication};
 use crate::upstream::{Upstream, http_client};
@@ -93,12 +94,15 @@ pub async fn start_with(
 }
 
 async fn start_at(
-    config: Config,
+    mut config: Config,
     place: &str,
     open_store: impl FnOnce() -> Result<Arc<dyn Store>, StoreError>,
     resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
     config.check()?;
+    if let Some(timestamps) = &mut config.log.timestamps {
+        timestamps.read()?;
+    }
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
     let client = http_client(&config)?;
@@ -127,6 +131,11 @@ async fn start_at(
         .context("cannot fetch telemetry.token")?;
     let (telemetry, exporter) = telemetry.unzip();
     let witnesses = Witnesses::of(&config, client.clone());
+    let stamper = Stamper::of(&config, client.clone());
+    let place = tlog::Place::of(&config, &client)
+        .await
+        .context("cannot fetch the credentials of log.tiles")?;
+    let place = Arc::new(place);
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -169,6 +178,8 @@ async fn start_at(
         oidc,
         published: Default::default(),
         witnesses,
+        stamper,
+        pending: Default::default(),
         publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
@@ -191,13 +202,14 @@ async fn start_at(
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
-            tlog::publish,
+            move |app, stopping| tlog::publish(app, Arc::clone(&place), stopping),
         )),
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
             move |app, stopping| replicas::lead(app, Arc::clone(&left), stopping),
         )),
+        tokio::spawn(bundles::complete(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::weigh(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];

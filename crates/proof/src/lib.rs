@@ -9,8 +9,9 @@
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
 //! signed what, [`unsigned`] what others sign for us; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
 //! what an authenticator signs;
-//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
-//! is given from outside, and [`keyset`] which of the gateway's keys counted where.
+//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together,
+//! [`timestamp`] says when; [`trust`] is what a verifier is given from outside, and [`keyset`] which
+//! of the gateway's keys counted where.
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod receipt;
 pub mod record;
 pub mod tiles;
 pub mod time;
+pub mod timestamp;
 pub mod token;
 pub mod trust;
 pub mod unsigned;

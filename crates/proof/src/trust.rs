@@ -9,6 +9,7 @@ use crate::hash::Hash;
 use crate::keys::{Did, PublicKey};
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
+use crate::timestamp::Authority;
 
 /// The document's kind and version.
 pub const TRUST_ROOT: &str = "clawgate.trust/1";
@@ -38,6 +39,9 @@ pub struct TrustRoot {
     /// Who witnesses it; without them nobody has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<Witnesses>,
+    /// Whose timestamps count: certificates of timestamping authorities, or of who certifies them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tsa: Vec<Authority>,
 }
 
 /// What a gateway key is for.
@@ -179,11 +183,16 @@ pub struct WitnessKey {
 }
 
 impl Witnesses {
-    /// How many of the keys have cosigned a note. A key that is listed twice counts once.
-    pub fn count(&self, note: &str) -> usize {
-        let signed = |w: &&WitnessKey| cosigned_at(note, &w.name, &w.did.key()).is_some();
-        let keys = self.keys.iter().filter(signed).map(|witness| &witness.did);
-        keys.collect::<HashSet<_>>().len()
+    /// How many of the keys with a wanted name have cosigned one of the notes. A key that is listed
+    /// twice counts once.
+    pub fn count(&self, notes: &[&str], wanted: impl Fn(&str) -> bool) -> usize {
+        let keys = self.keys.iter().filter(|witness| {
+            let signed = |note: &&str| cosigned_at(note, &witness.name, &witness.did.key());
+            wanted(&witness.name) && notes.iter().any(|note| signed(note).is_some())
+        });
+        keys.map(|witness| &witness.did)
+            .collect::<HashSet<_>>()
+            .len()
     }
 }
 
@@ -291,6 +300,7 @@ mod tests {
                 key: did.clone(),
             },
             witnesses: None,
+            tsa: vec![],
         };
         assert!(trust.gateway_key(&did, Role::Receipt, at(10)));
         assert!(!trust.gateway_key(&did, Role::Receipt, at(9)));

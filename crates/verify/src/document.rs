@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use proof::bundle::{BUNDLE, Bundle, Run};
+use proof::bundle::{BUNDLE, Bundle, NOT_EVIDENCE, Run};
 use proof::checkpoint::Checkpoint;
 use proof::envelope::Envelope;
 use proof::hash::Hasher;
@@ -374,7 +374,7 @@ fn take_records(read: Vec<Hashed>, bundle: &mut Bundle) -> Vec<RecordHashes> {
 
 /// Whether a member of the file is evidence, and not one of the seals over it.
 fn is_evidence(name: &str) -> bool {
-    !["proof_bundle", "proof_bundles", "close"].contains(&name)
+    !NOT_EVIDENCE.contains(&name)
 }
 
 /// Hash of the canonical form of all evidence: the records, and the `others` with their names.
@@ -430,7 +430,7 @@ fn oversized(json: &Json) -> Option<&'static str> {
 /// Where a file that is no bundle differs from one: the innermost place that can be named.
 fn misfit(json: &Json) -> String {
     use proof::approval::SignedStatement;
-    use proof::bundle::{Inclusion, Job, LoggedKeySet, Token};
+    use proof::bundle::{Added, Inclusion, Job, LoggedKeySet, Token};
     fn fits<T: serde::de::DeserializeOwned>(json: &Json) -> bool {
         json.to_typed::<T>().is_ok()
     }
@@ -444,11 +444,12 @@ fn misfit(json: &Json) -> String {
         (&["log", "proofs"], fits::<Inclusion>),
         (&["log", "key_sets"], fits::<LoggedKeySet>),
     ];
-    let singles: [(&str, Fits); 4] = [
+    let singles: [(&str, Fits); 5] = [
         ("job", fits::<Job>),
         ("wpc", fits::<Envelope>),
         ("close", fits::<Envelope>),
         ("proof_bundle", fits::<Envelope>),
+        ("added", fits::<Added>),
     ];
     for (name, fits) in singles {
         if json.get(name).is_some_and(|value| !fits(value)) {

@@ -107,7 +107,7 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
         tokens::check(document, contract?, &believed, f)
     });
     let checkpoint = checks.run(Name::Checkpoint, |f| {
-        log::check_checkpoint(document, &believed, f)
+        log::check_checkpoint(document, contract, &believed, f)
     });
     checks.run(Name::Inclusion, |f| {
         log::check_inclusion(document, checkpoint.as_ref()?, f)

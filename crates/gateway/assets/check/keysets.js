@@ -81,6 +81,15 @@
       return key.revoked.from_leaf === undefined ? key.revoked.at : undefined;
     }
 
+    /** Whether a key of the log was revoked when the log had this size. */
+    wasRevokedAt(did, size) {
+      const known = this.known.find((one) => one.key.did === did);
+      if (known === undefined || known.key.role !== "checkpoint") return false;
+      const { key, introduced, ended } = known;
+      if (key.revoked === undefined || (introduced !== null && size <= introduced)) return false;
+      return size >= key.revoked.from_leaf || (ended !== null && size > ended);
+    }
+
     keysFor(role) {
       return this.known.filter(({ key }) => key.role === role).map(({ key }) => key.did);
     }

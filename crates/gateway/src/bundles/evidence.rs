@@ -4,7 +4,8 @@ use proof::bundle::{Evidence, Inclusion, Job, LogProof, LoggedKeySet, Run, Token
 use proof::record::{JobId, Record};
 use store::{JobRow, RunRow, Store, StoredRecord, TokenRow};
 
-use super::{BundleError, SignedCheckpoint};
+use super::BundleError;
+use crate::tlog::attest::Attested;
 
 /// How many records are read at a time: the most that the store gives.
 const PAGE: u32 = 1000;
@@ -13,7 +14,7 @@ const PAGE: u32 = 1000;
 pub(super) async fn collect(
     store: &dyn Store,
     job: &JobRow,
-    checkpoint: &SignedCheckpoint,
+    attested: &Attested,
 ) -> Result<Evidence, BundleError> {
     let job_id = &job.job_id;
     let closing = job
@@ -23,7 +24,7 @@ pub(super) async fn collect(
     let contract = store.contract(&job.policy_hash).await?;
     let contract = contract.ok_or(BundleError::Incomplete("the job's contract"))?;
     let stored = records(store, job_id).await?;
-    let log = prove(store, &stored, checkpoint).await?;
+    let log = prove(store, &stored, attested).await?;
     let receipts = store.receipts(job_id).await?;
     let statements = store.statements_of_job(job_id).await?;
     Ok(Evidence {
@@ -78,15 +79,15 @@ fn is_close(record: &Record) -> bool {
 async fn prove(
     store: &dyn Store,
     records: &[StoredRecord],
-    checkpoint: &SignedCheckpoint,
+    attested: &Attested,
 ) -> Result<LogProof, BundleError> {
     let mut sets = store.key_sets().await?;
-    sets.retain(|set| set.leaf_index < checkpoint.size);
+    sets.retain(|set| set.leaf_index < attested.checkpoint.size);
     let leaves = records.iter().map(|stored| stored.leaf_index);
     let leaves = leaves
         .chain(sets.iter().map(|set| set.leaf_index))
         .collect();
-    let paths = store.inclusions(leaves, checkpoint.size).await?;
+    let paths = store.inclusions(leaves, attested.checkpoint.size).await?;
     let mut paths = paths.ok_or(BundleError::Incomplete("a record in the log"))?;
     let of_sets = paths.split_off(records.len());
     let proofs = records.iter().zip(paths).map(|(stored, path)| Inclusion {
@@ -95,7 +96,8 @@ async fn prove(
         path,
     });
     Ok(LogProof {
-        checkpoint: checkpoint.note.clone(),
+        checkpoint: attested.checkpoint.note.clone(),
+        timestamp: attested.timestamp.clone(),
         proofs: proofs.collect(),
         key_sets: sets
             .into_iter()

@@ -3,13 +3,17 @@
 //! The file is durable before the store knows of it, so that a bundle which the store names can
 //! be served. A crash between closing and sealing is made good by [`resume`].
 
+mod added;
 mod announce;
 mod evidence;
 pub(crate) mod file;
+mod pending;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use policy::contract::{Audit, Contract};
 use proof::bundle::{SealError, Sealers};
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
@@ -18,15 +22,19 @@ use proof::trust::{
     Witnesses as TrustedWitnesses,
 };
 use proof::{EnvelopeType, Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError};
+use store::{BundleRow, JobFilter, JobPhase, JobRow, JobState, PasskeyRow, Store, StoreError};
 use tokio::runtime::Handle;
 
+pub use added::added;
 pub use announce::announce;
+pub use pending::{Pending, complete};
 
 use crate::app::App;
 use crate::config::Config;
 use crate::keys::{Keys, SignError};
-use crate::tlog::witnesses::{self, Witnesses};
+use crate::tlog::attest::Attested;
+use crate::tlog::stamps::Stamper;
+use crate::tlog::witnesses::Witnesses;
 
 /// From when on the gateway's keys count: before the first release, because keys are made once
 /// and there is no rotation yet.
@@ -50,6 +58,8 @@ pub struct Sealing<'a> {
     pub config: &'a Config,
     /// Cosign checkpoints, when there are any.
     pub witnesses: Option<&'a Witnesses>,
+    /// Stamps checkpoints, when there is one.
+    pub stamper: Option<&'a Stamper>,
 }
 
 impl<'a> Sealing<'a> {
@@ -60,6 +70,7 @@ impl<'a> Sealing<'a> {
             keys: &app.keys,
             config: &app.config,
             witnesses: app.witnesses.as_ref(),
+            stamper: app.stamper.as_ref(),
         }
     }
 }
@@ -73,6 +84,9 @@ pub enum BundleError {
     /// The job is not there, or still open.
     #[error("job `{0}` is not closed")]
     NotClosed(JobId),
+    /// Others have not said yet what the job's contract asks for; it is tried again.
+    #[error("the bundle waits: {0}")]
+    Pending(String),
     /// Something that the bundle needs is missing from the store.
     #[error("the evidence is not complete: {0}")]
     Incomplete(&'static str),
@@ -142,8 +156,12 @@ async fn seal_claimed(
         }
         JobState::Closed(_) => {}
     }
-    let checkpoint = witnesses::cosigned(parts).await?;
-    let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
+    let audit = audit(parts.store, &job).await?;
+    let attested = Attested::now(parts, &audit).await?;
+    if let Some(why) = attested.lacks(parts, &audit) {
+        return Err(BundleError::Pending(why));
+    }
+    let evidence = evidence::collect(parts.store, &job, &attested).await?;
     let state_versions: Vec<String> = evidence
         .runs
         .iter()
@@ -180,19 +198,36 @@ async fn seal_claimed(
         sealed_at: now,
         verdict: None,
     };
+    // Before the row: once there is one, nobody looks at the job again.
+    added::await_others(parts, job_id, &attested).await;
     parts.store.save_bundle(row.clone(), state_versions).await?;
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
 }
 
-/// Seals every job that was closed and not sealed, at start. One that cannot be sealed is
-/// reported and left for the next try; it keeps nobody else waiting. Returns how many were
-/// sealed.
+/// What a job's contract asks of its bundle.
+async fn audit(store: &dyn Store, job: &JobRow) -> Result<Audit, BundleError> {
+    let unreadable = BundleError::Incomplete("the job's contract");
+    let Some(row) = store.contract(&job.policy_hash).await? else {
+        return Err(unreadable);
+    };
+    let contract = Contract::from_json(row.contract.envelope.payload);
+    contract
+        .map(|contract| contract.audit)
+        .map_err(|_| unreadable)
+}
+
+/// Seals every job that was closed and not sealed, at start and while some wait for others. One
+/// that cannot be sealed is reported and left for the next try; it keeps nobody else waiting.
+/// Returns how many were sealed.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn resume(app: &App) -> Result<usize, StoreError> {
     let mut sealed = 0;
+    let mut pending = 0;
+    // Contracts that a bundle was just seen to wait under: the others of it wait, too.
+    let mut waiting = HashSet::new();
     let mut before = None;
     loop {
         let filter = JobFilter {
@@ -203,15 +238,25 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         };
         let jobs = app.store.jobs(filter).await?;
         let Some(last) = jobs.last() else {
+            app.pending.set(pending);
             return Ok(sealed);
         };
         before = Some(last.job_id.clone());
         for job in jobs {
+            if waiting.contains(&job.policy_hash) {
+                pending += 1;
+                continue;
+            }
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
                 Ok(bundle) => {
                     app.metrics.bundles.count();
                     announce(app, &bundle).await;
                     sealed += 1;
+                }
+                Err(BundleError::Pending(why)) => {
+                    tracing::info!(job = %job.job_id, why, "a bundle waits");
+                    waiting.insert(job.policy_hash);
+                    pending += 1;
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -317,17 +362,22 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
             key: keys.checkpoint.did(),
         },
         witnesses: witnesses_of(config),
+        tsa: match &config.log.timestamps {
+            Some(timestamps) => timestamps.authorities.clone(),
+            None => Vec::new(),
+        },
     }
 }
 
-/// The witnesses of the configuration; a verifier is told of them when any is required.
+/// The witnesses of the configuration. A verifier is told of them even when none is required: a
+/// contract may ask for them.
 fn witnesses_of(config: &Config) -> Option<TrustedWitnesses> {
     let keys = config.log.witnesses.iter().map(|witness| WitnessKey {
         name: witness.name.clone(),
         did: witness.did.clone(),
     });
     let required = config.log.required_witnesses;
-    (required > 0).then(|| TrustedWitnesses {
+    (!config.log.witnesses.is_empty()).then(|| TrustedWitnesses {
         required,
         keys: keys.collect(),
     })

@@ -11,6 +11,7 @@ fn parts(fixture: &Fixture) -> Sealing<'_> {
         keys: &fixture.keys,
         config: &fixture.config,
         witnesses: None,
+        stamper: None,
     }
 }
 

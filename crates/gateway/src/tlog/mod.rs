@@ -1,12 +1,16 @@
 //! The log as others read it: C2SP tiles, entries and checkpoints, from the store and as static
 //! files.
 //!
-//! The store is the truth; a folder of tiles is a copy that [`publish`] keeps up, so that auditors
-//! and witnesses can follow the log without asking the gateway. What lies in the folder is compared
+//! The store is the truth; a folder or a bucket of tiles is a copy that [`publish`] keeps up, so that
+//! auditors and witnesses can follow the log without asking the gateway. What lies there is compared
 //! with the store before anything is added: a log that has two versions is not published further.
 
+pub mod attest;
+mod bucket;
 mod folder;
+mod place;
 mod publish;
+pub mod stamps;
 pub mod witnesses;
 
 use std::path::PathBuf;
@@ -22,7 +26,20 @@ use crate::config::Config;
 use crate::keys::Keys;
 
 pub use folder::Folder;
+pub use place::Place;
 pub use publish::{publish, write_up};
+
+/// Largest file of the log: 256 entries of the largest size, each behind its length.
+const MAX_FILE_BYTES: u64 = 256 * (2 + 0xffff);
+
+/// How adding a file that never changes went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Added {
+    /// It was not there, or it was the same.
+    Fine,
+    /// Another one has its name.
+    Differs,
+}
 
 /// Why the log cannot be read or published.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +59,18 @@ pub enum TlogError {
         #[source]
         source: std::io::Error,
     },
+    /// An object of the bucket cannot be read or written.
+    #[error("cannot use `{name}` in the bucket")]
+    Bucket {
+        /// The object.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::sync::Arc<object_store::Error>,
+    },
+    /// Somebody else writes into the bucket at the same time.
+    #[error("`{0}` was written by somebody else meanwhile")]
+    Elsewhere(String),
     /// A record is not what its leaf was made of.
     #[error("record {0} of the log is not the one that its leaf was made of")]
     Damaged(u64),
@@ -66,6 +95,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The names of all of them.
+    pub const ALL: [&'static str; 5] = ["off", "starting", "published", "failing", "forked"];
+
     /// Its name in answers.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -140,7 +172,7 @@ async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogE
         .ok_or(TlogError::Damaged(tile.start()))
 }
 
-/// Compares the checkpoint in a folder with the store; the size that is published, or `None` when
+/// Compares the published checkpoint with the store; the size that is published, or `None` when
 /// there is no checkpoint.
 ///
 /// # Errors
@@ -149,9 +181,9 @@ pub async fn compare(
     store: &dyn Store,
     config: &Config,
     keys: &Keys,
-    folder: &Folder,
+    place: &Place,
 ) -> Result<Option<u64>, TlogError> {
-    let Some(note) = folder.read("checkpoint").await? else {
+    let Some(note) = place.read("checkpoint").await? else {
         return Ok(None);
     };
     let note = String::from_utf8_lossy(&note);

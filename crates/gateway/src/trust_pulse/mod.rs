@@ -139,7 +139,14 @@ pub(crate) async fn bundle(
         Ok(Some(row)) => {
             // Served only when it is the file that was sealed: the page shows its digest.
             match tokio::fs::read(bundles::path(&app.config, &job_id)).await {
-                Ok(bytes) if proof::Hash::of(&bytes) == row.sha256 => download(&job_id, bytes),
+                Ok(bytes) if proof::Hash::of(&bytes) == row.sha256 => {
+                    let added = bundles::added(bundles::Sealing::of(&app), &job_id).await;
+                    let whole = match added {
+                        Some(front) => front.with(&bytes),
+                        None => bytes,
+                    };
+                    download(&job_id, whole)
+                }
                 Ok(_) => broken(frame, "The bundle's file is not the one that was sealed."),
                 Err(error) => {
                     tracing::error!(%error, job = %job_id, "a sealed bundle cannot be read");

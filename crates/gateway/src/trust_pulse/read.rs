@@ -208,7 +208,9 @@ fn verdict(row: &JobRow, runs: &[RunView]) -> String {
         .any(|change| change.destructive);
     let evidence = match row.state {
         JobState::Open => "The job is still open.",
-        JobState::Closed(_) => "The job is closed; its bundle is not sealed yet.",
+        JobState::Closed(_) => {
+            "The job is closed; its bundle is not sealed yet: it waits for what the contract asks of witnesses and timestamps, or failed and is tried again."
+        }
         JobState::Sealed { .. } => "The evidence is sealed.",
     };
     format!(

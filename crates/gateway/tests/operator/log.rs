@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::world::{Caller, World};
 
-fn read(world: &World, note: &str) -> Checkpoint {
+pub(crate) fn read(world: &World, note: &str) -> Checkpoint {
     let key = world.gateway.app.keys.checkpoint.public();
     Checkpoint::verify(note, "gateway.example/log", &key).unwrap()
 }
@@ -119,7 +119,7 @@ async fn hashes_may_be_public_and_entries_are_for_auditors() {
 }
 
 /// Runs the program; the gateway serves in this process meanwhile.
-async fn clawgate(arguments: Vec<String>) -> Output {
+pub(crate) async fn clawgate(arguments: Vec<String>) -> Output {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
         .args(arguments)
         .output()
@@ -127,7 +127,7 @@ async fn clawgate(arguments: Vec<String>) -> Output {
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -293,13 +293,26 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
 }
 
 /// A witness of its own process, and how the gateway is told of it.
-async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
-    use tokio::io::AsyncBufReadExt as _;
+pub(crate) async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
     let file = |name: &str| folder.join(name).display().to_string();
     let (key, name) = (file(&format!("{n}.key")), format!("witness.example/{n}"));
     let made = clawgate(vec!["key".into(), "new".into(), key.clone()]).await;
     assert!(made.status.success(), "{}", text(&made.stderr));
     let did = text(&made.stdout).trim().to_owned();
+    let (child, url) = witnessing(folder, n, "127.0.0.1:0").await;
+    let listed = format!("{{ name = {name:?}, url = {url:?}, did = {did:?} }}");
+    (child, listed)
+}
+
+/// One that was there before, at the address that it had.
+pub(crate) async fn witness_at(folder: &Path, n: u8, address: &str) -> tokio::process::Child {
+    witnessing(folder, n, address).await.0
+}
+
+async fn witnessing(folder: &Path, n: u8, address: &str) -> (tokio::process::Child, String) {
+    use tokio::io::AsyncBufReadExt as _;
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (key, name) = (file(&format!("{n}.key")), format!("witness.example/{n}"));
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
         .args(["witness", "--name", &name, "--key", &key])
         .args([
@@ -308,7 +321,7 @@ async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
             "--state",
             &file(&format!("{n}.state")),
         ])
-        .args(["--address", "127.0.0.1:0"])
+        .args(["--address", address])
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -317,8 +330,7 @@ async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
     let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut said).await.unwrap();
     let url = said.split(' ').nth(2).unwrap();
-    let listed = format!("{{ name = {name:?}, url = {url:?}, did = {did:?} }}");
-    (child, listed)
+    (child, url.to_owned())
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@
 
 mod access;
 mod approvals;
+mod attest;
+mod bucket;
 mod closing;
 mod contracts;
 mod export;

@@ -74,6 +74,7 @@ reason_codes! {
     // Contracts and jobs, as operators meet them.
     ContractInvalid "CONTRACT_INVALID" 422 Policy "Contract is not valid" "Correct the listed members; `clawgate policy lint` says the same without a network.";
     ContractEgressReserved "CONTRACT_EGRESS_RESERVED" 422 Policy "Contract opens a way around the gateway" "Take Terraform Cloud, model providers and the gateway itself out of egress.allow_hosts; the gateway serves them under rules of their own.";
+    ContractNeverSealed "CONTRACT_NEVER_SEALED" 422 Policy "Contract asks for evidence that this gateway cannot have" "Add the witnesses (log.witnesses) or the timestamping authority (log.timestamps) to the gateway's configuration, or ask for fewer in audit.";
     ContractNotEnforced "CONTRACT_NOT_ENFORCED" 422 Policy "Contract asks for what this version does not enforce" "Remove the listed members or upgrade; a rule that is not enforced must not look as if it were.";
     ContractAutonomousApply "CONTRACT_AUTONOMOUS_APPLY" 422 Policy "Contract lets an agent apply without a person" "Set requires_approval to true, or set allow_autonomous_apply in the operator's configuration.";
     ContractAuthorUnknown "CONTRACT_AUTHOR_UNKNOWN" 403 Policy "Contract is signed by an author who is not listed" "Sign with the key of an author listed in the operator's configuration.";
@@ -89,6 +90,7 @@ reason_codes! {
     JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     JobNotLeased "JOB_NOT_LEASED" 409 Policy "The job has no lease" "Nothing needs to be renewed: such a job stays open until somebody closes it.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
+    BundlePending "BUNDLE_PENDING" 409 Policy "The job is closed, its bundle waits for others" "Nothing needs to be done: the bundle is sealed as soon as the witnesses or the timestamping authority that the contract asks for have answered.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
     LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";
