@@ -272,6 +272,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sealed_keys_are_made_sealed_and_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let passphrase = Secret::new("correct horse battery staple".to_owned());
+        let made = init(folder.path(), Some(&passphrase)).await.unwrap();
+        let mut config = Config::load(&made.config).unwrap();
+        let keys = std::fs::read_dir(config.keys_dir()).unwrap();
+        let sealed = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".age");
+        assert!(keys.map(|file| file.unwrap().file_name()).all(sealed));
+        let http = crate::upstream::http_client(&config).unwrap();
+        assert!(Keys::open(&config, &http).await.is_err());
+        config.keys.typed = Some(passphrase);
+        let dids = Keys::open(&config, &http).await.unwrap().roles();
+        // What is there is kept, what is missing is made sealed, too.
+        std::fs::remove_file(config.keys_dir().join("close.key.age")).unwrap();
+        Keys::make(&config).await.unwrap();
+        let again = Keys::open(&config, &http).await.unwrap().roles();
+        assert_eq!(again[..3], dids[..3]);
+        assert_ne!(again[3], dids[3]);
+        assert!(!config.keys_dir().join("close.key").exists());
+    }
+
+    #[tokio::test]
     async fn a_second_init_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let made = init(folder.path(), None).await.unwrap();

@@ -31,6 +31,7 @@ mod hold;
 pub mod init;
 mod job;
 mod key;
+mod key_encrypt;
 mod keys;
 mod log;
 mod mcp;
@@ -209,7 +210,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Witness(witness) => witness.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
-        Command::Key(key) => key.run()?,
+        Command::Key(key) => key.run().await?,
         Command::Keys(keys) => keys.run().await?,
         Command::Operator(operator) => operator.run().await?,
         Command::Hold(hold) => hold.run().await?,
