@@ -39,6 +39,10 @@ Did: TypeAlias = str
 Document: TypeAlias = dict[str, Any]
 
 
+# A format of others.
+ExportFormat: TypeAlias = Literal["clawsig", "in-toto"]
+
+
 # Where a run stands
 GateState: TypeAlias = Literal[
     "planned",
@@ -128,6 +132,7 @@ ReasonCode: TypeAlias = Literal[
     "JOB_FULL",
     "JOB_BUSY",
     "JOB_NOT_LEASED",
+    "BUNDLE_INVALID",
     "BUNDLE_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
@@ -700,7 +705,7 @@ class Health(TypedDict):
 
 
 class InclusionProof(TypedDict):
-    """A record and the proof that it is in the log; see docs/formats.md."""
+    """A record or a key set, and the proof that it is in the log; see docs/formats.md."""
     # A signed note.
     checkpoint: str
     inclusion: str
@@ -941,10 +946,12 @@ class Log(TypedDict):
 class LogEntry(TypedDict):
     at: Timestamp
     index: int
-    job_id: JobId
+    # Absent for a key set, which belongs to no job.
+    job_id: JobId | None
     leaf_sha256_b64u: Sha256
     # Its kind.
     record: str | None
+    # Its number in its job; of a key set its number.
     seq: int
 
 
@@ -1484,6 +1491,10 @@ class WorkspaceSettings(TypedDict):
 
 # A consistency proof; see docs/formats.md.
 ConsistencyProof: TypeAlias = Document
+
+
+# A bundle in another format; see docs/formats.md.
+ExportedBundle: TypeAlias = Document
 
 
 # A receipt; see docs/formats.md.
