@@ -415,6 +415,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}/bundle/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The sealed bundle in another format, signed by the gateway's close key */
+        get: operations["export_bundle"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}/close": {
         parameters: {
             query?: never;
@@ -1332,6 +1349,13 @@ export interface components {
             signature_b64u: string;
             signer_did: components["schemas"]["Did"];
         };
+        /**
+         * @description A format of others.
+         * @enum {string}
+         */
+        ExportFormat: "clawsig" | "in-toto";
+        /** @description A bundle in another format; see docs/formats.md. */
+        ExportedBundle: components["schemas"]["Document"];
         /** @description One of several things that were wrong with a document. */
         Finding: {
             /** @description Its own code, when it has one. */
@@ -2887,6 +2911,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Document"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    export_bundle: {
+        parameters: {
+            query: {
+                /** @description In which format. */
+                as: components["schemas"]["ExportFormat"];
+                /** @description Which part of a job with more than 1000 events, for `clawsig`. */
+                part?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportedBundle"];
                 };
             };
             "4XX": components["responses"]["Problem"];

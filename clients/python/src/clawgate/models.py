@@ -39,6 +39,10 @@ Did: TypeAlias = str
 Document: TypeAlias = dict[str, Any]
 
 
+# A format of others.
+ExportFormat: TypeAlias = Literal["clawsig", "in-toto"]
+
+
 # Where a run stands
 GateState: TypeAlias = Literal[
     "planned",
@@ -128,6 +132,7 @@ ReasonCode: TypeAlias = Literal[
     "JOB_FULL",
     "JOB_BUSY",
     "JOB_NOT_LEASED",
+    "BUNDLE_INVALID",
     "BUNDLE_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
@@ -1552,6 +1557,10 @@ class WorkspaceSettings(TypedDict):
 
 # A consistency proof; see docs/formats.md.
 ConsistencyProof: TypeAlias = Document
+
+
+# A bundle in another format; see docs/formats.md.
+ExportedBundle: TypeAlias = Document
 
 
 # A receipt; see docs/formats.md.

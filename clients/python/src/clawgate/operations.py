@@ -27,6 +27,8 @@ from .models import (
     DiscardedRun,
     Document,
     GatewayKeys,
+    ExportFormat,
+    ExportedBundle,
     Health,
     InclusionProof,
     Introspection,
@@ -211,6 +213,11 @@ class Operations(ABC):
     def download_bundle(self, id: JobId) -> Document:
         """The sealed bundle, byte for byte."""
         answer: Document = self._call("GET", f"/v1/jobs/{quoted(id)}/bundle", None, None)
+        return answer
+
+    def export_bundle(self, id: JobId, *, as_: ExportFormat, part: int | None = None) -> ExportedBundle:
+        """The sealed bundle in another format, signed by the gateway's close key."""
+        answer: ExportedBundle = self._call("GET", f"/v1/jobs/{quoted(id)}/bundle/export", {"as": as_, "part": part}, None)
         return answer
 
     def close_job(self, id: JobId, body: CloseJob) -> ClosedJob:

@@ -112,11 +112,29 @@ pub(super) async fn bundle(
 pub(super) struct Exported {
     /// In which format.
     #[serde(rename = "as")]
-    format: Format,
+    format: As,
     /// Which part of a job with more than 1000 events, for `clawsig`.
     #[serde(default)]
     #[schemars(range(min = 1))]
     part: Option<usize>,
+}
+
+/// A format of others.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ExportFormat")]
+enum As {
+    Clawsig,
+    InToto,
+}
+
+impl From<As> for Format {
+    fn from(format: As) -> Self {
+        match format {
+            As::Clawsig => Self::Clawsig,
+            As::InToto => Self::InToto,
+        }
+    }
 }
 
 /// A bundle in another format; see docs/formats.md.
@@ -132,7 +150,11 @@ pub(super) async fn export(
     Params(Exported { format, part }): Params<Exported>,
 ) -> Result<Json<ExportFile>, Problem> {
     let sealed = app.store.bundle(&job_id).await?;
-    sealed.ok_or(ReasonCode::BundleUnknown)?;
+    let sealed = sealed.ok_or(ReasonCode::BundleUnknown)?;
+    if sealed.bytes > clawverify::MAX_BUNDLE_BYTES as u64 {
+        let detail = "it is larger than a verifier reads";
+        return Err(Problem::new(ReasonCode::BundleInvalid, detail));
+    }
     let path = bundles::path(&app.config, &job_id);
     let file = tokio::fs::read(&path).await;
     let file = file.map_err(|source| Problem::internal(&BundleError::File { path, source }))?;
@@ -140,6 +162,7 @@ pub(super) async fn export(
     let keys = app.keys.now();
     let trust = bundles::trust_root(&app.config, &keys, &passkeys);
     let at = app.now();
+    let format = format.into();
     let export = Export { format, part, at };
     let exported = export
         .of(file, trust, &app.config, &keys.close)
