@@ -61,7 +61,7 @@ pub(crate) struct World {
     log: Mutex<Log>,
     /// Whether a store may be out of reach for a while: then such an answer is a call to be made
     /// again, and no failure.
-    outages: bool,
+    pub(crate) outages: bool,
     /// Kept when something fails.
     folder: Option<TempDir>,
 }
