@@ -85,7 +85,8 @@ pub async fn authenticate(
 /// Checks again what can change: at the use of a capability address, and before each apply.
 ///
 /// # Errors
-/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`, `CONTRACT_WITHDRAWN` or `JOB_FULL`;
+/// `TOKEN_EXPIRED`, `TOKEN_NOT_YET_VALID`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`,
+/// `CONTRACT_WITHDRAWN` or `JOB_FULL`;
 /// `STORE_UNAVAILABLE` while it is not known what other gateways have ended.
 pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if let Some(reason) = token.ended() {
@@ -94,8 +95,14 @@ pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if !app.store.is_current() {
         return Err(ReasonCode::StoreUnavailable.into());
     }
-    if token.claims.expires_at() <= app.now() {
+    let now = app.now();
+    if token.claims.expires_at() <= now {
         return Err(ReasonCode::TokenExpired.into());
+    }
+    // The clock went back behind the token's own beginning: what would be recorded now would
+    // condemn the whole job.
+    if now.seconds() < token.claims.iat {
+        return Err(ReasonCode::TokenNotYetValid.into());
     }
     if token.job.is_full(&app.config.limits) {
         return Err(ReasonCode::JobFull.into());

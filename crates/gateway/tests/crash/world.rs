@@ -61,7 +61,7 @@ pub(crate) struct World {
     log: Mutex<Log>,
     /// Whether a store may be out of reach for a while: then such an answer is a call to be made
     /// again, and no failure.
-    outages: bool,
+    pub(crate) outages: bool,
     /// Kept when something fails.
     folder: Option<TempDir>,
 }
@@ -99,7 +99,7 @@ impl World {
             config.operator_listener.address.set_ip(own.into());
             config.limits.drain_seconds = 1;
             config.limits.upstream_timeout_seconds = 10;
-            config.log.tiles = Some(Tiles { folder: tiles });
+            config.log.tiles = Some(Tiles::Folder(tiles));
             config.log.publish_seconds = 1;
             change(config);
         };
