@@ -607,7 +607,8 @@ async fn pruned(store: &Arc<dyn Store>) -> proof::record::JobId {
 async fn what_went_is_told_from_what_is_missing() {
     let place = Place::new();
     let store = place.open();
-    pruned(&store).await;
+    let late = pruned(&store).await;
+    store.hold(&late, "eve", "too late", at(70)).await.unwrap();
     let other = open_job(&store, 2).await;
     append(&store, &other, refusal()).await.unwrap();
     let size = store.log_size().await.unwrap();
