@@ -19,7 +19,7 @@ use crate::clawproxy::record::Recording;
 use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::KeyRing;
 use crate::leases::Leases;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -45,7 +45,7 @@ pub struct App {
     /// What the operator decided.
     pub config: Config,
     /// The gateway's own keys.
-    pub keys: Keys,
+    pub keys: KeyRing,
     /// The durable truth.
     pub store: Arc<dyn Store>,
     /// Whether the store takes records at present.

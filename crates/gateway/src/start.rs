@@ -17,7 +17,7 @@ use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::notices::{self, Notices};
 use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
@@ -111,6 +111,9 @@ async fn start_at(
         .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
     kill_point!("start.opened");
+    let keys = keys::open(keys, &*store, &config.keys_dir(), now())
+        .await
+        .context("cannot take up the gateway's keys")?;
     let held = Arc::new(Held::default());
     held.read(&*store).await.context("cannot read the holds")?;
     let vault = open_vault(&config, &held)?;
@@ -192,7 +195,9 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
-    go_on_from(&app, place.as_ref().as_ref()).await?;
+    if let Some(published) = place.as_ref() {
+        go_on_from(&app, published).await?;
+    }
     let left = replicas::follow(&app);
     settle(&app).await?;
     if let Some(exporter) = exporter {
@@ -232,11 +237,8 @@ async fn start_at(
 
 /// Refuses a store that is older than what was published of its log: a gateway that goes on from it
 /// would write a second version of the log.
-async fn go_on_from(app: &App, published: Option<&tlog::Place>) -> anyhow::Result<()> {
-    let Some(published) = published else {
-        return Ok(());
-    };
-    match tlog::compare(&*app.store, &app.config, &app.keys, published).await {
+async fn go_on_from(app: &App, published: &tlog::Place) -> anyhow::Result<()> {
+    match tlog::compare(&*app.store, &app.config, &app.keys.now(), published).await {
         Err(TlogError::Forked(why)) => anyhow::bail!(
             "the store and the published log (log.tiles) are not of one log: {why}. Was an old \
              backup restored? Bring back the newer store; if it is lost, what it had recorded \

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::cosigned_at;
 use crate::hash::Hash;
 use crate::keys::{Did, PublicKey};
+use crate::keyset::LogPlace;
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
 use crate::timestamp::Authority;
@@ -100,9 +101,11 @@ pub struct GatewayKey {
 impl GatewayKey {
     /// Whether it was revoked before something that was signed at this time, and took effect at
     /// this place of the log.
-    pub fn was_revoked(&self, place: u64, at: Timestamp) -> bool {
+    pub fn was_revoked(&self, place: LogPlace, at: Timestamp) -> bool {
         self.revoked_at.is_some_and(|end| end <= at)
-            || self.revoked_from_leaf.is_some_and(|leaf| leaf <= place)
+            || self
+                .revoked_from_leaf
+                .is_some_and(|leaf| place.reaches(leaf))
     }
 }
 

@@ -11,6 +11,7 @@ use proof::checkpoint::Checkpoint;
 use proof::envelope::Envelope;
 use proof::hash::Hasher;
 use proof::json::{self, JsonError, Numbers};
+use proof::keyset::LogPlace;
 use proof::receipt::ToolReceipt;
 use proof::record::{Body, Event, EventChain, Intent, Outcome, Record};
 use proof::{Hash, Json, Timestamp, merkle};
@@ -174,6 +175,11 @@ impl Document {
         }
     }
 
+    /// The size of the log under its checkpoint, as that claims.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// When a record was written, and where it stands in the log by its proof of inclusion. One
     /// that has no proof is judged as if it stood at the end, and found elsewhere.
     pub(crate) fn moment(&self, record: &Record) -> Moment {
@@ -185,7 +191,8 @@ impl Document {
     pub(crate) fn moment_of(&self, seq: u64, at: Timestamp) -> Moment {
         let index = usize::try_from(seq.wrapping_sub(1)).ok();
         let proof = index.and_then(|index| self.bundle.log.proofs.get(index));
-        let place = proof.map_or(self.size, |proof| proof.index);
+        let over = LogPlace::Over(self.size);
+        let place = proof.map_or(over, |proof| LogPlace::Leaf(proof.index));
         Moment { at, place }
     }
 
@@ -194,7 +201,7 @@ impl Document {
     pub(crate) const fn sealed(&self, at: Timestamp) -> Moment {
         Moment {
             at,
-            place: self.size,
+            place: LogPlace::Over(self.size),
         }
     }
 

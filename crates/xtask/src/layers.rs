@@ -21,6 +21,10 @@ struct Layer {
     pure: bool,
 }
 
+/// Features that only tests may switch on: kill points must be in nothing that is released, whatever
+/// features it is built with.
+const FOR_TESTS: &[(&str, &str)] = &[("clawgate-store", "faults")];
+
 /// From what is trusted most to what is trusted least.
 const LAYERS: &[Layer] = &[
     Layer {
@@ -104,6 +108,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
 struct Workspace {
     /// Package by name.
     members: BTreeMap<String, Member>,
+    /// Features for tests that get into what is none.
+    leaks: Vec<String>,
 }
 
 /// One package of the workspace.
@@ -173,7 +179,8 @@ impl Workspace {
             }
             members.insert(package["name"].as_str()?.to_owned(), member);
         }
-        Some(Self { members })
+        let leaks = leaks(metadata);
+        Some(Self { members, leaks })
     }
 }
 
@@ -198,7 +205,7 @@ fn reachable(
 
 /// Every difference between the workspace and the table, in words.
 fn violations(workspace: &Workspace, layers: &[Layer]) -> Vec<String> {
-    let mut broken = Vec::new();
+    let mut broken = workspace.leaks.clone();
     for name in workspace.members.keys() {
         if !layers.iter().any(|layer| layer.package == name) {
             broken.push(format!("{name} is not in the table"));
@@ -237,6 +244,43 @@ fn violations(workspace: &Workspace, layers: &[Layer]) -> Vec<String> {
         }
     }
     broken
+}
+
+/// By which ways a feature that is for tests gets into what is no test.
+fn leaks(metadata: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let members = metadata["workspace_members"].as_array();
+    let is_ours = |package: &&Value| members.is_some_and(|ids| ids.contains(&package["id"]));
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let packages = packages.filter(is_ours);
+    for (package, (owner, feature)) in packages.flat_map(|p| FOR_TESTS.iter().map(move |f| (p, f)))
+    {
+        let name = package["name"].as_str().unwrap_or_default();
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        for dependency in dependencies.filter(|d| d["kind"] != "dev" && d["name"] == *owner) {
+            let mut features = dependency["features"].as_array().into_iter().flatten();
+            if features.any(|on| on == feature) {
+                found.push(format!(
+                    "{name} switches on {owner}/{feature}, which is for tests"
+                ));
+            }
+        }
+        let features = package["features"].as_object().into_iter().flatten();
+        for (which, on) in features {
+            let mut on = on
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
+            let ends = format!("/{feature}");
+            if on.any(|on| on.ends_with(&ends) || (name == *owner && on == *feature)) {
+                found.push(format!(
+                    "{name}'s feature {which} leads to {owner}/{feature}, which is for tests"
+                ));
+            }
+        }
+    }
+    found
 }
 
 fn diagram(layers: &[Layer]) -> String {
@@ -400,6 +444,55 @@ mod tests {
         for (edit, says) in cases {
             let broken = violations(&small(edit), &table());
             assert!(broken.iter().any(|line| line == says), "{says}: {broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_feature_for_tests_gets_into_nothing_else() {
+        let store = |kind: Value, features: Value| json!({"name": "clawgate-store", "kind": kind, "features": features});
+        let leaking = |dependency: Value, of_gateway: Value, of_store: Value| {
+            leaks(&json!({"workspace_members": ["g", "s"], "packages": [
+                {"id": "g", "name": "clawgate", "dependencies": [dependency], "features": of_gateway},
+                {"id": "s", "name": "clawgate-store", "dependencies": [], "features": of_store},
+                {"id": "other", "name": "other", "features": {"default": ["x/faults"]}},
+            ]}))
+        };
+        let own = json!({"faults": ["dep:rustix"]});
+        let for_tests = store(json!("dev"), json!(["faults"]));
+        let plain = store(Value::Null, json!([]));
+        for fine in [&for_tests, &plain] {
+            let found = leaking(fine.clone(), json!({"demo": ["dep:sim"]}), own.clone());
+            assert_eq!(found, Vec::<String>::new());
+        }
+        for (dependency, of_gateway, of_store) in [
+            (
+                store(Value::Null, json!(["faults"])),
+                json!({}),
+                own.clone(),
+            ),
+            (
+                store(json!("build"), json!(["faults"])),
+                json!({}),
+                own.clone(),
+            ),
+            (
+                plain.clone(),
+                json!({"demo": ["store/faults"]}),
+                own.clone(),
+            ),
+            (plain.clone(), json!({"demo": ["store?/faults"]}), own),
+            (
+                plain,
+                json!({}),
+                json!({"default": ["faults"], "faults": []}),
+            ),
+        ] {
+            let found = leaking(dependency.clone(), of_gateway.clone(), of_store.clone());
+            assert_eq!(
+                found.len(),
+                1,
+                "{dependency} {of_gateway} {of_store}: {found:?}"
+            );
         }
     }
 

@@ -12,6 +12,7 @@ mod bench;
 mod book;
 mod cargo;
 mod check;
+mod crash;
 mod differential;
 mod dist;
 mod fuzz;
@@ -56,6 +57,10 @@ const CHORES: &[(&str, &str)] = &[
         "compares a million random decisions with a separately written evaluator",
     ),
     (
+        "crash",
+        "kills the gateway under load and checks what is left; --kills N, --seed S, --worlds W",
+    ),
+    (
         "fuzz",
         "runs the fuzz targets under libFuzzer; --seconds N each, --target NAME",
     ),
@@ -98,6 +103,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         ["vectors"] => regenerate::run("vectors"),
         ["differential"] => differential::run(),
         ["report", folder] => report::run(folder.as_ref()),
+        ["crash", options @ ..] => crash::run(crash::Options::parse(options)?),
         ["fuzz", options @ ..] => fuzz::run(&fuzz::Options::parse(options)?),
         ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
         [] => bail!("no chore given\n\n{}", usage()),

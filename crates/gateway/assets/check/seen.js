@@ -61,7 +61,7 @@
     const known = believed.keys ? believed.keys.keysFor("checkpoint") : [];
     const names = new Set([key, ...listed.map(({ did }) => did), ...known]);
     const counting = [...names].filter((did) =>
-      !listed.some((one) => one.did === did && one.revoked_from_leaf <= size)
+      !listed.some((one) => one.did === did && one.revoked_from_leaf < size)
         && !believed.keys?.wasRevokedAt(did, size));
     return openNote(note, origin, counting);
   };

@@ -4,22 +4,18 @@
 //! the trust root that auditors get, by the code that they run.
 
 use clap::ValueEnum;
-use clawverify::{Options, Verdict};
+use clawverify::{Check, Options, Status, Verdict};
 use proof::bundle::Bundle;
 use proof::export::{ExportError as Unexportable, Exporter, Verification};
 use proof::trust::TrustRoot;
 use proof::{Hash, Json, Timestamp};
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 use super::log_origin;
 use crate::config::Config;
 use crate::keys::{SignError, Signer};
 
 /// A format of others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(rename = "ExportFormat")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// An export bundle of the clawsig family
     Clawsig,
@@ -122,17 +118,20 @@ impl From<Unexportable> for ExportError {
 fn read(file: &[u8], trust: &TrustRoot) -> Result<(Bundle, Hash, Verification), ExportError> {
     let root = Json::from_value(trust).expect("a trust root holds strings and integers");
     let report = clawverify::verify(file, &root.to_jcs(), &Options::default());
+    let skipped = |check: &Check| check.status == Status::Skipped;
     let verdict = match report.verdict {
         Verdict::Valid => "valid",
-        Verdict::NotProven => "not-proven",
-        Verdict::Invalid => {
-            let failure = report.first_failure();
+        // Something could not be shown; but nothing was left unseen.
+        Verdict::NotProven if !report.checks.iter().any(skipped) => "not-proven",
+        Verdict::NotProven | Verdict::Invalid => {
+            let open = || report.checks.iter().find(|c| c.status != Status::Pass);
+            let failure = report.first_failure().or_else(open);
             let what = failure.map(|check| format!("{} at {}", check.code, check.place));
             return Err(ExportError::Invalid(what.unwrap_or_default()));
         }
     };
     let open = report.checks.iter();
-    let open = open.filter(|check| check.status == clawverify::Status::NotProven);
+    let open = open.filter(|check| check.status == Status::NotProven);
     let mut codes: Vec<String> = open.map(|check| check.code.to_string()).collect();
     codes.sort_unstable();
     codes.dedup();

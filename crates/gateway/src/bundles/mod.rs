@@ -13,6 +13,7 @@ mod writing;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use policy::contract::{Audit, Contract};
 use proof::Timestamp;
@@ -20,8 +21,8 @@ use proof::bundle::SealError;
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
 use proof::trust::{
-    Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
-    Witnesses as TrustedWitnesses,
+    Approver, Author, GatewayKey, Log, Passkey, Role, SeenKeySet, TRUST_ROOT, TrustRoot,
+    WitnessKey, Witnesses as TrustedWitnesses,
 };
 use store::{
     BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
@@ -34,14 +35,10 @@ pub use pending::{Pending, complete};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::keys::{Keys, SignError};
+use crate::keys::{KEYS_NOT_BEFORE, KeyRing, Keys, SignError};
 use crate::tlog::attest::Attested;
 use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
-
-/// From when on the gateway's keys count: before the first release, because keys are made once
-/// and there is no rotation yet.
-const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
 /// bundle takes its size on the disk three times while it is made.
@@ -56,7 +53,7 @@ pub struct Sealing<'a> {
     /// Where the evidence is.
     pub store: &'a dyn Store,
     /// Signs.
-    pub keys: &'a Keys,
+    pub keys: &'a KeyRing,
     /// Names the log and the folder.
     pub config: &'a Config,
     /// Cosign checkpoints, when there are any.
@@ -160,7 +157,7 @@ async fn seal_claimed(
         JobState::Closed(_) => {}
     }
     let audit = audit(parts.store, &job).await?;
-    let attested = Attested::now(parts, &audit).await?;
+    let (keys, attested) = attested_under(parts, &audit).await?;
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }
@@ -169,7 +166,7 @@ async fn seal_claimed(
         sha256,
         bytes,
         state_versions,
-    } = writing::write(parts, &job, &attested, now, &path).await?;
+    } = writing::write(parts, &keys, &job, &attested, now, &path).await?;
     kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
@@ -196,6 +193,22 @@ async fn audit(store: &dyn Store, job: &JobRow) -> Result<Audit, BundleError> {
     contract
         .map(|contract| contract.audit)
         .map_err(|_| unreadable)
+}
+
+/// A checkpoint with what others say of it, and the keys that are in use under it: what they sign
+/// over it counts.
+async fn attested_under(
+    parts: Sealing<'_>,
+    audit: &Audit,
+) -> Result<(Arc<Keys>, Attested), BundleError> {
+    loop {
+        let keys = parts.keys.now();
+        let attested = Attested::now(parts, audit).await?;
+        // Keys change seldom, and one change at a time.
+        if Arc::ptr_eq(&keys, &parts.keys.now()) {
+            return Ok((keys, attested));
+        }
+    }
 }
 
 /// Seals every job that was closed and not sealed, at start and while some wait for others. One
@@ -274,7 +287,8 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         size,
         root,
     };
-    let note = parts.keys.checkpoint.checkpoint(&checkpoint).await?;
+    let keys = parts.keys.now();
+    let note = keys.sign_checkpoint(&checkpoint, crate::app::now()).await?;
     kill_point!("checkpoint.signed");
     parts.store.save_checkpoint(&note, size).await?;
     kill_point!("checkpoint.saved");
@@ -321,24 +335,44 @@ pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
     config.bundles_dir().join(format!("{job_id}.json"))
 }
 
-/// The trust root: what a verifier is given, outside every bundle. Passkeys that were removed are in
-/// it, too, with the end of their time: what they signed before must stay verifiable.
+/// The trust root: what a verifier is given, outside every bundle. Keys that were replaced and
+/// passkeys that were removed are in it, too, with the end of their time: what they signed before
+/// must stay verifiable.
 pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> TrustRoot {
     let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE);
-    let gateway = keys.roles().map(|(role, did)| GatewayKey {
-        did,
-        role,
-        not_before,
-        not_after: None,
-        revoked_at: None,
-        revoked_from_leaf: None,
+    let known = keys.history.keys().filter(|key| key.role != Role::Jobs);
+    let mut gateway: Vec<GatewayKey> = known
+        .map(|key| GatewayKey {
+            did: key.did.clone(),
+            role: key.role,
+            not_before: key.not_before,
+            not_after: key.not_after,
+            revoked_at: key.revoked.as_ref().map(|revoked| revoked.at),
+            revoked_from_leaf: key.revoked.as_ref().and_then(|revoked| revoked.from_leaf),
+        })
+        .collect();
+    if gateway.is_empty() {
+        let listed = |(role, did)| GatewayKey {
+            did,
+            role,
+            not_before,
+            not_after: None,
+            revoked_at: None,
+            revoked_from_leaf: None,
+        };
+        gateway = keys.roles().map(listed).to_vec();
+    }
+    let key_sets = keys.history.sets().iter().map(|set| SeenKeySet {
+        number: set.number,
+        leaf: set.leaf,
+        hash_b64u: set.hash,
     });
     let authors = config.authors.iter();
     let approvers = config.approvers.iter();
     TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
-        gateway: gateway.to_vec(),
-        key_sets: Vec::new(),
+        gateway,
+        key_sets: key_sets.collect(),
         authors: authors
             .map(|author| Author {
                 did: author.did.clone(),

@@ -73,7 +73,7 @@ async fn a_bundle_holds_what_happened_and_proves_it() {
     assert_eq!(bundle.tokens.len(), 1);
     assert_eq!(bundle.records.len(), 2);
     assert!(bundle.proof_bundle.is_some());
-    let key = fixture.keys.checkpoint.public();
+    let key = fixture.keys.now().checkpoint.public();
     let origin = log_origin(&fixture.config);
     let checkpoint = Checkpoint::verify(&bundle.log.checkpoint, &origin, &key).unwrap();
     assert_eq!(bundle.log.proofs.len(), bundle.records.len());
@@ -84,9 +84,9 @@ async fn a_bundle_holds_what_happened_and_proves_it() {
             proof::merkle::verify_inclusion(&leaf, place.index, checkpoint.size, &place.path, root);
         assert!(included, "record {}", record.seq);
     }
-    assert_eq!(bundle.close.signer_did, fixture.keys.close.did());
+    assert_eq!(bundle.close.signer_did, fixture.keys.now().close.did());
     let half = bundle.proof_bundle.unwrap();
-    assert_eq!(half.signer_did, fixture.keys.job(&job).did());
+    assert_eq!(half.signer_did, fixture.keys.now().job(&job).did());
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn checkpoints_are_signed_once_for_each_size() {
     closed_job(&fixture).await;
     let first = sign_checkpoint(parts(&fixture)).await.unwrap();
     assert_eq!(first, sign_checkpoint(parts(&fixture)).await.unwrap());
-    let key = fixture.keys.checkpoint.public();
+    let key = fixture.keys.now().checkpoint.public();
     let read = Checkpoint::verify(&first.note, "gateway.example/log", &key).unwrap();
     assert_eq!(read.size, first.size);
 }
@@ -132,12 +132,12 @@ async fn checkpoints_are_signed_once_for_each_size() {
 #[test]
 fn the_trust_root_names_every_key_for_its_role() {
     let fixture = Fixture::new();
-    let trust = trust_root(&fixture.config, &fixture.keys, &[]);
+    let trust = trust_root(&fixture.config, &fixture.keys.now(), &[]);
     let roles = [
-        (Role::Receipt, fixture.keys.receipt.did()),
-        (Role::Token, fixture.keys.token.did()),
-        (Role::Checkpoint, fixture.keys.checkpoint.did()),
-        (Role::Close, fixture.keys.close.did()),
+        (Role::Receipt, fixture.keys.now().receipt.did()),
+        (Role::Token, fixture.keys.now().token.did()),
+        (Role::Checkpoint, fixture.keys.now().checkpoint.did()),
+        (Role::Close, fixture.keys.now().close.did()),
     ];
     for (role, did) in &roles {
         assert!(trust.gateway_key(did, *role, now()), "{role:?}");

@@ -18,6 +18,7 @@ use store::{JobRow, ReceiptKind, Store, StoredRecord, kill_point};
 
 use super::evidence::Parts;
 use super::{BundleError, Sealing, SignedCheckpoint};
+use crate::keys::Keys;
 use crate::tlog::attest::Attested;
 
 /// How many records or receipts are read at a time: the most that the store gives.
@@ -31,9 +32,11 @@ pub(super) struct Written {
     pub(super) state_versions: Vec<String>,
 }
 
-/// Seals a closed job into the file `path`, with proofs under a checkpoint that others vouch for.
+/// Seals a closed job into the file `path`, with proofs under the given checkpoint and what others
+/// say of it.
 pub(super) async fn write(
     parts: Sealing<'_>,
+    keys: &Keys,
     row: &JobRow,
     attested: &Attested,
     now: Timestamp,
@@ -44,7 +47,8 @@ pub(super) async fn write(
         source,
     };
     let few = Parts::collect(parts.store, row).await?;
-    let job_key = parts.keys.job(&row.job_id);
+    let job_key = keys.job_of(&row.job_id, &row.agent_did);
+    let job_key = job_key.ok_or(BundleError::Incomplete("the key of the job"))?;
     let desk = Desk {
         store: parts.store,
         job_id: &row.job_id,
@@ -55,7 +59,6 @@ pub(super) async fn write(
     let last_key_set = key_sets.last();
     let last_key_set = last_key_set.map(|set| set.entry.key_set.payload_hash_b64u);
     let (evidence, text, places) = desk.evidence(&few, attested, &key_sets).await?;
-    kill_point!("seal.collected");
     let (Some(first), Some(last)) = (evidence.first_leaf, evidence.last_leaf) else {
         return Err(SealError::Empty.into());
     };
@@ -68,20 +71,18 @@ pub(super) async fn write(
         evidence_hash_b64u: evidence.hash,
         policy_hash_b64u: row.policy_hash,
         key_set_hash_b64u: last_key_set,
-        gateway_did: parts.keys.close.did(),
+        gateway_did: keys.close.did(),
         issued_at: now,
     };
-    let signing = parts
-        .keys
-        .close
-        .envelope(EnvelopeType::JobClose, &close, now);
+    let signing = keys.close.envelope(EnvelopeType::JobClose, &close, now);
     let close = stream::close_member(&signing.await?);
     let tie = Tie {
         evidence_hash_b64u: evidence.hash,
-        gateway_did: parts.keys.receipt.did(),
+        gateway_did: keys.receipt.did(),
         policy_hash_b64u: row.policy_hash,
     };
     let halves = desk.halves(&few.job, tie, places, &job_key, now).await?;
+    kill_point!("seal.collected");
     let target = path.to_owned();
     let written = on_disk(move || {
         let seals = Seals {
@@ -165,8 +166,8 @@ impl Desk<'_> {
     ) -> Result<(Evidence, Scratch, Places), BundleError> {
         let mut scratch = self.scratch().await?;
         let checkpoint = &attested.checkpoint;
-        let (note, timestamp) = (&checkpoint.note, attested.timestamp.as_ref());
-        let mut proofs = stream::begin(&few.approvals, &few.job, note, timestamp, key_sets);
+        let note = &checkpoint.note;
+        let mut proofs = stream::begin(&few.approvals, &few.job, note, key_sets);
         let mut after = None;
         loop {
             let page = self.page(&mut after).await?;
@@ -189,7 +190,7 @@ impl Desk<'_> {
             proofs = more;
             scratch = self.put(scratch, text).await?;
         }
-        let mut records = proofs.records();
+        let mut records = proofs.records(attested.timestamp.as_ref());
         let (mut after, mut events) = (None, PartOfEvent::default());
         loop {
             let page = self.page(&mut after).await?;

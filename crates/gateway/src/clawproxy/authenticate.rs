@@ -85,7 +85,8 @@ pub async fn authenticate(
 /// Checks again what can change: at the use of a capability address, and before each apply.
 ///
 /// # Errors
-/// `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`, `CONTRACT_WITHDRAWN` or `JOB_FULL`;
+/// `TOKEN_EXPIRED`, `TOKEN_NOT_YET_VALID`, `TOKEN_REVOKED`, `TOKEN_JOB_CLOSED`,
+/// `CONTRACT_WITHDRAWN` or `JOB_FULL`;
 /// `STORE_UNAVAILABLE` while it is not known what other gateways have ended.
 pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if let Some(reason) = token.ended() {
@@ -94,8 +95,14 @@ pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if !app.store.is_current() {
         return Err(ReasonCode::StoreUnavailable.into());
     }
-    if token.claims.expires_at() <= app.now() {
+    let now = app.now();
+    if token.claims.expires_at() <= now {
         return Err(ReasonCode::TokenExpired.into());
+    }
+    // The clock went back behind the token's own beginning: what would be recorded now would
+    // condemn the whole job.
+    if now.seconds() < token.claims.iat {
+        return Err(ReasonCode::TokenNotYetValid.into());
     }
     if token.job.is_full(&app.config.limits) {
         return Err(ReasonCode::JobFull.into());
@@ -188,13 +195,10 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
         return Err(ReasonCode::TokenMalformed.into());
     }
     let unverified = UnverifiedToken::parse(text).map_err(|error| refusal_of(&error))?;
-    let key = app.keys.token.public();
-    if unverified.kid() != key.kid() {
-        return Err(ReasonCode::TokenUnknownKey.into());
-    }
-    let verified = unverified
-        .verify(&key)
-        .map_err(|error| refusal_of(&error))?;
+    let keys = app.keys.now().token_keys(app.now());
+    let key = keys.iter().find(|key| key.kid() == unverified.kid());
+    let key = key.ok_or(ReasonCode::TokenUnknownKey)?;
+    let verified = unverified.verify(key).map_err(|error| refusal_of(&error))?;
     let claims = verified.claims;
     if claims.aud != app.config.gateway_id {
         return Err(ReasonCode::TokenAudience.into());
@@ -227,7 +231,8 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     // Read again now that a revocation would find it here: one that came in between has marked
     // the store's row but nothing that is known here.
     let stored = app.store.token(hash).await.map_err(unavailable)?;
-    if stored.is_none_or(|stored| stored.revoked.is_some()) {
+    let counts = app.keys.now().token_keys(app.now()).contains(key);
+    if !counts || stored.is_none_or(|stored| stored.revoked.is_some()) {
         app.live.revoke_token(hash);
     }
     Ok(token)

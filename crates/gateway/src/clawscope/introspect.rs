@@ -120,6 +120,9 @@ async fn reason_against(
     if row.token.claims.expires_at() <= now {
         return Ok(Some(ReasonCode::TokenExpired));
     }
+    if now.seconds() < row.token.claims.iat {
+        return Ok(Some(ReasonCode::TokenNotYetValid));
+    }
     let job = store.job(&row.token.job_id).await?;
     if job.is_none_or(|job| !job.state.is_open()) {
         return Ok(Some(ReasonCode::TokenJobClosed));

@@ -31,6 +31,8 @@ mod hold;
 pub mod init;
 mod job;
 mod key;
+mod key_encrypt;
+mod keys;
 mod log;
 mod mcp;
 mod notices;
@@ -130,6 +132,8 @@ enum Command {
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
+    Keys(keys::Keys),
+    #[command(subcommand)]
     Operator(operator::Operator),
     #[command(subcommand)]
     Hold(hold::Hold),
@@ -206,7 +210,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Witness(witness) => witness.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
-        Command::Key(key) => key.run()?,
+        Command::Key(key) => key.run().await?,
+        Command::Keys(keys) => keys.run().await?,
         Command::Operator(operator) => operator.run().await?,
         Command::Hold(hold) => hold.run().await?,
         Command::Store(store) => return store.run().await,

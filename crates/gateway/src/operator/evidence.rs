@@ -49,7 +49,11 @@ pub(super) async fn bundle(
             false => ReasonCode::BundleUnknown.into(),
         });
     };
-    there(&app, &job_id, &row.sha256).await?;
+    if let Some(gone) = bundles::pruned(&*app.store, &job_id, Part::Bundle).await? {
+        let sha256 = row.sha256.to_hex();
+        let detail = format!("{gone}; its SHA-256 was {sha256}");
+        return Err(Problem::new(ReasonCode::ContentPruned, detail));
+    }
     let path = bundles::path(&app.config, &job_id);
     let unusable = |source| {
         Problem::internal(&BundleError::File {
@@ -102,26 +106,35 @@ pub(super) async fn bundle(
     Ok(Written::new((headers, Body::from_stream(chunks))))
 }
 
-/// Refuses a bundle whose file was removed after its retention.
-async fn there(app: &App, job_id: &JobId, sha256: &Hash) -> Result<(), Problem> {
-    let gone = bundles::pruned(&*app.store, job_id, Part::Bundle).await?;
-    gone.map_or(Ok(()), |gone| {
-        let detail = format!("{gone}; its SHA-256 was {}", sha256.to_hex());
-        Err(Problem::new(ReasonCode::ContentPruned, detail))
-    })
-}
-
 /// How a bundle is exported.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Exported {
     /// In which format.
     #[serde(rename = "as")]
-    format: Format,
+    format: As,
     /// Which part of a job with more than 1000 events, for `clawsig`.
     #[serde(default)]
     #[schemars(range(min = 1))]
     part: Option<usize>,
+}
+
+/// A format of others.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ExportFormat")]
+enum As {
+    Clawsig,
+    InToto,
+}
+
+impl From<As> for Format {
+    fn from(format: As) -> Self {
+        match format {
+            As::Clawsig => Self::Clawsig,
+            As::InToto => Self::InToto,
+        }
+    }
 }
 
 /// A bundle in another format; see docs/formats.md.
@@ -138,16 +151,21 @@ pub(super) async fn export(
 ) -> Result<Json<ExportFile>, Problem> {
     let sealed = app.store.bundle(&job_id).await?;
     let sealed = sealed.ok_or(ReasonCode::BundleUnknown)?;
-    there(&app, &job_id, &sealed.sha256).await?;
+    if sealed.bytes > clawverify::MAX_BUNDLE_BYTES as u64 {
+        let detail = "it is larger than a verifier reads";
+        return Err(Problem::new(ReasonCode::BundleInvalid, detail));
+    }
     let path = bundles::path(&app.config, &job_id);
     let file = tokio::fs::read(&path).await;
     let file = file.map_err(|source| Problem::internal(&BundleError::File { path, source }))?;
     let passkeys = app.store.passkeys().await?;
-    let trust = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let keys = app.keys.now();
+    let trust = bundles::trust_root(&app.config, &keys, &passkeys);
     let at = app.now();
+    let format = format.into();
     let export = Export { format, part, at };
     let exported = export
-        .of(file, trust, &app.config, &app.keys.close)
+        .of(file, trust, &app.config, &keys.close)
         .await
         .map_err(|error| match error {
             ExportError::Invalid(_) => Problem::new(ReasonCode::BundleInvalid, error.to_string()),
@@ -188,7 +206,7 @@ pub(super) struct Root(#[schemars(with = "shapes::Document")] TrustRoot);
 /// What a verifier is given besides the bundle.
 pub(super) async fn trust(State(app): State<Arc<App>>) -> Result<Json<Root>, Problem> {
     let passkeys = app.store.passkeys().await?;
-    let root = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let root = bundles::trust_root(&app.config, &app.keys.now(), &passkeys);
     Ok(Json(Root(root)))
 }
 

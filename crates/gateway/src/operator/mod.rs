@@ -18,6 +18,7 @@ pub(crate) mod extract;
 mod health;
 mod holds;
 mod jobs;
+mod keys;
 mod log;
 mod notices;
 pub mod openapi;
@@ -171,6 +172,9 @@ pub fn routes() -> Vec<Route> {
         post("/v1/notices/{name}/test", Needs(Admin), notices::test),
         get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
+        get("/v1/keys", Operator, keys::list),
+        post("/v1/keys/prepare", Needs(Admin), keys::prepare),
+        post("/v1/keys", Needs(Admin), keys::submit),
         get("/v1/log", Operator, log::show),
         get("/v1/log/checkpoint", Operator, log::checkpoint),
         get("/v1/log/consistency", Operator, log::consistency),

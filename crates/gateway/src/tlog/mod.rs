@@ -195,7 +195,7 @@ pub async fn compare(
     };
     let note = String::from_utf8_lossy(&note);
     let origin = crate::bundles::log_origin(config);
-    let there = Checkpoint::verify(&note, &origin, &keys.checkpoint.public())
+    let there = Checkpoint::verify_any(&note, &origin, &keys.checkpoint_keys())
         .map_err(|error| TlogError::Forked(format!("its checkpoint is not this log's: {error}")))?;
     match store.log_root(there.size).await? {
         Some(root) if root == there.root => Ok(Some(there.size)),

@@ -69,7 +69,7 @@ pub async fn publish(
 /// # Errors
 /// See [`TlogError`]; after [`TlogError::Forked`] nothing may be written any more.
 pub async fn write_up(parts: Sealing<'_>, place: &Place, examine: bool) -> Result<u64, TlogError> {
-    let there = compare(parts.store, parts.config, parts.keys, place).await?;
+    let there = compare(parts.store, parts.config, &parts.keys.now(), place).await?;
     let checkpoint = witnesses::cosigned(parts, None)
         .await
         .map_err(TlogError::Checkpoint)?;
@@ -162,7 +162,7 @@ mod tests {
     /// The root over the files alone, and the entries that they hold.
     fn read_back(files: &BTreeMap<String, Vec<u8>>, fixture: &Fixture) -> (u64, Vec<Vec<u8>>) {
         let note = std::str::from_utf8(&files["checkpoint"]).unwrap();
-        let key = fixture.keys.checkpoint.public();
+        let key = fixture.keys.now().checkpoint.public();
         let checkpoint = Checkpoint::verify(note, "gateway.example/log", &key).unwrap();
         let mut known = Tiles::new(checkpoint.size);
         let root = loop {
@@ -262,7 +262,7 @@ mod tests {
             let origin = "gateway.example/log".to_owned();
             let checkpoint = Checkpoint { origin, size, root };
             checkpoint
-                .sign(fixture.keys.checkpoint.local().unwrap())
+                .sign(fixture.keys.now().checkpoint.local().unwrap())
                 .into_bytes()
         };
         let root = fixture.store.log_root(5).await.unwrap().unwrap();

@@ -279,7 +279,8 @@ async fn within_budget(world: &World, job: &str, name: &str, bundle: &Bundle) ->
     );
     assert!(told <= number("tokens"), "{job}: {told} tokens, {used}");
     assert!(number("tokens") <= MAX_TOKENS, "{job}: {used}");
-    assert_eq!(number("reserved"), 0, "{job}: {used}");
+    // What could not be settled while the store was out of reach stays spent.
+    assert!(world.outages || number("reserved") == 0, "{job}: {used}");
     let models =
         |body: &Body| matches!(body, Body::Intent(i) if i.lane == proof::record::Lane::Model);
     let intents = bundle

@@ -15,6 +15,7 @@ mod faults;
 mod kills;
 mod ledger;
 mod points;
+mod postgres;
 mod process;
 mod story;
 mod world;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clawgate::bundles;
 use clawverify::clawsig;
-use proof::{Hash, SigningKey};
+use proof::Hash;
 use serde_json::{Value, json};
 
 use crate::log::{clawgate, text, write_private};
@@ -111,11 +111,8 @@ async fn a_bundle_is_exported_by_the_gateway_and_beside_it() {
         "{refused}"
     );
     other["log"]["origin"] = "gateway.example/log".into();
-    other["log"]["key"] = SigningKey::from_seed(&[5; 32]).did().to_string().into();
+    other["gateway"] = json!([]);
     std::fs::write(&root, other.to_string()).unwrap();
     let refused = export(&beside, "clawsig").await.unwrap_err();
-    assert!(
-        refused.contains("not valid: CHECKPOINT_INVALID"),
-        "{refused}"
-    );
+    assert!(refused.contains("not valid: "), "{refused}");
 }

@@ -181,7 +181,8 @@ async fn the_log_is_published_to_a_bucket_and_never_over_another() {
     let mut world = world;
     for (size, says) in [(900, "only 4"), (2, "another root")] {
         let (origin, root) = ("gateway.example/log".to_owned(), Hash::of(b"another past"));
-        let key = world.gateway.app.keys.checkpoint.local().unwrap();
+        let keys = world.gateway.app.keys.now();
+        let key = keys.checkpoint.local().unwrap();
         let forged = Checkpoint { origin, size, root }.sign(key);
         s3.put(&format!("{place}/checkpoint"), &forged).await;
         world = world.restarted(async |_| {}).await;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::world::{Caller, World};
 
 pub(crate) fn read(world: &World, note: &str) -> Checkpoint {
-    let key = world.gateway.app.keys.checkpoint.public();
+    let key = world.gateway.app.keys.now().checkpoint.public();
     Checkpoint::verify(note, "gateway.example/log", &key).unwrap()
 }
 
@@ -48,14 +48,16 @@ async fn proofs_are_served_between_any_two_checkpoints_and_for_any_record() {
         assert_eq!(answer.code(), code, "{query}: {}", answer.json());
     }
 
-    for query in ["index=0".to_owned(), format!("job={job}&seq=1")] {
+    // The first entry of a log is a key set, which belongs to no job.
+    for query in ["index=0", "index=1", &format!("job={job}&seq=1")] {
         let answer = admin.get(&format!("/v1/log/inclusion?{query}")).await.ok();
         let checkpoint = read(&world, answer["checkpoint"].as_str().unwrap());
         let record = proof::json::parse(answer["record"].to_string().as_bytes(), Numbers::Integers);
         let leaf = leaf_hash(&record.unwrap().to_jcs());
         let path: Vec<Hash> = serde_json::from_value(answer["path"].clone()).unwrap();
         let (size, root) = (checkpoint.size, &checkpoint.root);
-        assert!(verify_inclusion(&leaf, 0, size, &path, root), "{query}");
+        let index = answer["index"].as_u64().unwrap();
+        assert!(verify_inclusion(&leaf, index, size, &path, root), "{query}");
     }
     for (query, code) in [
         ("index=99", "LOG_PLACE_UNKNOWN"),
@@ -153,17 +155,17 @@ async fn a_monitor_follows_the_log_and_shouts_at_a_fork() {
     admin.job().await;
     let (status, out, err) = monitor().await;
     assert!(
-        status == 0 && out.contains("continues size 1"),
+        status == 0 && out.contains("continues size 2"),
         "{out}{err}"
     );
     let (status, out, _) = monitor().await;
-    assert!(status == 0 && out.contains("still at size 2"), "{out}");
+    assert!(status == 0 && out.contains("still at size 3"), "{out}");
 
     // The same gateway tells somebody else another past.
     let kept = |size, root| {
         let origin = "gateway.example/log".to_owned();
         let note = Checkpoint { origin, size, root }
-            .sign(world.gateway.app.keys.checkpoint.local().unwrap());
+            .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
         std::fs::write(file("kept"), &note).unwrap();
         note
     };
@@ -253,24 +255,26 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     let admin = world.admin().await;
     admin.job().await;
     let mut standing = world.gateway.app.publication.watch();
-    let one = |standing: &Standing| *standing == Standing::Published(1);
-    standing.wait_for(one).await.unwrap();
+    // A key set, and the job's opening.
+    let both = |standing: &Standing| *standing == Standing::Published(2);
+    standing.wait_for(both).await.unwrap();
     let published = admin.get("/v1/log").await.ok();
     assert_eq!(published["tiles"]["state"], "published");
-    assert_eq!(published["last"][0]["record"], "clawgate.job-open/1");
+    assert_eq!(published["last"][0]["record"], "clawgate.key-set/1");
+    assert_eq!(published["last"][1]["record"], "clawgate.job-open/1");
     let note = std::fs::read_to_string(tiles.join("checkpoint")).unwrap();
-    assert_eq!(read(&world, &note).size, 1);
-    assert!(tiles.join("tile/entries/000.p/1").exists());
+    assert_eq!(read(&world, &note).size, 2);
+    assert!(tiles.join("tile/entries/000.p/2").exists());
 
     // While the gateway runs somebody swaps the folder's checkpoint.
     let origin = "gateway.example/log".to_owned();
     let root = Hash::of(b"another");
     let forged = Checkpoint {
         origin,
-        size: 1,
+        size: 2,
         root,
     }
-    .sign(world.gateway.app.keys.checkpoint.local().unwrap());
+    .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
     std::fs::write(tiles.join("checkpoint"), &forged).unwrap();
     admin.job().await;
     let forked = |standing: &Standing| matches!(standing, Standing::Forked(_));
@@ -424,8 +428,8 @@ async fn bundles_carry_what_witnesses_have_seen() {
     // The witness that is left cosigns no other past of this log.
     let origin = "gateway.example/log".to_owned();
     let (size, root) = (seen.size + 50, Hash::of(b"another past"));
-    let forged =
-        Checkpoint { origin, size, root }.sign(world.gateway.app.keys.checkpoint.local().unwrap());
+    let forged = Checkpoint { origin, size, root }
+        .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
     let url = one.split('"').nth(3).unwrap();
     let asked = clawgate::witness::AddCheckpoint {
         old: seen.size,

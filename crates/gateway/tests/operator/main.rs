@@ -14,6 +14,7 @@ mod bucket;
 mod closing;
 mod contracts;
 mod export;
+mod keys;
 mod log;
 mod notices;
 mod oidc;

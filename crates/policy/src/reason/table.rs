@@ -98,6 +98,8 @@ reason_codes! {
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
     LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";
+    KeySetRefused "KEY_SET_REFUSED" 422 Policy "Such a key set is not taken" "Follow the last key set, `clawgate keys list`, sign with the root's key, and let the gateway prepare new keys.";
+    KeySetConflict "KEY_SET_CONFLICT" 409 Policy "The keys were changed meanwhile" "Look again, `clawgate keys list`, and repeat what is still wanted.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
     PageUnknown "PAGE_UNKNOWN" 404 Policy "No such page" "Start from the listener's index.";
 

@@ -21,11 +21,7 @@ use crate::timestamp;
 
 /// The evidence on its way into text. Each step takes the one before, so that members come in
 /// canonical order.
-pub struct Proofs {
-    text: Text,
-    /// Stands behind them.
-    timestamp: Option<Vec<u8>>,
-}
+pub struct Proofs(Text);
 
 /// The same, at its records.
 pub struct Records {
@@ -64,7 +60,6 @@ pub fn begin(
     approvals: &[SignedStatement],
     job: &Job,
     checkpoint: &str,
-    timestamp: Option<&timestamp::Token>,
     key_sets: &[LoggedKeySet],
 ) -> Proofs {
     let mut text = Text::default();
@@ -84,30 +79,27 @@ pub fn begin(
     }
     text.raw(",\"proofs\":[");
     text.first = true;
-    Proofs {
-        text,
-        timestamp: timestamp.map(jcs),
-    }
+    Proofs(text)
 }
 
 impl Proofs {
     /// Adds the next record's place in the log.
     pub fn push(&mut self, proof: &Inclusion) {
-        self.text.element(proof);
+        self.0.element(proof);
     }
 
     /// The text since the last time.
     pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.text.text)
+        std::mem::take(&mut self.0.text)
     }
 
-    /// Goes on to the records.
-    pub fn records(self) -> Records {
-        let mut text = self.text;
+    /// Goes on to the records, past a timestamp of the checkpoint.
+    pub fn records(self, timestamp: Option<&timestamp::Token>) -> Records {
+        let mut text = self.0;
         text.raw("]");
-        if let Some(timestamp) = &self.timestamp {
+        if let Some(timestamp) = timestamp {
             text.raw(",\"timestamp\":");
-            text.bytes(timestamp);
+            text.value(timestamp);
         }
         text.raw("},");
         let before_halves = text.length;

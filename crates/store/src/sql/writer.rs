@@ -21,9 +21,10 @@
 //! An answer is given after the commit. A crash before it leaves nothing of the batch; a crash
 //! after it, everything. When the commit fails, all of the batch fails, also those operations
 //! that refused something, since they may have refused it because of a write that is now undone.
-//! (After a failed sync the log's tail may still reach the disk and be found by a recovery: a
-//! write that was answered with an error may then exist. That is the safe side for evidence, and
-//! a caller that repeats it meets a conflict.)
+//! (After a failed sync the log's tail may still reach the disk. Going on folds the log into the
+//! file first, which ends that tail for good; a crash before it may find it, and a write that was
+//! answered with an error then exists. That is the safe side for evidence, and a caller that repeats
+//! it meets a conflict.)
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -37,8 +37,9 @@ impl Proxy {
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming() {
+                // A server may be starting; then whoever asks is turned away.
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else {
-                    return;
+                    continue;
                 };
                 let armed = Arc::clone(&shared);
                 let mut all = all.lock().unwrap();

@@ -104,7 +104,8 @@ fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
             }
             "proof_bundles" => walk.array(1, |walk| {
                 several += 1;
-                walk_half(walk, 2, found)
+                walk_half(walk, 2, found)?;
+                (several <= MAX_ENTRIES).then_some(())
             })?,
             "records" => {
                 records = true;

@@ -267,6 +267,21 @@ pub(super) const OPERATIONS: &[Words] = &[
         "What a verifier is given besides the bundle",
     ),
     words(
+        "GET /v1/keys",
+        "list_keys",
+        "Every key of the gateway's, and the key sets of the log",
+    ),
+    words(
+        "POST /v1/keys/prepare",
+        "prepare_key",
+        "Makes the next key of a role; a key set puts it into use",
+    ),
+    words(
+        "POST /v1/keys",
+        "change_keys",
+        "Takes the key set that follows, signed by the root of the keys",
+    ),
+    words(
         "GET /v1/log",
         "show_log",
         "Size, root, newest checkpoint and last records of the log, and how publishing stands",
