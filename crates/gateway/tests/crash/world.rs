@@ -99,7 +99,7 @@ impl World {
             config.operator_listener.address.set_ip(own.into());
             config.limits.drain_seconds = 1;
             config.limits.upstream_timeout_seconds = 10;
-            config.log.tiles = Some(Tiles { folder: tiles });
+            config.log.tiles = Some(Tiles::Folder(tiles));
             config.log.publish_seconds = 1;
             change(config);
         };
