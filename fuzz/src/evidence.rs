@@ -163,7 +163,7 @@ fn meaning(text: &[u8]) -> Option<Vec<u8>> {
 
 /// `text` with changes: for each a place (two bytes), how much goes (one), how much comes (one), and
 /// what comes.
-fn patched(text: &[u8], mut changes: &[u8]) -> Vec<u8> {
+pub(crate) fn patched(text: &[u8], mut changes: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
     while let [high, low, goes, comes, rest @ ..] = changes {
         let place = usize::from(u16::from_be_bytes([*high, *low])) % (text.len() + 1);

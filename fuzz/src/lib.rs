@@ -12,8 +12,10 @@ mod egress;
 mod evidence;
 mod passkey;
 mod plan;
+mod proofs;
 mod reading;
 mod route;
+mod timestamp;
 mod upload;
 
 use std::sync::LazyLock;
@@ -28,8 +30,10 @@ pub use egress::{destination, hello};
 pub use evidence::{bundle, envelope, json, log, trust};
 pub use passkey::passkey;
 pub use plan::plan;
+pub use proofs::{clawsig, proofs};
 pub use reading::{events, tools, usage};
 pub use route::route;
+pub use timestamp::timestamp;
 pub use upload::upload;
 
 /// Every target by its name.
@@ -47,10 +51,13 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("json", json),
     ("envelope", envelope),
     ("log", log),
+    ("proofs", proofs),
+    ("clawsig", clawsig),
     ("bundle", bundle),
     ("trust", trust),
     ("destination", destination),
     ("hello", hello),
+    ("timestamp", timestamp),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

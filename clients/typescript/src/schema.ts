@@ -415,6 +415,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}/bundle/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The sealed bundle in another format, signed by the gateway's close key */
+        get: operations["export_bundle"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}/close": {
         parameters: {
             query?: never;
@@ -494,6 +511,41 @@ export interface paths {
         get: operations["list_tokens"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every key of the gateway's, and the key sets of the log */
+        get: operations["list_keys"];
+        put?: never;
+        /** Takes the key set that follows, signed by the root of the keys */
+        post: operations["change_keys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the next key of a role; a key set puts it into use */
+        post: operations["prepare_key"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1074,6 +1126,28 @@ export interface components {
             /** Format: uint64 */
             used: number;
         };
+        ChangeKeys: {
+            /** @description The key set that follows, as it is signed; see docs/formats.md. */
+            entry: components["schemas"]["Document"];
+        };
+        /** @description What became of a key set. */
+        ChangedKeys: {
+            /**
+             * Format: uint64
+             * @description Its place in the log.
+             */
+            leaf: number;
+            /**
+             * Format: uint64
+             * @description Its number.
+             */
+            number: number;
+            /**
+             * Format: uint64
+             * @description Tokens that were revoked with the key that had signed them.
+             */
+            tokens_revoked: number;
+        };
         /** @description How many resources a plan touches, by what happens to them. */
         Changes: {
             /** Format: uint64 */
@@ -1275,6 +1349,13 @@ export interface components {
             signature_b64u: string;
             signer_did: components["schemas"]["Did"];
         };
+        /**
+         * @description A format of others.
+         * @enum {string}
+         */
+        ExportFormat: "clawsig" | "in-toto";
+        /** @description A bundle in another format; see docs/formats.md. */
+        ExportedBundle: components["schemas"]["Document"];
         /** @description One of several things that were wrong with a document. */
         Finding: {
             /** @description Its own code, when it has one. */
@@ -1289,12 +1370,49 @@ export interface components {
          * @enum {string}
          */
         GateState: "planned" | "inspecting" | "violates" | "awaiting_approval" | "approved" | "rechecking" | "applying" | "applied" | "errored" | "denied" | "expired" | "superseded" | "discarded" | "finished";
+        /** @description A key of the gateway's. */
+        GatewayKey: {
+            did: components["schemas"]["Did"];
+            not_after: components["schemas"]["Timestamp"] | null;
+            not_before: components["schemas"]["Timestamp"];
+            /** @description Why it was revoked. */
+            reason: string | null;
+            revoked_at: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: uint64
+             * @description The first place in the log at which it does not count, when it was stolen before.
+             */
+            revoked_from_leaf: number | null;
+            /** @description `receipt`, `token`, `checkpoint`, `close`, `jobs` or `keyset`. */
+            role: string;
+            /** @description `current`, `replaced` (it counts until `not_after`), `ended` or `revoked`. */
+            state: string;
+        };
+        /** @description The gateway's keys. */
+        GatewayKeys: {
+            /** @description Every key set, in order. */
+            key_sets: components["schemas"]["LoggedKeySet"][];
+            /** @description Every key that there is or was. */
+            keys: components["schemas"]["GatewayKey"][];
+            /** @description The gateway's time, which the next key set bears. */
+            now: components["schemas"]["Timestamp"];
+            /**
+             * Format: uint64
+             * @description A place in the log before which all is older than the moment that was asked about.
+             */
+            place: number | null;
+            /**
+             * Format: uint64
+             * @description Entries of the log.
+             */
+            size: number;
+        };
         Health: {
             status: string;
         };
         /** @description SHA-256 in lower-case hexadecimal */
         HexSha256: string;
-        /** @description A record and the proof that it is in the log; see docs/formats.md. */
+        /** @description A record or a key set, and the proof that it is in the log; see docs/formats.md. */
         InclusionProof: {
             /** @description A signed note. */
             checkpoint: string;
@@ -1509,7 +1627,7 @@ export interface components {
         Jobs: {
             jobs: components["schemas"]["Job"][];
         };
-        /** @description The JSON Web Key Set (RFC 7517) with the token key. */
+        /** @description The JSON Web Key Set (RFC 7517) with the token keys. */
         KeySet: {
             keys: components["schemas"]["PublicKey"][];
         };
@@ -1543,11 +1661,15 @@ export interface components {
             at: components["schemas"]["Timestamp"];
             /** Format: uint64 */
             index: number;
-            job_id: components["schemas"]["JobId"];
+            /** @description Absent for a key set, which belongs to no job. */
+            job_id: components["schemas"]["JobId"] | null;
             leaf_sha256_b64u: components["schemas"]["Sha256"];
             /** @description Its kind. */
             record: string | null;
-            /** Format: uint64 */
+            /**
+             * Format: uint64
+             * @description Its number in its job; of a key set its number.
+             */
             seq: number;
         };
         /** @description How publishing the log as static files stands. */
@@ -1560,6 +1682,16 @@ export interface components {
              */
             size: number | null;
             state: string;
+        };
+        /** @description A key set in the log. */
+        LoggedKeySet: {
+            /** @description The key set as it is signed; see docs/formats.md. */
+            entry: components["schemas"]["Document"];
+            /**
+             * Format: uint64
+             * @description Its place in the log.
+             */
+            leaf: number;
         };
         /** @description What a job has used of its model budgets. */
         ModelUsage: {
@@ -1741,6 +1873,15 @@ export interface components {
             /** @description Its hash, which the passkey signs. */
             statement_hash_b64u: components["schemas"]["Sha256"];
         };
+        PrepareKey: {
+            /** @description `receipt`, `token`, `checkpoint`, `close` or `jobs`. */
+            role: string;
+        };
+        /** @description A key that waits to be put into use by a key set. */
+        PreparedKey: {
+            did: components["schemas"]["Did"];
+            role: string;
+        };
         /** @description Why something was not done (RFC 9457). */
         Problem: {
             /** @description What to do next. */
@@ -1820,7 +1961,7 @@ export interface components {
          * @description Why not, for programs: see docs/reason-codes.md
          * @enum {string}
          */
-        ReasonCode: "ALLOWED" | "TOKEN_MISSING" | "TOKEN_AMBIGUOUS" | "TOKEN_MALFORMED" | "TOKEN_ALGORITHM" | "TOKEN_UNKNOWN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_VERSION" | "TOKEN_AUDIENCE" | "TOKEN_NOT_YET_VALID" | "TOKEN_EXPIRED" | "TOKEN_LIFETIME" | "TOKEN_REVOKED" | "TOKEN_REPLAYED" | "TOKEN_PROOF" | "TOKEN_JOB_UNKNOWN" | "TOKEN_JOB_MISMATCH" | "TOKEN_JOB_CLOSED" | "TOKEN_POLICY_MISMATCH" | "TOKEN_SCOPE_HASH" | "TOKEN_SPENT" | "TOKEN_WRONG_LISTENER" | "OPERATOR_CREDENTIAL_MISSING" | "OPERATOR_CREDENTIAL_INVALID" | "SIGN_IN_LIMITED" | "OIDC_UNAVAILABLE" | "OIDC_STATE" | "OIDC_ISSUER" | "OIDC_DENIED" | "OIDC_TOKEN" | "OIDC_EMAIL" | "OIDC_NO_ROLE" | "FORM_FOREIGN" | "OPERATOR_FORBIDDEN" | "TOKEN_SCOPE" | "TOKEN_REQUEST_REFUSED" | "CONTRACT_INVALID" | "CONTRACT_EGRESS_RESERVED" | "CONTRACT_NOT_ENFORCED" | "CONTRACT_AUTONOMOUS_APPLY" | "CONTRACT_AUTHOR_UNKNOWN" | "CONTRACT_SIGNATURE" | "CONTRACT_SECOND_AUTHOR" | "CONTRACT_UNKNOWN" | "CONTRACT_EXISTS" | "CONTRACT_WITHDRAWN" | "JOB_UNKNOWN" | "JOB_CLOSED" | "JOB_RUNS_FULL" | "JOB_FULL" | "JOB_BUSY" | "JOB_NOT_LEASED" | "BUNDLE_UNKNOWN" | "PUBLICATION_REFUSED" | "PUBLICATION_UNKNOWN" | "LOG_PLACE_UNKNOWN" | "RECEIPT_UNKNOWN" | "PAGE_UNKNOWN" | "METHOD_NOT_ALLOWED" | "PATH_MALFORMED" | "PATH_ABSOLUTE_FORM" | "PATH_TOO_LONG" | "PATH_PERCENT_ENCODED" | "PATH_EMPTY_SEGMENT" | "PATH_DOT_SEGMENT" | "PATH_PARAMETERS" | "PATH_TRAILING_SLASH" | "PATH_UPPER_CASE" | "PATH_FORMAT_SUFFIX" | "PATH_FRAGMENT" | "QUERY_MALFORMED" | "QUERY_UNKNOWN_KEY" | "QUERY_REPEATED_KEY" | "QUERY_VALUE" | "ID_MALFORMED" | "HEADER_NOT_ALLOWED" | "BODY_TOO_LARGE" | "BODY_UNEXPECTED" | "BODY_CONTENT_TYPE" | "BODY_NOT_JSON" | "BODY_UNKNOWN_MEMBER" | "BODY_WRONG_TYPE" | "BODY_MISSING_MEMBER" | "BODY_BOTH_SPELLINGS" | "ROUTE_UNKNOWN" | "ROUTE_NOT_ALLOWED" | "STATE_READ_DENIED" | "STATE_WRITE_DENIED" | "STATE_SHARING_DENIED" | "OUTPUTS_READ_DENIED" | "PLAN_JSON_DENIED" | "CONFIGURATION_READ_DENIED" | "VARIABLES_DENIED" | "TOKEN_MINT_DENIED" | "POLICY_OVERRIDE_DENIED" | "LOCK_DENIED" | "FORCE_ACTION_DENIED" | "COMMENT_DENIED" | "WORKSPACE_ADMIN_DENIED" | "RUN_START_DENIED" | "RUN_TASK_DENIED" | "REGISTRY_DENIED" | "STACKS_DENIED" | "ADMIN_DENIED" | "DATA_DESTRUCTION_DENIED" | "ACCOUNT_DENIED" | "SIGNED_URL_DENIED" | "ORGANIZATION_NOT_ALLOWED" | "WORKSPACE_NOT_ALLOWED" | "OPERATION_NOT_ALLOWED" | "OBJECT_UNKNOWN" | "OBJECT_NOT_OWNED" | "INPUT_INCONSISTENT" | "DESTROY_NOT_ALLOWED" | "REFRESH_ONLY_NOT_ALLOWED" | "TARGETS_NOT_ALLOWED" | "REPLACE_NOT_ALLOWED" | "RUN_VARIABLES_NOT_ALLOWED" | "EMPTY_APPLY_NOT_ALLOWED" | "DEBUGGING_NOT_ALLOWED" | "ACTION_INVOCATION_NOT_ALLOWED" | "TERRAFORM_VERSION_NOT_ALLOWED" | "CONFIG_GENERATION_NOT_ALLOWED" | "POLICY_PATHS_NOT_ALLOWED" | "RUN_ATTRIBUTE_UNKNOWN" | "CONFIGURATION_VERSION_REQUIRED" | "CONFIGURATION_VERSION_NOT_INSPECTED" | "CONFIGURATION_VERSION_FOREIGN" | "APPLY_NOT_ALLOWED" | "APPROVAL_REQUIRED" | "APPROVAL_UNKNOWN" | "APPROVAL_CLOSED" | "APPROVAL_EXPIRED" | "APPROVAL_SUPERSEDED" | "APPROVAL_DENIED" | "APPROVAL_INCOMPLETE" | "APPROVAL_MALFORMED" | "APPROVAL_WRONG_DIGEST" | "APPROVAL_NOT_AN_APPROVER" | "APPROVAL_ALREADY_GIVEN" | "APPROVAL_ALREADY_USED" | "APPROVAL_SIGNATURE" | "APPROVAL_OWN_JOB" | "PASSKEYS_UNAVAILABLE" | "INVITATION_UNKNOWN" | "PASSKEY_UNKNOWN" | "PASSKEY_KNOWN" | "PASSKEY_LIMIT" | "PASSKEY_MALFORMED" | "PASSKEY_SIGNATURE" | "PASSKEY_WRONG_CHALLENGE" | "PASSKEY_WRONG_SITE" | "PASSKEY_NOT_VERIFIED" | "PASSKEY_COUNTER" | "APPROVAL_RUN_CHANGED" | "RUN_TASK_DISABLED" | "RUN_TASK_SIGNATURE" | "RUN_TASK_MALFORMED" | "RUN_TASK_CALLBACK" | "RUN_TASK_REUSED" | "RUN_TASK_RUN_DIFFERS" | "RUN_TASK_UNGOVERNED" | "RUN_TASK_NOT_APPROVED" | "RUN_TASK_UNCHECKED" | "CONFIGURATION_UNAVAILABLE" | "CONFIGURATION_CHANGED" | "WORKSPACE_EXECUTES_LOCALLY" | "WORKSPACE_AUTO_APPLIES" | "DOWNSTREAM_AUTO_APPLIES" | "DOWNSTREAM_UNKNOWN" | "NOTIFICATION_SIGNATURE" | "NOTICE_CHANNEL_UNKNOWN" | "SETTINGS_MOVED" | "CAPABILITY_UNKNOWN" | "CAPABILITY_EXPIRED" | "CAPABILITY_USED" | "UPLOAD_TOO_LARGE" | "UPLOAD_NOT_GZIP" | "UPLOAD_NOT_TAR" | "UPLOAD_BOMB" | "UPLOAD_TOO_MANY_ENTRIES" | "UPLOAD_PATH" | "UPLOAD_LINK" | "UPLOAD_SPECIAL_FILE" | "UPLOAD_DUPLICATE" | "VAULT_UNAVAILABLE" | "CONFIGURATION_EMPTY" | "CONFIGURATION_FILE_TYPE" | "CONFIGURATION_SYNTAX" | "CONFIGURATION_BLOCK" | "CONFIGURATION_PROVISIONER" | "CONFIGURATION_DATA_SOURCE" | "CONFIGURATION_FUNCTION" | "CONFIGURATION_MODULE_SOURCE" | "CONFIGURATION_PROVIDER" | "CONFIGURATION_PROVIDER_BINARY" | "CONFIGURATION_BACKEND" | "CONFIGURATION_REMOTE_STATE" | "CONFIGURATION_RESOURCE_TYPE" | "PLAN_MALFORMED" | "PLAN_FORMAT" | "PLAN_ERRORED" | "PLAN_INCOMPLETE" | "PLAN_NOT_APPLYABLE" | "PLAN_UNKNOWN_ACTION" | "PLAN_DEFERRED" | "PLAN_ACTION_INVOCATION" | "PLAN_TOO_LARGE" | "PLAN_RESOURCE_TYPE" | "PLAN_ACTION_DENIED" | "PLAN_TOO_MANY_CHANGES" | "PLAN_PROVIDER" | "PLAN_MODULE" | "PLAN_PROVISIONER" | "PLAN_DATA_SOURCE" | "PLAN_CHANGED" | "COST_UNKNOWN" | "COST_UNPRICED" | "COST_DELTA" | "COST_TOTAL" | "MODEL_SURFACE_NOT_ALLOWED" | "MODEL_PROVIDER_NOT_ALLOWED" | "MODEL_NOT_ALLOWED" | "MODEL_MISSING" | "MODEL_BUDGET_CALLS" | "MODEL_BUDGET_TOKENS" | "MODEL_TOOL_NOT_ALLOWED" | "MODEL_REDACTION" | "MODEL_CALL_REPEATED" | "MODEL_PRICE_UNKNOWN" | "MODEL_BUDGET_COST" | "EGRESS_NOT_ALLOWED" | "EGRESS_TARGET" | "EGRESS_RESERVED" | "EGRESS_UNRESOLVED" | "EGRESS_ADDRESS" | "EGRESS_NOT_TLS" | "EGRESS_SERVER_NAME" | "EGRESS_TIME" | "UPSTREAM_NOT_FOUND" | "UPSTREAM_REFUSED" | "UPSTREAM_CONFLICT" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" | "UPSTREAM_GARBAGE" | "UPSTREAM_UNAUTHORIZED" | "UPSTREAM_RATE_LIMITED" | "UPSTREAM_RESET" | "STORE_UNAVAILABLE" | "SIGNER_UNAVAILABLE" | "MODEL_RATE_LIMITED" | "EGRESS_BUSY" | "LOG_FORKED" | "OVERLOADED" | "SHUTTING_DOWN" | "INTERNAL";
+        ReasonCode: "ALLOWED" | "TOKEN_MISSING" | "TOKEN_AMBIGUOUS" | "TOKEN_MALFORMED" | "TOKEN_ALGORITHM" | "TOKEN_UNKNOWN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_VERSION" | "TOKEN_AUDIENCE" | "TOKEN_NOT_YET_VALID" | "TOKEN_EXPIRED" | "TOKEN_LIFETIME" | "TOKEN_REVOKED" | "TOKEN_REPLAYED" | "TOKEN_PROOF" | "TOKEN_JOB_UNKNOWN" | "TOKEN_JOB_MISMATCH" | "TOKEN_JOB_CLOSED" | "TOKEN_POLICY_MISMATCH" | "TOKEN_SCOPE_HASH" | "TOKEN_SPENT" | "TOKEN_WRONG_LISTENER" | "OPERATOR_CREDENTIAL_MISSING" | "OPERATOR_CREDENTIAL_INVALID" | "SIGN_IN_LIMITED" | "OIDC_UNAVAILABLE" | "OIDC_STATE" | "OIDC_ISSUER" | "OIDC_DENIED" | "OIDC_TOKEN" | "OIDC_EMAIL" | "OIDC_NO_ROLE" | "FORM_FOREIGN" | "OPERATOR_FORBIDDEN" | "TOKEN_SCOPE" | "TOKEN_REQUEST_REFUSED" | "CONTRACT_INVALID" | "CONTRACT_EGRESS_RESERVED" | "CONTRACT_NOT_ENFORCED" | "CONTRACT_AUTONOMOUS_APPLY" | "CONTRACT_AUTHOR_UNKNOWN" | "CONTRACT_SIGNATURE" | "CONTRACT_SECOND_AUTHOR" | "CONTRACT_UNKNOWN" | "CONTRACT_EXISTS" | "CONTRACT_WITHDRAWN" | "JOB_UNKNOWN" | "JOB_CLOSED" | "JOB_RUNS_FULL" | "JOB_FULL" | "JOB_BUSY" | "JOB_NOT_LEASED" | "BUNDLE_UNKNOWN" | "PUBLICATION_REFUSED" | "PUBLICATION_UNKNOWN" | "LOG_PLACE_UNKNOWN" | "KEY_SET_REFUSED" | "KEY_SET_CONFLICT" | "RECEIPT_UNKNOWN" | "PAGE_UNKNOWN" | "METHOD_NOT_ALLOWED" | "PATH_MALFORMED" | "PATH_ABSOLUTE_FORM" | "PATH_TOO_LONG" | "PATH_PERCENT_ENCODED" | "PATH_EMPTY_SEGMENT" | "PATH_DOT_SEGMENT" | "PATH_PARAMETERS" | "PATH_TRAILING_SLASH" | "PATH_UPPER_CASE" | "PATH_FORMAT_SUFFIX" | "PATH_FRAGMENT" | "QUERY_MALFORMED" | "QUERY_UNKNOWN_KEY" | "QUERY_REPEATED_KEY" | "QUERY_VALUE" | "ID_MALFORMED" | "HEADER_NOT_ALLOWED" | "BODY_TOO_LARGE" | "BODY_UNEXPECTED" | "BODY_CONTENT_TYPE" | "BODY_NOT_JSON" | "BODY_UNKNOWN_MEMBER" | "BODY_WRONG_TYPE" | "BODY_MISSING_MEMBER" | "BODY_BOTH_SPELLINGS" | "ROUTE_UNKNOWN" | "ROUTE_NOT_ALLOWED" | "STATE_READ_DENIED" | "STATE_WRITE_DENIED" | "STATE_SHARING_DENIED" | "OUTPUTS_READ_DENIED" | "PLAN_JSON_DENIED" | "CONFIGURATION_READ_DENIED" | "VARIABLES_DENIED" | "TOKEN_MINT_DENIED" | "POLICY_OVERRIDE_DENIED" | "LOCK_DENIED" | "FORCE_ACTION_DENIED" | "COMMENT_DENIED" | "WORKSPACE_ADMIN_DENIED" | "RUN_START_DENIED" | "RUN_TASK_DENIED" | "REGISTRY_DENIED" | "STACKS_DENIED" | "ADMIN_DENIED" | "DATA_DESTRUCTION_DENIED" | "ACCOUNT_DENIED" | "SIGNED_URL_DENIED" | "ORGANIZATION_NOT_ALLOWED" | "WORKSPACE_NOT_ALLOWED" | "OPERATION_NOT_ALLOWED" | "OBJECT_UNKNOWN" | "OBJECT_NOT_OWNED" | "INPUT_INCONSISTENT" | "DESTROY_NOT_ALLOWED" | "REFRESH_ONLY_NOT_ALLOWED" | "TARGETS_NOT_ALLOWED" | "REPLACE_NOT_ALLOWED" | "RUN_VARIABLES_NOT_ALLOWED" | "EMPTY_APPLY_NOT_ALLOWED" | "DEBUGGING_NOT_ALLOWED" | "ACTION_INVOCATION_NOT_ALLOWED" | "TERRAFORM_VERSION_NOT_ALLOWED" | "CONFIG_GENERATION_NOT_ALLOWED" | "POLICY_PATHS_NOT_ALLOWED" | "RUN_ATTRIBUTE_UNKNOWN" | "CONFIGURATION_VERSION_REQUIRED" | "CONFIGURATION_VERSION_NOT_INSPECTED" | "CONFIGURATION_VERSION_FOREIGN" | "APPLY_NOT_ALLOWED" | "APPROVAL_REQUIRED" | "APPROVAL_UNKNOWN" | "APPROVAL_CLOSED" | "APPROVAL_EXPIRED" | "APPROVAL_SUPERSEDED" | "APPROVAL_DENIED" | "APPROVAL_INCOMPLETE" | "APPROVAL_MALFORMED" | "APPROVAL_WRONG_DIGEST" | "APPROVAL_NOT_AN_APPROVER" | "APPROVAL_ALREADY_GIVEN" | "APPROVAL_ALREADY_USED" | "APPROVAL_SIGNATURE" | "APPROVAL_OWN_JOB" | "PASSKEYS_UNAVAILABLE" | "INVITATION_UNKNOWN" | "PASSKEY_UNKNOWN" | "PASSKEY_KNOWN" | "PASSKEY_LIMIT" | "PASSKEY_MALFORMED" | "PASSKEY_SIGNATURE" | "PASSKEY_WRONG_CHALLENGE" | "PASSKEY_WRONG_SITE" | "PASSKEY_NOT_VERIFIED" | "PASSKEY_COUNTER" | "APPROVAL_RUN_CHANGED" | "RUN_TASK_DISABLED" | "RUN_TASK_SIGNATURE" | "RUN_TASK_MALFORMED" | "RUN_TASK_CALLBACK" | "RUN_TASK_REUSED" | "RUN_TASK_RUN_DIFFERS" | "RUN_TASK_UNGOVERNED" | "RUN_TASK_NOT_APPROVED" | "RUN_TASK_UNCHECKED" | "CONFIGURATION_UNAVAILABLE" | "CONFIGURATION_CHANGED" | "WORKSPACE_EXECUTES_LOCALLY" | "WORKSPACE_AUTO_APPLIES" | "DOWNSTREAM_AUTO_APPLIES" | "DOWNSTREAM_UNKNOWN" | "NOTIFICATION_SIGNATURE" | "NOTICE_CHANNEL_UNKNOWN" | "SETTINGS_MOVED" | "CAPABILITY_UNKNOWN" | "CAPABILITY_EXPIRED" | "CAPABILITY_USED" | "UPLOAD_TOO_LARGE" | "UPLOAD_NOT_GZIP" | "UPLOAD_NOT_TAR" | "UPLOAD_BOMB" | "UPLOAD_TOO_MANY_ENTRIES" | "UPLOAD_PATH" | "UPLOAD_LINK" | "UPLOAD_SPECIAL_FILE" | "UPLOAD_DUPLICATE" | "VAULT_UNAVAILABLE" | "CONFIGURATION_EMPTY" | "CONFIGURATION_FILE_TYPE" | "CONFIGURATION_SYNTAX" | "CONFIGURATION_BLOCK" | "CONFIGURATION_PROVISIONER" | "CONFIGURATION_DATA_SOURCE" | "CONFIGURATION_FUNCTION" | "CONFIGURATION_MODULE_SOURCE" | "CONFIGURATION_PROVIDER" | "CONFIGURATION_PROVIDER_BINARY" | "CONFIGURATION_BACKEND" | "CONFIGURATION_REMOTE_STATE" | "CONFIGURATION_RESOURCE_TYPE" | "PLAN_MALFORMED" | "PLAN_FORMAT" | "PLAN_ERRORED" | "PLAN_INCOMPLETE" | "PLAN_NOT_APPLYABLE" | "PLAN_UNKNOWN_ACTION" | "PLAN_DEFERRED" | "PLAN_ACTION_INVOCATION" | "PLAN_TOO_LARGE" | "PLAN_RESOURCE_TYPE" | "PLAN_ACTION_DENIED" | "PLAN_TOO_MANY_CHANGES" | "PLAN_PROVIDER" | "PLAN_MODULE" | "PLAN_PROVISIONER" | "PLAN_DATA_SOURCE" | "PLAN_CHANGED" | "COST_UNKNOWN" | "COST_UNPRICED" | "COST_DELTA" | "COST_TOTAL" | "MODEL_SURFACE_NOT_ALLOWED" | "MODEL_PROVIDER_NOT_ALLOWED" | "MODEL_NOT_ALLOWED" | "MODEL_MISSING" | "MODEL_BUDGET_CALLS" | "MODEL_BUDGET_TOKENS" | "MODEL_TOOL_NOT_ALLOWED" | "MODEL_REDACTION" | "MODEL_CALL_REPEATED" | "MODEL_PRICE_UNKNOWN" | "MODEL_BUDGET_COST" | "EGRESS_NOT_ALLOWED" | "EGRESS_TARGET" | "EGRESS_RESERVED" | "EGRESS_UNRESOLVED" | "EGRESS_ADDRESS" | "EGRESS_NOT_TLS" | "EGRESS_SERVER_NAME" | "EGRESS_TIME" | "UPSTREAM_NOT_FOUND" | "UPSTREAM_REFUSED" | "UPSTREAM_CONFLICT" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" | "UPSTREAM_GARBAGE" | "UPSTREAM_UNAUTHORIZED" | "UPSTREAM_RATE_LIMITED" | "UPSTREAM_RESET" | "STORE_UNAVAILABLE" | "SIGNER_UNAVAILABLE" | "MODEL_RATE_LIMITED" | "EGRESS_BUSY" | "LOG_FORKED" | "OVERLOADED" | "SHUTTING_DOWN" | "INTERNAL";
         Receipt: {
             job_id: components["schemas"]["JobId"];
             receipt: components["schemas"]["Envelope"];
@@ -2776,6 +2917,35 @@ export interface operations {
             "5XX": components["responses"]["Problem"];
         };
     };
+    export_bundle: {
+        parameters: {
+            query: {
+                /** @description In which format. */
+                as: components["schemas"]["ExportFormat"];
+                /** @description Which part of a job with more than 1000 events, for `clawsig`. */
+                part?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportedBundle"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
     close_job: {
         parameters: {
             query?: never;
@@ -2903,6 +3073,83 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobTokens"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    list_keys: {
+        parameters: {
+            query?: {
+                /** @description Tell the place in the log at which this moment is. */
+                since?: components["schemas"]["Timestamp"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayKeys"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    change_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeKeys"];
+            };
+        };
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedKeys"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    prepare_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PrepareKey"];
+            };
+        };
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreparedKey"];
                 };
             };
             "4XX": components["responses"]["Problem"];

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::activity::Activity;
 use crate::approvals::Gate;
+use crate::bundles::Pending;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::Egress;
 use crate::clawproxy::model::Providers;
@@ -18,7 +19,7 @@ use crate::clawproxy::record::Recording;
 use crate::clawproxy::terraform::sensitive::Sensitive;
 use crate::clawproxy::terraform::workspaces::Workspaces;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::KeyRing;
 use crate::leases::Leases;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -32,10 +33,11 @@ use crate::prompts::Prompts;
 use crate::run_tasks::RunTasks;
 use crate::telemetry::Telemetry;
 use crate::tlog::Publication;
+use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
 use crate::upstream::Upstream;
-use crate::vault::Vault;
 use crate::vault::conversations::Conversations;
+use crate::vault::{Held, Vault};
 use crate::watching::Watching;
 
 /// The running gateway. Cheap to share: everything in it is behind an `Arc` of the whole.
@@ -43,7 +45,7 @@ pub struct App {
     /// What the operator decided.
     pub config: Config,
     /// The gateway's own keys.
-    pub keys: Keys,
+    pub keys: KeyRing,
     /// The durable truth.
     pub store: Arc<dyn Store>,
     /// Whether the store takes records at present.
@@ -76,6 +78,8 @@ pub struct App {
     pub vault: Option<Arc<Vault>>,
     /// Keeps what is said to models and by them, when the operator wants that.
     pub conversations: Option<Arc<Conversations>>,
+    /// What vaults keep because a job is held.
+    pub held: Arc<Held>,
     /// What agents asked models before their runs, where contracts let approvers see it.
     pub prompts: Arc<Prompts>,
     /// What upstream says about the contracts' workspaces.
@@ -102,6 +106,10 @@ pub struct App {
     pub published: Places,
     /// Cosign checkpoints of the log, when there are any.
     pub witnesses: Option<Witnesses>,
+    /// Stamps checkpoints of the log, when somebody does.
+    pub stamper: Option<Stamper>,
+    /// Bundles that wait for others.
+    pub pending: Pending,
     /// How publishing the log stands.
     pub publication: Publication,
     /// Challenges of sign-ins by passkey.

@@ -18,19 +18,23 @@ mod log;
 mod models;
 mod notices;
 mod oidc;
+mod retention;
 mod telemetry;
+mod tiles;
 mod vault;
 
 pub use egress::Egress;
 pub use keys::{AwsKmsKey, FileKind, FilePlace, KeyPlace, KeyPlaces, Pkcs11Key, VaultKey};
-pub use log::{Log, Tiles, Witness};
+pub use log::{Log, Timestamps, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};
 pub use notices::{
     EmailChannel, NoticeChannel, NoticeEvent, SlackChannel, SmtpServer, SmtpTls, WebhookChannel,
     mailbox, safe_url,
 };
 pub use oidc::{Oidc, endpoint};
+pub use retention::Retention;
 pub use telemetry::Telemetry;
+pub use tiles::{Bucket, Tiles, Writer};
 pub use vault::{Conversations, Vault};
 
 /// Everything that the operator decides.
@@ -98,6 +102,9 @@ pub struct Config {
     /// The log beyond the gateway.
     #[serde(default)]
     pub log: Log,
+    /// How long content stays.
+    #[serde(default)]
+    pub retention: Retention,
     /// Bounds on everything that waits or grows.
     #[serde(default)]
     pub limits: Limits,
@@ -330,7 +337,7 @@ impl CallLimits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2048,
+            connections: 4096,
             connections_per_holder: 512,
             header_timeout_seconds: 15,
             body_timeout_seconds: 60,
@@ -340,8 +347,8 @@ impl Default for Limits {
             model_body_bytes: 32 << 20,
             upload_bytes: 32 << 20,
             records_per_job: 50_000,
-            // Room is left for the contract, tokens, runs and approvals.
-            evidence_bytes_per_job: (proof::bundle::MAX_BYTES - (4 << 20)) as u64,
+            // Far below what verifiers read, because reading takes several times as much memory.
+            evidence_bytes_per_job: 124 << 20,
             runs_per_job: 20,
             model_calls_per_job: CallLimits::default(),
             model_calls_per_holder: CallLimits::default(),
@@ -447,7 +454,11 @@ impl Config {
             *kept = folder.join(&kept);
         }
         if let Some(tiles) = &mut config.log.tiles {
-            tiles.folder = folder.join(&tiles.folder);
+            tiles.resolve_against(folder);
+        }
+        if let Some(timestamps) = &mut config.log.timestamps {
+            timestamps.ca_file = folder.join(&timestamps.ca_file);
+            timestamps.read()?;
         }
         config.check()?;
         Ok(config)
@@ -534,6 +545,7 @@ impl Config {
         self.egress.check()?;
         self.log.check()?;
         self.keys.check()?;
+        self.retention.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

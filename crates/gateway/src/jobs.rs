@@ -141,14 +141,17 @@ pub async fn open(
     let job_id: JobId = format!("job_{}", random_uuid())
         .parse()
         .expect("a UUID is letters, digits and dashes");
-    let agent_did = parts.keys.job(&job_id).did();
+    // Until the record is written, the keys that it names must count.
+    let _signing = parts.keys.signing().await;
+    let keys = parts.keys.now();
+    let agent_did = keys.job(&job_id).did();
     let record = JobOpen {
         agent_did: agent_did.clone(),
         name: name.to_owned(),
         opened_by: opener.operator.to_owned(),
         opened_by_email: opener.email.map(str::to_owned),
         policy_hash_b64u: contract.hash,
-        gateway_did: parts.keys.receipt.did(),
+        gateway_did: keys.receipt.did(),
         confinement: terms.confinement,
         lease_seconds: terms.lease.map(|(lease, _)| lease.seconds()),
     };
@@ -279,7 +282,14 @@ async fn close_and_seal(
 
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
-    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await?;
+    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
+    if let Err(BundleError::Pending(why)) = &sealing {
+        // Nothing more can be done in it, and the bundle is sealed when others have spoken.
+        app.leases.end(&job.job_id);
+        app.pending.add();
+        return Err(Refusal::new(ReasonCode::BundlePending, why.clone()).into());
+    }
+    let bundle = sealing?;
     app.metrics.bundles.count();
     // Not before: a lease that lapses is what seals the bundle of a job when this has failed.
     app.leases.end(&job.job_id);

@@ -206,6 +206,9 @@ async fn close(app: Arc<App>, job_id: JobId, lease: Lease) {
     let closed = jobs::close(&app, "gateway", &job_id, &reason, RunningApply::KeepsOpen);
     match closed.await {
         Ok(_) => tracing::info!(job = %job_id, "closed: {reason}"),
+        Err(JobError::Refused(refusal)) if refusal.code == ReasonCode::BundlePending => {
+            tracing::info!(job = %job_id, "closed: {reason}; its bundle waits for others");
+        }
         // It was never opened.
         Err(JobError::Refused(refusal)) if refusal.code == ReasonCode::JobUnknown => {}
         Err(error) => {

@@ -255,7 +255,8 @@ async fn recorded(
         _ => None,
     };
     let (mut outcome, receipt) = outcome(app, job, request, &intent, answer, code, latency_ms);
-    let signer = &app.keys.receipt;
+    let guard = app.keys.signing().await;
+    let signer = &app.keys.now().receipt;
     let signing = signer.envelope(EnvelopeType::ToolReceipt, &receipt, receipt.timestamp);
     let signed = signing.await;
     match &signed {
@@ -271,6 +272,7 @@ async fn recorded(
     let recording = app
         .store
         .append_outcome(&job.job_id, app.now(), outcome, envelope, Vec::new());
+    drop(guard);
     recording.await?;
     signed.map_err(|error| error.refusal())?;
     result

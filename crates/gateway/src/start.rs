@@ -17,18 +17,19 @@ use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
 use crate::config::Config;
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::notices::{self, Notices};
 use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
 use crate::storage::Place;
+use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
-use crate::tlog::{self, Publication};
+use crate::tlog::{self, Publication, TlogError};
 use crate::upstream::{Upstream, http_client};
 use crate::vault::conversations::Conversations;
-use crate::vault::{Bounds, Vault, VaultError};
+use crate::vault::{Bounds, Held, Vault, VaultError};
 use crate::watching::{self, Watching};
 use crate::{bundles, leases, operator, replicas, telemetry};
 
@@ -93,12 +94,15 @@ pub async fn start_with(
 }
 
 async fn start_at(
-    config: Config,
+    mut config: Config,
     place: &str,
     open_store: impl FnOnce() -> Result<Arc<dyn Store>, StoreError>,
     resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
     config.check()?;
+    if let Some(timestamps) = &mut config.log.timestamps {
+        timestamps.read()?;
+    }
     let agents = Bound::bind(&config.agent_listener).await?;
     let people = Bound::bind(&config.operator_listener).await?;
     let client = http_client(&config)?;
@@ -107,8 +111,13 @@ async fn start_at(
         .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
     let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
     kill_point!("start.opened");
-    let vault = open_vault(&config)?;
-    let conversations = Conversations::open(&config)?;
+    let keys = keys::open(keys, &*store, &config.keys_dir(), now())
+        .await
+        .context("cannot take up the gateway's keys")?;
+    let held = Arc::new(Held::default());
+    held.read(&*store).await.context("cannot read the holds")?;
+    let vault = open_vault(&config, &held)?;
+    let conversations = Conversations::open(&config, &held)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
     let upstream = Upstream::connect(&config, client.clone())
         .await
@@ -128,6 +137,11 @@ async fn start_at(
         .context("cannot fetch telemetry.token")?;
     let (telemetry, exporter) = telemetry.unzip();
     let witnesses = Witnesses::of(&config, client.clone());
+    let stamper = Stamper::of(&config, client.clone());
+    let place = tlog::Place::of(&config, &client)
+        .await
+        .context("cannot fetch the credentials of log.tiles")?;
+    let place = Arc::new(place);
     let (agent_url, operator_url) = (agents.url.clone(), people.url.clone());
     let oidc = Oidc::connect(&config, client, &operator_url)
         .await
@@ -157,6 +171,7 @@ async fn start_at(
         activity: Default::default(),
         vault,
         conversations,
+        held,
         prompts: Arc::new(prompts),
         workspaces: Default::default(),
         sensitive: Default::default(),
@@ -170,6 +185,8 @@ async fn start_at(
         oidc,
         published: Default::default(),
         witnesses,
+        stamper,
+        pending: Default::default(),
         publication: Publication::of(&config),
         sign_in_challenges: Default::default(),
         agent_url: agent_url.clone(),
@@ -178,6 +195,9 @@ async fn start_at(
         stopping: Default::default(),
         config,
     });
+    if let Some(published) = place.as_ref() {
+        go_on_from(&app, published).await?;
+    }
     let left = replicas::follow(&app);
     settle(&app).await?;
     if let Some(exporter) = exporter {
@@ -189,16 +209,18 @@ async fn start_at(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
+        tokio::spawn(Held::keep_up(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
-            tlog::publish,
+            move |app, stopping| tlog::publish(app, Arc::clone(&place), stopping),
         )),
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
             move |app, stopping| replicas::lead(app, Arc::clone(&left), stopping),
         )),
+        tokio::spawn(bundles::complete(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::weigh(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
     ];
@@ -213,13 +235,27 @@ async fn start_at(
     })
 }
 
+/// Refuses a store that is older than what was published of its log: a gateway that goes on from it
+/// would write a second version of the log.
+async fn go_on_from(app: &App, published: &tlog::Place) -> anyhow::Result<()> {
+    match tlog::compare(&*app.store, &app.config, &app.keys.now(), published).await {
+        Err(TlogError::Forked(why)) => anyhow::bail!(
+            "the store and the published log (log.tiles) are not of one log: {why}. Was an old \
+             backup restored? Bring back the newer store; if it is lost, what it had recorded \
+             since is lost, and the log goes on under another `gateway_id` and in another place"
+        ),
+        // A place that cannot be read is tried again while the gateway runs.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Where inspected uploads are kept, when they are.
-fn open_vault(config: &Config) -> Result<Option<Arc<Vault>>, VaultError> {
+fn open_vault(config: &Config, held: &Arc<Held>) -> Result<Option<Arc<Vault>>, VaultError> {
     let Some(kept) = config.vault.as_ref().filter(|vault| vault.uploads) else {
         return Ok(None);
     };
     let folder = config.vault_dir();
-    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?;
+    let vault = Vault::open(&kept.recipients, &folder, Bounds::of_uploads(kept))?.with_holds(held);
     vault.sweep()?;
     Ok(Some(Arc::new(vault)))
 }

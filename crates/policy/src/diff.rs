@@ -1,8 +1,11 @@
 //! What a new contract version allows that the old one did not, in words.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use crate::contract::{Contract, OnMissingApproval, RedactionAction, Unpriced, duration, listed};
+use crate::contract::{
+    Audit, Contract, OnMissingApproval, RedactionAction, Unpriced, Witnesses, duration, listed,
+};
 use crate::glob::Glob;
 
 /// The difference of two contracts.
@@ -42,6 +45,7 @@ pub fn diff(old: &Contract, new: &Contract) -> ContractDiff {
     for (old, new) in limits(old).into_iter().zip(limits(new)) {
         limit(&mut diff, &old, &new);
     }
+    evidence(&mut diff, &old.audit, &new.audit);
     for (old, new) in manners(old).into_iter().zip(manners(new)) {
         if old != new {
             diff.other
@@ -250,6 +254,40 @@ fn limit(diff: &mut ContractDiff, old: &Limit, new: &Limit) {
     }
 }
 
+/// What a bundle needs before it is sealed: to need less is to allow more.
+fn evidence(diff: &mut ContractDiff, old: &Audit, new: &Audit) {
+    let required = |audit: &Audit| audit.witnesses.as_ref().map_or(0, |it| it.required);
+    let (before, after) = (required(old), required(new));
+    let text = |count, other| format!("witnesses of a bundle: {count} (before: {other})");
+    match after.cmp(&before) {
+        Ordering::Less => diff.now_allowed.push(text(after, before)),
+        Ordering::Greater => diff.no_longer_allowed.push(text(after, before)),
+        Ordering::Equal => {}
+    }
+    if let (Some(old), Some(new)) = (&old.witnesses, &new.witnesses) {
+        let counted = |more: &Witnesses, less: &Witnesses| match (&more.names, &less.names) {
+            (None, Some(_)) => vec!["any witness that the trust root lists".to_owned()],
+            (Some(names), Some(_)) => names
+                .iter()
+                .filter(|it| !less.counts(it))
+                .cloned()
+                .collect(),
+            (_, None) => Vec::new(),
+        };
+        let words = |name: String| format!("count the word of {name}");
+        diff.now_allowed
+            .extend(counted(new, old).into_iter().map(words));
+        diff.no_longer_allowed
+            .extend(counted(old, new).into_iter().map(words));
+    }
+    let unstamped = "seal a bundle without a timestamp".to_owned();
+    match (old.timestamps, new.timestamps) {
+        (true, false) => diff.now_allowed.push(unstamped),
+        (false, true) => diff.no_longer_allowed.push(unstamped),
+        _ => {}
+    }
+}
+
 fn manners(contract: &Contract) -> Vec<(&'static str, String)> {
     let apply = &contract.permissions.apply;
     let approvers = if apply.allowed && apply.requires_approval {
@@ -363,6 +401,20 @@ mod tests {
                 "\"state_read\": false, \"run\": {\"destroy\": true}",
                 "start destroy runs",
                 "",
+                "",
+            ),
+            (
+                "\"proof_bundle\": \"required\"",
+                "\"proof_bundle\": \"required\", \"witnesses\": {\"required\": 2}",
+                "",
+                "witnesses of a bundle: 2 (before: 0)",
+                "",
+            ),
+            (
+                "\"proof_bundle\": \"required\"",
+                "\"proof_bundle\": \"required\", \"timestamps\": true",
+                "",
+                "seal a bundle without a timestamp",
                 "",
             ),
         ] {

@@ -16,14 +16,17 @@ use crate::keys::{Did, SigningKey};
 use crate::keyset::SignedKeySet;
 use crate::record::{Event, EventChain, JobId, Record};
 use crate::time::Timestamp;
+use crate::timestamp;
 use crate::token::Claims;
+
+pub mod stream;
 
 /// The document's kind and version.
 pub const BUNDLE: &str = "clawgate.proof-bundle/1";
 
-/// Largest bundle that is read, in bytes: some 25,000 calls. Read, it takes several times as much
+/// Largest bundle that is read, in bytes: some 200,000 calls. Read, it takes several times as much
 /// memory.
-pub const MAX_BYTES: usize = 128 * 1024 * 1024;
+pub const MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Kind of the payload in the close envelope.
 pub const CLOSE: &str = "clawgate.job-close/1";
@@ -57,6 +60,10 @@ pub struct Bundle {
     pub log: LogProof,
     /// The gateway's closing word.
     pub close: Envelope,
+    /// What others vouched for after the bundle was sealed. Each part is signed for itself, so none
+    /// of the bundle's seals is over it, and the file without it is the file that was sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<Added>,
 }
 
 impl Bundle {
@@ -68,6 +75,19 @@ impl Bundle {
         file.push(b'\n');
         file
     }
+}
+
+/// A later checkpoint of the same log, or the same one with more lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Added {
+    /// A signed note.
+    pub checkpoint: String,
+    /// The proof that it continues the bundle's own; empty when both have one size.
+    pub consistency: Vec<Hash>,
+    /// A timestamp of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<timestamp::Token>,
 }
 
 /// The job that a bundle is about.
@@ -167,6 +187,9 @@ pub struct Run {
 pub struct LogProof {
     /// A signed note of origin, size and root.
     pub checkpoint: String,
+    /// A timestamp of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<timestamp::Token>,
     /// One proof for each record.
     pub proofs: Vec<Inclusion>,
     /// Every key set of the log up to that checkpoint, in order.
@@ -335,10 +358,13 @@ pub enum SealError {
     Sign(#[from] EnvelopeError),
 }
 
-/// Hash of everything in a bundle but the public half and the close envelope.
+/// Members of a bundle that the evidence hash is not over.
+pub const NOT_EVIDENCE: [&str; 4] = ["added", "close", "proof_bundle", "proof_bundles"];
+
+/// Hash of everything in a bundle but [`NOT_EVIDENCE`].
 pub fn evidence_hash(bundle: &Bundle) -> Hash {
     let mut json = Json::from_value(bundle).expect("a bundle holds strings and integers");
-    for name in ["proof_bundle", "proof_bundles", "close"] {
+    for name in NOT_EVIDENCE {
         json.remove(name);
     }
     Hash::of(&json.to_jcs())
@@ -383,6 +409,7 @@ pub fn seal<E: From<SealError>>(evidence: Evidence, sealers: &Sealers<'_, E>) ->
         records: evidence.records,
         log: evidence.log,
         close: placeholder,
+        added: None,
     };
     close.evidence_hash_b64u = evidence_hash(&bundle);
     bundle.close = (sealers.sign_close)(&close)?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use crate::json::{self, Json, JsonError};
-use crate::keys::{Did, Signature, SigningKey};
+use crate::keys::{Did, PublicKey, Signature, SigningKey};
 use crate::time::Timestamp;
 use crate::unsigned::Unsigned;
 
@@ -220,11 +220,13 @@ impl Envelope {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self, expected: EnvelopeType) -> Result<Hash, EnvelopeError> {
-        self.check_hashed(expected, || Hash::of(&self.payload.to_jcs()))
+        let payload_hash = || Hash::of(&self.payload.to_jcs());
+        self.check_hashed(expected, payload_hash, PublicKey::verify)
     }
 
     /// The same for a payload whose canonical form somebody has at hand and hashes as it stands;
-    /// what stands in [`Envelope::payload`] is not looked at.
+    /// what stands in [`Envelope::payload`] is not looked at. `verify` is [`PublicKey::verify`], or
+    /// a quicker way to the same answer.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -232,6 +234,7 @@ impl Envelope {
         &self,
         expected: EnvelopeType,
         payload_hash: impl FnOnce() -> Hash,
+        verify: impl FnOnce(&PublicKey, &[u8], &Signature) -> bool,
     ) -> Result<Hash, EnvelopeError> {
         if self.envelope_type != expected {
             return Err(EnvelopeError::WrongType {
@@ -249,12 +252,8 @@ impl Envelope {
         if payload_hash != self.payload_hash_b64u {
             return Err(EnvelopeError::HashMismatch);
         }
-        let message = payload_hash.to_string();
-        if !self
-            .signer_did
-            .key()
-            .verify(message.as_bytes(), &self.signature_b64u)
-        {
+        let (key, message) = (self.signer_did.key(), payload_hash.to_string());
+        if !verify(&key, message.as_bytes(), &self.signature_b64u) {
             return Err(EnvelopeError::SignatureInvalid(self.signer_did.clone()));
         }
         Ok(payload_hash)

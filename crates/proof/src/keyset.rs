@@ -36,6 +36,9 @@ pub const MAX_KEYS: usize = 64;
 /// Most key sets that a log has; a gateway that changes a key every day needs six years.
 pub const MAX_KEY_SETS: usize = 2000;
 
+/// Most keys that a log names in all of its key sets.
+pub const MAX_KNOWN: usize = 4096;
+
 /// Longest reason of a revocation, in bytes.
 pub const MAX_REASON_BYTES: usize = 200;
 
@@ -48,6 +51,41 @@ pub const ROLES: [Role; 6] = [
     Role::Jobs,
     Role::Keyset,
 ];
+
+/// Where in the log a signature took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPlace {
+    /// With the record at this leaf.
+    Leaf(u64),
+    /// Over all of a log of this size: a checkpoint, and what is signed over one.
+    Over(u64),
+}
+
+impl LogPlace {
+    /// Whether the key set at this leaf stands before it.
+    pub const fn is_after(self, leaf: u64) -> bool {
+        match self {
+            Self::Leaf(place) | Self::Over(place) => leaf < place,
+        }
+    }
+
+    /// Whether it concerns this leaf or a later one.
+    pub const fn reaches(self, leaf: u64) -> bool {
+        match self {
+            Self::Leaf(place) => leaf <= place,
+            Self::Over(size) => leaf < size,
+        }
+    }
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leaf(leaf) => write!(f, "leaf {leaf}"),
+            Self::Over(size) => write!(f, "size {size}"),
+        }
+    }
+}
 
 /// Payload of a key set's envelope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,9 +8,10 @@
 //!
 //! Reading order: [`json`] and [`hash`] carry everything; [`keys`] and [`envelope`] say who
 //! signed what, [`unsigned`] what others sign for us; [`token`], [`record`], [`receipt`] and [`approval`] are the documents, [`passkey`]
-//! what an authenticator signs;
-//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together; [`trust`] is what a verifier
-//! is given from outside, and [`keyset`] which of the gateway's keys counted where.
+//! what an authenticator signs, [`frequent`] how thousands of signatures are checked;
+//! [`merkle`], [`checkpoint`], [`consistency`], [`tiles`] and [`bundle`] tie them together,
+//! [`timestamp`] says when, [`export`] says it in others' formats; [`trust`] is what a verifier is
+//! given from outside, and [`keyset`] which of the gateway's keys counted where.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,8 @@ pub mod checkpoint;
 pub mod consistency;
 pub mod envelope;
 pub mod event;
+pub mod export;
+pub mod frequent;
 pub mod hash;
 pub mod jcs;
 pub mod json;
@@ -31,6 +34,7 @@ pub mod receipt;
 pub mod record;
 pub mod tiles;
 pub mod time;
+pub mod timestamp;
 pub mod token;
 pub mod trust;
 pub mod unsigned;

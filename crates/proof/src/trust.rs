@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::cosigned_at;
 use crate::hash::Hash;
 use crate::keys::{Did, PublicKey};
+use crate::keyset::LogPlace;
 use crate::passkey::{ApproverDid, Site};
 use crate::time::Timestamp;
+use crate::timestamp::Authority;
 
 /// The document's kind and version.
 pub const TRUST_ROOT: &str = "clawgate.trust/1";
@@ -38,6 +40,9 @@ pub struct TrustRoot {
     /// Who witnesses it; without them nobody has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<Witnesses>,
+    /// Whose timestamps count: certificates of timestamping authorities, or of who certifies them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tsa: Vec<Authority>,
 }
 
 /// What a gateway key is for.
@@ -96,9 +101,11 @@ pub struct GatewayKey {
 impl GatewayKey {
     /// Whether it was revoked before something that was signed at this time, and took effect at
     /// this place of the log.
-    pub fn was_revoked(&self, place: u64, at: Timestamp) -> bool {
+    pub fn was_revoked(&self, place: LogPlace, at: Timestamp) -> bool {
         self.revoked_at.is_some_and(|end| end <= at)
-            || self.revoked_from_leaf.is_some_and(|leaf| leaf <= place)
+            || self
+                .revoked_from_leaf
+                .is_some_and(|leaf| place.reaches(leaf))
     }
 }
 
@@ -179,11 +186,16 @@ pub struct WitnessKey {
 }
 
 impl Witnesses {
-    /// How many of the keys have cosigned a note. A key that is listed twice counts once.
-    pub fn count(&self, note: &str) -> usize {
-        let signed = |w: &&WitnessKey| cosigned_at(note, &w.name, &w.did.key()).is_some();
-        let keys = self.keys.iter().filter(signed).map(|witness| &witness.did);
-        keys.collect::<HashSet<_>>().len()
+    /// How many of the keys with a wanted name have cosigned one of the notes. A key that is listed
+    /// twice counts once.
+    pub fn count(&self, notes: &[&str], wanted: impl Fn(&str) -> bool) -> usize {
+        let keys = self.keys.iter().filter(|witness| {
+            let signed = |note: &&str| cosigned_at(note, &witness.name, &witness.did.key());
+            wanted(&witness.name) && notes.iter().any(|note| signed(note).is_some())
+        });
+        keys.map(|witness| &witness.did)
+            .collect::<HashSet<_>>()
+            .len()
     }
 }
 
@@ -291,6 +303,7 @@ mod tests {
                 key: did.clone(),
             },
             witnesses: None,
+            tsa: vec![],
         };
         assert!(trust.gateway_key(&did, Role::Receipt, at(10)));
         assert!(!trust.gateway_key(&did, Role::Receipt, at(9)));

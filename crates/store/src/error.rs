@@ -80,6 +80,15 @@ pub enum Conflict {
     /// The job is sealed with another bundle.
     #[error("job `{0}` is sealed with another bundle")]
     JobSealed(JobId),
+    /// Somebody holds the job: nothing of it may go.
+    #[error("job `{0}` is held")]
+    JobHeld(JobId),
+    /// Nothing of the job was to go.
+    #[error("nothing of job `{0}` was to go")]
+    NotPruned(JobId),
+    /// The content went after its time; what it was the hash of stays.
+    #[error("the content of job `{0}` was removed after its retention")]
+    ContentPruned(JobId),
     /// The record's kind has an operation of its own, which keeps more than the record.
     #[error("a record of this kind is not appended on its own")]
     OwnOperation,

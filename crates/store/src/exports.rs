@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use proof::record::{Intent, JobId, Record};
 use proof::{Did, Hash, Timestamp};
 
-use crate::{OperatorAction, StoreError};
+use crate::{OperatorAction, PrunedRecord, StoreError};
 
 /// Which records to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +51,45 @@ pub struct LogEntry {
     pub leaf_index: u64,
     /// Its hash there.
     pub leaf_hash: Hash,
-    /// Its canonical form.
+    /// Its canonical form; empty when it is a record whose content went after its time.
     pub entry: Vec<u8>,
+    /// What stays of such a record.
+    pub pruned: Option<PrunedRecord>,
+}
+
+/// What stands at a place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Logged {
+    /// A record.
+    Record(Box<LoggedRecord>),
+    /// What stays of one whose content went after its time.
+    Pruned(PrunedRecord),
+}
+
+impl Logged {
+    /// Its place in the log, from 0.
+    pub fn leaf_index(&self) -> u64 {
+        match self {
+            Self::Record(record) => record.leaf_index,
+            Self::Pruned(pruned) => pruned.leaf_index,
+        }
+    }
+
+    /// The record's time.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Record(record) => record.record.at,
+            Self::Pruned(pruned) => pruned.at,
+        }
+    }
+
+    /// The record, when it is still there.
+    pub fn record(self) -> Option<LoggedRecord> {
+        match self {
+            Self::Record(record) => Some(*record),
+            Self::Pruned(_) => None,
+        }
+    }
 }
 
 /// Something that an operator did, with its number.
@@ -70,8 +107,9 @@ pub trait Exports {
     /// Entries from a place in the log on, in its order; at most 1000.
     async fn entries(&self, from: u64, count: u32) -> Result<Vec<LogEntry>, StoreError>;
 
-    /// Records from a place in the log on, in its order. Entries that are no records are left out.
-    async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError>;
+    /// Records from a place in the log on, in its order: one whose content went stands there as
+    /// such. Entries that are no records are left out.
+    async fn logged(&self, range: LogRange) -> Result<Vec<Logged>, StoreError>;
 
     /// A place in the log before which every record is older than `since`. Times of different
     /// jobs may be out of order there, so newer and older ones follow.

@@ -47,6 +47,7 @@ mod postgres;
 mod publications;
 mod receipts;
 mod replicas;
+mod retention;
 mod runs;
 mod sessions;
 mod sql;
@@ -64,7 +65,7 @@ pub use contracts::{
     ContractRow, ContractSummary, ContractVersion, Contracts, Published, Withdrawal,
 };
 pub use error::{Cause, Conflict, StoreError};
-pub use exports::{Exports, LogEntry, LogRange, LoggedRecord, NumberedAction};
+pub use exports::{Exports, LogEntry, LogRange, Logged, LoggedRecord, NumberedAction};
 pub use jobs::{
     Closing, JobClosing, JobCounters, JobFilter, JobOutcome, JobPhase, JobRow, JobState, Jobs,
 };
@@ -81,8 +82,11 @@ pub use passkeys::{
     Enrolled, Invitation, MAX_PASSKEYS, NewPasskey, PasskeyRow, PasskeyUse, Passkeys, Removed,
 };
 pub use publications::{MAX_PUBLICATIONS, Publication, Publications};
-pub use receipts::{Receipts, ReceiptsOfJob};
+pub use receipts::{ReceiptKind, Receipts, ReceiptsOfJob};
 pub use replicas::{Follower, Happened, LeasedJob, Replicas};
+pub use retention::{
+    Hold, Lifted, MAX_HOLDS, PRUNED_AT_ONCE, Part, Prunable, PrunedRecord, Pruning, Retention,
+};
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sql::transfer::TransferError;
@@ -92,7 +96,9 @@ pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,
 };
 
-pub use whole::{Soundness, StorePlace, check_store, export_store, import_store, migrate_store};
+pub use whole::{
+    Soundness, StorePlace, check_store, copy_store, export_store, import_store, migrate_store,
+};
 
 /// Everything that the gateway remembers.
 pub trait Store:
@@ -117,6 +123,7 @@ pub trait Store:
     + Commits
     + TaskCalls
     + Notices
+    + Retention
     + Replicas
     + Send
     + Sync
@@ -140,12 +147,12 @@ impl<T> Store for T where
         + Sessions
         + Passkeys
         + Publications
-        + Publications
         + Budgets
         + ModelKeys
         + Commits
         + TaskCalls
         + Notices
+        + Retention
         + Replicas
         + Send
         + Sync

@@ -132,7 +132,8 @@ pub trait Log {
     ) -> Pending;
 
     /// A page of a job's records, from the one after `after` on; at most `limit`, and never more
-    /// than 1000. Begin with 0, go on with the last `seq`, until a page is empty.
+    /// than 1000. Begin with 0, go on with the last `seq`, until a page is empty. Those whose
+    /// content went are left out: [`Retention`](crate::Retention) tells of them.
     async fn records(
         &self,
         job_id: &JobId,

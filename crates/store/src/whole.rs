@@ -65,6 +65,15 @@ pub fn check_store(place: StorePlace<'_>) -> Result<Soundness, TransferError> {
     )
 }
 
+/// Copies SQLite's file to a new one as one state of it is seen, also while a gateway writes to it.
+/// What is copied is a store of its own.
+///
+/// # Errors
+/// When the file cannot be read or the copy not be written; then the copy is of no use.
+pub fn copy_store(file: &Path, to: &Path) -> Result<(), StoreError> {
+    sqlite::copy::copy(file, to)
+}
+
 /// Writes a store as one state of it is seen, also while a gateway uses it; returns the rows.
 ///
 /// # Errors

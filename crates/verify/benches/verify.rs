@@ -8,6 +8,11 @@ use clawverify::testing::{Story, bytes, seal};
 use clawverify::{Options, Verdict, verify};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use proof::SigningKey;
+use proof::frequent::{Claim, Keyring};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Model calls of the job; two more calls and the seals bring a few signatures more.
 const CALLS: usize = 1000;
@@ -32,6 +37,21 @@ fn bench(criterion: &mut Criterion) {
     let public = key.public();
     group.bench_function("1000 raw signatures, one thread", |bencher| {
         bencher.iter(|| (0..CALLS).all(|_| public.verify(black_box(&message), &signature)));
+    });
+    let claim = Claim {
+        key: public,
+        message: message.to_vec(),
+        signature,
+    };
+    // As they come in a file; by the second round the key's table is there.
+    let claims = vec![claim; 16];
+    let keys = Keyring::default();
+    group.bench_function("1000 signatures of a frequent key, one thread", |bencher| {
+        bencher.iter(|| {
+            (0..CALLS)
+                .step_by(16)
+                .all(|_| keys.verify_each(black_box(&claims))[0])
+        });
     });
     group.finish();
 }

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use proof::bundle::{BUNDLE, Bundle, Run};
+use proof::bundle::{BUNDLE, Bundle, NOT_EVIDENCE, Run};
 use proof::checkpoint::Checkpoint;
 use proof::envelope::Envelope;
 use proof::hash::Hasher;
 use proof::json::{self, JsonError, Numbers};
+use proof::keyset::LogPlace;
 use proof::receipt::ToolReceipt;
 use proof::record::{Body, Event, EventChain, Intent, Outcome, Record};
 use proof::{Hash, Json, Timestamp, merkle};
@@ -28,7 +29,7 @@ pub(crate) use opened::{Half, Receipt};
 pub use proof::bundle::MAX_BYTES as MAX_BUNDLE_BYTES;
 
 /// Most elements in each list of a bundle.
-pub const MAX_ENTRIES: usize = 200_000;
+pub const MAX_ENTRIES: usize = 1_000_000;
 
 /// Where a record stands in the file, by its index.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +130,16 @@ impl Document {
         })
     }
 
+    /// Gives back the memory: a long job is some hundred thousand pieces of it, half of which
+    /// somebody else can give back.
+    pub(crate) fn release(self) {
+        let Self {
+            mut bundle, halves, ..
+        } = self;
+        let later = bundle.records.split_off(bundle.records.len() / 2);
+        threads::both(move || drop((later, halves)), move || drop(bundle));
+    }
+
     /// The parts of the public half with their places.
     pub(crate) fn public_halves(&self) -> impl Iterator<Item = (String, &Half)> {
         let one = self.halves.len() == 1;
@@ -164,6 +175,11 @@ impl Document {
         }
     }
 
+    /// The size of the log under its checkpoint, as that claims.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// When a record was written, and where it stands in the log by its proof of inclusion. One
     /// that has no proof is judged as if it stood at the end, and found elsewhere.
     pub(crate) fn moment(&self, record: &Record) -> Moment {
@@ -175,7 +191,8 @@ impl Document {
     pub(crate) fn moment_of(&self, seq: u64, at: Timestamp) -> Moment {
         let index = usize::try_from(seq.wrapping_sub(1)).ok();
         let proof = index.and_then(|index| self.bundle.log.proofs.get(index));
-        let place = proof.map_or(self.size, |proof| proof.index);
+        let over = LogPlace::Over(self.size);
+        let place = proof.map_or(over, |proof| LogPlace::Leaf(proof.index));
         Moment { at, place }
     }
 
@@ -184,7 +201,7 @@ impl Document {
     pub(crate) const fn sealed(&self, at: Timestamp) -> Moment {
         Moment {
             at,
-            place: self.size,
+            place: LogPlace::Over(self.size),
         }
     }
 
@@ -374,7 +391,7 @@ fn take_records(read: Vec<Hashed>, bundle: &mut Bundle) -> Vec<RecordHashes> {
 
 /// Whether a member of the file is evidence, and not one of the seals over it.
 fn is_evidence(name: &str) -> bool {
-    !["proof_bundle", "proof_bundles", "close"].contains(&name)
+    !NOT_EVIDENCE.contains(&name)
 }
 
 /// Hash of the canonical form of all evidence: the records, and the `others` with their names.
@@ -430,7 +447,7 @@ fn oversized(json: &Json) -> Option<&'static str> {
 /// Where a file that is no bundle differs from one: the innermost place that can be named.
 fn misfit(json: &Json) -> String {
     use proof::approval::SignedStatement;
-    use proof::bundle::{Inclusion, Job, LoggedKeySet, Token};
+    use proof::bundle::{Added, Inclusion, Job, LoggedKeySet, Token};
     fn fits<T: serde::de::DeserializeOwned>(json: &Json) -> bool {
         json.to_typed::<T>().is_ok()
     }
@@ -444,11 +461,12 @@ fn misfit(json: &Json) -> String {
         (&["log", "proofs"], fits::<Inclusion>),
         (&["log", "key_sets"], fits::<LoggedKeySet>),
     ];
-    let singles: [(&str, Fits); 4] = [
+    let singles: [(&str, Fits); 5] = [
         ("job", fits::<Job>),
         ("wpc", fits::<Envelope>),
         ("close", fits::<Envelope>),
         ("proof_bundle", fits::<Envelope>),
+        ("added", fits::<Added>),
     ];
     for (name, fits) in singles {
         if json.get(name).is_some_and(|value| !fits(value)) {

@@ -25,6 +25,7 @@ mod threads;
 pub mod trust;
 
 use proof::Timestamp;
+use proof::trust::TrustRoot;
 
 use checks::receipts::Facts;
 use checks::{
@@ -66,11 +67,14 @@ pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
         checks.ask_for(Name::Consistency);
     }
     // Either may be missing; whatever is not run below counts as not proven.
-    let _ = run(&mut checks, bundle, trust, options);
+    if let (Some(root), Some(document)) = read(&mut checks, bundle, trust) {
+        judge(&mut checks, &root, &document, options);
+        document.release();
+    }
     checks.finish()
 }
 
-fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> Option<()> {
+fn read(checks: &mut Checks, bundle: &[u8], trust: &[u8]) -> (Option<TrustRoot>, Option<Document>) {
     let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
         Ok(root) => {
             let (keys, authors) = (root.gateway.len(), root.authors.len());
@@ -86,11 +90,13 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
         }
     });
     let document = checks.run(Name::File, |f| Document::read(bundle, f));
-    let (root, document) = (root?, document?);
-    let document = &document;
-    let keys = checks.run(Name::KeySets, |f| key_sets::check(document, &root, f));
+    (root, document)
+}
+
+fn judge(checks: &mut Checks, root: &TrustRoot, document: &Document, options: &Options) {
+    let keys = checks.run(Name::KeySets, |f| key_sets::check(document, root, f));
     let believed = trust::Believed {
-        root: &root,
+        root,
         at: options.at,
         keys: keys.as_ref().filter(|keys| !keys.sets().is_empty()),
     };
@@ -107,7 +113,7 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
         tokens::check(document, contract?, &believed, f)
     });
     let checkpoint = checks.run(Name::Checkpoint, |f| {
-        log::check_checkpoint(document, &believed, f)
+        log::check_checkpoint(document, contract, &believed, f)
     });
     checks.run(Name::Inclusion, |f| {
         log::check_inclusion(document, checkpoint.as_ref()?, f)
@@ -159,5 +165,4 @@ fn run(checks: &mut Checks, bundle: &[u8], trust: &[u8], options: &Options) -> O
             consistency::check(checkpoint.as_ref()?, since, &believed, f)
         });
     }
-    Some(())
 }

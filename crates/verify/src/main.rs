@@ -17,6 +17,11 @@ use clawverify::{
 };
 use proof::Timestamp;
 
+/// What one thread reads another gives back, by the hundred thousand pieces; the C library's
+/// allocator makes them wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXAMPLES: &str = "\
 Examples:
   clawverify bundle.json --trust trust.json

@@ -118,6 +118,7 @@ impl Keys {
                 key: self.log.did(),
             },
             witnesses: None,
+            tsa: vec![],
         }
     }
 }
@@ -512,6 +513,7 @@ fn log_over(records: &[Record], leaves: Vec<Hash>, key: &SigningKey) -> (LogProo
         .collect();
     let log = LogProof {
         checkpoint: checkpoint.sign(key),
+        timestamp: None,
         proofs,
         key_sets: Vec::new(),
     };

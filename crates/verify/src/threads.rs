@@ -1,9 +1,17 @@
 //! Work on many items with all processors.
 
+use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// So many small items are taken at a time; fewer are not worth a thread.
 const STEP: usize = 16;
+
+/// Asked once: the answer takes several files of the system to read.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
 
 /// Maps many small `items` in order, in as many threads as there are processors.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(usize, &T) -> R + Sync) -> Vec<R> {
@@ -25,10 +33,9 @@ fn spread<T: Sync, R: Send>(
     step: usize,
     work: impl Fn(usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = processors.min(items.len().div_ceil(step)).max(1);
+    let threads = items.len().div_ceil(step);
     let next = AtomicUsize::new(0);
-    let run = || {
+    let done = on_all(threads, || {
         let mut done = Vec::new();
         loop {
             let start = next.fetch_add(step, Ordering::Relaxed);
@@ -36,37 +43,199 @@ fn spread<T: Sync, R: Send>(
                 return done;
             };
             let part = rest.iter().take(step).enumerate();
-            let results = part.map(|(n, item)| work(start + n, item)).collect();
+            let results: Vec<R> = part.map(|(n, item)| work(start + n, item)).collect();
             done.push((start, results));
         }
-    };
-    let mut done: Vec<(usize, Vec<R>)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-        let mut done = run();
-        for thread in others {
-            match thread.join() {
-                Ok(results) => done.extend(results),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+    });
+    in_order(done).flatten().collect()
+}
+
+/// Works on large items while `find` is still finding them, and gives the results in the order in
+/// which they were handed in; none when `find` gives up.
+pub(crate) fn map_found<T: Send, R: Send>(
+    find: impl FnOnce(&Found<T>) -> Option<()>,
+    work: impl Fn(T) -> R + Sync,
+) -> Option<Vec<R>> {
+    let found = Found::default();
+    let run = || {
+        let mut done = Vec::new();
+        while let Some((n, item)) = found.next() {
+            done.push((n, work(item)));
         }
         done
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..*PROCESSORS).map(|_| scope.spawn(run)).collect();
+        // Also when it panics: the others must not wait for more.
+        let end = End(&found);
+        let whole = find(&found).is_some();
+        if !whole {
+            found.locked().waiting.clear();
+        }
+        drop(end);
+        let mut done = vec![run()];
+        for thread in others {
+            done.push(joined(thread));
+        }
+        whole.then(|| in_order(done).collect())
+    })
+}
+
+/// Items on their way from the thread that finds them.
+pub(crate) struct Found<T> {
+    items: Mutex<Items<T>>,
+    changed: Condvar,
+}
+
+struct Items<T> {
+    /// With their places.
+    waiting: VecDeque<(usize, T)>,
+    count: usize,
+    ended: bool,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        let items = Items {
+            waiting: VecDeque::new(),
+            count: 0,
+            ended: false,
+        };
+        Self {
+            items: Mutex::new(items),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    fn locked(&self) -> MutexGuard<'_, Items<T>> {
+        // Nothing is left half done under it.
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands one in.
+    pub(crate) fn push(&self, item: T) {
+        let mut items = self.locked();
+        let place = items.count;
+        items.count += 1;
+        items.waiting.push_back((place, item));
+        drop(items);
+        self.changed.notify_one();
+    }
+
+    /// The next one with its place, when there is one; none after the last.
+    fn next(&self) -> Option<(usize, T)> {
+        let mut items = self.locked();
+        loop {
+            if let Some(item) = items.waiting.pop_front() {
+                return Some(item);
+            }
+            if items.ended {
+                return None;
+            }
+            let woken = self.changed.wait(items);
+            items = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Says when it is dropped that nothing more will be found.
+struct End<'a, T>(&'a Found<T>);
+
+impl<T> Drop for End<'_, T> {
+    fn drop(&mut self) {
+        self.0.locked().ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Does two things at the same time, where there are processors for it.
+pub(crate) fn both(one: impl FnOnce() + Send, other: impl FnOnce()) {
+    if *PROCESSORS == 1 {
+        one();
+        return other();
+    }
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        other();
+        joined(one);
     });
-    done.sort_unstable_by_key(|(start, _)| *start);
-    done.into_iter().flat_map(|(_, results)| results).collect()
+}
+
+/// Runs the same in several threads, one of them this one, but in no more than there are
+/// processors.
+fn on_all<R: Send>(threads: usize, run: impl Fn() -> R + Sync) -> Vec<R> {
+    let others = threads.min(*PROCESSORS).saturating_sub(1);
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..others).map(|_| scope.spawn(&run)).collect();
+        let mut done = vec![run()];
+        done.extend(others.into_iter().map(joined));
+        done
+    })
+}
+
+fn joined<R>(thread: thread::ScopedJoinHandle<'_, R>) -> R {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What threads did, by its place.
+fn in_order<R>(done: Vec<Vec<(usize, R)>>) -> impl Iterator<Item = R> {
+    let mut done: Vec<(usize, R)> = done.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn results_keep_their_order() {
         for count in [0, 1, 31, 32, 33, 64, 1000, 1001] {
             let items: Vec<usize> = (0..count).collect();
-            let mapped = super::map(&items, |index, item| {
+            let mapped = map(&items, |index, item| {
                 assert_eq!(index, *item);
                 item * 2
             });
             assert_eq!(mapped, items.iter().map(|n| n * 2).collect::<Vec<_>>());
-            assert_eq!(super::map_large(&items, |_, item| item * 2), mapped);
+            assert_eq!(map_large(&items, |_, item| item * 2), mapped);
+            let found = map_found(
+                |found| {
+                    items.iter().for_each(|item| found.push(*item));
+                    Some(())
+                },
+                |item| item * 2,
+            );
+            assert_eq!(found, Some(mapped));
         }
+    }
+
+    #[test]
+    fn nothing_comes_of_a_search_that_gives_up() {
+        let given_up = map_found(
+            |found| {
+                (0..100).for_each(|item| found.push(item));
+                None
+            },
+            |item| item,
+        );
+        assert_eq!(given_up, None);
+    }
+
+    #[test]
+    fn a_panic_while_searching_leaves_nobody_waiting() {
+        let searched = std::panic::catch_unwind(|| {
+            map_found(|_: &Found<()>| panic!("while searching"), |()| ())
+        });
+        assert!(searched.is_err());
+    }
+    #[test]
+    fn both_are_done() {
+        let (mut one, mut other) = (0, 0);
+        both(|| one += 1, || other += 1);
+        assert_eq!((one, other), (1, 1));
     }
 }

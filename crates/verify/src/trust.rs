@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use proof::keyset::{History, Lapse};
+use proof::keyset::{History, Lapse, LogPlace};
 use proof::trust::{Role, TRUST_ROOT, TrustRoot};
 use proof::{Did, Timestamp};
 
@@ -64,8 +64,8 @@ pub(crate) struct Believed<'a> {
 pub(crate) struct Moment {
     /// The time.
     pub(crate) at: Timestamp,
-    /// The place: a record's leaf, or the size of the checkpoint for what stands over it.
-    pub(crate) place: u64,
+    /// The place.
+    pub(crate) place: LogPlace,
 }
 
 impl Believed<'_> {
@@ -108,10 +108,7 @@ impl Believed<'_> {
                     _ => Code::KeyNotValidThen,
                 };
                 let place = signed.place;
-                (
-                    code,
-                    format!("{did} as {role} key at place {place}: {lapse}"),
-                )
+                (code, format!("{did} as {role} key at {place}: {lapse}"))
             })?;
         let revoked = keys.revoked_at(did);
         match self.at {

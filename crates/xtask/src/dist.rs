@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -56,6 +57,9 @@ pub(crate) fn run(folder: Option<&Path>) -> anyhow::Result<()> {
     let mut made = Vec::new();
     for program in &PROGRAMS {
         let built = build(program)?;
+        if program.is_static {
+            println!("{}", stands_alone(&built)?);
+        }
         let bill = serde_json::to_string_pretty(&sbom::of(&packages, program.package)?)? + "\n";
         let version = &packages.linked_into(program.package)?.program.version;
         let name = format!("{}-{version}-{TARGET}", program.package);
@@ -69,6 +73,65 @@ pub(crate) fn run(folder: Option<&Path>) -> anyhow::Result<()> {
     fs::write(out.join("SHA256SUMS"), &sums)?;
     print!("{}:\n{sums}", out.display());
     Ok(())
+}
+
+/// Largest program that is linked with everything that it needs, in bytes.
+const MAX_BYTES: u64 = 5_000_000;
+
+/// Longest time from start to end of `--version`, the median of [`STARTS`].
+const MAX_START: Duration = Duration::from_millis(10);
+const STARTS: usize = 51;
+
+/// Checks what an auditor is promised of a program: one file, small, there at once.
+fn stands_alone(program: &Path) -> anyhow::Result<String> {
+    let name = program.display();
+    let bytes = fs::read(program)?;
+    let needs = loader(&bytes).with_context(|| format!("`{name}` is no program for {TARGET}"))?;
+    if needs {
+        bail!("`{name}` is not static: it asks for a loader");
+    }
+    let size = bytes.len() as u64;
+    if size > MAX_BYTES {
+        bail!("`{name}` has {size} bytes, more than {MAX_BYTES}");
+    }
+    let mut starts = Vec::with_capacity(STARTS);
+    for _ in 0..STARTS {
+        let began = Instant::now();
+        output(Command::new(program).arg("--version"))?;
+        starts.push(began.elapsed());
+    }
+    starts.sort_unstable();
+    let start = starts[STARTS / 2];
+    if start > MAX_START {
+        bail!(
+            "`{name}` takes {start:?} for `--version`, more than {MAX_START:?}; on an idle machine?"
+        );
+    }
+    Ok(format!(
+        "{name}: static, {size} bytes, {:.1} ms for `--version`",
+        start.as_secs_f64() * 1e3
+    ))
+}
+
+/// Whether a program names a loader (ELF-64, a program header of type `PT_INTERP`), as every one
+/// does that is linked dynamically. `None` for what is no such program.
+fn loader(elf: &[u8]) -> Option<bool> {
+    const PT_INTERP: u32 = 3;
+    let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(elf.get(at..at + 8)?.try_into().ok()?));
+    // The magic number, 64 bits, little-endian.
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let table = usize::try_from(u64_at(0x20)?).ok()?;
+    let (size, count) = (usize::from(u16_at(0x36)?), usize::from(u16_at(0x38)?));
+    let mut found = false;
+    for n in 0..count {
+        let at = table.checked_add(n.checked_mul(size)?)?;
+        let kind = elf.get(at..at.checked_add(4)?)?;
+        found |= u32::from_le_bytes(kind.try_into().ok()?) == PT_INTERP;
+    }
+    Some(found)
 }
 
 /// Builds a program and tells where it is.
@@ -158,4 +221,21 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         bail!("`{name}`: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loader_is_seen() {
+        // The tests themselves are linked dynamically.
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(loader(&own), Some(true));
+        let mut none = own.clone();
+        none[0x38..0x3a].fill(0);
+        assert_eq!(loader(&none), Some(false));
+        assert_eq!(loader(&own[..100]), None);
+        assert_eq!(loader(b"#!/bin/sh\n"), None);
+    }
 }

@@ -39,6 +39,10 @@ Did: TypeAlias = str
 Document: TypeAlias = dict[str, Any]
 
 
+# A format of others.
+ExportFormat: TypeAlias = Literal["clawsig", "in-toto"]
+
+
 # Where a run stands
 GateState: TypeAlias = Literal[
     "planned",
@@ -128,10 +132,13 @@ ReasonCode: TypeAlias = Literal[
     "JOB_FULL",
     "JOB_BUSY",
     "JOB_NOT_LEASED",
+    "BUNDLE_INVALID",
     "BUNDLE_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
     "LOG_PLACE_UNKNOWN",
+    "KEY_SET_REFUSED",
+    "KEY_SET_CONFLICT",
     "RECEIPT_UNKNOWN",
     "PAGE_UNKNOWN",
     "METHOD_NOT_ALLOWED",
@@ -506,6 +513,21 @@ class CallBudget(TypedDict):
     used: int
 
 
+class ChangeKeys(TypedDict):
+    # The key set that follows, as it is signed; see docs/formats.md.
+    entry: Document
+
+
+class ChangedKeys(TypedDict):
+    """What became of a key set."""
+    # Its place in the log.
+    leaf: int
+    # Its number.
+    number: int
+    # Tokens that were revoked with the key that had signed them.
+    tokens_revoked: int
+
+
 Changes = TypedDict(
     "Changes",
     {
@@ -695,12 +717,42 @@ class Finding(_Finding, total=False):
     code: ReasonCode
 
 
+class GatewayKey(TypedDict):
+    """A key of the gateway's."""
+    did: Did
+    not_after: Timestamp | None
+    not_before: Timestamp
+    # Why it was revoked.
+    reason: str | None
+    revoked_at: Timestamp | None
+    # The first place in the log at which it does not count, when it was stolen before.
+    revoked_from_leaf: int | None
+    # `receipt`, `token`, `checkpoint`, `close`, `jobs` or `keyset`.
+    role: str
+    # `current`, `replaced` (it counts until `not_after`), `ended` or `revoked`.
+    state: str
+
+
+class GatewayKeys(TypedDict):
+    """The gateway's keys."""
+    # Every key set, in order.
+    key_sets: list[LoggedKeySet]
+    # Every key that there is or was.
+    keys: list[GatewayKey]
+    # The gateway's time, which the next key set bears.
+    now: Timestamp
+    # A place in the log before which all is older than the moment that was asked about.
+    place: int | None
+    # Entries of the log.
+    size: int
+
+
 class Health(TypedDict):
     status: str
 
 
 class InclusionProof(TypedDict):
-    """A record and the proof that it is in the log; see docs/formats.md."""
+    """A record or a key set, and the proof that it is in the log; see docs/formats.md."""
     # A signed note.
     checkpoint: str
     inclusion: str
@@ -910,7 +962,7 @@ class Jobs(TypedDict):
 
 
 class KeySet(TypedDict):
-    """The JSON Web Key Set (RFC 7517) with the token key."""
+    """The JSON Web Key Set (RFC 7517) with the token keys."""
     keys: list[PublicKey]
 
 
@@ -941,10 +993,12 @@ class Log(TypedDict):
 class LogEntry(TypedDict):
     at: Timestamp
     index: int
-    job_id: JobId
+    # Absent for a key set, which belongs to no job.
+    job_id: JobId | None
     leaf_sha256_b64u: Sha256
     # Its kind.
     record: str | None
+    # Its number in its job; of a key set its number.
     seq: int
 
 
@@ -955,6 +1009,14 @@ class LogTiles(TypedDict):
     # Records that are published.
     size: int | None
     state: str
+
+
+class LoggedKeySet(TypedDict):
+    """A key set in the log."""
+    # The key set as it is signed; see docs/formats.md.
+    entry: Document
+    # Its place in the log.
+    leaf: int
 
 
 class ModelUsage(TypedDict):
@@ -1132,6 +1194,17 @@ class PasskeyQuestion(TypedDict):
     statement: Document
     # Its hash, which the passkey signs.
     statement_hash_b64u: Sha256
+
+
+class PrepareKey(TypedDict):
+    # `receipt`, `token`, `checkpoint`, `close` or `jobs`.
+    role: str
+
+
+class PreparedKey(TypedDict):
+    """A key that waits to be put into use by a key set."""
+    did: Did
+    role: str
 
 
 class _Problem(TypedDict):
@@ -1484,6 +1557,10 @@ class WorkspaceSettings(TypedDict):
 
 # A consistency proof; see docs/formats.md.
 ConsistencyProof: TypeAlias = Document
+
+
+# A bundle in another format; see docs/formats.md.
+ExportedBundle: TypeAlias = Document
 
 
 # A receipt; see docs/formats.md.

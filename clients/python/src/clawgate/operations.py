@@ -14,6 +14,8 @@ from .models import (
     Approvals,
     Approvers,
     AskPasskey,
+    ChangeKeys,
+    ChangedKeys,
     CloseJob,
     ClosedJob,
     Connection,
@@ -24,6 +26,9 @@ from .models import (
     Contracts,
     DiscardedRun,
     Document,
+    GatewayKeys,
+    ExportFormat,
+    ExportedBundle,
     Health,
     InclusionProof,
     Introspection,
@@ -48,6 +53,8 @@ from .models import (
     OpenedJob,
     PasskeyAnswer,
     PasskeyQuestion,
+    PrepareKey,
+    PreparedKey,
     Publication,
     PublishContract,
     PublishJob,
@@ -68,6 +75,7 @@ from .models import (
     Snapshot,
     StoppedJob,
     SubmitApproval,
+    Timestamp,
     TrustRoot,
     WatchedWorkspace,
     WatchedWorkspaces,
@@ -207,6 +215,11 @@ class Operations(ABC):
         answer: Document = self._call("GET", f"/v1/jobs/{quoted(id)}/bundle", None, None)
         return answer
 
+    def export_bundle(self, id: JobId, *, as_: ExportFormat, part: int | None = None) -> ExportedBundle:
+        """The sealed bundle in another format, signed by the gateway's close key."""
+        answer: ExportedBundle = self._call("GET", f"/v1/jobs/{quoted(id)}/bundle/export", {"as": as_, "part": part}, None)
+        return answer
+
     def close_job(self, id: JobId, body: CloseJob) -> ClosedJob:
         """Closes a job and seals its bundle."""
         answer: ClosedJob = self._call("POST", f"/v1/jobs/{quoted(id)}/close", None, body)
@@ -230,6 +243,21 @@ class Operations(ABC):
     def list_tokens(self, id: JobId) -> JobTokens:
         """A job's tokens, oldest first; never their text."""
         answer: JobTokens = self._call("GET", f"/v1/jobs/{quoted(id)}/tokens", None, None)
+        return answer
+
+    def list_keys(self, *, since: Timestamp | None = None) -> GatewayKeys:
+        """Every key of the gateway's, and the key sets of the log."""
+        answer: GatewayKeys = self._call("GET", "/v1/keys", {"since": since}, None)
+        return answer
+
+    def change_keys(self, body: ChangeKeys) -> ChangedKeys:
+        """Takes the key set that follows, signed by the root of the keys."""
+        answer: ChangedKeys = self._call("POST", "/v1/keys", None, body)
+        return answer
+
+    def prepare_key(self, body: PrepareKey) -> PreparedKey:
+        """Makes the next key of a role; a key set puts it into use."""
+        answer: PreparedKey = self._call("POST", "/v1/keys/prepare", None, body)
         return answer
 
     def show_log(self) -> Log:

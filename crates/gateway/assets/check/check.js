@@ -12,9 +12,11 @@
 
   /**
    * Checks the bytes of a bundle against those of a trust root. `progress` is told the number of
-   * the check that runs, and how much of it is done, between 0 and 1.
+   * the check that runs, and how much of it is done, between 0 and 1. With `since`, also that the
+   * log continues the one of a checkpoint that the caller has `kept` (a note, or a bundle with
+   * one), by a `proof` where one is needed.
    */
-  c.check = async (bundleBytes, trustBytes, progress = () => {}) => {
+  c.check = async (bundleBytes, trustBytes, progress = () => {}, since = null) => {
     const reason = await c.whyNot();
     if (reason !== null) return { verdict: "not_checked", reason, first: null, checks: [] };
     let running = 0;
@@ -25,15 +27,16 @@
       await breathe();
       held = performance.now();
     };
-    const report = new c.Report((name) => {
-      running = c.CHECKS.indexOf(name);
+    const names = since === null ? c.CHECKS : [...c.CHECKS, "consistency"];
+    const report = new c.Report(names, (name) => {
+      running = names.indexOf(name);
       return pause(0);
     });
-    await runAll(report, bundleBytes, trustBytes, pause);
+    await runAll(report, bundleBytes, trustBytes, since, pause);
     return report.finish();
   };
 
-  const runAll = async (report, bundleBytes, trustBytes, pause) => {
+  const runAll = async (report, bundleBytes, trustBytes, since, pause) => {
     const root = await report.run("trust-root", (f) => c.readTrust(trustBytes, f));
     const bundle = await report.run("file", (f) => c.readDocument(bundleBytes, pause, f));
     if (root === null || bundle === null) return;
@@ -47,7 +50,7 @@
     await report.run("sequence", (f) => c.checkSequence(bundle, f));
     const calls = await report.run("calls", (f) => c.checkCalls(bundle, f));
     const tokens = await report.run("tokens", (f) => contract && c.checkTokens(bundle, contract, believed, f));
-    const checkpoint = await report.run("checkpoint", (f) => c.checkCheckpoint(bundle, believed, f));
+    const checkpoint = await report.run("checkpoint", (f) => c.checkCheckpoint(bundle, contract, believed, f));
     await report.run("inclusion", (f) => checkpoint && c.checkInclusion(bundle, checkpoint, pause, f));
     const close = await report.run("close", (f) => contract && c.checkClose(bundle, contract, believed, f));
     await report.run("evidence", (f) => close && c.checkEvidence(bundle, close, f));
@@ -71,5 +74,9 @@
       contract && calls && judged && c.checkApplies(bundle, contract, calls, judged, f));
     await report.run("runs", (f) => contract && c.checkRuns(bundle, contract, f));
     await report.run("decisions", (f) => contract && tokens && c.checkDecisions(bundle, f));
+    if (since !== null) {
+      await report.run("consistency", (f) =>
+        checkpoint && c.checkConsistency(checkpoint, since, believed, f));
+    }
   };
 }

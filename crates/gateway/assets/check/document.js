@@ -62,7 +62,7 @@
   // Where a file that is no bundle differs from one is told by the innermost of these.
   const SINGLES = [
     ["job", shapes.job], ["wpc", shapes.envelope], ["close", shapes.envelope],
-    ["proof_bundle", shapes.envelope],
+    ["proof_bundle", shapes.envelope], ["added", shapes.added],
   ];
   const LISTS = [
     ["tokens", shapes.token], ["approvals", shapes.signedStatement],
@@ -80,10 +80,10 @@
     }),
     approvals: shapes.list(shapes.signedStatement), records: shapes.list(shapes.json),
     log: shapes.object({
-      checkpoint: shapes.text, proofs: shapes.list(shapes.json),
+      checkpoint: shapes.text, "timestamp?": shapes.timestamp, proofs: shapes.list(shapes.json),
       "key_sets*": shapes.list(shapes.loggedKeySet),
     }),
-    close: shapes.envelope,
+    close: shapes.envelope, "added?": shapes.added,
   });
 
   const at = (json, path) =>
@@ -169,7 +169,7 @@
       return hashOf(new Uint8Array([0]), texts[n]);
     });
     const evidence = new Map(json);
-    for (const seal of ["proof_bundle", "proof_bundles", "close"]) evidence.delete(seal);
+    for (const seal of ["added", "close", "proof_bundle", "proof_bundles"]) evidence.delete(seal);
     const evidenceHash = await hashOf(await canonicalLarge(evidence, pause));
     const events = [];
     const eventOf = new Map();

@@ -7,6 +7,7 @@
   const ROLES = ["receipt", "token", "checkpoint", "close", "jobs", "keyset"];
   const MOST_SETS = 2000;
   const MOST_KEYS = 64;
+  const MOST_KNOWN = 4096;
   const LONGEST_REASON = 200;
 
   const invalid = (why) => {
@@ -81,6 +82,15 @@
       return key.revoked.from_leaf === undefined ? key.revoked.at : undefined;
     }
 
+    /** Whether a key of the log was revoked when the log had this size. */
+    wasRevokedAt(did, size) {
+      const known = this.known.find((one) => one.key.did === did);
+      if (known === undefined || known.key.role !== "checkpoint") return false;
+      const { key, introduced, ended } = known;
+      if (key.revoked === undefined || (introduced !== null && size <= introduced)) return false;
+      return size > key.revoked.from_leaf || (ended !== null && size > ended);
+    }
+
     keysFor(role) {
       return this.known.filter(({ key }) => key.role === role).map(({ key }) => key.did);
     }
@@ -103,7 +113,9 @@
 
   /** What is known of keys after a document. */
   const taken = (before, set, leaf, isFirst) => {
-    if (set.keys.length > MOST_KEYS) invalid("too many keys");
+    if (set.keys.length > MOST_KEYS || before.length + set.keys.length > MOST_KNOWN) {
+      invalid("too many keys");
+    }
     const known = before.map((one) => ({ ...one }));
     for (const [n, key] of set.keys.entries()) {
       if (set.keys.slice(0, n).some(({ did }) => did === key.did)) invalid(`${key.did} is listed twice`);
@@ -155,10 +167,10 @@
   };
 
   /** Where a record stands, by its proof; one without stands at the end, and is found elsewhere. */
-  const placeOf = ({ log }, seq) => log.proofs[seq - 1]?.index ?? claimedSize(log.checkpoint);
+  const placeOf = ({ log }, seq) => log.proofs[seq - 1]?.index ?? claimedSize(log.checkpoint) - 0.5;
 
-  /** The place of what is signed over the checkpoint. */
-  const sealedPlace = ({ log }) => claimedSize(log.checkpoint);
+  /** The place of what is signed over the checkpoint: between its last leaf and the next. */
+  const sealedPlace = ({ log }) => claimedSize(log.checkpoint) - 0.5;
 
   const hasKeySets = ({ key_sets, gateway }) =>
     key_sets.length > 0 || gateway.some(({ role }) => role === "keyset");

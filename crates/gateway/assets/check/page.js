@@ -105,7 +105,8 @@
   };
 
   const prepare = (form) => {
-    const [bundle, trust] = ["bundle", "trust"].map((name) => form.elements.namedItem(name));
+    const [bundle, trust, kept, pasted, proof] = ["bundle", "trust", "kept", "pasted", "proof"]
+      .map((name) => form.elements.namedItem(name));
     const status = form.querySelector("[data-check-status]");
     const result = form.parentElement.querySelector("[data-check-result]");
     const button = form.querySelector("button");
@@ -128,6 +129,19 @@
       return null;
     };
 
+    /** The checkpoint that the reader has kept, chosen or pasted, with the proof; null without. */
+    const sinceThen = async () => {
+      const [keptFile] = kept.files;
+      const [proofFile] = proof.files;
+      // What is pasted may have lost its last line feed, or got others.
+      const text = pasted.value.replace(/\r\n/g, "\n").replace(/\n*$/, "\n");
+      if (!keptFile && !pasted.value.trim()) return null;
+      return {
+        kept: keptFile ? await bytesOf(keptFile) : clawcheck.toUtf8(text),
+        proof: proofFile ? await bytesOf(proofFile) : null,
+      };
+    };
+
     /** Checks; `own` is the number of this check, and what came of an older one is not shown. */
     const check = async (own) => {
       const [trustFile] = trust.files;
@@ -137,14 +151,20 @@
         return;
       }
       const trustBytes = await bytesOf(trustFile);
+      const since = await sinceThen();
+      if (since === null && proof.files.length > 0) {
+        status.textContent = "A proof says something only beside the checkpoint that you have kept.";
+        return;
+      }
       const report = await clawcheck.check(bytes, trustBytes, (number, part) => {
         if (own !== checking) return;
-        const name = clawcheck.CHECKS[number];
-        status.textContent = `Check ${number + 1} of ${clawcheck.CHECKS.length}, ${name}: ${Math.round(part * 100)} %`;
-      });
+        const names = since === null ? clawcheck.CHECKS : [...clawcheck.CHECKS, "consistency"];
+        status.textContent = `Check ${number + 1} of ${names.length}, ${names[number]}: ${Math.round(part * 100)} %`;
+      }, since);
       const fingerprints = report.verdict === "not_checked" ? [] : [
         ["Bundle, SHA-256", hex(await clawcheck.sha256(bytes))],
         ["Trust root, SHA-256", hex(await clawcheck.sha256(trustBytes))],
+        ...(since ? [["Kept checkpoint, SHA-256", hex(await clawcheck.sha256(since.kept))]] : []),
       ];
       if (own !== checking) return;
       result.replaceChildren(outcome(report, fingerprints));
@@ -171,8 +191,9 @@
     };
 
     /**
-     * What is dropped goes by its content: only a trust root says that it is one. One that was
-     * chosen stays: whoever made a bundle can have made it say that, too.
+     * What is dropped goes by its content: only a trust root says that it is one, only a proof that
+     * it is one, and a checkpoint is no JSON. A trust root or a checkpoint that was chosen stays:
+     * whoever made a bundle can have made it look like that, too.
      */
     const drop = async (event) => {
       event.preventDefault();
@@ -184,9 +205,17 @@
           status.textContent = "The trust root that you chose stays. To take another, choose it in its field.";
           continue;
         }
+        const isKept = !head.trimStart().startsWith("{");
+        if (isKept && (kept.files.length > 0 || pasted.value.trim())) {
+          status.textContent = "The checkpoint that you chose stays. To take another, choose it in its field.";
+          continue;
+        }
+        const isProof = /"consistency"\s*:\s*"clawgate\.consistency\/1"/.test(head);
         const list = new DataTransfer();
         list.items.add(file);
-        (isTrust ? trust : bundle).files = list.files;
+        const field = isTrust ? trust : isKept ? kept : isProof ? proof : bundle;
+        field.files = list.files;
+        if (isKept || isProof) form.querySelector("details").open = true;
       }
     };
 

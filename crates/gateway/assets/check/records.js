@@ -24,6 +24,8 @@
     const permissions = membersOf(payload.get("permissions"));
     const apply = membersOf(permissions.get("apply"));
     const constraints = membersOf(payload.get("cst_constraints"));
+    const audit = membersOf(payload.get("audit"));
+    const asked = audit.get("witnesses");
     return {
       name: payload.get("name"),
       workspaces: new Set(permissions.get("workspaces")),
@@ -35,6 +37,10 @@
       minApprovals: apply.get("min_approvals") ?? 1,
       approvalTtlSeconds: apply.get("approval_ttl_seconds") ?? 3600,
       maxTtlSeconds: constraints.get("max_ttl_seconds") ?? 900,
+      audit: {
+        witnesses: asked && { required: asked.get("required"), names: asked.get("names") ?? null },
+        timestamps: audit.get("timestamps") === true,
+      },
     };
   };
 
@@ -46,7 +52,10 @@
     if (!(payload instanceof Map) || !(payload.get("permissions") instanceof Map)) return false;
     const permissions = payload.get("permissions");
     const apply = membersOf(permissions.get("apply"));
-    return Array.isArray(permissions.get("workspaces")) && isList(apply.get("approvers"))
+    const asked = membersOf(payload.get("audit")).get("witnesses");
+    const isAsked = asked instanceof Map && Number.isInteger(asked.get("required"))
+      && isList(asked.get("names"));
+    return (asked === undefined || isAsked) && Array.isArray(permissions.get("workspaces")) && isList(apply.get("approvers"))
       && ["min_approvals", "approval_ttl_seconds"].every((name) => isCount(apply.get(name)))
       && isCount(membersOf(payload.get("cst_constraints")).get("max_ttl_seconds"));
   };
@@ -62,7 +71,7 @@
       return null;
     }
     if (!canBeRead(opened.payload)) {
-      findings.fail("CONTRACT_INVALID", "/wpc/payload", "permissions, workspaces or approvers cannot be read");
+      findings.fail("CONTRACT_INVALID", "/wpc/payload", "permissions, workspaces, approvers or witnesses cannot be read");
       return null;
     }
     const rules = rulesOf(opened.payload);

@@ -56,6 +56,15 @@
     REVOCATION_MISMATCH: "Revocations and tokens do not agree",
     CHECKPOINT_INVALID: "The checkpoint is not the log's",
     WITNESSES_MISSING: "Too few witnesses have seen the checkpoint",
+    CONTRACT_WITNESSES_MISSING: "Fewer witnesses have seen the checkpoint than the contract asks for",
+    ADDED_INVALID: "What was added after sealing does not belong to this log",
+    TIMESTAMP_INVALID: "A timestamp does not hold",
+    TIMESTAMP_UNTRUSTED: "The trust root does not name the timestamp's authority",
+    TIMESTAMP_MISSING: "The contract asks for a timestamp, and there is none",
+    CHECKPOINT_FORKED: "The log was forked",
+    CONSISTENCY_INVALID: "The proof does not lead from the kept checkpoint to this one",
+    CONSISTENCY_MISSING: "Nothing proves that the log continues the kept checkpoint",
+    SINCE_UNREADABLE: "The kept checkpoint cannot be used",
     INCLUSION_MISSING: "Records and inclusion proofs do not match",
     INCLUSION_INVALID: "A record is not in the log",
     CLOSE_MISMATCH: "The closing word does not fit the records",
@@ -137,8 +146,9 @@
 
   /** Collects what the checks find. */
   class Report {
-    constructor(begins) {
+    constructor(names, begins) {
       this.checks = [];
+      this.names = names;
       this.begins = begins;
     }
 
@@ -165,7 +175,7 @@
 
     /** Adds the checks that never ran, and draws the conclusion. */
     finish() {
-      for (const name of CHECKS) {
+      for (const name of this.names) {
         if (!this.checks.some((check) => check.name === name)) this.skip(name);
       }
       const first = (...statuses) => this.checks.find(({ status }) => statuses.includes(status));

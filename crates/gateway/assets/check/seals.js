@@ -49,11 +49,12 @@
     return { size: Number(size), root: toBase64(fromPadded(root)), signers };
   };
 
-  /** How many of the witnesses cosigned a note (C2SP tlog-cosignature, version 1). */
-  const countWitnesses = async (note, witnesses) => {
+  /** Those of the witnesses that cosigned a note (C2SP tlog-cosignature, version 1). */
+  const witnessesOf = async (note, witnesses) => {
     const [head, signatures] = [note.slice(0, note.indexOf("\n\n")), note.slice(note.indexOf("\n\n") + 2)];
-    const seen = new Set();
-    for (const { name, did } of witnesses) {
+    const seen = [];
+    for (const witness of witnesses) {
+      const { name, did } = witness;
       const point = keyOf(did).point;
       const id = (await sha256(joined([name, "\n", new Uint8Array([4]), point]))).subarray(0, 4);
       const prefix = `\u2014 ${name} `;
@@ -62,14 +63,19 @@
         if (bytes?.length !== 76 || !id.every((byte, n) => byte === bytes[n])) continue;
         const time = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(4);
         const message = `cosignature/v1\ntime ${time}\n${head}\n`;
-        if (await isSignedBy(did, bytes.subarray(12), message)) seen.add(did);
+        if (!await isSignedBy(did, bytes.subarray(12), message)) continue;
+        seen.push(witness);
+        break;
       }
     }
-    return seen.size;
+    return seen;
   };
 
-  /** The checkpoint is signed by a key of the log, which counts, for the log's name. */
-  const checkCheckpoint = async (bundle, root, findings) => {
+  /**
+   * The checkpoint is signed by the log's key for the log's name, and was seen by whom the trust
+   * root and the contract ask for.
+   */
+  const checkCheckpoint = async (bundle, contract, root, findings) => {
     const { origin, key } = root.log;
     const listed = root.gateway.filter(({ role }) => role === "checkpoint").map(({ did }) => did);
     const keys = root.keys ? root.keys.keysFor("checkpoint") : [...new Set([key, ...listed])];
@@ -85,15 +91,7 @@
       findings.fail(judged[0][0], "/log/checkpoint", judged[0][1]);
     }
     findings.note = `${origin} at size ${checkpoint.size}`;
-    if (root.witnesses) {
-      const { required, keys } = root.witnesses;
-      const seen = await countWitnesses(bundle.log.checkpoint, keys);
-      if (seen < required) {
-        findings.notProven("WITNESSES_MISSING", "/log/checkpoint",
-          `${seen} of ${keys.length} witnesses, ${required} are needed`);
-      }
-      findings.note += `, seen by ${seen} of ${keys.length} witnesses`;
-    }
+    await clawcheck.checkSeen(bundle, checkpoint, contract?.audit, root, findings);
     return checkpoint;
   };
 
@@ -432,7 +430,7 @@
   };
 
   Object.assign(clawcheck, {
-    checkCheckpoint, checkInclusion, checkClose, checkEvidence, checkPublicHalf, checkReceipts,
+    openNote, witnessesOf, checkCheckpoint, checkInclusion, checkClose, checkEvidence, checkPublicHalf, checkReceipts,
     modelReceipt, toolReceipt, checkReferences,
   });
 }

@@ -31,6 +31,13 @@
   );
   const hash = bytes(32);
   const base64 = such("base64url", (value) => isText(value) && fromBase64(value) !== null);
+  /** Bytes in ordinary base64 with padding, as many as that at most. */
+  const padded = (most) => such("base64", (value) => {
+    if (!isText(value) || value.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(value)) return false;
+    const bytes = fromBase64(value.replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, ""));
+    return bytes !== null && bytes.length <= most;
+  });
+  const timestamp = padded(32 * 1024);
   const did = such("a did:key of Ed25519", (value) => isText(value) && keyOf(value)?.kind === "Ed25519");
   const approverDid = such("a did:key", (value) => isText(value) && keyOf(value) !== null);
   const jobId = such("a job's id", (value) => isText(value) && /^job_[A-Za-z0-9-]{1,64}$/.test(value));
@@ -207,6 +214,13 @@
   });
   const inclusion = object({ seq: natural, index: natural, path: list(hash) });
 
+  const added = object({
+    checkpoint: text, consistency: list(hash), "timestamp?": timestamp,
+  });
+  const consistency = object({
+    consistency: text, origin: text, from: natural, to: natural, path: list(hash),
+  });
+
   const role = oneOf("receipt", "token", "checkpoint", "close", "jobs", "keyset");
   const keySet = object({
     key_set: text, number: natural, "previous_hash_b64u?": hash, issued_at: time, issued_by: did,
@@ -273,10 +287,12 @@
     })),
     log: object({ origin: text, key: did }),
     "witnesses?": object({ required: natural, keys: list(object({ name: text, did })) }),
+    "tsa*": list(padded(16 * 1024)),
   });
 
   clawcheck.shapes = {
     Misfit, object, list, text, json, envelope, signedStatement, statement, token,
-    run, record, job, inclusion, keySet, loggedKeySet, close, publicHalf, gatewayReceipt, toolReceipt, trustRoot,
+    run, record, job, inclusion, keySet, loggedKeySet, added, consistency, timestamp, close, publicHalf,
+    gatewayReceipt, toolReceipt, trustRoot,
   };
 }

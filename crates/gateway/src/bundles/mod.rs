@@ -3,37 +3,44 @@
 //! The file is durable before the store knows of it, so that a bundle which the store names can
 //! be served. A crash between closing and sealing is made good by [`resume`].
 
+mod added;
 mod announce;
 mod evidence;
+pub mod export;
 pub(crate) mod file;
+mod pending;
+mod writing;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use proof::bundle::{SealError, Sealers};
+use policy::contract::{Audit, Contract};
+use proof::Timestamp;
+use proof::bundle::SealError;
 use proof::checkpoint::Checkpoint;
 use proof::record::JobId;
 use proof::trust::{
-    Approver, Author, GatewayKey, Log, Passkey, TRUST_ROOT, TrustRoot, WitnessKey,
-    Witnesses as TrustedWitnesses,
+    Approver, Author, GatewayKey, Log, Passkey, Role, SeenKeySet, TRUST_ROOT, TrustRoot,
+    WitnessKey, Witnesses as TrustedWitnesses,
 };
-use proof::{EnvelopeType, Hash, Timestamp};
-use store::{BundleRow, JobFilter, JobPhase, JobState, PasskeyRow, Store, StoreError, kill_point};
-use tokio::runtime::Handle;
+use store::{
+    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError, kill_point,
+};
 
+pub use added::added;
 pub use announce::announce;
+pub use pending::{Pending, complete};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::keys::{Keys, SignError};
-use crate::tlog::witnesses::{self, Witnesses};
-
-/// From when on the gateway's keys count: before the first release, because keys are made once
-/// and there is no rotation yet.
-const KEYS_NOT_BEFORE: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00.000Z
+use crate::keys::{KEYS_NOT_BEFORE, KeyRing, Keys, SignError};
+use crate::tlog::attest::Attested;
+use crate::tlog::stamps::Stamper;
+use crate::tlog::witnesses::Witnesses;
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
-/// bundle is held in memory whole while it is signed.
+/// bundle takes its size on the disk three times while it is made.
 static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How long it is waited for another gateway that seals the same job.
@@ -45,11 +52,13 @@ pub struct Sealing<'a> {
     /// Where the evidence is.
     pub store: &'a dyn Store,
     /// Signs.
-    pub keys: &'a Keys,
+    pub keys: &'a KeyRing,
     /// Names the log and the folder.
     pub config: &'a Config,
     /// Cosign checkpoints, when there are any.
     pub witnesses: Option<&'a Witnesses>,
+    /// Stamps checkpoints, when there is one.
+    pub stamper: Option<&'a Stamper>,
 }
 
 impl<'a> Sealing<'a> {
@@ -60,6 +69,7 @@ impl<'a> Sealing<'a> {
             keys: &app.keys,
             config: &app.config,
             witnesses: app.witnesses.as_ref(),
+            stamper: app.stamper.as_ref(),
         }
     }
 }
@@ -73,6 +83,9 @@ pub enum BundleError {
     /// The job is not there, or still open.
     #[error("job `{0}` is not closed")]
     NotClosed(JobId),
+    /// Others have not said yet what the job's contract asks for; it is tried again.
+    #[error("the bundle waits: {0}")]
+    Pending(String),
     /// Something that the bundle needs is missing from the store.
     #[error("the evidence is not complete: {0}")]
     Incomplete(&'static str),
@@ -142,38 +155,17 @@ async fn seal_claimed(
         }
         JobState::Closed(_) => {}
     }
-    let checkpoint = witnesses::cosigned(parts).await?;
-    let evidence = evidence::collect(parts.store, &job, &checkpoint).await?;
-    let state_versions: Vec<String> = evidence
-        .runs
-        .iter()
-        .filter_map(|run| run.state_version_after.clone())
-        .collect();
-    kill_point!("seal.collected");
-    let (job_key, close_key) = (parts.keys.job(job_id), Arc::clone(&parts.keys.close));
-    let receipt_did = parts.keys.receipt.did();
-    let runtime = Handle::current();
+    let audit = audit(parts.store, &job).await?;
+    let (keys, attested) = attested_under(parts, &audit).await?;
+    if let Some(why) = attested.lacks(parts, &audit) {
+        return Err(BundleError::Pending(why));
+    }
     let path = path(parts.config, job_id);
-    // Hashing and signing megabytes, then fsync: not on a thread that serves calls.
-    let written = tokio::task::spawn_blocking(move || {
-        let sealers = Sealers {
-            job: &job_key,
-            close: close_key.did(),
-            sign_close: &|close| {
-                let signing = close_key.envelope(EnvelopeType::JobClose, close, now);
-                Ok::<_, BundleError>(runtime.block_on(signing)?)
-            },
-            receipt_did,
-            at: now,
-        };
-        let bundle = proof::bundle::seal(evidence, &sealers)?;
-        let bytes = bundle.to_file();
-        file::write(&path, &bytes, 0o600).map_err(|source| BundleError::File { path, source })?;
-        Ok::<_, BundleError>((Hash::of(&bytes), bytes.len() as u64))
-    });
-    let (sha256, bytes) = written
-        .await
-        .expect("sealing does not panic and is not cancelled")?;
+    let writing::Written {
+        sha256,
+        bytes,
+        state_versions,
+    } = writing::write(parts, &keys, &job, &attested, now, &path).await?;
     kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
@@ -182,20 +174,53 @@ async fn seal_claimed(
         sealed_at: now,
         verdict: None,
     };
+    // Before the row: once there is one, nobody looks at the job again.
+    added::await_others(parts, job_id, &attested).await;
     parts.store.save_bundle(row.clone(), state_versions).await?;
     kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
 }
 
-/// Seals every job that was closed and not sealed, at start. One that cannot be sealed is
-/// reported and left for the next try; it keeps nobody else waiting. Returns how many were
-/// sealed.
+/// What a job's contract asks of its bundle.
+async fn audit(store: &dyn Store, job: &JobRow) -> Result<Audit, BundleError> {
+    let unreadable = BundleError::Incomplete("the job's contract");
+    let Some(row) = store.contract(&job.policy_hash).await? else {
+        return Err(unreadable);
+    };
+    let contract = Contract::from_json(row.contract.envelope.payload);
+    contract
+        .map(|contract| contract.audit)
+        .map_err(|_| unreadable)
+}
+
+/// A checkpoint with what others say of it, and the keys that are in use under it: what they sign
+/// over it counts.
+async fn attested_under(
+    parts: Sealing<'_>,
+    audit: &Audit,
+) -> Result<(Arc<Keys>, Attested), BundleError> {
+    loop {
+        let keys = parts.keys.now();
+        let attested = Attested::now(parts, audit).await?;
+        // Keys change seldom, and one change at a time.
+        if Arc::ptr_eq(&keys, &parts.keys.now()) {
+            return Ok((keys, attested));
+        }
+    }
+}
+
+/// Seals every job that was closed and not sealed, at start and while some wait for others. One
+/// that cannot be sealed is reported and left for the next try; it keeps nobody else waiting.
+/// Returns how many were sealed.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn resume(app: &App) -> Result<usize, StoreError> {
     let mut sealed = 0;
+    let mut pending = 0;
+    // Contracts that a bundle was just seen to wait under: the others of it wait, too.
+    let mut waiting = HashSet::new();
     let mut before = None;
     loop {
         let filter = JobFilter {
@@ -206,15 +231,25 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         };
         let jobs = app.store.jobs(filter).await?;
         let Some(last) = jobs.last() else {
+            app.pending.set(pending);
             return Ok(sealed);
         };
         before = Some(last.job_id.clone());
         for job in jobs {
+            if waiting.contains(&job.policy_hash) {
+                pending += 1;
+                continue;
+            }
             match seal(Sealing::of(app), &job.job_id, app.now()).await {
                 Ok(bundle) => {
                     app.metrics.bundles.count();
                     announce(app, &bundle).await;
                     sealed += 1;
+                }
+                Err(BundleError::Pending(why)) => {
+                    tracing::info!(job = %job.job_id, why, "a bundle waits");
+                    waiting.insert(job.policy_hash);
+                    pending += 1;
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -251,7 +286,8 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
         size,
         root,
     };
-    let note = parts.keys.checkpoint.checkpoint(&checkpoint).await?;
+    let keys = parts.keys.now();
+    let note = keys.sign_checkpoint(&checkpoint, crate::app::now()).await?;
     kill_point!("checkpoint.signed");
     parts.store.save_checkpoint(&note, size).await?;
     kill_point!("checkpoint.saved");
@@ -272,29 +308,70 @@ pub fn log_origin(config: &Config) -> String {
     format!("{}/log", config.gateway_id)
 }
 
+/// In words that a part of a job's content went, when and by whose hand.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn pruned(
+    store: &dyn Store,
+    job_id: &JobId,
+    part: Part,
+) -> Result<Option<String>, StoreError> {
+    let went = store.prunings(job_id).await?;
+    let went = went.into_iter().find(|went| went.part == part);
+    Ok(went.map(|went| {
+        let what = match part {
+            Part::Records => "the content of its records",
+            Part::Bundle => "its bundle",
+        };
+        let (at, by) = (went.at, went.by);
+        format!("{what} was removed after its retention, at {at} by {by}")
+    }))
+}
+
 /// Where a job's bundle lies.
 pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
     config.bundles_dir().join(format!("{job_id}.json"))
 }
 
-/// The trust root: what a verifier is given, outside every bundle. Passkeys that were removed are in
-/// it, too, with the end of their time: what they signed before must stay verifiable.
+/// The trust root: what a verifier is given, outside every bundle. Keys that were replaced and
+/// passkeys that were removed are in it, too, with the end of their time: what they signed before
+/// must stay verifiable.
 pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> TrustRoot {
     let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE);
-    let gateway = keys.roles().map(|(role, did)| GatewayKey {
-        did,
-        role,
-        not_before,
-        not_after: None,
-        revoked_at: None,
-        revoked_from_leaf: None,
+    let known = keys.history.keys().filter(|key| key.role != Role::Jobs);
+    let mut gateway: Vec<GatewayKey> = known
+        .map(|key| GatewayKey {
+            did: key.did.clone(),
+            role: key.role,
+            not_before: key.not_before,
+            not_after: key.not_after,
+            revoked_at: key.revoked.as_ref().map(|revoked| revoked.at),
+            revoked_from_leaf: key.revoked.as_ref().and_then(|revoked| revoked.from_leaf),
+        })
+        .collect();
+    if gateway.is_empty() {
+        let listed = |(role, did)| GatewayKey {
+            did,
+            role,
+            not_before,
+            not_after: None,
+            revoked_at: None,
+            revoked_from_leaf: None,
+        };
+        gateway = keys.roles().map(listed).to_vec();
+    }
+    let key_sets = keys.history.sets().iter().map(|set| SeenKeySet {
+        number: set.number,
+        leaf: set.leaf,
+        hash_b64u: set.hash,
     });
     let authors = config.authors.iter();
     let approvers = config.approvers.iter();
     TrustRoot {
         trust_root: TRUST_ROOT.to_owned(),
-        gateway: gateway.to_vec(),
-        key_sets: Vec::new(),
+        gateway,
+        key_sets: key_sets.collect(),
         authors: authors
             .map(|author| Author {
                 did: author.did.clone(),
@@ -322,17 +399,22 @@ pub fn trust_root(config: &Config, keys: &Keys, passkeys: &[PasskeyRow]) -> Trus
             key: keys.checkpoint.did(),
         },
         witnesses: witnesses_of(config),
+        tsa: match &config.log.timestamps {
+            Some(timestamps) => timestamps.authorities.clone(),
+            None => Vec::new(),
+        },
     }
 }
 
-/// The witnesses of the configuration; a verifier is told of them when any is required.
+/// The witnesses of the configuration. A verifier is told of them even when none is required: a
+/// contract may ask for them.
 fn witnesses_of(config: &Config) -> Option<TrustedWitnesses> {
     let keys = config.log.witnesses.iter().map(|witness| WitnessKey {
         name: witness.name.clone(),
         did: witness.did.clone(),
     });
     let required = config.log.required_witnesses;
-    (required > 0).then(|| TrustedWitnesses {
+    (!config.log.witnesses.is_empty()).then(|| TrustedWitnesses {
         required,
         keys: keys.collect(),
     })

@@ -1,5 +1,6 @@
 use proof::bundle::Bundle;
 use proof::trust::Role;
+use proof::{Hash, Json};
 
 use super::*;
 use crate::clawscope::{self, TokenRequest};
@@ -11,6 +12,7 @@ fn parts(fixture: &Fixture) -> Sealing<'_> {
         keys: &fixture.keys,
         config: &fixture.config,
         witnesses: None,
+        stamper: None,
     }
 }
 
@@ -71,7 +73,7 @@ async fn a_bundle_holds_what_happened_and_proves_it() {
     assert_eq!(bundle.tokens.len(), 1);
     assert_eq!(bundle.records.len(), 2);
     assert!(bundle.proof_bundle.is_some());
-    let key = fixture.keys.checkpoint.public();
+    let key = fixture.keys.now().checkpoint.public();
     let origin = log_origin(&fixture.config);
     let checkpoint = Checkpoint::verify(&bundle.log.checkpoint, &origin, &key).unwrap();
     assert_eq!(bundle.log.proofs.len(), bundle.records.len());
@@ -82,9 +84,9 @@ async fn a_bundle_holds_what_happened_and_proves_it() {
             proof::merkle::verify_inclusion(&leaf, place.index, checkpoint.size, &place.path, root);
         assert!(included, "record {}", record.seq);
     }
-    assert_eq!(bundle.close.signer_did, fixture.keys.close.did());
+    assert_eq!(bundle.close.signer_did, fixture.keys.now().close.did());
     let half = bundle.proof_bundle.unwrap();
-    assert_eq!(half.signer_did, fixture.keys.job(&job).did());
+    assert_eq!(half.signer_did, fixture.keys.now().job(&job).did());
 }
 
 #[tokio::test]
@@ -122,7 +124,7 @@ async fn checkpoints_are_signed_once_for_each_size() {
     closed_job(&fixture).await;
     let first = sign_checkpoint(parts(&fixture)).await.unwrap();
     assert_eq!(first, sign_checkpoint(parts(&fixture)).await.unwrap());
-    let key = fixture.keys.checkpoint.public();
+    let key = fixture.keys.now().checkpoint.public();
     let read = Checkpoint::verify(&first.note, "gateway.example/log", &key).unwrap();
     assert_eq!(read.size, first.size);
 }
@@ -130,12 +132,12 @@ async fn checkpoints_are_signed_once_for_each_size() {
 #[test]
 fn the_trust_root_names_every_key_for_its_role() {
     let fixture = Fixture::new();
-    let trust = trust_root(&fixture.config, &fixture.keys, &[]);
+    let trust = trust_root(&fixture.config, &fixture.keys.now(), &[]);
     let roles = [
-        (Role::Receipt, fixture.keys.receipt.did()),
-        (Role::Token, fixture.keys.token.did()),
-        (Role::Checkpoint, fixture.keys.checkpoint.did()),
-        (Role::Close, fixture.keys.close.did()),
+        (Role::Receipt, fixture.keys.now().receipt.did()),
+        (Role::Token, fixture.keys.now().token.did()),
+        (Role::Checkpoint, fixture.keys.now().checkpoint.did()),
+        (Role::Close, fixture.keys.now().close.did()),
     ];
     for (role, did) in &roles {
         assert!(trust.gateway_key(did, *role, now()), "{role:?}");
@@ -146,4 +148,69 @@ fn the_trust_root_names_every_key_for_its_role() {
     assert!(trust.author(&fixture.author.did()).is_some());
     let not_before = Timestamp::from_millis(KEYS_NOT_BEFORE).to_string();
     assert_eq!(not_before, "2026-01-01T00:00:00.000Z");
+}
+
+#[tokio::test]
+async fn a_long_job_is_written_as_its_canonical_form() {
+    use proof::record::{Body, Caller, Intent, Lane};
+
+    let fixture = Fixture::new();
+    let policy_hash_b64u = fixture.published().await;
+    let job = fixture.job(policy_hash_b64u).await;
+    // More than one page of records, and more than one part of the public half.
+    for _ in 0..2 * proof::record::MAX_CHAIN + 1 {
+        let mut input = Json::object();
+        input.set("text", "\u{e9} \" \u{1f980}");
+        let intent = Intent {
+            caller: Caller {
+                token_hash: Hash::of(b"token").to_hex(),
+                agent_did: fixture.author.did(),
+                holder: "127.0.0.1".into(),
+            },
+            lane: Lane::Terraform,
+            operation: "create-run".into(),
+            run_id: None,
+            input,
+            decision: Json::object(),
+            policy_hash_b64u,
+            request_hash_b64u: Hash::of(b"request"),
+            trace_id: None,
+            caused_by: None,
+        };
+        let body = Body::Intent(Box::new(intent));
+        fixture.store.append(&job, now(), body).await.unwrap();
+    }
+    let store = &fixture.store;
+    store.close_job(&job, "olga", "done", now()).await.unwrap();
+    let row = seal(parts(&fixture), &job, now()).await.unwrap();
+    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    assert_eq!(Hash::of(&bytes), row.sha256);
+    let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
+    assert!(
+        bundle.to_file() == bytes,
+        "the same bytes as from a whole bundle"
+    );
+    assert_eq!(bundle.proof_bundles.len(), 3);
+    assert!(bundle.proof_bundle.is_none());
+    let close: proof::bundle::Close = bundle.close.payload.to_typed().unwrap();
+    assert_eq!(
+        close.evidence_hash_b64u,
+        proof::bundle::evidence_hash(&bundle)
+    );
+    assert_eq!(close.count, bundle.records.len() as u64);
+    let events: Vec<_> = bundle
+        .proof_bundles
+        .iter()
+        .map(|half| {
+            half.payload
+                .to_typed::<proof::bundle::PublicHalf>()
+                .unwrap()
+        })
+        .flat_map(|half| half.event_chain)
+        .collect();
+    assert_eq!(events, proof::bundle::events(&bundle.records));
+    let left: Vec<_> = std::fs::read_dir(fixture.config.bundles_dir())
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 1, "nothing else lies there");
 }

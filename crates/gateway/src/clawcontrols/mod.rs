@@ -137,6 +137,15 @@ pub async fn publish(
     let issues = contract.publication_issues(&PublicationRules {
         allow_autonomous_apply: config.policy.allow_autonomous_apply,
         reserved_hosts: clawproxy::egress::reserved_hosts(config),
+        witnesses: Some(
+            config
+                .log
+                .witnesses
+                .iter()
+                .map(|witness| witness.name.clone())
+                .collect(),
+        ),
+        timestamps: Some(config.log.timestamps.is_some()),
     });
     let (blocking, warnings): (Vec<_>, Vec<_>) = issues
         .into_iter()

@@ -195,13 +195,10 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
         return Err(ReasonCode::TokenMalformed.into());
     }
     let unverified = UnverifiedToken::parse(text).map_err(|error| refusal_of(&error))?;
-    let key = app.keys.token.public();
-    if unverified.kid() != key.kid() {
-        return Err(ReasonCode::TokenUnknownKey.into());
-    }
-    let verified = unverified
-        .verify(&key)
-        .map_err(|error| refusal_of(&error))?;
+    let keys = app.keys.now().token_keys(app.now());
+    let key = keys.iter().find(|key| key.kid() == unverified.kid());
+    let key = key.ok_or(ReasonCode::TokenUnknownKey)?;
+    let verified = unverified.verify(key).map_err(|error| refusal_of(&error))?;
     let claims = verified.claims;
     if claims.aud != app.config.gateway_id {
         return Err(ReasonCode::TokenAudience.into());
@@ -234,7 +231,8 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     // Read again now that a revocation would find it here: one that came in between has marked
     // the store's row but nothing that is known here.
     let stored = app.store.token(hash).await.map_err(unavailable)?;
-    if stored.is_none_or(|stored| stored.revoked.is_some()) {
+    let counts = app.keys.now().token_keys(app.now()).contains(key);
+    if !counts || stored.is_none_or(|stored| stored.revoked.is_some()) {
         app.live.revoke_token(hash);
     }
     Ok(token)

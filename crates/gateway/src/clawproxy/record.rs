@@ -198,7 +198,7 @@ pub async fn intent_to_apply(
 /// # Errors
 /// `SIGNER_UNAVAILABLE`.
 pub async fn can_sign(app: &App) -> Result<(), Refusal> {
-    let ready = app.keys.receipt.ready().await;
+    let ready = app.keys.now().receipt.ready().await;
     ready.map_err(|error| error.refusal())
 }
 
@@ -428,7 +428,8 @@ impl Permit {
             token_scope_hash_b64u: self.principal.token_scope_hash,
         };
         let now = app.now();
-        let signer = &app.keys.receipt;
+        let signing = app.keys.signing().await;
+        let signer = &app.keys.now().receipt;
         let signed = match model {
             Some(names) => {
                 let usage = facts.usage.unwrap_or(Usage {
@@ -527,16 +528,15 @@ impl Permit {
         let ended = outcome.ended;
         kill_point!("call.signed");
         let handed_in = Instant::now();
-        let appended = app
-            .store
-            .append_outcome(
-                job_id,
-                now,
-                outcome,
-                signed.as_ref().ok().cloned(),
-                facts.learned,
-            )
-            .await;
+        let pending = app.store.append_outcome(
+            job_id,
+            now,
+            outcome,
+            signed.as_ref().ok().cloned(),
+            facts.learned,
+        );
+        drop(signing);
+        let appended = pending.await;
         app.metrics.store_write.observe(handed_in.elapsed());
         app.metrics.ended(self.lane, ended);
         app.recording.note(&appended);

@@ -1,11 +1,13 @@
-//! The public half of the token key, for whoever wants to check a token's signature.
+//! The public halves of the token keys, for whoever wants to check a token's signature.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use proof::Timestamp;
+
 use crate::keys::Keys;
 
-/// The JSON Web Key Set (RFC 7517) with the token key.
+/// The JSON Web Key Set (RFC 7517) with the token keys.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct KeySet {
     keys: Vec<Key>,
@@ -24,17 +26,19 @@ struct Key {
     alg: &'static str,
 }
 
-/// The set as it is served.
-pub fn jwks(keys: &Keys) -> KeySet {
-    let key = keys.token.public();
+/// The set as it is served: the keys whose tokens are taken, the one in use first.
+pub fn jwks(keys: &Keys, now: Timestamp) -> KeySet {
+    let keys = keys.token_keys(now).into_iter();
     KeySet {
-        keys: vec![Key {
-            kty: "OKP",
-            crv: "Ed25519",
-            x: proof::hash::encode_b64u(&key.to_bytes()),
-            kid: key.kid(),
-            r#use: "sig",
-            alg: "EdDSA",
-        }],
+        keys: keys
+            .map(|key| Key {
+                kty: "OKP",
+                crv: "Ed25519",
+                x: proof::hash::encode_b64u(&key.to_bytes()),
+                kid: key.kid(),
+                r#use: "sig",
+                alg: "EdDSA",
+            })
+            .collect(),
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::clawcontrols;
 use crate::config::Config;
-use crate::keys::{Keys, random_uuid};
+use crate::keys::{KeyRing, random_uuid};
 use crate::live::{Live, LiveContract, LiveJob, LiveToken};
 use crate::operator::audit::{Action, audited};
 
@@ -35,7 +35,7 @@ pub struct Issuer<'a> {
     /// What is known without asking it.
     pub live: &'a Live,
     /// Signs.
-    pub keys: &'a Keys,
+    pub keys: &'a KeyRing,
     /// Names the audience and the approvers.
     pub config: &'a Config,
 }
@@ -214,7 +214,10 @@ async fn mint(
         cnf: None,
     };
     claims.token_scope_hash_b64u = claims.scope_hash();
-    let signing = issuer.keys.token.token(claims.clone()).await;
+    // Whoever revokes the key finds what it has signed.
+    let _signing = issuer.keys.signing().await;
+    let key = &issuer.keys.now().token;
+    let signing = key.token(claims.clone()).await;
     let text = Zeroizing::new(signing.map_err(|error| error.refusal())?);
     let hash = token_hash(&text);
     let scopes: Vec<String> = claims.scope.iter().cloned().map(String::from).collect();
@@ -239,9 +242,9 @@ async fn mint(
         claims: claims.clone(),
         issued_at: now,
         issued_by: operator.to_owned(),
+        signed_by: Some(key.did()),
         renews: grant.renews,
         elevated: grant.elevated,
-        signed_by: Some(issuer.keys.token.did().clone()),
     };
     let issuing = async {
         let issued = issuer.store.issue(token).await;

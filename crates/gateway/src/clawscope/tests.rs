@@ -38,7 +38,7 @@ async fn a_token_grants_what_the_contract_allows() {
     let token = ask(&fixture, &job, None, None).await.unwrap();
     let verified = UnverifiedToken::parse(&token.text)
         .unwrap()
-        .verify(&fixture.keys.token.public())
+        .verify(&fixture.keys.now().token.public())
         .unwrap();
     assert_eq!(verified.hash, token.hash);
     let claims = verified.claims;
@@ -52,7 +52,7 @@ async fn a_token_grants_what_the_contract_allows() {
     assert_eq!(claims.aud, "gateway.example");
     assert_eq!(claims.mission_id, job.as_str());
     assert_eq!(claims.policy_hash_b64u, hash);
-    assert_eq!(claims.sub, fixture.keys.job(&job).did());
+    assert_eq!(claims.sub, fixture.keys.now().job(&job).did());
     let scopes: Vec<String> = claims.scope.into_iter().map(String::from).collect();
     for scope in [
         "proxy:call",
@@ -322,7 +322,7 @@ async fn the_key_set_verifies_tokens() {
     let fixture = Fixture::new();
     let job = fixture.job(fixture.published().await).await;
     let token = ask(&fixture, &job, None, None).await.unwrap();
-    let set = serde_json::to_value(jwks(&fixture.keys)).unwrap();
+    let set = serde_json::to_value(jwks(&fixture.keys.now(), now())).unwrap();
     let key = &set["keys"][0];
     assert_eq!(
         (&key["kty"], &key["crv"], &key["alg"]),

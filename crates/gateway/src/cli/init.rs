@@ -158,7 +158,7 @@ pub async fn init(dir: &Path, sealed: Option<&Secret>) -> Result<Initialized, Fa
     let data = dir.join(DATA_DIR);
     make_folders(&data)?;
     match sealed {
-        None => Keys::create(&data.join("keys")).map(drop)?,
+        None => make_keys(&data.join("keys"))?,
         Some(passphrase) => keys::create_sealed(&data.join("keys"), passphrase)?,
     }
     let store = store::open_sqlite(&data.join("clawgate.db"))?;
@@ -173,6 +173,17 @@ pub async fn init(dir: &Path, sealed: Option<&Secret>) -> Result<Initialized, Fa
     }
     write_new(&config, &text).map_err(|error| io(&config, error))?;
     Ok(Initialized { config, credential })
+}
+
+/// New keys as files, with the first key set, so that its root can be taken away before the first
+/// start.
+fn make_keys(folder: &Path) -> Result<(), Failure> {
+    let new = !folder.exists();
+    let made = Keys::create(folder)?;
+    if new {
+        keys::write_first(&made, folder, crate::app::now())?;
+    }
+    Ok(())
 }
 
 /// The folders that the gateway keeps its own in.
@@ -258,6 +269,28 @@ mod tests {
         let store = store::open_sqlite(&data.join("clawgate.db")).unwrap();
         assert_eq!(store.operators().await.unwrap(), []);
         assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn sealed_keys_are_made_sealed_and_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let passphrase = Secret::new("correct horse battery staple".to_owned());
+        let made = init(folder.path(), Some(&passphrase)).await.unwrap();
+        let mut config = Config::load(&made.config).unwrap();
+        let keys = std::fs::read_dir(config.keys_dir()).unwrap();
+        let sealed = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".age");
+        assert!(keys.map(|file| file.unwrap().file_name()).all(sealed));
+        let http = crate::upstream::http_client(&config).unwrap();
+        assert!(Keys::open(&config, &http).await.is_err());
+        config.keys.typed = Some(passphrase);
+        let dids = Keys::open(&config, &http).await.unwrap().roles();
+        // What is there is kept, what is missing is made sealed, too.
+        std::fs::remove_file(config.keys_dir().join("close.key.age")).unwrap();
+        Keys::make(&config).await.unwrap();
+        let again = Keys::open(&config, &http).await.unwrap().roles();
+        assert_eq!(again[..3], dids[..3]);
+        assert_ne!(again[3], dids[3]);
+        assert!(!config.keys_dir().join("close.key").exists());
     }
 
     #[tokio::test]

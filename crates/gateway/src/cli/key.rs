@@ -1,13 +1,14 @@
-//! `clawgate key`: keys of authors and approvers.
+//! `clawgate key`: keys of authors and approvers, and the files of the gateway's own.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::Failure;
+use super::key_encrypt::Encrypt;
 use crate::keys;
 
-/// Makes keys for authors and approvers.
+/// Makes keys for authors and approvers; seals the gateway's own.
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
     /// Makes a private key in a new file that only you can read, and prints its public name
@@ -27,10 +28,11 @@ with its owner: neither the gateway nor anybody else needs it.")]
         /// The key file
         file: PathBuf,
     },
+    Encrypt(Encrypt),
 }
 
 impl Key {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), Failure> {
         let key = match self {
             Self::New { file } => {
                 let key = keys::random_key();
@@ -40,6 +42,7 @@ impl Key {
                 key
             }
             Self::Show { file } => keys::read_key(&file)?,
+            Self::Encrypt(encrypt) => return encrypt.run().await,
         };
         anstream::println!("{}", key.did());
         Ok(())
@@ -50,14 +53,14 @@ impl Key {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_key_is_made_once_and_reads_back() {
+    #[tokio::test]
+    async fn a_key_is_made_once_and_reads_back() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.key");
-        Key::New { file: file.clone() }.run().unwrap();
+        Key::New { file: file.clone() }.run().await.unwrap();
         let did = keys::read_key(&file).unwrap().did();
-        Key::Show { file: file.clone() }.run().unwrap();
-        assert!(Key::New { file: file.clone() }.run().is_err());
+        Key::Show { file: file.clone() }.run().await.unwrap();
+        assert!(Key::New { file: file.clone() }.run().await.is_err());
         assert_eq!(keys::read_key(&file).unwrap().did(), did, "not overwritten");
     }
 }

@@ -27,9 +27,12 @@ mod evidence;
 mod explain;
 mod failure;
 mod health;
+mod hold;
 pub mod init;
 mod job;
 mod key;
+mod key_encrypt;
+mod keys;
 mod log;
 mod mcp;
 mod notices;
@@ -129,7 +132,11 @@ enum Command {
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
+    Keys(keys::Keys),
+    #[command(subcommand)]
     Operator(operator::Operator),
+    #[command(subcommand)]
+    Hold(hold::Hold),
     #[command(subcommand)]
     Store(store::Store),
     Explain(explain::Explain),
@@ -203,8 +210,10 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Witness(witness) => witness.run().await?,
         Command::Rollback(rollback) => rollback.run().await?,
         Command::Tasks(tasks) => tasks.run().await?,
-        Command::Key(key) => key.run()?,
+        Command::Key(key) => key.run().await?,
+        Command::Keys(keys) => keys.run().await?,
         Command::Operator(operator) => operator.run().await?,
+        Command::Hold(hold) => hold.run().await?,
         Command::Store(store) => return store.run().await,
         Command::Explain(explain) => explain.run()?,
         Command::Openapi(openapi::Openapi {}) => openapi::Openapi::run()?,
@@ -320,6 +329,11 @@ mod tests {
             "clawgate key new a.key",
             "clawgate operator add alice --role issuer",
             "clawgate explain TOKEN_REPLAYED",
+            "clawgate hold add job_1 --reason why",
+            "clawgate hold list job_1 --all --json",
+            "clawgate hold remove job_1 --hold 3 --reason done",
+            "clawgate store prune --older-than 400d --dry-run --json",
+            "clawgate store backup folder/ --json",
         ] {
             assert!(parse(good).is_ok(), "{good}: {}", parse(good).unwrap_err());
         }

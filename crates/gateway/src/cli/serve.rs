@@ -43,6 +43,7 @@ impl Serve {
         log_to_stderr(json, "info")?;
         let mut config = Config::load(&self.config)?;
         self.passphrase.supply(&mut config)?;
+        raise_descriptors();
         // Before the listeners open, so that no signal is missed.
         let mut stop = Stop::listen()?;
         let running = start::start(config).await.map_err(|error| {
@@ -68,6 +69,21 @@ impl Serve {
                 Ok(ExitCode::from(1))
             }
         }
+    }
+}
+
+/// Takes as many descriptors as the process may have: each stream needs two, and what a shell or a
+/// service gives at first is for a few hundred of them.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
 }
 

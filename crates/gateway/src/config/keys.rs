@@ -23,7 +23,7 @@ pub struct KeyPlaces {
     pub passphrase: Option<SecretSource>,
     /// What was typed at the terminal in its place.
     #[serde(skip)]
-    pub typed: Option<Secret>,
+    pub(crate) typed: Option<Secret>,
     /// Seconds that a signer elsewhere has for a signature, waiting for its turn included.
     pub sign_timeout_seconds: u64,
     /// Signs receipts.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use proof::Did;
 use proof::checkpoint::is_key_name;
+use proof::timestamp::Authority;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, is_local};
+use super::{ConfigError, Tiles, is_local};
 
 /// Most witnesses: a note with all of their cosignatures stays far below the longest that is read.
 const MAX_WITNESSES: usize = 16;
@@ -21,6 +22,9 @@ pub struct Log {
     /// Writes the log as static files; without it nothing is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiles: Option<Tiles>,
+    /// Who is asked for timestamps of bundles' checkpoints; nobody without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamps: Option<Timestamps>,
     /// Seconds between two checkpoints that are published.
     pub publish_seconds: u64,
     /// Who is asked to cosign checkpoints.
@@ -44,12 +48,44 @@ pub struct Witness {
     pub did: Did,
 }
 
-/// Where the log's static files go.
+/// A timestamping authority (RFC 3161), asked to stamp checkpoints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tiles {
-    /// A folder. Relative to the file's folder.
-    pub folder: PathBuf,
+pub struct Timestamps {
+    /// Where it answers.
+    pub url: String,
+    /// Its certificate, or that of who certifies it, in PEM; goes into the trust root. Relative to
+    /// the file's folder.
+    pub ca_file: PathBuf,
+    /// Seconds for which a bundle waits for it.
+    #[serde(default = "five")]
+    pub wait_seconds: u64,
+    /// What is in the file.
+    #[serde(skip)]
+    pub authorities: Vec<Authority>,
+}
+
+fn five() -> u64 {
+    5
+}
+
+impl Timestamps {
+    /// Reads the authority's certificates, once.
+    pub(crate) fn read(&mut self) -> Result<(), ConfigError> {
+        if !self.authorities.is_empty() {
+            return Ok(());
+        }
+        let path = &self.ca_file;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        self.authorities = Authority::read_pem(&text).map_err(|error| {
+            let path = path.display();
+            ConfigError::Value(format!("log.timestamps.ca_file `{path}`: {error}"))
+        })?;
+        Ok(())
+    }
 }
 
 impl Default for Log {
@@ -57,6 +93,7 @@ impl Default for Log {
         Self {
             public: false,
             tiles: None,
+            timestamps: None,
             publish_seconds: 10,
             witnesses: Vec::new(),
             required_witnesses: 0,
@@ -81,6 +118,21 @@ impl Log {
             return refuse(
                 "log.required_witnesses is more than there are log.witnesses".to_owned(),
             );
+        }
+        if let Some(timestamps) = &self.timestamps {
+            let url = &timestamps.url;
+            // The answer is signed, and says nothing that is not public: plain HTTP will do, as most
+            // authorities offer nothing else.
+            let scheme = url.parse::<http::Uri>().ok();
+            let scheme = scheme.as_ref().and_then(http::Uri::scheme_str);
+            if !matches!(scheme, Some("http" | "https")) {
+                return refuse(format!(
+                    "log.timestamps.url `{url}` must begin with https:// or http://"
+                ));
+            }
+            if !(1..=60).contains(&timestamps.wait_seconds) {
+                return refuse("log.timestamps.wait_seconds must be 1 to 60".to_owned());
+            }
         }
         for (n, witness) in self.witnesses.iter().enumerate() {
             let Witness { name, url, did } = witness;

@@ -55,6 +55,41 @@ fn misspelt_missing_and_dangerous_values_are_refused() {
         ),
         (
             "[models.openai]",
+            "[keys.receipt]\nkind = \"paper\"\n[models.openai]",
+            "paper",
+        ),
+        (
+            "[models.openai]",
+            "[keys.receipt]\nkind = \"file\"\nfile = \"x\"\n[models.openai]",
+            "file",
+        ),
+        (
+            "[models.openai]",
+            "[keys.jobs]\nkind = \"vault\"\n[models.openai]",
+            "vault",
+        ),
+        (
+            "[models.openai]",
+            "[keys]\nsign_timeout_seconds = 0\n[models.openai]",
+            "sign_timeout_seconds",
+        ),
+        (
+            "[models.openai]",
+            "[keys.token]\nkind = \"vault\"\naddress = \"http://vault.example\"\nkey_name = \"k\"\nvault_token = { env = \"A\" }\n[models.openai]",
+            "keys.token.address",
+        ),
+        (
+            "[models.openai]",
+            "[keys.token]\nkind = \"vault\"\naddress = \"https://vault.example\"\nkey_name = \"../sys\"\nvault_token = { env = \"A\" }\n[models.openai]",
+            "keys.token.key_name",
+        ),
+        (
+            "[models.openai]",
+            "[keys.close]\nkind = \"aws-kms\"\nkey_id = \"k\"\nregion = \"eu/../\"\n[models.openai]",
+            "keys.close.region",
+        ),
+        (
+            "[models.openai]",
             "[run_tasks]\nhmac_key = { env = \"A\" }\npublic_url = \"http://a.example\"\n[models.openai]",
             "run_tasks.public_url",
         ),

@@ -181,7 +181,7 @@ impl Sandbox {
         fs::write(file("wpc.json"), &self.contract)?;
         let app = &self.gateway.app;
         // Nobody has enrolled a passkey yet.
-        let trust = bundles::trust_root(&app.config, &app.keys, &[]);
+        let trust = bundles::trust_root(&app.config, &app.keys.now(), &[]);
         fs::write(file("trust.json"), serde_json::to_vec_pretty(&trust)?)?;
         let agent = &self.gateway.agent_url;
         fs::write(file("terraform.rc"), sim::example_cli_config(agent))?;
@@ -344,6 +344,7 @@ fn configuration(
         },
         run_tasks: None,
         log: Default::default(),
+        retention: Default::default(),
         models: [
             ("openai".to_owned(), model(Dialect::Openai)?),
             ("anthropic".to_owned(), model(Dialect::Anthropic)?),

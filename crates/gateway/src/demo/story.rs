@@ -135,7 +135,7 @@ async fn tell(
     let bundle = seal(stage, &operator, sandbox).await?;
     let app = &sandbox.gateway.app;
     let passkeys = app.store.passkeys().await?;
-    let trust = bundles::trust_root(&app.config, &app.keys, &passkeys);
+    let trust = bundles::trust_root(&app.config, &app.keys.now(), &passkeys);
     let trust = serde_json::to_vec_pretty(&trust)?;
     check(stage, &bundle, &trust);
     tamper(stage, &bundle, &trust);

@@ -16,7 +16,7 @@ pub mod record;
 use std::str::FromStr;
 
 use serde_json::Value;
-use store::{LoggedRecord, NumberedAction};
+use store::{LoggedRecord, NumberedAction, PrunedRecord};
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,16 @@ pub fn record_line(format: Format, row: &LoggedRecord, origin: Origin<'_>) -> St
             line.json(Some(("record", record)))
         }
         Format::Ocsf => format!("{}\n", ocsf::record_event(&line, row, origin)),
+    }
+}
+
+/// What stays of a record whose content was removed, as a line of a format, line end included.
+pub fn pruned_line(format: Format, row: &PrunedRecord, origin: Origin<'_>) -> String {
+    let line = record::pruned(row);
+    match format {
+        Format::Csv => csv::line(line.values.iter()),
+        Format::Jsonl => line.json(None),
+        Format::Ocsf => format!("{}\n", ocsf::pruned_event(&line, row.at, origin)),
     }
 }
 

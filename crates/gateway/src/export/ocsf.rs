@@ -105,14 +105,37 @@ pub fn record_event(line: &Line, row: &LoggedRecord, origin: Origin<'_>) -> Valu
     }
     event.set("unmapped", unmapped.into());
     let mut metadata = metadata(line, &profiles, origin);
+    identify(&mut metadata, line);
+    event.set("metadata", metadata.into());
+    event.into()
+}
+
+/// What stays of a record whose content was removed, as an event.
+pub fn pruned_event(line: &Line, at: Timestamp, origin: Origin<'_>) -> Value {
+    let verdict = Verdict {
+        severity: INFORMATIONAL,
+        status: SUCCESS,
+        action: OBSERVED,
+        disposition: LOGGED,
+    };
+    let mut event = base(line, at, &verdict);
+    event.set("actor", actor(None, line));
+    event.set("src_endpoint", source(None, origin));
+    event.set("api", api(line));
+    let mut metadata = metadata(line, &["security_control"], origin);
+    identify(&mut metadata, line);
+    event.set("metadata", metadata.into());
+    event.into()
+}
+
+/// Says which record of the log it is.
+fn identify(metadata: &mut Members, line: &Line) {
     metadata.set("uid", line.get("leaf_sha256_b64u").clone());
     metadata.set("original_event_uid", line.get("record_id").clone());
     metadata.set("sequence", line.get("log_index").clone());
     metadata.set("event_code", line.get("kind").clone());
     metadata.set("correlation_uid", line.get("job_id").clone());
     metadata.set("log_name", "records".into());
-    event.set("metadata", metadata.into());
-    event.into()
 }
 
 /// An operator's action as an event.

@@ -6,7 +6,7 @@ use proof::Json;
 use proof::approval::Decision;
 use proof::record::{Body, Caller, Ended, Intent, Lane, Outcome};
 use serde_json::{Value, json};
-use store::LoggedRecord;
+use store::{LoggedRecord, PrunedRecord};
 
 use super::Line;
 use crate::activity::destination;
@@ -63,6 +63,25 @@ pub const COLUMNS: [&str; 49] = [
     "sent_bytes",
     "sent_sha256_b64u",
 ];
+
+/// What the action of a line says whose record's content was removed after its retention.
+pub const PRUNED: &str = "removed-after-retention";
+
+/// The values that stay of a record whose content was removed.
+pub fn pruned(row: &PrunedRecord) -> Line {
+    let mut values = Values(vec![Value::Null; COLUMNS.len()]);
+    values.set("log_index", row.leaf_index);
+    values.set("record_id", format!("{}/{}", row.job_id, row.seq));
+    values.set("time", row.at.to_string());
+    values.set("job_id", row.job_id.as_str());
+    values.set("kind", row.kind.as_str());
+    values.set("action", PRUNED);
+    values.set("leaf_sha256_b64u", row.leaf_hash.to_string());
+    Line {
+        columns: &COLUMNS,
+        values: values.0,
+    }
+}
 
 /// A record's values.
 pub fn line(row: &LoggedRecord) -> Line {

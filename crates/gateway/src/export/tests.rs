@@ -25,7 +25,8 @@ async fn rows() -> Vec<LoggedRecord> {
             job: None,
             limit: 1000,
         };
-        rows.extend(sample.store.logged(range).await.unwrap());
+        let page = sample.store.logged(range).await.unwrap();
+        rows.extend(page.into_iter().filter_map(store::Logged::record));
     }
     rows
 }

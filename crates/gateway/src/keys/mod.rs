@@ -4,13 +4,16 @@
 //! says that it is elsewhere. Whoever signs asks [`Signer`], and need not know where the key is.
 
 mod aws_kms;
+pub mod change;
 mod file;
 mod https;
 mod pkcs11;
 mod places;
 mod random;
 mod remote;
+mod ring;
 mod sealed;
+mod sets;
 mod signer;
 mod sigv4;
 mod vault;
@@ -18,31 +21,41 @@ mod vault;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proof::checkpoint::Checkpoint;
+use proof::keyset::{CannotChange, History, KeySetError};
 use proof::record::JobId;
 use proof::trust::Role;
-use proof::{Did, SigningKey};
+use proof::{Did, PublicKey, SigningKey, Timestamp};
+use store::StoreError;
 
 use crate::secret::SecretError;
 
 pub use file::{make_private_folder, read_key, write_key, write_private};
 pub use places::asks_for_passphrase;
 pub use random::{random_bytes, random_key, random_text, random_uuid, timed_uuid};
+pub use ring::KeyRing;
 pub use sealed::{IDENTITY, create_sealed, seal_all};
+pub use sets::{KEYS_NOT_BEFORE, adopt, open, prepare, write_first};
 pub use signer::{SignError, Signer};
 
 /// The keys, each used for its own role only.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Keys {
     /// Signs receipts.
-    pub receipt: Signer,
+    pub receipt: Arc<Signer>,
     /// Signs scoped tokens.
-    pub token: Signer,
+    pub token: Arc<Signer>,
     /// Signs checkpoints of the log.
-    pub checkpoint: Signer,
+    pub checkpoint: Arc<Signer>,
     /// Signs the end of jobs, on a thread of its own.
     pub close: Arc<Signer>,
-    /// Job keys are derived from it, so that none needs to be stored.
-    jobs: SigningKey,
+    /// Job keys are derived from the first, so that none needs to be stored; those of jobs that
+    /// were opened before it was replaced from the others.
+    jobs: Vec<Arc<SigningKey>>,
+    /// Keys of the log that were replaced, and sign checkpoints beside the new one until then.
+    beside: Vec<(Arc<Signer>, Timestamp)>,
+    /// Which keys count where, as the log says.
+    pub history: History,
 }
 
 /// Why the keys are not to be had.
@@ -63,6 +76,22 @@ pub enum KeysError {
     /// Not a key.
     #[error("`{0}` does not hold a private key")]
     NotAKey(PathBuf),
+    /// Not a key set.
+    #[error("`{0}` does not hold the first key set: take it away, if the root's key is there")]
+    NotAKeySet(PathBuf),
+    /// A role has another key than the key sets name.
+    #[error(
+        "the {role} key is {found}, and the key sets name {wanted}: put that key back, or have a key \
+         set name this one (clawgate keys adopt)"
+    )]
+    Other {
+        /// The role.
+        role: Role,
+        /// The key that is there.
+        found: Did,
+        /// The key that should be.
+        wanted: Did,
+    },
     /// A file of identities that does not open.
     #[error(
         "the passphrase of `{path}`: {reason}; give it by --key-passphrase-file, keys.passphrase, \
@@ -128,6 +157,28 @@ pub enum KeysError {
     /// One key for two roles.
     #[error("the roles `{0}` and `{1}` have one key: give each its own")]
     Shared(&'static str, &'static str),
+    /// A new key of this role is not the gateway's to make.
+    #[error("the {0} key is no file of the gateway's, so it makes no new one")]
+    Elsewhere(Role),
+    /// The key sets of the log do not follow each other.
+    #[error("the log's key sets are not in order")]
+    KeySets(#[source] Box<KeySetError>),
+    /// No key set can name it.
+    #[error(transparent)]
+    CannotChange(CannotChange),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl KeysError {
+    fn other(role: Role, found: &Did, history: &History) -> Self {
+        Self::Other {
+            role,
+            found: found.clone(),
+            wanted: history.current(role).unwrap_or(found).clone(),
+        }
+    }
 }
 
 const FILES: [&str; 5] = ["receipt", "token", "checkpoint", "close", "jobs"];
@@ -139,7 +190,11 @@ impl Keys {
     /// See [`KeysError`].
     pub fn create(folder: &Path) -> Result<Self, KeysError> {
         make_private_folder(folder)?;
-        for name in FILES {
+        // The root may be kept elsewhere later: only a new set-up gets one here.
+        let new = !FILES
+            .iter()
+            .any(|name| folder.join(format!("{name}.key")).exists());
+        for name in FILES.into_iter().chain(new.then_some("keyset")) {
             let path = folder.join(format!("{name}.key"));
             if !path.exists() {
                 write_key(&path, &random_key())?;
@@ -167,17 +222,73 @@ impl Keys {
     /// The keys for receipts, tokens, checkpoints and closing, and the one of jobs.
     fn of([receipt, token, checkpoint, close]: [Signer; 4], jobs: SigningKey) -> Self {
         Self {
-            receipt,
-            token,
-            checkpoint,
+            receipt: Arc::new(receipt),
+            token: Arc::new(token),
+            checkpoint: Arc::new(checkpoint),
             close: Arc::new(close),
-            jobs,
+            jobs: vec![Arc::new(jobs)],
+            beside: Vec::new(),
+            history: History::default(),
         }
     }
 
     /// The key of one job: the agent's identity in tokens and in the bundle.
     pub fn job(&self, job: &JobId) -> SigningKey {
-        self.jobs.derive(job.as_str())
+        self.jobs[0].derive(job.as_str())
+    }
+
+    /// The key of a job that was opened before, of which this is the name; `None` when the key that
+    /// it was derived from is not there any more.
+    pub fn job_of(&self, job: &JobId, agent: &Did) -> Option<SigningKey> {
+        let keys = self.jobs.iter().map(|jobs| jobs.derive(job.as_str()));
+        keys.into_iter().find(|key| key.did() == *agent)
+    }
+
+    /// The name of the key in use for a role; of the root none is held.
+    fn did(&self, role: Role) -> Did {
+        match role {
+            Role::Receipt => self.receipt.did(),
+            Role::Token => self.token.did(),
+            Role::Checkpoint => self.checkpoint.did(),
+            Role::Close => self.close.did(),
+            Role::Jobs | Role::Keyset => self.jobs[0].did(),
+        }
+    }
+
+    /// The keys whose tokens are taken at this time, the one in use first.
+    pub fn token_keys(&self, now: Timestamp) -> Vec<PublicKey> {
+        let counting = self.history.counting(Role::Token, now);
+        match counting.is_empty() {
+            true => vec![self.token.public()],
+            false => counting.into_iter().map(Did::key).collect(),
+        }
+    }
+
+    /// Every key that has signed checkpoints of the log, the one in use first.
+    pub fn checkpoint_keys(&self) -> Vec<PublicKey> {
+        let own = self.checkpoint.public();
+        let known = self.history.keys();
+        let others = known.filter(|key| key.role == Role::Checkpoint && key.did.key() != own);
+        std::iter::once(own)
+            .chain(others.map(|key| key.did.key()))
+            .collect()
+    }
+
+    /// Signs a checkpoint by the key of the log; while one is being replaced, by both.
+    ///
+    /// # Errors
+    /// See [`SignError`].
+    pub async fn sign_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        now: Timestamp,
+    ) -> Result<String, SignError> {
+        let mut note = self.checkpoint.checkpoint(checkpoint).await?;
+        for (signer, _) in self.beside.iter().filter(|(_, end)| now <= *end) {
+            let other = signer.checkpoint(checkpoint).await?;
+            note = Checkpoint::joined(&note, &other).expect("two notes of one checkpoint");
+        }
+        Ok(note)
     }
 
     /// The public keys with their roles, for the trust root.

@@ -4,7 +4,7 @@ use proof::{SigningKey, Timestamp};
 
 /// A key from the system's randomness.
 pub fn random_key() -> SigningKey {
-    SigningKey::from_seed(&random_bytes())
+    SigningKey::from_seed(&zeroize::Zeroizing::new(random_bytes()))
 }
 
 /// Bytes from the system's randomness.

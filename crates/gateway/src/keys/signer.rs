@@ -3,7 +3,9 @@
 use policy::{ReasonCode, Refusal};
 use proof::checkpoint::Checkpoint;
 use proof::token::{Claims, TokenError};
-use proof::{Did, Envelope, EnvelopeError, EnvelopeType, PublicKey, SigningKey, Timestamp};
+use proof::{
+    Did, Envelope, EnvelopeError, EnvelopeType, PublicKey, SigningKey, Timestamp, Unsigned,
+};
 use serde::Serialize;
 
 use super::remote::Remote;
@@ -118,6 +120,23 @@ impl Signer {
         match self {
             Self::Local(_) => Ok(()),
             Self::Remote(remote) => remote.probe().await,
+        }
+    }
+
+    /// Signs what is ready but for its signature.
+    ///
+    /// # Errors
+    /// [`SignError::Unavailable`], [`SignError::Wrong`].
+    pub async fn sign<T>(&self, unsigned: Unsigned<T>) -> Result<T, SignError> {
+        match self {
+            Self::Local(key) => {
+                let signature = key.sign(unsigned.message());
+                unsigned.attach(signature).map_err(|_| SignError::Wrong {
+                    signer: "the key in memory".to_owned(),
+                    did: key.did(),
+                })
+            }
+            Self::Remote(remote) => Box::pin(remote.complete(unsigned)).await,
         }
     }
 

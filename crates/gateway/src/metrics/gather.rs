@@ -13,6 +13,7 @@ use super::snapshot::Snapshot;
 use super::text::{MEDIA_TYPE, written};
 use super::{CallClass, ENDS, LANES, TIMED};
 use crate::app::App;
+use crate::tlog::Standing;
 
 /// Units of the store's sums of money in one US dollar.
 const UNITS_PER_USD: f64 = 1e9;
@@ -113,6 +114,15 @@ async fn store(app: &App, seen: &mut Snapshot) {
     if let Ok(size) = size {
         seen.number(&f::LOG_SIZE, size as f64);
     }
+    let standing = app.publication.standing();
+    if let Standing::Published(size) = &standing {
+        seen.number(&f::LOG_PUBLISHED, *size as f64);
+    }
+    let lines = seen.family(&f::LOG_PUBLISHING);
+    for name in Standing::ALL {
+        lines.value(&[name], f64::from(u8::from(name == standing.as_str())));
+    }
+    seen.number(&f::BUNDLES_PENDING, app.pending.count() as f64);
     let Ok(runs) = runs else {
         return;
     };

@@ -9,7 +9,7 @@ use proof::Timestamp;
 use proof::record::JobId;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use store::LogRange;
+use store::{LogRange, Logged};
 
 use super::credential::Role;
 use super::extract::Params;
@@ -184,9 +184,12 @@ async fn page(app: &App, wanted: &mut Wanted) -> Result<(String, bool), Broken> 
             };
             let rows = app.store.logged(range).await?;
             for row in &rows {
-                wanted.next = row.leaf_index + 1;
-                if wanted.covers(row.leaf_index, row.record.at) {
-                    lines.push_str(&export::record_line(format, row, origin));
+                wanted.next = row.leaf_index() + 1;
+                if wanted.covers(row.leaf_index(), row.at()) {
+                    lines.push_str(&match row {
+                        Logged::Record(row) => export::record_line(format, row, origin),
+                        Logged::Pruned(row) => export::pruned_line(format, row, origin),
+                    });
                 }
             }
             rows.len()

@@ -13,7 +13,7 @@ use proof::record::{Confinement, JobId};
 use proof::{Did, Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{JobFilter, JobPhase, JobRow, JobState};
+use store::{JobFilter, JobPhase, JobRow, JobState, Part};
 
 use super::credential::{self, Operator};
 use super::extract::{Id, Params, Reason, Strict};
@@ -26,8 +26,8 @@ use crate::leases::Lease;
 use crate::shapes;
 
 use views::{
-    Counters, Job, JobDetails, Jobs, ModelUsage, RecordView, Records, RunView, Runs, TokenView,
-    Tokens,
+    Counters, Job, JobDetails, Jobs, ModelUsage, PrunedRecordView, PrunedRecords, RecordView,
+    Records, RunView, Runs, TokenView, Tokens,
 };
 
 /// Most entries of one answer.
@@ -209,23 +209,40 @@ pub(super) struct Page {
     limit: Option<u32>,
 }
 
-/// A page of a job's records, in their order.
+/// A page of a job's records, in their order; of those whose content was removed after its
+/// retention, what stays.
 pub(super) async fn records(
     State(app): State<Arc<App>>,
     Id(job_id): Id<JobId>,
     Params(asked): Params<Page>,
 ) -> Result<Json<Records>, Problem> {
     known(&app, &job_id).await?;
-    let records = app
-        .store
-        .records(&job_id, asked.after, page(asked.limit)?)
-        .await?;
+    let limit = page(asked.limit)?;
+    let went = app.store.prunings(&job_id).await?;
+    if let Some(went) = went.into_iter().find(|went| went.part == Part::Records) {
+        let places = app.store.record_places(&job_id, asked.after, limit).await?;
+        let pruned = PrunedRecords {
+            at: went.at,
+            by: went.by,
+            records: places.into_iter().map(PrunedRecordView::from).collect(),
+        };
+        return Ok(Json(Records {
+            job_id,
+            records: Vec::new(),
+            pruned: Some(pruned),
+        }));
+    }
+    let records = app.store.records(&job_id, asked.after, limit).await?;
     let records = records.into_iter().map(|stored| RecordView {
         leaf_index: stored.leaf_index,
         record: stored.record,
     });
     let records = records.collect();
-    Ok(Json(Records { job_id, records }))
+    Ok(Json(Records {
+        job_id,
+        records,
+        pruned: None,
+    }))
 }
 
 /// A job's runs, oldest first.

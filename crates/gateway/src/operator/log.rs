@@ -10,12 +10,11 @@ use http::{HeaderValue, Uri, header};
 use policy::ReasonCode;
 use proof::consistency::ConsistencyProof;
 use proof::merkle::{leaf_hash, verify_inclusion};
-use proof::record::{Body, JobId};
+use proof::record::JobId;
 use proof::tiles::Tile;
 use proof::{Hash, Numbers, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::StoredRecord;
 
 use super::extract::Params;
 use super::problem::Problem;
@@ -29,9 +28,6 @@ pub const INCLUSION: &str = "clawgate.inclusion/1";
 
 /// Records that [`show`] lists.
 const LAST: u32 = 10;
-
-/// Records that are read at a time in search of one.
-const PAGE: u32 = 1000;
 
 /// Routes that need no credential when the configuration publishes the log's hashes.
 pub(super) const HASHES: [&str; 2] = ["/tlog/checkpoint", "/tlog/tile/{level}/{*place}"];
@@ -74,6 +70,16 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<LogView>, P
 
 /// An entry of the log: a record, or a key set, which belongs to no job.
 fn shown(stored: store::LogEntry) -> Result<LogEntry, Problem> {
+    if let Some(pruned) = stored.pruned {
+        return Ok(LogEntry {
+            index: stored.leaf_index,
+            leaf_sha256_b64u: stored.leaf_hash,
+            job_id: Some(pruned.job_id),
+            seq: pruned.seq,
+            at: pruned.at,
+            record: Some(pruned.kind),
+        });
+    }
     let damaged = || Problem::internal(&TlogError::Damaged(stored.leaf_index));
     let entry = json::parse(&stored.entry, Numbers::Integers).map_err(|_| damaged())?;
     let text = |path: &[&str]| entry.at(path).and_then(proof::Json::as_str);
@@ -198,15 +204,16 @@ pub(super) async fn inclusion(
     Params(which): Params<Which>,
 ) -> Result<Json<Inclusion>, Problem> {
     let found = match (which.index, which.job, which.seq, which.receipt) {
-        (Some(index), None, None, None) => by_index(&app, index).await?,
-        (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?.as_ref().map(entry),
-        (None, None, None, Some(receipt)) => by_receipt(&app, &receipt).await?.as_ref().map(entry),
+        (Some(index), None, None, None) => Some(index),
+        (None, Some(job), Some(seq), None) => by_number(&app, &job, seq).await?,
+        (None, None, None, Some(receipt)) => by_receipt(&app, &receipt).await?,
         _ => {
             let detail = "name the record by index, by job and seq, or by receipt";
             return Err(Problem::new(ReasonCode::QueryValue, detail));
         }
     };
-    let (leaf_index, leaf_hash, entry) = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let leaf_index = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    let (leaf_hash, record) = at(&app, leaf_index).await?;
     let checkpoint = signed(&app).await?;
     let path = app.store.inclusion(leaf_index, checkpoint.size).await?;
     let root = app.store.log_root(checkpoint.size).await?;
@@ -220,7 +227,7 @@ pub(super) async fn inclusion(
         index: leaf_index,
         leaf_sha256_b64u: leaf_hash,
         path,
-        record: entry,
+        record,
     }))
 }
 
@@ -236,65 +243,40 @@ pub(super) struct Inclusion {
     leaf_sha256_b64u: Hash,
     #[schemars(with = "Vec<shapes::Sha256>")]
     path: Vec<Hash>,
-    #[schemars(with = "shapes::Document")]
-    record: proof::Json,
+    /// Absent when its content was removed after its retention; its hash is proven all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shapes::Document>")]
+    record: Option<proof::Json>,
 }
 
-/// A place in the log, the leaf there, and what it was made of.
-type Entry = (u64, Hash, proof::Json);
-
-fn entry(stored: &StoredRecord) -> Entry {
-    let record = &stored.record;
-    (stored.leaf_index, record.leaf_hash(), record.to_json())
-}
-
-async fn by_index(app: &App, from: u64) -> Result<Option<Entry>, Problem> {
-    let Some(found) = app.store.entries(from, 1).await?.pop() else {
-        return Ok(None);
-    };
-    let damaged = TlogError::Damaged(from);
+/// The leaf at a place in the log, and what it was made of, unless that was removed after its
+/// retention.
+async fn at(app: &App, from: u64) -> Result<(Hash, Option<proof::Json>), Problem> {
+    let found = app.store.entries(from, 1).await?.pop();
+    let found = found.ok_or(ReasonCode::LogPlaceUnknown)?;
+    if found.pruned.is_some() {
+        return Ok((found.leaf_hash, None));
+    }
     let read = json::parse(&found.entry, Numbers::Integers).ok();
     let read = read.filter(|_| leaf_hash(&found.entry) == found.leaf_hash);
-    let read = read.ok_or_else(|| Problem::internal(&damaged))?;
-    Ok(Some((found.leaf_index, found.leaf_hash, read)))
+    let read = read.ok_or_else(|| Problem::internal(&TlogError::Damaged(from)))?;
+    Ok((found.leaf_hash, Some(read)))
 }
 
-async fn by_number(app: &App, job: &JobId, seq: u64) -> Result<Option<StoredRecord>, Problem> {
+/// Place in the log of a job's record.
+async fn by_number(app: &App, job: &JobId, seq: u64) -> Result<Option<u64>, Problem> {
     let Some(before) = seq.checked_sub(1) else {
         return Ok(None);
     };
-    let mut page = app.store.records(job, before, 1).await?;
-    Ok(page.pop().filter(|stored| stored.record.seq == seq))
+    let mut page = app.store.record_places(job, before, 1).await?;
+    let found = page.pop().filter(|place| place.seq == seq);
+    Ok(found.map(|place| place.leaf_index))
 }
 
-/// The outcome that names a receipt. A receipt's nonce is its job and the number of its intent,
-/// and the outcome comes later.
-async fn by_receipt(app: &App, id: &str) -> Result<Option<StoredRecord>, Problem> {
-    let found = app.store.find_receipt(id).await?;
-    let Some((job, envelope)) = found else {
-        return Err(ReasonCode::ReceiptUnknown.into());
-    };
-    let nonce = envelope.payload.at(&["binding", "nonce"]);
-    let intent = nonce.and_then(proof::Json::as_str);
-    let intent = intent.and_then(|nonce| nonce.rsplit_once(':')?.1.parse().ok());
-    let mut after: u64 = intent.unwrap_or(0);
-    loop {
-        let page = app.store.records(&job, after, PAGE).await?;
-        let Some(last) = page.last() else {
-            return Ok(None);
-        };
-        after = last.record.seq;
-        let names = |stored: &StoredRecord| match &stored.record.body {
-            Body::Outcome(outcome) => outcome
-                .receipt
-                .as_ref()
-                .is_some_and(|own| own.receipt_id == id),
-            _ => false,
-        };
-        if let Some(outcome) = page.into_iter().find(names) {
-            return Ok(Some(outcome));
-        }
-    }
+/// Place in the log of the outcome that names a receipt.
+async fn by_receipt(app: &App, id: &str) -> Result<Option<u64>, Problem> {
+    let outcome = app.store.outcome_of_receipt(id).await?;
+    Ok(Some(outcome.ok_or(ReasonCode::ReceiptUnknown)?))
 }
 
 /// A file of the log: hashes, or entries. Its route says who may have it.
@@ -314,6 +296,7 @@ impl From<TlogError> for Problem {
     fn from(error: TlogError) -> Self {
         match error {
             TlogError::Store(error) => error.into(),
+            TlogError::Pruned(_) => Self::new(ReasonCode::ContentPruned, error.to_string()),
             other => Self::internal(&other),
         }
     }

@@ -16,7 +16,9 @@ mod evidence;
 pub mod export;
 pub(crate) mod extract;
 mod health;
+mod holds;
 mod jobs;
+mod keys;
 mod log;
 mod notices;
 pub mod openapi;
@@ -112,6 +114,10 @@ pub fn routes() -> Vec<Route> {
         post("/v1/jobs/{id}/lease", Needs(Issuer), jobs::renew),
         post("/v1/jobs/{id}/close", Needs(Issuer), jobs::close),
         get("/v1/jobs/{id}/bundle", Operator, evidence::bundle),
+        get("/v1/jobs/{id}/bundle/export", Operator, evidence::export),
+        get("/v1/holds", Operator, holds::list),
+        post("/v1/jobs/{id}/holds", Needs(Auditor), holds::place),
+        post("/v1/jobs/{id}/holds/lift", Needs(Auditor), holds::lift),
         post("/v1/tokens", Needs(Issuer), tokens::issue),
         post(
             "/v1/tokens/elevated",
@@ -166,6 +172,9 @@ pub fn routes() -> Vec<Route> {
         post("/v1/notices/{name}/test", Needs(Admin), notices::test),
         get("/v1/receipts/{id}", Operator, evidence::receipt),
         get("/v1/trust", Operator, evidence::trust),
+        get("/v1/keys", Operator, keys::list),
+        post("/v1/keys/prepare", Needs(Admin), keys::prepare),
+        post("/v1/keys", Needs(Admin), keys::submit),
         get("/v1/log", Operator, log::show),
         get("/v1/log/checkpoint", Operator, log::checkpoint),
         get("/v1/log/consistency", Operator, log::consistency),

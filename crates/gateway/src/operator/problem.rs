@@ -97,6 +97,7 @@ impl From<StoreError> for Problem {
                 Conflict::NoSuchJob(_) => ReasonCode::JobUnknown,
                 Conflict::JobClosed(_) => ReasonCode::JobClosed,
                 Conflict::NoSuchRun(_) => ReasonCode::ObjectUnknown,
+                Conflict::ContentPruned(_) => ReasonCode::ContentPruned,
                 _ => return Self::internal(&error),
             },
         };

@@ -23,7 +23,7 @@ use proof::record::JobId;
 use proof::{Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{MAX_PUBLICATIONS, Publication};
+use store::{MAX_PUBLICATIONS, Part, Publication};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
@@ -153,6 +153,9 @@ async fn keep(app: &App, publication: Publication) -> Result<(), Problem> {
     let job_id = &publication.job_id;
     if app.store.job(job_id).await?.is_none() {
         return Err(ReasonCode::JobUnknown.into());
+    }
+    if let Some(gone) = bundles::pruned(&*app.store, job_id, Part::Bundle).await? {
+        return Err(Problem::new(ReasonCode::ContentPruned, gone));
     }
     let sealed = app.store.bundle(job_id).await?;
     let sealed = sealed.ok_or(ReasonCode::BundleUnknown)?;

@@ -12,7 +12,7 @@ use crate::clawcontrols;
 use crate::clawscope::Issuer;
 use crate::config::Config;
 use crate::jobs::{self, ContractChoice};
-use crate::keys::{Keys, random_key};
+use crate::keys::{KeyRing, Keys, random_key};
 use crate::live::Live;
 
 /// The time of every test.
@@ -23,7 +23,7 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) live: Live,
-    pub(crate) keys: Keys,
+    pub(crate) keys: KeyRing,
     pub(crate) config: Config,
     pub(crate) author: SigningKey,
     _folder: TempDir,
@@ -50,7 +50,7 @@ impl Fixture {
             author.did()
         );
         let config: Config = toml::from_str(&text).unwrap();
-        let keys = Keys::create(&config.keys_dir()).unwrap();
+        let keys = Keys::create(&config.keys_dir()).unwrap().into();
         let store = store::open_sqlite_in_memory().unwrap();
         Self {
             store,

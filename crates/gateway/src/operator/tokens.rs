@@ -22,7 +22,7 @@ use crate::shapes;
 
 /// The public token key.
 pub(super) async fn jwks(State(app): State<Arc<App>>) -> Json<KeySet> {
-    Json(clawscope::jwks(&app.keys))
+    Json(clawscope::jwks(&app.keys.now(), app.now()))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

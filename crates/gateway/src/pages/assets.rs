@@ -53,6 +53,7 @@ pub const CHECK_SOURCE: &str = concat!(
     include_str!("../../assets/check/keysets.js"),
     include_str!("../../assets/check/records.js"),
     include_str!("../../assets/check/seals.js"),
+    include_str!("../../assets/check/seen.js"),
     include_str!("../../assets/check/approvals.js"),
     include_str!("../../assets/check/check.js"),
     include_str!("../../assets/check/page.js"),

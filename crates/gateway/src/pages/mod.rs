@@ -313,6 +313,17 @@ pub fn broken(frame: Frame, what: &str) -> Response {
     notice(status, frame, "This cannot be shown", what)
 }
 
+/// The same for something whose content was removed after its retention.
+pub fn pruned(frame: Frame, what: &str) -> Response {
+    let what = format!("Its place and its hash in the log stay: {what}.");
+    notice(
+        StatusCode::GONE,
+        frame,
+        "Removed after its retention",
+        &what,
+    )
+}
+
 /// The store did not answer.
 pub fn failed(frame: Frame, error: &StoreError) -> Response {
     tracing::error!(%error, "a page cannot be made");

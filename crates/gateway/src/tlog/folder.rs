@@ -4,11 +4,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::TlogError;
+use super::{Added, MAX_FILE_BYTES, TlogError};
 use crate::bundles::file;
-
-/// Largest file of the log: 256 entries of the largest size, each behind its length.
-const MAX_FILE_BYTES: u64 = 256 * (2 + 0xffff);
 
 /// Files are for the web server's group, too.
 const MODE: u32 = 0o640;
@@ -17,15 +14,6 @@ const MODE: u32 = 0o640;
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
-}
-
-/// How adding a file that never changes went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Added {
-    /// It was not there, or it was the same.
-    Fine,
-    /// Another one has its name.
-    Differs,
 }
 
 impl Folder {

@@ -1,12 +1,16 @@
 //! The log as others read it: C2SP tiles, entries and checkpoints, from the store and as static
 //! files.
 //!
-//! The store is the truth; a folder of tiles is a copy that [`publish`] keeps up, so that auditors
-//! and witnesses can follow the log without asking the gateway. What lies in the folder is compared
+//! The store is the truth; a folder or a bucket of tiles is a copy that [`publish`] keeps up, so that
+//! auditors and witnesses can follow the log without asking the gateway. What lies there is compared
 //! with the store before anything is added: a log that has two versions is not published further.
 
+pub mod attest;
+mod bucket;
 mod folder;
+mod place;
 mod publish;
+pub mod stamps;
 pub mod witnesses;
 
 use std::path::PathBuf;
@@ -22,7 +26,20 @@ use crate::config::Config;
 use crate::keys::Keys;
 
 pub use folder::Folder;
+pub use place::Place;
 pub use publish::{publish, write_up};
+
+/// Largest file of the log: 256 entries of the largest size, each behind its length.
+const MAX_FILE_BYTES: u64 = 256 * (2 + 0xffff);
+
+/// How adding a file that never changes went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Added {
+    /// It was not there, or it was the same.
+    Fine,
+    /// Another one has its name.
+    Differs,
+}
 
 /// Why the log cannot be read or published.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +59,25 @@ pub enum TlogError {
         #[source]
         source: std::io::Error,
     },
+    /// An object of the bucket cannot be read or written.
+    #[error("cannot use `{name}` in the bucket")]
+    Bucket {
+        /// The object.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::sync::Arc<object_store::Error>,
+    },
+    /// Somebody else writes into the bucket at the same time.
+    #[error("`{0}` was written by somebody else meanwhile")]
+    Elsewhere(String),
     /// A record is not what its leaf was made of.
     #[error("record {0} of the log is not the one that its leaf was made of")]
     Damaged(u64),
+    /// The content of a record went after its retention, and with it the bundles of entries that
+    /// it stands in.
+    #[error("the content of record {0} of the log was removed after its retention")]
+    Pruned(u64),
     /// What was published contradicts the store.
     #[error("the published log contradicts the store: {0}")]
     Forked(String),
@@ -66,6 +99,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The names of all of them.
+    pub const ALL: [&'static str; 5] = ["off", "starting", "published", "failing", "forked"];
+
     /// Its name in answers.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -110,7 +146,7 @@ impl Publication {
 /// The bytes of a file of the log; `None` when the log has none such yet.
 ///
 /// # Errors
-/// [`TlogError::Store`], [`TlogError::Damaged`].
+/// [`TlogError::Store`], [`TlogError::Damaged`], [`TlogError::Pruned`] for entries.
 pub async fn tile_bytes(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogError> {
     match tile.holds() {
         Holds::Hashes { level } => {
@@ -130,6 +166,9 @@ async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogE
         return Ok(None);
     }
     for (index, entry) in (tile.start()..).zip(&entries) {
+        if entry.pruned.is_some() {
+            return Err(TlogError::Pruned(index));
+        }
         if entry.leaf_index != index || leaf_hash(&entry.entry) != entry.leaf_hash {
             return Err(TlogError::Damaged(index));
         }
@@ -140,7 +179,7 @@ async fn entries(store: &dyn Store, tile: Tile) -> Result<Option<Vec<u8>>, TlogE
         .ok_or(TlogError::Damaged(tile.start()))
 }
 
-/// Compares the checkpoint in a folder with the store; the size that is published, or `None` when
+/// Compares the published checkpoint with the store; the size that is published, or `None` when
 /// there is no checkpoint.
 ///
 /// # Errors
@@ -149,14 +188,14 @@ pub async fn compare(
     store: &dyn Store,
     config: &Config,
     keys: &Keys,
-    folder: &Folder,
+    place: &Place,
 ) -> Result<Option<u64>, TlogError> {
-    let Some(note) = folder.read("checkpoint").await? else {
+    let Some(note) = place.read("checkpoint").await? else {
         return Ok(None);
     };
     let note = String::from_utf8_lossy(&note);
     let origin = crate::bundles::log_origin(config);
-    let there = Checkpoint::verify(&note, &origin, &keys.checkpoint.public())
+    let there = Checkpoint::verify_any(&note, &origin, &keys.checkpoint_keys())
         .map_err(|error| TlogError::Forked(format!("its checkpoint is not this log's: {error}")))?;
     match store.log_root(there.size).await? {
         Some(root) if root == there.root => Ok(Some(there.size)),

@@ -1,4 +1,4 @@
-//! Keeps a folder of tiles up with the log.
+//! Keeps published tiles up with the log.
 //!
 //! One task, told of commits. It writes what a larger log adds, each file whole or not at all, and
 //! the checkpoint last: at any moment, and after any crash, the checkpoint that lies there is
@@ -12,8 +12,7 @@ use store::kill_point;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::folder::Added;
-use super::{Folder, Standing, TlogError, compare, tile_bytes, witnesses};
+use super::{Added, Place, Standing, TlogError, compare, tile_bytes, witnesses};
 use crate::app::App;
 use crate::bundles::Sealing;
 
@@ -22,17 +21,20 @@ use crate::bundles::Sealing;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Publishes until the gateway stops, or until what lies there contradicts the store.
-pub async fn publish(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
-    let Some(tiles) = &app.config.log.tiles else {
+pub async fn publish(
+    app: Arc<App>,
+    place: Arc<Option<Place>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let Some(place) = &*place else {
         return;
     };
-    let folder = Folder::new(&tiles.folder);
     let pause = Duration::from_secs(app.config.log.publish_seconds);
     let mut commits = app.store.commits();
     let mut examined = false;
     loop {
         commits.mark_unchanged();
-        match write_up(Sealing::of(&app), &folder, !examined).await {
+        match write_up(Sealing::of(&app), place, !examined).await {
             Ok(size) => {
                 examined = true;
                 app.publication.set(Standing::Published(size));
@@ -60,27 +62,23 @@ pub async fn publish(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-/// Writes what the folder lacks, and the checkpoint over it. With `examine` all hashes that lie
+/// Writes what the place lacks, and the checkpoint over it. With `examine` all hashes that lie
 /// there already are compared, too, and what is missing below the old checkpoint is put back.
 /// Returns the size that is published.
 ///
 /// # Errors
 /// See [`TlogError`]; after [`TlogError::Forked`] nothing may be written any more.
-pub async fn write_up(
-    parts: Sealing<'_>,
-    folder: &Folder,
-    examine: bool,
-) -> Result<u64, TlogError> {
-    let there = compare(parts.store, parts.config, parts.keys, folder).await?;
-    let checkpoint = witnesses::cosigned(parts)
+pub async fn write_up(parts: Sealing<'_>, place: &Place, examine: bool) -> Result<u64, TlogError> {
+    let there = compare(parts.store, parts.config, &parts.keys.now(), place).await?;
+    let checkpoint = witnesses::cosigned(parts, None)
         .await
         .map_err(TlogError::Checkpoint)?;
     let (published, size) = (there.unwrap_or(0), checkpoint.size);
     if there == Some(size) && !examine {
         // A witness may have cosigned since.
         let note = checkpoint.note.into_bytes();
-        if folder.read("checkpoint").await?.as_ref() != Some(&note) {
-            folder.replace("checkpoint", note).await?;
+        if place.read("checkpoint").await?.as_ref() != Some(&note) {
+            place.put_checkpoint(note).await?;
         }
         return Ok(size);
     }
@@ -89,24 +87,26 @@ pub async fn write_up(
         let name = tile.to_string();
         // Entries are many bytes, and the hashes say what they must be.
         let known = tile.holds() == Holds::Entries && tile.is_within(published);
-        if known && folder.has(&name).await? {
+        if known && place.has(&name).await? {
             continue;
         }
-        let bytes = tile_bytes(parts.store, tile).await?;
+        let bytes = match tile_bytes(parts.store, tile).await {
+            // Entries go with the content of any of their records; hashes stay.
+            Err(TlogError::Pruned(_)) => continue,
+            bytes => bytes?,
+        };
         let bytes = bytes.ok_or(TlogError::Damaged(tile.start()))?;
-        if folder.add(&name, bytes).await? == Added::Differs {
+        if place.add(&name, bytes).await? == Added::Differs {
             return Err(TlogError::Forked(format!("`{name}` has another content")));
         }
         kill_point!("tiles.added");
     }
     kill_point!("tiles.complete");
-    folder
-        .replace("checkpoint", checkpoint.note.into_bytes())
-        .await?;
+    place.put_checkpoint(checkpoint.note.into_bytes()).await?;
     kill_point!("tiles.published");
     // Readers of an older checkpoint take the full file in place of its forerunners.
     for tile in tiles::added(published, size).filter(tiles::Tile::is_full) {
-        folder.remove_folder(&tile.partials()).await?;
+        place.remove_partials(&tile.partials()).await?;
     }
     Ok(size)
 }
@@ -121,6 +121,7 @@ mod tests {
     use proof::merkle::{self, Nodes as _, leaf_hash};
     use proof::tiles::{Missing, Tile, Tiles};
 
+    use super::super::Folder;
     use super::*;
     use crate::operator::testing::Fixture;
 
@@ -130,6 +131,7 @@ mod tests {
             keys: &fixture.keys,
             config: &fixture.config,
             witnesses: None,
+            stamper: None,
         }
     }
 
@@ -160,7 +162,7 @@ mod tests {
     /// The root over the files alone, and the entries that they hold.
     fn read_back(files: &BTreeMap<String, Vec<u8>>, fixture: &Fixture) -> (u64, Vec<Vec<u8>>) {
         let note = std::str::from_utf8(&files["checkpoint"]).unwrap();
-        let key = fixture.keys.checkpoint.public();
+        let key = fixture.keys.now().checkpoint.public();
         let checkpoint = Checkpoint::verify(note, "gateway.example/log", &key).unwrap();
         let mut known = Tiles::new(checkpoint.size);
         let root = loop {
@@ -193,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn files_grow_with_the_log_and_prove_it() {
         let (fixture, place) = (Fixture::new(), tempfile::tempdir().unwrap());
-        let folder = Folder::new(place.path());
+        let folder = Place::Folder(Folder::new(place.path()));
         assert_eq!(write_up(parts(&fixture), &folder, true).await.unwrap(), 0);
         jobs(&fixture, 3).await;
         for (more, expected) in [(0, 3), (252, 255), (1, 256), (0, 256), (44, 300)] {
@@ -227,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_crash_left_is_gone_on_with() {
         let (fixture, place) = (Fixture::new(), tempfile::tempdir().unwrap());
-        let folder = Folder::new(place.path());
+        let folder = Place::Folder(Folder::new(place.path()));
         jobs(&fixture, 5).await;
         write_up(parts(&fixture), &folder, true).await.unwrap();
         let old = fs::read(place.path().join("checkpoint")).unwrap();
@@ -260,7 +262,7 @@ mod tests {
             let origin = "gateway.example/log".to_owned();
             let checkpoint = Checkpoint { origin, size, root };
             checkpoint
-                .sign(fixture.keys.checkpoint.local().unwrap())
+                .sign(fixture.keys.now().checkpoint.local().unwrap())
                 .into_bytes()
         };
         let root = fixture.store.log_root(5).await.unwrap().unwrap();
@@ -282,7 +284,12 @@ mod tests {
             let path = place.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, &bytes).unwrap();
-            let error = write_up(parts(&fixture), &Folder::new(place.path()), true).await;
+            let error = write_up(
+                parts(&fixture),
+                &Place::Folder(Folder::new(place.path())),
+                true,
+            )
+            .await;
             assert!(matches!(error, Err(TlogError::Forked(_))), "{name}");
             assert_eq!(fs::read(&path).unwrap(), bytes, "{name}");
             let checkpoint = place.path().join("checkpoint");
@@ -290,7 +297,7 @@ mod tests {
         }
         // Another gateway's folder.
         let place = tempfile::tempdir().unwrap();
-        let folder = Folder::new(place.path());
+        let folder = Place::Folder(Folder::new(place.path()));
         write_up(parts(&shorter), &folder, true).await.unwrap();
         let error = write_up(parts(&fixture), &folder, true).await;
         assert!(matches!(error, Err(TlogError::Forked(_))));

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use policy::contract::Witnesses as Asked;
 use proof::checkpoint::cosigned_at;
 use tokio::time::{sleep, timeout};
 
@@ -76,24 +77,38 @@ impl Witnesses {
     }
 }
 
+/// The names of the configured witnesses that have cosigned one of these notes.
+pub fn seen_by<'a>(config: &'a Config, notes: &[&str]) -> Vec<&'a str> {
+    let all = config.log.witnesses.iter();
+    let seen = all.filter(|witness| notes.iter().any(|note| has(note, witness)));
+    seen.map(|witness| witness.name.as_str()).collect()
+}
+
+fn has(note: &str, witness: &Witness) -> bool {
+    cosigned_at(note, &witness.name, &witness.did.key()).is_some()
+}
+
 /// Signs a checkpoint over the log as it is, adds the cosignatures that can be had in time, and
-/// keeps them. With fewer than are required
-/// the checkpoint goes on its way all the same, because evidence that waits for others could be
-/// kept from existing by them; a verifier then says that it is not proven.
+/// keeps them. With fewer than are required, or than a contract asks for, the checkpoint comes back
+/// all the same: whoever needs them says so.
 ///
 /// # Errors
 /// When the store does not answer, or the checkpoint cannot be signed.
-pub async fn cosigned(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
+pub async fn cosigned(
+    parts: Sealing<'_>,
+    asked_for: Option<&Asked>,
+) -> Result<SignedCheckpoint, BundleError> {
     let Some(witnesses) = parts.witnesses else {
         return sign_checkpoint(parts).await;
     };
     let _one = ASKING.lock().await;
     let SignedCheckpoint { size, mut note } = sign_checkpoint(parts).await?;
-    let has = |note: &str, witness: &Witness| {
-        cosigned_at(note, &witness.name, &witness.did.key()).is_some()
-    };
+    let counted = |witness: &Witness| asked_for.is_some_and(|asked| asked.counts(&witness.name));
+    let wanted = asked_for.map_or(0, |asked| asked.required as usize);
     let missing = witnesses.all.iter().filter(|witness| !has(&note, witness));
-    let mut seen = witnesses.all.len() - missing.clone().count();
+    let there = witnesses.all.iter().filter(|witness| has(&note, witness));
+    let mut seen = there.clone().count();
+    let mut seen_counted = there.filter(|witness| counted(witness)).count();
     let mut waited_for: Vec<&Witness> = missing
         .filter(|witness| !witnesses.is_silent(witness))
         .collect();
@@ -110,7 +125,8 @@ pub async fn cosigned(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleErro
     tokio::pin!(end);
     loop {
         // Without a number to reach all of them are waited for.
-        let enough = witnesses.required > 0 && seen >= witnesses.required;
+        let needed = witnesses.required > 0 || wanted > 0;
+        let enough = needed && seen >= witnesses.required && seen_counted >= wanted;
         let next = async {
             match enough {
                 true => timeout(GRACE, asked.next()).await.unwrap_or(None),
@@ -132,9 +148,10 @@ pub async fn cosigned(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleErro
         }
         match answer {
             None => break,
-            Some((_, Ok(line))) => {
+            Some((witness, Ok(line))) => {
                 lines.push_str(&line);
                 seen += 1;
+                seen_counted += usize::from(counted(witness));
             }
             Some((witness, Err(why))) => {
                 tracing::warn!(witness = witness.name, why, size, "no cosignature");

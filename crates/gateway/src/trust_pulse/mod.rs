@@ -33,10 +33,11 @@ use axum::response::{IntoResponse, Response};
 use policy::terraform::ids::TaskResultId;
 use proof::record::JobId;
 use serde::Deserialize;
+use store::Part;
 
 use crate::app::App;
 use crate::operator::Visit;
-use crate::pages::{Frame, Place, broken, failed, html, nothing_here};
+use crate::pages::{Frame, Place, broken, failed, html, nothing_here, pruned};
 use crate::{bundles, watching};
 
 pub use crate::pages::words;
@@ -135,11 +136,23 @@ pub(crate) async fn bundle(
     let Ok(job_id) = job_id.parse::<JobId>() else {
         return nothing_here(frame, "That is no job's id.");
     };
+    match bundles::pruned(&*app.store, &job_id, Part::Bundle).await {
+        Ok(None) => {}
+        Ok(Some(gone)) => return pruned(frame, &gone),
+        Err(error) => return failed(frame, &error),
+    }
     match app.store.bundle(&job_id).await {
         Ok(Some(row)) => {
             // Served only when it is the file that was sealed: the page shows its digest.
             match tokio::fs::read(bundles::path(&app.config, &job_id)).await {
-                Ok(bytes) if proof::Hash::of(&bytes) == row.sha256 => download(&job_id, bytes),
+                Ok(bytes) if proof::Hash::of(&bytes) == row.sha256 => {
+                    let added = bundles::added(bundles::Sealing::of(&app), &job_id).await;
+                    let whole = match added {
+                        Some(front) => front.with(&bytes),
+                        None => bytes,
+                    };
+                    download(&job_id, whole)
+                }
                 Ok(_) => broken(frame, "The bundle's file is not the one that was sealed."),
                 Err(error) => {
                     tracing::error!(%error, job = %job_id, "a sealed bundle cannot be read");

@@ -8,7 +8,7 @@ use proof::approval::{Decision, Statement};
 use proof::record::{ApprovalVia, JobId};
 use proof::{Hash, Json, Timestamp};
 use store::{
-    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, PasskeyRow,
+    BundleRow, ContractRow, GateState, JobCounters, JobFilter, JobRow, JobState, Part, PasskeyRow,
     RunBrief, RunRow, StatementRow, Store, StoreError, TaskCallRow, TokenRow,
 };
 
@@ -20,6 +20,7 @@ use super::view::{
 };
 use super::wanted::Wanted;
 use super::words::{self, Moment, Quoted, count, number, short_did};
+use crate::bundles;
 use crate::config::Config;
 use crate::pages::Frame;
 
@@ -137,7 +138,12 @@ pub(super) async fn job(
             break;
         }
     }
-    let unread = row.counters.records.saturating_sub(last);
+    let pruned = bundles::pruned(store, job_id, Part::Records).await?;
+    let bundle_pruned = bundles::pruned(store, job_id, Part::Bundle).await?;
+    let unread = match pruned {
+        None => row.counters.records.saturating_sub(last),
+        Some(_) => 0,
+    };
     let mut runs = Vec::new();
     let mut workspaces = BTreeSet::new();
     for row in store.runs(job_id).await? {
@@ -161,6 +167,8 @@ pub(super) async fn job(
         gap: (story.dropped() > 0).then(|| (story.kept_head(), story.dropped())),
         entries: story.entries().cloned().collect(),
         unread,
+        pruned,
+        bundle_pruned,
         models: story.models,
         refusals: story.refusals,
         refusals_more: story.refusals_more,
@@ -208,7 +216,9 @@ fn verdict(row: &JobRow, runs: &[RunView]) -> String {
         .any(|change| change.destructive);
     let evidence = match row.state {
         JobState::Open => "The job is still open.",
-        JobState::Closed(_) => "The job is closed; its bundle is not sealed yet.",
+        JobState::Closed(_) => {
+            "The job is closed; its bundle is not sealed yet: it waits for what the contract asks of witnesses and timestamps, or failed and is tried again."
+        }
         JobState::Sealed { .. } => "The evidence is sealed.",
     };
     format!(

@@ -7,10 +7,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use proof::record::JobId;
+use store::{Conflict, StoreError};
 
 use crate::app::App;
 use crate::operator::Visit;
-use crate::pages::{Frame, Place, failed, html, nothing_here};
+use crate::pages::{Frame, Place, failed, html, nothing_here, pruned};
 
 /// Longest id of a receipt that is looked for.
 const MAX_ID: usize = 128;
@@ -40,6 +41,9 @@ pub(crate) async fn show(
     let envelope = match app.store.receipt(&job_id, &id).await {
         Ok(Some(envelope)) => envelope,
         Ok(None) => return nothing_here(frame, "This job has no such receipt."),
+        Err(StoreError::Conflict(gone @ Conflict::ContentPruned(_))) => {
+            return pruned(frame, &gone.to_string());
+        }
         Err(error) => return failed(frame, &error),
     };
     let page = ReceiptPage {

@@ -45,6 +45,10 @@ pub struct JobPage {
     pub runs: Vec<RunView>,
     /// The job's tokens.
     pub tokens: Vec<TokenView>,
+    /// That the records' content was removed, in words.
+    pub pruned: Option<String>,
+    /// That the bundle was.
+    pub bundle_pruned: Option<String>,
     /// The sealed bundle.
     pub bundle: Option<BundleView>,
     /// What stands before a receipt's id in its address.

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::sealer::{Content, Name, Shared, Work, failed};
 use super::notes::{Note, Part};
-use super::{Bounds, CONVERSATIONS, Vault, VaultError, opened};
+use super::{Bounds, CONVERSATIONS, Held, Vault, VaultError, opened};
 use crate::config::Config;
 
 mod sealer;
@@ -76,7 +76,7 @@ impl Conversations {
     ///
     /// # Errors
     /// [`VaultError::Recipient`], [`VaultError::Folder`].
-    pub fn open(config: &Config) -> Result<Option<Arc<Self>>, VaultError> {
+    pub fn open(config: &Config, held: &Arc<Held>) -> Result<Option<Arc<Self>>, VaultError> {
         let Some(vault) = &config.vault else {
             return Ok(None);
         };
@@ -85,7 +85,7 @@ impl Conversations {
         };
         let folder = config.vault_dir().join(CONVERSATIONS);
         let bounds = Bounds::of_conversations(kept);
-        let vault = Vault::open(&vault.recipients, &folder, bounds)?;
+        let vault = Vault::open(&vault.recipients, &folder, bounds)?.with_holds(held);
         Ok(Some(Arc::new(Self::start(vault, kept.required, MEMORY))))
     }
 

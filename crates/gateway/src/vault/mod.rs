@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use age::x25519::Recipient;
@@ -24,11 +24,14 @@ use proof::hash::Hasher;
 use tempfile::NamedTempFile;
 
 use crate::config;
+pub use held::Held;
+
 use files::{Kind, SealedFile, for_each_file};
 use notes::{Note, Notes};
 
 pub mod conversations;
 mod files;
+mod held;
 pub mod notes;
 pub mod opened;
 
@@ -130,6 +133,7 @@ pub struct Vault {
     folder: PathBuf,
     bounds: Bounds,
     notes: Notes,
+    held: Arc<Held>,
     used: Mutex<Used>,
 }
 
@@ -186,6 +190,7 @@ impl Vault {
             folder: folder.to_owned(),
             bounds,
             notes: Notes::of(folder),
+            held: Arc::default(),
             used: Mutex::new(Used {
                 sealed: 0,
                 being_written: 0,
@@ -194,7 +199,14 @@ impl Vault {
         })
     }
 
-    /// Removes what is older than it has to be kept, and counts the rest.
+    /// Keeps what is held, too.
+    #[must_use]
+    pub fn with_holds(mut self, held: &Arc<Held>) -> Self {
+        self.held = Arc::clone(held);
+        self
+    }
+
+    /// Removes what is older than it has to be kept and not held, and counts the rest.
     ///
     /// # Errors
     /// [`VaultError::Folder`].
@@ -276,7 +288,7 @@ impl Vault {
         for_each_file(&self.folder, |file| {
             let age = now.duration_since(file.modified).unwrap_or_default();
             let old = match file.kind {
-                Kind::Sealed(_) => age > self.bounds.retention,
+                Kind::Sealed(_) => age > self.bounds.retention && !self.held.keeps(file.modified),
                 Kind::Part => age > ABANDONED,
             };
             if old {
@@ -302,8 +314,11 @@ impl Vault {
         let goal = (most - most / 20).saturating_sub(more.saturating_add(used.being_written));
         while used.sealed > goal {
             let mut oldest = BinaryHeap::new();
+            let mut held = false;
             for_each_file(&self.folder, |file| {
-                if matches!(file.kind, Kind::Sealed(_)) {
+                if matches!(file.kind, Kind::Sealed(_)) && self.held.keeps(file.modified) {
+                    held = true;
+                } else if matches!(file.kind, Kind::Sealed(_)) {
                     oldest.push(file);
                     if oldest.len() > REMOVED_AT_ONCE {
                         oldest.pop();
@@ -317,6 +332,10 @@ impl Vault {
                     used.sealed = used.sealed.saturating_sub(file.bytes);
                     gone.push(file);
                 }
+            }
+            if gone.is_empty() && held {
+                // All that is there is held: there is no room.
+                return Ok(());
             }
             if gone.is_empty() {
                 // The count was wrong; nothing is there.

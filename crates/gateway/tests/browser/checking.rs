@@ -163,6 +163,92 @@ async fn a_reviewer_checks_a_bundle_in_the_browser() {
 }
 
 #[tokio::test]
+async fn a_reviewer_compares_a_bundle_with_what_they_kept() {
+    let (Some(axe), Some(world)) = (driver::axe(), World::start().await) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let browser = &world.browser;
+    let operator = world.operator();
+    let mut bundles = Vec::new();
+    for _ in 0..2 {
+        let job = world.closed_job().await;
+        bundles.push(operator.get(&format!("/v1/jobs/{job}/bundle")).await.body);
+    }
+    let note = |bundle: &[u8]| {
+        let bundle: Value = serde_json::from_slice(bundle).unwrap();
+        bundle["log"]["checkpoint"].as_str().unwrap().to_owned()
+    };
+    let sizes = [&bundles[0], &bundles[1]].map(|bundle| {
+        let note = note(bundle);
+        note.lines().nth(1).unwrap().to_owned()
+    });
+    let [from, to] = &sizes;
+    let path = format!("/v1/log/consistency?from={from}&to={to}");
+    let proof = World::file(folder.path(), "proof.json", &operator.get(&path).await.body);
+    let kept = World::file(folder.path(), "kept.json", &bundles[0]);
+    let bundle = World::file(folder.path(), "bundle.json", &bundles[1]);
+    let trust = operator.get("/v1/trust").await.body;
+    let trust = World::file(folder.path(), "trust.json", &trust);
+    world.sign_in("ada", &[Role::Auditor]).await;
+    browser.open(&world.url("/trust-pulse/check")).await;
+    browser.write("#check-bundle", &bundle).await;
+    browser.write("#check-trust", &trust).await;
+    browser.click("form[data-check] summary").await;
+    browser.write("#check-kept", &kept).await;
+    browser.click(BUTTON).await;
+    let (verdict, text) = world.verdict().await;
+    assert_eq!(verdict, "not_proven", "{text}");
+    assert!(text.contains("CONSISTENCY_MISSING"), "{text}");
+    let forget = "document.querySelector('#check-trust').dispatchEvent(
+        new Event('change', { bubbles: true }))";
+    browser.script(forget, json!([])).await;
+    browser.write("#check-proof", &proof).await;
+    browser.click(BUTTON).await;
+    let (verdict, text) = world.verdict().await;
+    assert_eq!(verdict, "no_fault_found", "{text}");
+    assert!(
+        text.contains(&format!("from size {from} to size {to}")),
+        "{text}"
+    );
+    assert!(text.to_lowercase().contains("kept checkpoint"), "{text}");
+    for width in [400, 1400] {
+        browser.look(width, width == 400).await;
+        assert_eq!(failures_of(&world, &axe).await, Vec::<String>::new());
+        if let Some(folder) = World::pictures() {
+            let file = folder.join(format!("kept-{width}.png"));
+            std::fs::write(file, browser.picture().await).unwrap();
+        }
+    }
+
+    // The checkpoint by itself, pasted as it was kept, and a word of somebody else's.
+    let pasted = note(&bundles[1]);
+    for (text, verdict, says) in [
+        (pasted.clone(), "no_fault_found", "consistency"),
+        (
+            pasted.trim_end().to_owned(),
+            "no_fault_found",
+            "consistency",
+        ),
+        (
+            pasted.replacen(to, "1", 1),
+            "not_proven",
+            "SINCE_UNREADABLE",
+        ),
+    ] {
+        browser.open(&world.url("/trust-pulse/check")).await;
+        browser.write("#check-bundle", &bundle).await;
+        browser.write("#check-trust", &trust).await;
+        browser.click("form[data-check] summary").await;
+        browser.write("#check-pasted", &text).await;
+        browser.click(BUTTON).await;
+        let (found, shown) = world.verdict().await;
+        assert_eq!(found, verdict, "{text}: {shown}");
+        assert!(shown.contains(says), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_browser_cannot_check_is_called_not_checked() {
     let Some(world) = World::start().await else {
         return;

@@ -201,10 +201,12 @@ struct Three {
     checkpoints: Mutex<Vec<(u64, String)>>,
     /// Calls that were made so far.
     calls: watch::Sender<usize>,
+    /// The last that goes.
+    schema: server::Schema,
 }
 
 impl Three {
-    async fn start(schema: &server::Schema) -> Self {
+    async fn start(schema: server::Schema) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = folder.path().join("database.url");
         std::fs::write(&address, schema.address()).unwrap();
@@ -229,42 +231,34 @@ impl Three {
             gateway.start(&world).await;
             gateways.push(gateway);
         }
+        let store = store::open_postgres(&schema.place(), Seat::Beside).unwrap();
         Self {
             world,
             gateways,
             relay,
-            store: store::open_postgres(&schema.place(), Seat::Beside).unwrap(),
+            store,
             receipts: Mutex::default(),
             checkpoints: Mutex::default(),
             calls: watch::Sender::new(0),
+            schema,
         }
     }
 
-    /// Looks until there is something to see, whenever something has reached upstream.
-    async fn until<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-        let patient = timeout(PATIENCE, async {
-            loop {
-                let seen = self.world.cloud.requests().last().map_or(0, |r| r.seq);
-                if let Some(found) = look().await {
-                    return found;
-                }
-                self.world
-                    .cloud
-                    .wait_for_request(|request| request.seq > seen)
-                    .await;
-            }
-        });
-        match patient.await {
-            Ok(found) => found,
-            Err(_) => {
-                let runs = self.store.runs(&self.world.job).await.unwrap();
-                let runs: Vec<_> = runs
-                    .iter()
-                    .map(|run| (run.gate, &run.gate_reason))
-                    .collect();
-                panic!("{what} did not come: {runs:?}")
-            }
-        }
+    /// Waits, at the server, until the run is there.
+    fn wait_for(&self, run: &str, gate: GateState) {
+        let gate = gate.as_str();
+        let waiting = format!(
+            "DO $$ BEGIN
+                 FOR n IN 1 .. 1200 LOOP
+                     IF EXISTS (SELECT 1 FROM runs WHERE run_id = '{run}' AND gate = '{gate}') THEN
+                         RETURN;
+                     END IF;
+                     PERFORM pg_sleep(0.05);
+                 END LOOP;
+                 RAISE '{run} never came to {gate}';
+             END $$"
+        );
+        tokio::task::block_in_place(|| self.schema.tamper(&waiting).unwrap());
     }
 
     async fn gate(&self, run: &str) -> GateState {
@@ -273,15 +267,18 @@ impl Three {
 
     /// Asks one gateway after the other, until one does it.
     async fn by_any<T>(&self, first: usize, ask: impl AsyncFn(&Gateway) -> Option<T>) -> T {
-        self.until("an answer", async || {
-            for n in 0..3 {
-                if let Some(done) = ask(&self.gateways[(first + n) % 3]).await {
-                    return Some(done);
+        let asking = async {
+            loop {
+                for n in 0..3 {
+                    if let Some(done) = ask(&self.gateways[(first + n) % 3]).await {
+                        return done;
+                    }
                 }
             }
-            None
-        })
-        .await
+        };
+        timeout(PATIENCE, asking)
+            .await
+            .expect("one of them does it")
     }
 
     /// An agent's calls of a round, each to a gateway that the dice choose.
@@ -341,7 +338,7 @@ impl Three {
 
     /// A run is asked for, held, approved at all gateways at once and applied, while one of them
     /// is taken away.
-    async fn round(&self, round: usize, dice: &mut Dice, taken: Taken, schema: &server::Schema) {
+    async fn round(&self, round: usize, dice: &mut Dice, taken: Taken) {
         let first = dice.roll(3);
         let wish = json!({"auto-apply": true});
         let run = self
@@ -360,10 +357,7 @@ impl Three {
                     .then(|| made.json()["data"]["id"].as_str().unwrap().to_owned())
             })
             .await;
-        self.until("the question", async || {
-            (self.gate(&run).await == GateState::AwaitingApproval).then_some(())
-        })
-        .await;
+        self.wait_for(&run, GateState::AwaitingApproval);
         let statement = self
             .by_any(first, async |gateway| {
                 let path = format!("/v1/approvals/{run}");
@@ -389,15 +383,12 @@ impl Three {
             counted <= 1,
             "an approval counts once, and not {counted} times"
         );
-        self.give_back(taken, schema).await;
-        self.until("the apply", async || {
-            if self.gate(&run).await == GateState::AwaitingApproval {
-                // Whoever took it was gone before it was written down.
-                self.approve_everywhere(&run, &body).await;
-            }
-            (self.gate(&run).await == GateState::Applied).then_some(())
-        })
-        .await;
+        self.give_back(taken).await;
+        if self.gate(&run).await == GateState::AwaitingApproval {
+            // Whoever took it was gone before it was written down.
+            self.approve_everywhere(&run, &body).await;
+        }
+        self.wait_for(&run, GateState::Applied);
         let statements = self.store.statements(&run).await.unwrap();
         assert_eq!(statements.iter().filter(|row| row.counted).count(), 1);
         assert_eq!(self.world.cloud.comments(&run).len(), 1, "applied once");
@@ -436,12 +427,12 @@ impl Three {
         }
     }
 
-    async fn give_back(&self, taken: Taken, schema: &server::Schema) {
+    async fn give_back(&self, taken: Taken) {
         match taken {
             Taken::Killed(n) => self.gateways[n].start(&self.world).await,
             Taken::Cut => {
                 // It stays cut until the others count it as gone.
-                tokio::task::block_in_place(|| schema.tamper(UNTIL_TWO_ARE_LEFT).unwrap());
+                tokio::task::block_in_place(|| self.schema.tamper(UNTIL_TWO_ARE_LEFT).unwrap());
                 self.relay.open.send_replace(true);
                 let agent = self.gateways[2].agent(&self.world.cst);
                 let path = format!("/api/v2/workspaces/{APP}");
@@ -490,7 +481,7 @@ impl Three {
     }
 
     /// What must hold at the end, whatever happened.
-    async fn check(mut self, schema: &server::Schema) {
+    async fn check(mut self) {
         let job = self.world.job.clone();
         let usage = self.store.model_usage(&job).await.unwrap();
         assert!(usage.calls <= MAX_CALLS, "{usage:?}");
@@ -540,7 +531,7 @@ impl Three {
         for gateway in &self.gateways {
             gateway.kill().await;
         }
-        let place = schema.place();
+        let place = self.schema.place();
         let sound = tokio::task::spawn_blocking(move || {
             store::check_store(StorePlace::Database(&place)).unwrap()
         });
@@ -582,7 +573,7 @@ async fn three_gateways_lose_nothing_and_do_nothing_twice() {
     let rounds = number("CLAWGATE_REPLICAS_ROUNDS").unwrap_or(4) as usize;
     println!("CLAWGATE_REPLICAS_SEED={seed} CLAWGATE_REPLICAS_ROUNDS={rounds}");
     let mut dice = Dice(seed);
-    let three = Three::start(&schema).await;
+    let three = Three::start(schema).await;
     three.revoke().await;
     let mut coming = Vec::new();
     for round in 0..rounds {
@@ -591,7 +582,7 @@ async fn three_gateways_lose_nothing_and_do_nothing_twice() {
             coming.extend((0..3).map(Taken::Killed));
         }
         let taken = coming.swap_remove(dice.roll(coming.len()));
-        three.round(round, &mut dice, taken, &schema).await;
+        three.round(round, &mut dice, taken).await;
     }
-    three.check(&schema).await;
+    three.check().await;
 }

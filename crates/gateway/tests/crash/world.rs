@@ -113,7 +113,7 @@ impl World {
         let (agents, people) = (&sandbox.gateway.agent_url, &sandbox.gateway.operator_url);
         config.agent_listener.address.set_port(port(agents));
         config.operator_listener.address.set_port(port(people));
-        let checkpoint_key = sandbox.gateway.app.keys.checkpoint.public();
+        let checkpoint_key = sandbox.gateway.app.keys.now().checkpoint.public();
         sandbox.gateway.stop().await;
         let config_file = folder.path().join("crash.toml");
         std::fs::write(&config_file, toml::to_string(&config).unwrap()).unwrap();

@@ -48,7 +48,7 @@ fn bearer(name: &'static str, code: &'static str, token: impl Into<String>) -> W
 
 /// The claims of a good token.
 pub(crate) fn claims_of(token: &str, rig: &Rig) -> Claims {
-    let key = rig.app().keys.token.public();
+    let key = rig.app().keys.now().token.public();
     UnverifiedToken::parse(token)
         .unwrap()
         .verify(&key)
@@ -67,7 +67,7 @@ fn forged(header: &Value, claims: &Value, key: &SigningKey) -> String {
 /// A token that the gateway signed and stored, with claims that its issuer would never write.
 async fn issued(rig: &Rig, claims: Claims) -> String {
     let app = rig.app();
-    let text = sign(claims, app.keys.token.local().unwrap()).unwrap();
+    let text = sign(claims, app.keys.now().token.local().unwrap()).unwrap();
     let claims = claims_of(&text, rig);
     let job_id = claims.mission_id.parse().unwrap();
     let token = NewToken {
@@ -88,7 +88,8 @@ pub(crate) async fn wrong_credentials(rig: &Rig) -> Vec<Wrong> {
     let app = rig.app();
     let good = rig.sandbox.cst.clone();
     let claims = claims_of(&good, rig);
-    let own = app.keys.token.local().unwrap();
+    let keys = app.keys.now();
+    let own = keys.token.local().unwrap();
     let stranger = random_key();
     let header =
         |key: &SigningKey| json!({"alg": "EdDSA", "typ": "JWT", "kid": key.public().kid()});
@@ -256,7 +257,7 @@ pub(crate) async fn wrong_credentials(rig: &Rig) -> Vec<Wrong> {
         bearer(
             "the receipt key",
             "TOKEN_UNKNOWN_KEY",
-            signed(claims.clone(), app.keys.receipt.local().unwrap()),
+            signed(claims.clone(), app.keys.now().receipt.local().unwrap()),
         ),
         bearer("tampered claims", "TOKEN_SIGNATURE", tampered),
         bearer("a tampered signature", "TOKEN_SIGNATURE", flipped),

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::world::{Caller, World};
 
-fn read(world: &World, note: &str) -> Checkpoint {
-    let key = world.gateway.app.keys.checkpoint.public();
+pub(crate) fn read(world: &World, note: &str) -> Checkpoint {
+    let key = world.gateway.app.keys.now().checkpoint.public();
     Checkpoint::verify(note, "gateway.example/log", &key).unwrap()
 }
 
@@ -48,14 +48,16 @@ async fn proofs_are_served_between_any_two_checkpoints_and_for_any_record() {
         assert_eq!(answer.code(), code, "{query}: {}", answer.json());
     }
 
-    for query in ["index=0".to_owned(), format!("job={job}&seq=1")] {
+    // The first entry of a log is a key set, which belongs to no job.
+    for query in ["index=0", "index=1", &format!("job={job}&seq=1")] {
         let answer = admin.get(&format!("/v1/log/inclusion?{query}")).await.ok();
         let checkpoint = read(&world, answer["checkpoint"].as_str().unwrap());
         let record = proof::json::parse(answer["record"].to_string().as_bytes(), Numbers::Integers);
         let leaf = leaf_hash(&record.unwrap().to_jcs());
         let path: Vec<Hash> = serde_json::from_value(answer["path"].clone()).unwrap();
         let (size, root) = (checkpoint.size, &checkpoint.root);
-        assert!(verify_inclusion(&leaf, 0, size, &path, root), "{query}");
+        let index = answer["index"].as_u64().unwrap();
+        assert!(verify_inclusion(&leaf, index, size, &path, root), "{query}");
     }
     for (query, code) in [
         ("index=99", "LOG_PLACE_UNKNOWN"),
@@ -119,7 +121,7 @@ async fn hashes_may_be_public_and_entries_are_for_auditors() {
 }
 
 /// Runs the program; the gateway serves in this process meanwhile.
-async fn clawgate(arguments: Vec<String>) -> Output {
+pub(crate) async fn clawgate(arguments: Vec<String>) -> Output {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
         .args(arguments)
         .output()
@@ -127,7 +129,7 @@ async fn clawgate(arguments: Vec<String>) -> Output {
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -153,17 +155,17 @@ async fn a_monitor_follows_the_log_and_shouts_at_a_fork() {
     admin.job().await;
     let (status, out, err) = monitor().await;
     assert!(
-        status == 0 && out.contains("continues size 1"),
+        status == 0 && out.contains("continues size 2"),
         "{out}{err}"
     );
     let (status, out, _) = monitor().await;
-    assert!(status == 0 && out.contains("still at size 2"), "{out}");
+    assert!(status == 0 && out.contains("still at size 3"), "{out}");
 
     // The same gateway tells somebody else another past.
     let kept = |size, root| {
         let origin = "gateway.example/log".to_owned();
         let note = Checkpoint { origin, size, root }
-            .sign(world.gateway.app.keys.checkpoint.local().unwrap());
+            .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
         std::fs::write(file("kept"), &note).unwrap();
         note
     };
@@ -236,7 +238,7 @@ async fn a_proof_that_the_program_fetches_convinces_the_verifier() {
     }
 }
 
-fn write_private(path: &Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
@@ -253,32 +255,30 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     let admin = world.admin().await;
     admin.job().await;
     let mut standing = world.gateway.app.publication.watch();
-    let one = |standing: &Standing| *standing == Standing::Published(1);
-    standing.wait_for(one).await.unwrap();
+    // A key set, and the job's opening.
+    let both = |standing: &Standing| *standing == Standing::Published(2);
+    standing.wait_for(both).await.unwrap();
     let published = admin.get("/v1/log").await.ok();
     assert_eq!(published["tiles"]["state"], "published");
-    assert_eq!(published["last"][0]["record"], "clawgate.job-open/1");
+    assert_eq!(published["last"][0]["record"], "clawgate.key-set/1");
+    assert_eq!(published["last"][1]["record"], "clawgate.job-open/1");
     let note = std::fs::read_to_string(tiles.join("checkpoint")).unwrap();
-    assert_eq!(read(&world, &note).size, 1);
-    assert!(tiles.join("tile/entries/000.p/1").exists());
-    drop(admin);
+    assert_eq!(read(&world, &note).size, 2);
+    assert!(tiles.join("tile/entries/000.p/2").exists());
 
-    // While the gateway is away somebody swaps the folder's checkpoint.
+    // While the gateway runs somebody swaps the folder's checkpoint.
     let origin = "gateway.example/log".to_owned();
     let root = Hash::of(b"another");
     let forged = Checkpoint {
         origin,
-        size: 1,
+        size: 2,
         root,
     }
-    .sign(world.gateway.app.keys.checkpoint.local().unwrap());
-    let world = world
-        .restarted(async |_| std::fs::write(tiles.join("checkpoint"), &forged).unwrap())
-        .await;
-    let admin = world.admin().await;
-    let mut standing = world.gateway.app.publication.watch();
-    let tried = |standing: &Standing| *standing != Standing::Starting;
-    standing.wait_for(tried).await.unwrap();
+    .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
+    std::fs::write(tiles.join("checkpoint"), &forged).unwrap();
+    admin.job().await;
+    let forked = |standing: &Standing| matches!(standing, Standing::Forked(_));
+    standing.wait_for(forked).await.unwrap();
     let stopped = admin.get("/v1/log").await.ok();
     assert_eq!(stopped["tiles"]["state"], "forked", "{stopped}");
     let ready = world
@@ -290,16 +290,71 @@ async fn the_gateway_publishes_and_stops_at_a_fork() {
     );
     let kept: Value = Value::from(std::fs::read_to_string(tiles.join("checkpoint")).unwrap());
     assert_eq!(kept, Value::from(forged), "nothing is written over it");
+    drop(admin);
+    // The next gateway does not even begin.
+    let refused = world.not_started().await;
+    assert!(refused.contains("are not of one log"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_go_on_from_an_old_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = folder.path().join("tiles");
+    let more = format!("log = {{ publish_seconds = 1, tiles = {{ folder = {tiles:?} }} }}");
+    let world = World::with(Box::leak(more.into_boxed_str())).await;
+    let admin = world.admin().await;
+    admin.job().await;
+    let backup = folder.path().join("backup.db");
+    store::copy_store(&world.gateway.app.config.store_file(), &backup).unwrap();
+    let (then, _) = checkpoint(&world, &admin).await;
+    admin.job().await;
+    let (now, _) = checkpoint(&world, &admin).await;
+    // The copy is whole, and the log that it has is the beginning of what the log is now.
+    let copied = store::check_store(store::StorePlace::File(&backup)).unwrap();
+    assert_eq!((copied.faults.len(), copied.records), (0, then.size));
+    assert_eq!(copied.root, then.root);
+    let path = format!(
+        "/v1/log/consistency?from={}&to={}",
+        copied.records, now.size
+    );
+    let proof = admin.get(&path).await;
+    let proof: ConsistencyProof = serde_json::from_slice(&proof.bytes).unwrap();
+    assert_eq!(judge(&then, &now, Some(&proof)), Ok(()));
+    let mut standing = world.gateway.app.publication.watch();
+    let all = |standing: &Standing| *standing == Standing::Published(now.size);
+    standing.wait_for(all).await.unwrap();
+    drop(admin);
+    let file = world.gateway.app.config.store_file();
+    let world = world.stopped().await;
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+    }
+    std::fs::copy(&backup, &file).unwrap();
+    let refused = world.start_again().await.err().unwrap();
+    assert!(refused.contains("Was an old backup restored?"), "{refused}");
 }
 
 /// A witness of its own process, and how the gateway is told of it.
-async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
-    use tokio::io::AsyncBufReadExt as _;
+pub(crate) async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
     let file = |name: &str| folder.join(name).display().to_string();
     let (key, name) = (file(&format!("{n}.key")), format!("witness.example/{n}"));
     let made = clawgate(vec!["key".into(), "new".into(), key.clone()]).await;
     assert!(made.status.success(), "{}", text(&made.stderr));
     let did = text(&made.stdout).trim().to_owned();
+    let (child, url) = witnessing(folder, n, "127.0.0.1:0").await;
+    let listed = format!("{{ name = {name:?}, url = {url:?}, did = {did:?} }}");
+    (child, listed)
+}
+
+/// One that was there before, at the address that it had.
+pub(crate) async fn witness_at(folder: &Path, n: u8, address: &str) -> tokio::process::Child {
+    witnessing(folder, n, address).await.0
+}
+
+async fn witnessing(folder: &Path, n: u8, address: &str) -> (tokio::process::Child, String) {
+    use tokio::io::AsyncBufReadExt as _;
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (key, name) = (file(&format!("{n}.key")), format!("witness.example/{n}"));
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
         .args(["witness", "--name", &name, "--key", &key])
         .args([
@@ -308,7 +363,7 @@ async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
             "--state",
             &file(&format!("{n}.state")),
         ])
-        .args(["--address", "127.0.0.1:0"])
+        .args(["--address", address])
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -317,8 +372,7 @@ async fn witness(folder: &Path, n: u8) -> (tokio::process::Child, String) {
     let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut said).await.unwrap();
     let url = said.split(' ').nth(2).unwrap();
-    let listed = format!("{{ name = {name:?}, url = {url:?}, did = {did:?} }}");
-    (child, listed)
+    (child, url.to_owned())
 }
 
 #[tokio::test]
@@ -374,8 +428,8 @@ async fn bundles_carry_what_witnesses_have_seen() {
     // The witness that is left cosigns no other past of this log.
     let origin = "gateway.example/log".to_owned();
     let (size, root) = (seen.size + 50, Hash::of(b"another past"));
-    let forged =
-        Checkpoint { origin, size, root }.sign(world.gateway.app.keys.checkpoint.local().unwrap());
+    let forged = Checkpoint { origin, size, root }
+        .sign(world.gateway.app.keys.now().checkpoint.local().unwrap());
     let url = one.split('"').nth(3).unwrap();
     let asked = clawgate::witness::AddCheckpoint {
         old: seen.size,

@@ -8,14 +8,19 @@
 
 mod access;
 mod approvals;
+mod attest;
+mod attestations;
+mod bucket;
 mod closing;
 mod contracts;
 mod export;
+mod keys;
 mod log;
 mod notices;
 mod oidc;
 mod passkeys;
 mod receiver;
+mod retention;
 mod rollback;
 mod sessions;
 mod signers;

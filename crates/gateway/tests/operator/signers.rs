@@ -136,7 +136,10 @@ async fn nothing_is_done_that_no_receipt_can_be_given_for() {
     assert_eq!(upstream(), before, "nothing was asked of upstream");
 
     // A signature by another key helps nobody either.
-    vault.now("receipt", Does::SignsWith(SigningKey::from_seed(&[9; 32])));
+    vault.now(
+        "receipt",
+        Does::SignsWith(Box::new(SigningKey::from_seed(&[9; 32]))),
+    );
     assert_eq!(world.agent_reads(&token).await.status, 503);
 
     vault.now("receipt", Does::Signs);

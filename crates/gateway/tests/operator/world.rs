@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) author: SigningKey,
     pub(crate) approver: SigningKey,
     http: HttpClient,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     differs: Differs,
 }
 
@@ -134,6 +134,28 @@ impl World {
         Self { gateway, ..self }
     }
 
+    /// Stops it and says why it does not start again.
+    pub(crate) async fn not_started(self) -> String {
+        self.stopped().await.start_again().await.err().unwrap()
+    }
+
+    /// Stops the gateway; all else stays.
+    pub(crate) async fn stopped(self) -> Stopped {
+        let config = config(
+            &self.folder,
+            &self.cloud,
+            &self.author,
+            &self.approver,
+            self.differs,
+        );
+        self.gateway.stop().await;
+        Stopped {
+            config,
+            _folder: self.folder,
+            _cloud: self.cloud,
+        }
+    }
+
     /// The same with other lines at the head of the configuration.
     pub(crate) async fn restarted_with(mut self, more: &'static str) -> Self {
         self.differs.more = more;
@@ -224,6 +246,26 @@ impl World {
             at,
         )
         .unwrap()
+    }
+}
+
+/// A world whose gateway was stopped.
+pub(crate) struct Stopped {
+    config: Config,
+    _folder: TempDir,
+    _cloud: TerraformCloud,
+}
+
+impl Stopped {
+    /// Starts it, or says why not.
+    pub(crate) async fn start_again(self) -> Result<(), String> {
+        match start(self.config).await {
+            Ok(gateway) => {
+                gateway.stop().await;
+                Ok(())
+            }
+            Err(error) => Err(format!("{error:#}")),
+        }
     }
 }
 
@@ -341,5 +383,7 @@ fn config(
         executor = file("executor"),
         reader = file("reader"),
     );
+    // For commands that are run beside the gateway.
+    std::fs::write(folder.path().join("clawgate.toml"), &text).unwrap();
     toml::from_str(&text).unwrap()
 }

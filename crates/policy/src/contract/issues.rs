@@ -15,6 +15,10 @@ pub struct PublicationRules {
     pub allow_autonomous_apply: bool,
     /// Hosts that agents reach in another way, besides those that are known to everybody.
     pub reserved_hosts: Vec<(String, Reserved)>,
+    /// The names of the witnesses that the gateway asks; `None` when that is not known.
+    pub witnesses: Option<Vec<String>>,
+    /// Whether the gateway asks a timestamping authority; `None` when that is not known.
+    pub timestamps: Option<bool>,
 }
 
 /// Whether an issue stands in the way.
@@ -81,6 +85,7 @@ impl Contract {
                 ),
             });
         }
+        issues.extend(self.never_sealed(rules));
         let warnings = self.warnings();
         issues.extend(warnings.into_iter().map(|(path, message)| Issue {
             path,
@@ -88,6 +93,33 @@ impl Contract {
             code: None,
             message: message.to_owned(),
         }));
+        issues
+    }
+
+    /// What would keep every bundle of this contract from being sealed.
+    fn never_sealed(&self, rules: &PublicationRules) -> Vec<Issue> {
+        let blocks = |path, message| Issue {
+            path,
+            severity: Severity::Blocks,
+            code: Some(ReasonCode::ContractNeverSealed),
+            message,
+        };
+        let mut issues = Vec::new();
+        if let (Some(asked), Some(known)) = (&self.audit.witnesses, &rules.witnesses) {
+            let counted = known.iter().filter(|name| asked.counts(name)).count();
+            if counted < asked.required as usize {
+                let required = asked.required;
+                let message = format!(
+                    "asks for {required} witnesses, and the gateway knows {counted} of those that \
+                     count; list them in log.witnesses"
+                );
+                issues.push(blocks("audit.witnesses", message));
+            }
+        }
+        if self.audit.timestamps && rules.timestamps == Some(false) {
+            let message = "the gateway asks no timestamping authority; set log.timestamps";
+            issues.push(blocks("audit.timestamps", message.to_owned()));
+        }
         issues
     }
 

@@ -6,6 +6,7 @@
 //! takes the most restrictive meaning, `models` alone excepted: without it every model that the
 //! operator has configured may be called, each call receipted, without a budget.
 
+mod audit;
 mod email;
 mod error;
 mod issues;
@@ -23,6 +24,7 @@ use crate::egress::HostPattern;
 use crate::glob::Glob;
 use crate::terraform::ids::{OrganizationName, WorkspaceId};
 
+pub use audit::{Audit, Witnesses};
 pub use email::Email;
 pub use error::{ContractError, ContractErrorKind, ContractErrors};
 pub use issues::{Issue, NOT_ENFORCED, PublicationRules, Severity};
@@ -49,6 +51,8 @@ pub struct Contract {
     pub egress_allow_hosts: Vec<HostPattern>,
     /// Longest life of a scoped token, 60 to 3600 seconds.
     pub max_ttl_seconds: u32,
+    /// What a job's bundle must have before it is sealed.
+    pub audit: Audit,
 }
 
 impl Contract {

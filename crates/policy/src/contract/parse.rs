@@ -6,8 +6,8 @@ use proof::json::{Json, Numbers, parse};
 use super::error::{ContractError, ContractErrorKind, ContractErrors};
 use super::reader::{Errors, Reader};
 use super::{
-    Action, Apply, Configuration, Contract, Cost, Email, MaxChanges, Models, OnMissingApproval,
-    Operations, Permissions, ProviderSource, Resources, Run, Unpriced, models,
+    Action, Apply, Audit, Configuration, Contract, Cost, Email, MaxChanges, Models,
+    OnMissingApproval, Operations, Permissions, ProviderSource, Resources, Run, Unpriced, models,
 };
 use crate::decimal::Decimal;
 use crate::egress::HostPattern;
@@ -61,6 +61,7 @@ impl Contract {
                     models: parts.models,
                     egress_allow_hosts: parts.egress_allow_hosts,
                     max_ttl_seconds: parts.max_ttl_seconds,
+                    audit: parts.audit,
                 })
             }
             (_, errors) => Err(ContractErrors(errors)),
@@ -75,6 +76,7 @@ struct Parts {
     models: Option<Models>,
     egress_allow_hosts: Vec<HostPattern>,
     max_ttl_seconds: u32,
+    audit: Audit,
 }
 
 /// `None` only together with errors.
@@ -108,7 +110,7 @@ fn document(json: &Json, errors: &Errors) -> Option<Parts> {
     let egress = root.object("egress", &["allow_hosts"]);
     let egress_allow_hosts = egress.list("allow_hosts", host).unwrap_or_default();
     let max_ttl_seconds = cst_constraints(&root);
-    audit(&root);
+    let audit = Audit::read(&root);
     Some(Parts {
         name: name?,
         description,
@@ -116,6 +118,7 @@ fn document(json: &Json, errors: &Errors) -> Option<Parts> {
         models,
         egress_allow_hosts,
         max_ttl_seconds,
+        audit,
     })
 }
 
@@ -437,11 +440,4 @@ fn cst_constraints(root: &Reader<'_>) -> u32 {
         }
     }
     small(reader.integer("max_ttl_seconds", 60..=3600), 900)
-}
-
-fn audit(root: &Reader<'_>) {
-    let reader = root.object("audit", &["gateway_receipts", "proof_bundle"]);
-    for name in ["gateway_receipts", "proof_bundle"] {
-        reader.choice(name, &[("required", ())]);
-    }
 }

@@ -45,7 +45,30 @@ impl Contract {
             "A token lives {} at most.",
             duration(self.max_ttl_seconds)
         ));
+        lines.extend(self.audit_sentence());
         lines
+    }
+
+    fn audit_sentence(&self) -> Option<String> {
+        let witnesses = self.audit.witnesses.as_ref().map(|witnesses| {
+            let whose = match &witnesses.names {
+                Some(names) => format!(" of {}", listed(names.iter().map(String::as_str))),
+                None => String::new(),
+            };
+            match witnesses.required {
+                1 => format!("one witness{whose}"),
+                count => format!("{count} witnesses{whose}"),
+            }
+        });
+        let needed = match (witnesses, self.audit.timestamps) {
+            (None, false) => return None,
+            (Some(witnesses), false) => format!("{witnesses} have seen the log"),
+            (None, true) => "a timestamping authority has stamped the log".to_owned(),
+            (Some(witnesses), true) => {
+                format!("{witnesses} have seen the log and a timestamping authority has stamped it")
+            }
+        };
+        Some(format!("A job's bundle is sealed when {needed}."))
     }
 
     fn apply_sentence(&self) -> String {

@@ -486,6 +486,72 @@ fn a_way_around_the_gateway_is_not_published() {
 }
 
 #[test]
+fn evidence_that_nobody_can_give_is_not_asked_for() {
+    let audit = |members: &str| {
+        let whole = format!("\"audit\": {{{members}}}");
+        let at = EXAMPLE_CONTRACT.find("\"audit\"").unwrap();
+        parse(&format!("{}{whole}}}", &EXAMPLE_CONTRACT[..at]))
+    };
+    let two = r#""witnesses": {"required": 2, "names": ["w/1", "w/2", "w/3"]}, "timestamps": true"#;
+    let contract = audit(two).unwrap();
+    let blocks = |witnesses: Option<&[&str]>, timestamps| {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let rules = PublicationRules {
+            witnesses: witnesses.map(names),
+            timestamps,
+            ..PublicationRules::default()
+        };
+        let issues = contract.publication_issues(&rules).into_iter();
+        let blocking = issues.filter(|issue| issue.severity == Severity::Blocks);
+        blocking.map(|issue| issue.path).collect::<Vec<_>>()
+    };
+    assert_eq!(blocks(None, None), [""; 0]);
+    assert_eq!(blocks(Some(&["w/1", "w/3"]), Some(true)), [""; 0]);
+    let both = ["audit.witnesses", "audit.timestamps"];
+    assert_eq!(blocks(Some(&["w/1", "w/4"]), Some(false)), both);
+    let audit_of = |members: &str| audit(members).unwrap().audit;
+    let any = audit_of(r#""witnesses": {"required": 1}"#);
+    for (rules, by, stamped, sealed) in [
+        (&contract.audit, &["w/1", "w/2"][..], true, true),
+        (&contract.audit, &["w/1", "w/2"], false, false),
+        (&contract.audit, &["w/1", "w/4"], true, false),
+        (&any, &["w/4"], false, true),
+        (&any, &[], true, false),
+        (&Audit::default(), &[], false, true),
+    ] {
+        assert_eq!(rules.is_satisfied(by.iter().copied(), stamped), sealed);
+    }
+    for (members, path) in [
+        (r#""witnesses": {}"#, "audit.witnesses.required"),
+        (
+            r#""witnesses": {"required": 0}"#,
+            "audit.witnesses.required",
+        ),
+        (
+            r#""witnesses": {"required": 17}"#,
+            "audit.witnesses.required",
+        ),
+        (
+            r#""witnesses": {"required": 2, "names": ["a"]}"#,
+            "audit.witnesses.names",
+        ),
+        (
+            r#""witnesses": {"required": 1, "names": ["a", "a"]}"#,
+            "audit.witnesses.names[1]",
+        ),
+        (
+            r#""witnesses": {"required": 1, "names": ["a b"]}"#,
+            "audit.witnesses.names[0]",
+        ),
+        (r#""witnesses": 1"#, "audit.witnesses"),
+        (r#""witness": {"required": 1}"#, "audit.witness"),
+        (r#""timestamps": "yes""#, "audit.timestamps"),
+    ] {
+        assert_eq!(audit(members).unwrap_err().0[0].path, path, "{members}");
+    }
+}
+
+#[test]
 fn the_summary_is_in_words() {
     let lines = parse(EXAMPLE_CONTRACT).unwrap().summary();
     assert_eq!(

@@ -18,6 +18,7 @@
 mod approvals;
 mod calls;
 mod egress;
+mod evidence;
 mod language;
 mod models;
 mod plans;
@@ -30,6 +31,7 @@ use crate::contract::Contract;
 use crate::decide::CompiledContract;
 
 pub use egress::Connection;
+pub use evidence::Seen;
 pub use question::{Answer, Approvals, ModelCall, Part, Question};
 pub use words::CheckCall;
 
@@ -64,6 +66,7 @@ pub enum Dimension {
     KeptPrompts,
     Egress,
     Tokens,
+    Evidence,
 }
 
 impl Dimension {
@@ -95,6 +98,7 @@ impl Dimension {
         Self::KeptPrompts,
         Self::Egress,
         Self::Tokens,
+        Self::Evidence,
     ];
 
     /// For people.
@@ -126,6 +130,7 @@ impl Dimension {
             Self::KeptPrompts => "kept prompts",
             Self::Egress => "hosts",
             Self::Tokens => "life of tokens",
+            Self::Evidence => "what bundles need",
         }
     }
 }
@@ -261,6 +266,7 @@ impl<'c> Probes<'c> {
         plans::probe(&mut probes);
         approvals::probe(&mut probes);
         egress::probe(&mut probes);
+        evidence::probe(&mut probes);
         probes.ask(
             Dimension::Tokens,
             Question::Token(new.contract().max_ttl_seconds),

@@ -8,6 +8,7 @@ use proof::approval::is_same_person;
 use proof::json::Json;
 
 use super::egress::Connection;
+use super::evidence::Seen;
 use crate::contract::{Contract, OnMissingApproval, ProviderSource};
 use crate::cost::CostFacts;
 use crate::decide::{
@@ -42,6 +43,8 @@ pub enum Question {
     KeptPrompts(u32),
     /// A connection to somewhere else.
     Connection(Connection),
+    /// A bundle that is sealed.
+    Sealed(Seen),
 }
 
 /// A call to a model. What is not said here is known and in order.
@@ -186,6 +189,11 @@ impl Question {
                     true => Answer::new(Verdict::Allow, None),
                     false => Answer::new(Verdict::Deny, None),
                 }
+            }
+            Self::Sealed(seen) => {
+                let by = seen.by.iter().map(String::as_str);
+                let sealed = contract.audit.is_satisfied(by, seen.timestamp);
+                Answer::is(sealed, ReasonCode::BundlePending)
             }
             Self::Connection(to) => to.decide(compiled, &scopes(contract)).into(),
         }

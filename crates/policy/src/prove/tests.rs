@@ -328,6 +328,39 @@ fn what_is_wider_and_what_only_looks_so() {
             &[],
         ),
         (
+            &[("audit", json!({"witnesses": {"required": 2}}))],
+            &[("audit", json!({"witnesses": {"required": 1}}))],
+            &[Evidence],
+            &[],
+        ),
+        (
+            &[(
+                "audit",
+                json!({"witnesses": {"required": 1, "names": ["a", "b"]}}),
+            )],
+            &[(
+                "audit",
+                json!({"witnesses": {"required": 1, "names": ["b", "c"]}}),
+            )],
+            &[Evidence],
+            &[Evidence],
+        ),
+        (
+            &[("audit", json!({"witnesses": {"required": 1}}))],
+            &[(
+                "audit",
+                json!({"witnesses": {"required": 2, "names": ["a", "b", "c"]}}),
+            )],
+            &[],
+            &[Evidence],
+        ),
+        (
+            &[("audit", json!({"timestamps": true}))],
+            &[("audit", json!({"witnesses": {"required": 1}}))],
+            &[Evidence],
+            &[Evidence],
+        ),
+        (
             &[("egress", json!({"allow_hosts": ["*.example.com"]}))],
             &[(
                 "egress",

@@ -86,6 +86,17 @@ impl Question {
             Self::KeptPrompts(days) => {
                 format!("to have what it asks models kept for approvers for {days} days")
             }
+            Self::Sealed(seen) => {
+                let by = match seen.by.is_empty() {
+                    true => "no witness has seen".to_owned(),
+                    false => format!(
+                        "{} saw",
+                        crate::contract::listed(seen.by.iter().map(String::as_str))
+                    ),
+                };
+                let stamp = if seen.timestamp { "with" } else { "without" };
+                format!("to seal a bundle that {by}, {stamp} a timestamp")
+            }
             Self::Connection(to) => {
                 let how = match to.operation {
                     EgressOperation::Connect => "a connection",

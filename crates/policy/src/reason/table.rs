@@ -74,6 +74,7 @@ reason_codes! {
     // Contracts and jobs, as operators meet them.
     ContractInvalid "CONTRACT_INVALID" 422 Policy "Contract is not valid" "Correct the listed members; `clawgate policy lint` says the same without a network.";
     ContractEgressReserved "CONTRACT_EGRESS_RESERVED" 422 Policy "Contract opens a way around the gateway" "Take Terraform Cloud, model providers and the gateway itself out of egress.allow_hosts; the gateway serves them under rules of their own.";
+    ContractNeverSealed "CONTRACT_NEVER_SEALED" 422 Policy "Contract asks for evidence that this gateway cannot have" "Add the witnesses (log.witnesses) or the timestamping authority (log.timestamps) to the gateway's configuration, or ask for fewer in audit.";
     ContractNotEnforced "CONTRACT_NOT_ENFORCED" 422 Policy "Contract asks for what this version does not enforce" "Remove the listed members or upgrade; a rule that is not enforced must not look as if it were.";
     ContractAutonomousApply "CONTRACT_AUTONOMOUS_APPLY" 422 Policy "Contract lets an agent apply without a person" "Set requires_approval to true, or set allow_autonomous_apply in the operator's configuration.";
     ContractAuthorUnknown "CONTRACT_AUTHOR_UNKNOWN" 403 Policy "Contract is signed by an author who is not listed" "Sign with the key of an author listed in the operator's configuration.";
@@ -88,10 +89,17 @@ reason_codes! {
     JobFull "JOB_FULL" 403 Policy "The job has as much evidence as a job may have" "Ask the operator to close the job and to open a new one.";
     JobBusy "JOB_BUSY" 409 Policy "An apply of the job is running" "Wait until the apply has ended, or stop the job by `clawgate rollback job`.";
     JobNotLeased "JOB_NOT_LEASED" 409 Policy "The job has no lease" "Nothing needs to be renewed: such a job stays open until somebody closes it.";
+    BundleInvalid "BUNDLE_INVALID" 409 Policy "The bundle does not verify" "Nothing is signed about it. Run `clawverify` on it and on a copy that was handed out before, and find out which of them was changed.";
     BundleUnknown "BUNDLE_UNKNOWN" 404 Policy "No such bundle" "Close the job first; its bundle is sealed then.";
+    BundlePending "BUNDLE_PENDING" 409 Policy "The job is closed, its bundle waits for others" "Nothing needs to be done: the bundle is sealed as soon as the witnesses or the timestamping authority that the contract asks for have answered.";
+    ContentPruned "CONTENT_PRUNED" 410 Policy "Removed after its retention" "The record's leaf hash and its place in the log stay, and so do the bundle's hash and who let it go; ask whoever kept the bundle for a copy, and compare its hash.";
+    HoldRefused "HOLD_REFUSED" 409 Policy "No further hold on this job is placed" "List the holds of the job by `clawgate hold list` and lift one that nobody needs.";
+    HoldUnknown "HOLD_UNKNOWN" 404 Policy "No such hold stands" "List the holds that stand by `clawgate hold list` and use one of their numbers.";
     PublicationRefused "PUBLICATION_REFUSED" 409 Policy "No further link to this job is made" "Withdraw a link by `clawgate pulse withdraw`, or publish a folder by `clawgate pulse publish --out`.";
     PublicationUnknown "PUBLICATION_UNKNOWN" 404 Policy "No such publication" "List the publications by `clawgate pulse list` and use one of their names.";
     LogPlaceUnknown "LOG_PLACE_UNKNOWN" 404 Policy "The log has no such place" "Ask within the log's size, `clawgate log show`, and write tiles as C2SP tlog-tiles does.";
+    KeySetRefused "KEY_SET_REFUSED" 422 Policy "Such a key set is not taken" "Follow the last key set, `clawgate keys list`, sign with the root's key, and let the gateway prepare new keys.";
+    KeySetConflict "KEY_SET_CONFLICT" 409 Policy "The keys were changed meanwhile" "Look again, `clawgate keys list`, and repeat what is still wanted.";
     ReceiptUnknown "RECEIPT_UNKNOWN" 404 Policy "No such receipt" "Use a receipt id of this job; a receipt is served once it is durable.";
     PageUnknown "PAGE_UNKNOWN" 404 Policy "No such page" "Start from the listener's index.";
 

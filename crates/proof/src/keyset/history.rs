@@ -1,6 +1,8 @@
 //! The key sets of a log, one after the other, and what follows from them.
 
-use super::{Key, KeySet, MAX_KEY_SETS, MAX_KEYS, MAX_REASON_BYTES, ROLES, SignedKeySet};
+use super::{
+    Key, KeySet, LogPlace, MAX_KEY_SETS, MAX_KEYS, MAX_KNOWN, MAX_REASON_BYTES, ROLES, SignedKeySet,
+};
 use crate::envelope::EnvelopeError;
 use crate::hash::Hash;
 use crate::keys::Did;
@@ -234,14 +236,19 @@ impl History {
     }
 
     /// Whether a signature counts that was made at this time by a key in a role, and took effect at
-    /// this place: for a record its leaf, for a checkpoint and the seals over it the checkpoint's
-    /// size. A key counts after the leaf that introduced it (those of number 1 from the beginning),
+    /// this place. A key counts after the leaf that introduced it (those of number 1 from the beginning),
     /// until the leaf that ended or revoked it, and from the leaf on that its revocation names not
     /// at all; and to the end of its time.
     ///
     /// # Errors
     /// Why it does not.
-    pub fn judge(&self, did: &Did, role: Role, place: u64, at: Timestamp) -> Result<(), Lapse> {
+    pub fn judge(
+        &self,
+        did: &Did,
+        role: Role,
+        place: LogPlace,
+        at: Timestamp,
+    ) -> Result<(), Lapse> {
         self.place(did, role, place)?;
         let known = self.known(did).ok_or(Lapse::Unknown)?;
         match known.key.not_after {
@@ -254,21 +261,21 @@ impl History {
     ///
     /// # Errors
     /// Why it does not count.
-    pub fn place(&self, did: &Did, role: Role, place: u64) -> Result<(), Lapse> {
+    pub fn place(&self, did: &Did, role: Role, place: LogPlace) -> Result<(), Lapse> {
         let known = self.known(did).ok_or(Lapse::Unknown)?;
         if known.key.role != role {
             return Err(Lapse::OtherRole(known.key.role));
         }
-        if let Some(introduced) = known.introduced.filter(|leaf| place <= *leaf) {
+        if let Some(introduced) = known.introduced.filter(|leaf| !place.is_after(*leaf)) {
             return Err(Lapse::NotYet(introduced));
         }
         if let Some(revoked) = &known.key.revoked
             && let Some(from) = revoked.from_leaf
-            && place >= from
+            && place.reaches(from)
         {
             return Err(Lapse::Revoked(from));
         }
-        match known.ended.filter(|leaf| place > *leaf) {
+        match known.ended.filter(|leaf| place.is_after(*leaf)) {
             Some(leaf) if known.key.revoked.is_some() => Err(Lapse::Revoked(leaf)),
             Some(leaf) => Err(Lapse::Ended(leaf)),
             None => Ok(()),
@@ -304,7 +311,7 @@ fn take_keys(
     is_first: bool,
 ) -> Result<(), KeySetError> {
     let number = set.number;
-    if set.keys.len() > MAX_KEYS {
+    if set.keys.len() > MAX_KEYS || keys.len() + set.keys.len() > MAX_KNOWN {
         return Err(KeySetError::TooMany);
     }
     for (n, key) in set.keys.iter().enumerate() {

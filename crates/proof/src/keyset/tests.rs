@@ -73,24 +73,35 @@ fn a_key_counts_in_its_role_and_between_its_places() {
     let mut history = rotated();
     let (old, new) = (key(1).did(), key(11).did());
     // Those of number 1 count from the beginning, others after the leaf that introduces them.
-    assert_eq!(history.judge(&old, Role::Receipt, 0, at(0)), Ok(()));
     assert_eq!(
-        history.judge(&new, Role::Receipt, 100, at(250)),
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(0), at(0)),
+        Ok(())
+    );
+    assert_eq!(
+        history.judge(&new, Role::Receipt, LogPlace::Leaf(100), at(250)),
         Err(Lapse::NotYet(100))
     );
-    assert_eq!(history.judge(&new, Role::Receipt, 101, at(250)), Ok(()));
-    // While one replaces the other both count, and then the old one's time is over.
-    assert_eq!(history.judge(&old, Role::Receipt, 5000, at(300)), Ok(()));
     assert_eq!(
-        history.judge(&old, Role::Receipt, 5000, at(301)),
+        history.judge(&new, Role::Receipt, LogPlace::Leaf(101), at(250)),
+        Ok(())
+    );
+    let over = |size| history.judge(&new, Role::Receipt, LogPlace::Over(size), at(250));
+    assert_eq!((over(100), over(101)), (Err(Lapse::NotYet(100)), Ok(())));
+    // While one replaces the other both count, and then the old one's time is over.
+    assert_eq!(
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(5000), at(300)),
+        Ok(())
+    );
+    assert_eq!(
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(5000), at(301)),
         Err(Lapse::Expired(at(300)))
     );
     assert_eq!(
-        history.judge(&old, Role::Close, 50, at(20)),
+        history.judge(&old, Role::Close, LogPlace::Leaf(50), at(20)),
         Err(Lapse::OtherRole(Role::Receipt))
     );
     assert_eq!(
-        history.judge(&key(99).did(), Role::Receipt, 50, at(20)),
+        history.judge(&key(99).did(), Role::Receipt, LogPlace::Leaf(50), at(20)),
         Err(Lapse::Unknown)
     );
     assert_eq!(history.counting(Role::Receipt, at(300)), [&new, &old]);
@@ -100,19 +111,28 @@ fn a_key_counts_in_its_role_and_between_its_places() {
         .rotate(Role::Close, &key(14).did(), at(400), at(500))
         .unwrap();
     history.extend(&signed(&set, ROOT, None), 200).unwrap();
-    assert_eq!(history.judge(&old, Role::Receipt, 200, at(250)), Ok(()));
     assert_eq!(
-        history.judge(&old, Role::Receipt, 201, at(250)),
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(200), at(250)),
+        Ok(())
+    );
+    assert_eq!(
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(201), at(250)),
         Err(Lapse::Ended(200))
     );
     // What was ended is found out to have been stolen.
     let set = history.revoke(&old, at(600), Some(150), "stolen").unwrap();
     history.extend(&signed(&set, ROOT, None), 300).unwrap();
-    assert_eq!(history.judge(&old, Role::Receipt, 149, at(250)), Ok(()));
     assert_eq!(
-        history.judge(&old, Role::Receipt, 150, at(250)),
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(149), at(250)),
+        Ok(())
+    );
+    assert_eq!(
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(150), at(250)),
         Err(Lapse::Revoked(150))
     );
+    // A checkpoint of 150 leaves has nothing of what comes from leaf 150 on.
+    let over = |size| history.judge(&old, Role::Receipt, LogPlace::Over(size), at(250));
+    assert_eq!((over(150), over(151)), (Ok(()), Err(Lapse::Revoked(150))));
     assert_eq!(history.revoked_at(&old), Some(at(600)));
     assert_eq!(history.stopped_at(&old), None, "long before");
     assert_eq!(
@@ -135,9 +155,12 @@ fn a_revoked_key_counts_for_nothing_after_its_revocation() {
     );
     let set = history.revoke(&old, at(210), None, "lost").unwrap();
     history.extend(&signed(&set, ROOT, None), 110).unwrap();
-    assert_eq!(history.judge(&old, Role::Receipt, 110, at(205)), Ok(()));
     assert_eq!(
-        history.judge(&old, Role::Receipt, 111, at(205)),
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(110), at(205)),
+        Ok(())
+    );
+    assert_eq!(
+        history.judge(&old, Role::Receipt, LogPlace::Leaf(111), at(205)),
         Err(Lapse::Revoked(110))
     );
     assert_eq!(history.counting(Role::Receipt, at(205)), [&key(11).did()]);

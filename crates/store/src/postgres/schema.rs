@@ -32,6 +32,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0005_replicas",
         include_str!("../../migrations/postgres/0005_replicas.sql"),
     ),
+    (
+        "0007_retention",
+        include_str!("../../migrations/postgres/0007_retention.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.

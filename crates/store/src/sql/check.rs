@@ -4,11 +4,11 @@
 use proof::Hash;
 use proof::keyset::{History, SignedKeySet};
 use proof::merkle;
-use proof::record::Record;
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Dialect, params};
-use super::{key_sets, log, merkle as tree};
+use super::log::{self, Content};
+use super::{key_sets, merkle as tree};
 use crate::StoreError;
 
 /// Records that are read together.
@@ -24,6 +24,9 @@ pub struct Soundness {
     pub records: u64,
     /// Root over them, as the records themselves give it.
     pub root: Hash,
+    /// How many of the records are there without their content, which went after its time; for
+    /// them the leaves stand, and the root is that over both.
+    pub pruned: u64,
     /// Jobs.
     pub jobs: u64,
     /// Checkpoints, each of which was compared with the records.
@@ -39,6 +42,7 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     let mut roots = Roots::default();
     let mut history = History::default();
     let mut checkpoints = 0;
+    let mut pruned = 0;
     let mut checkpoint = next_checkpoint(connection, None)?;
     loop {
         while let Some((size, root)) = checkpoint.take_if(|(size, _)| *size <= roots.size) {
@@ -59,17 +63,30 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
             let place = roots.size;
             if row.leaf_index != place {
                 faults.add(format!("the log has a hole at leaf {place}"));
-                return Ok(faults.about(roots, 0, checkpoints));
+                return Ok(faults.about(roots, pruned, 0, checkpoints));
             }
-            let leaf = row.entry.leaf_hash();
-            if row.stored != Some(leaf) {
-                faults.add(format!("leaf {place} is not the hash of its record"));
-            }
+            let leaf = match row.entry.leaf_hash() {
+                Some(leaf) => {
+                    if row.stored != Some(leaf) {
+                        faults.add(format!("leaf {place} is not the hash of its record"));
+                    }
+                    leaf
+                }
+                // Its content went; the leaf is what stays.
+                None => {
+                    pruned += 1;
+                    let Some(leaf) = row.stored else {
+                        faults.add(format!("there is no leaf {place}"));
+                        return Ok(faults.about(roots, pruned, 0, checkpoints));
+                    };
+                    leaf
+                }
+            };
             match row.entry {
                 Entry::Record {
                     seq,
                     job_id,
-                    record,
+                    content: Content::Record(record),
                 } if record.seq != seq || record.job_id.as_str() != job_id => {
                     faults.add(format!(
                         "the record of leaf {place} stands at another's place"
@@ -113,7 +130,8 @@ pub(crate) fn check(connection: &Connection) -> Result<Soundness, StoreError> {
     }
     let jobs = check_jobs(connection, &mut faults)?;
     check_references(connection, &mut faults)?;
-    Ok(faults.about(roots, jobs, checkpoints))
+    check_prunings(connection, &mut faults)?;
+    Ok(faults.about(roots, pruned, jobs, checkpoints))
 }
 
 /// An entry of the log as it stands in the tables.
@@ -127,16 +145,21 @@ enum Entry {
     Record {
         seq: u64,
         job_id: String,
-        record: Box<Record>,
+        content: Content,
     },
     KeySet(Box<SignedKeySet>),
 }
 
 impl Entry {
-    fn leaf_hash(&self) -> Hash {
+    /// None of a record whose content went.
+    fn leaf_hash(&self) -> Option<Hash> {
         match self {
-            Self::Record { record, .. } => record.leaf_hash(),
-            Self::KeySet(entry) => entry.leaf_hash(),
+            Self::Record {
+                content: Content::Record(record),
+                ..
+            } => Some(record.leaf_hash()),
+            Self::Record { .. } => None,
+            Self::KeySet(entry) => Some(entry.leaf_hash()),
         }
     }
 }
@@ -177,7 +200,7 @@ fn records(connection: &Connection, from: u64, most: u64) -> Result<Vec<Place>, 
                 entry: Entry::Record {
                     seq: row.uint("seq")?,
                     job_id: row.text("job_id")?,
-                    record: Box::new(log::record(row)?),
+                    content: log::content(row)?,
                 },
             })
         },
@@ -268,6 +291,30 @@ fn check_references(connection: &Connection, faults: &mut Faults) -> Result<(), 
     Ok(())
 }
 
+/// Content is missing only where somebody let it go.
+fn check_prunings(connection: &Connection, faults: &mut Faults) -> Result<(), StoreError> {
+    for (what, sql) in [
+        (
+            "records",
+            "SELECT count(*) AS gone FROM records
+             LEFT JOIN prunings ON prunings.job = records.job AND part = 'records'
+             WHERE length(record) = 8 AND part IS NULL",
+        ),
+        (
+            "receipts",
+            "SELECT count(*) AS gone FROM receipts
+             LEFT JOIN prunings ON prunings.job = receipts.job AND part = 'records'
+             WHERE length(envelope) = 0 AND part IS NULL",
+        ),
+    ] {
+        let gone = column::one(connection, sql, [], |row| row.uint("gone"))?;
+        if let Some(gone @ 1..) = gone {
+            faults.add(format!("{gone} {what} are empty, and nobody let them go"));
+        }
+    }
+    Ok(())
+}
+
 struct Faults(Vec<String>);
 
 impl Faults {
@@ -277,10 +324,11 @@ impl Faults {
         }
     }
 
-    fn about(self, roots: Roots, jobs: u64, checkpoints: u64) -> Soundness {
+    fn about(self, roots: Roots, pruned: u64, jobs: u64, checkpoints: u64) -> Soundness {
         Soundness {
             records: roots.size,
             root: roots.root(),
+            pruned,
             jobs,
             checkpoints,
             faults: self.0,

@@ -6,8 +6,8 @@ use proof::record::{Body, Record};
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Value, params};
-use super::{Database, log, merkle, operators};
-use crate::{Exports, LogEntry, LogRange, LoggedRecord, NumberedAction, StoreError};
+use super::{Database, log, merkle, operators, retention};
+use crate::{Exports, LogEntry, LogRange, Logged, LoggedRecord, NumberedAction, StoreError};
 
 /// Entries in one answer.
 const PAGE: u32 = 1000;
@@ -19,7 +19,7 @@ impl Exports for Database {
             .await
     }
 
-    async fn logged(&self, range: LogRange) -> Result<Vec<LoggedRecord>, StoreError> {
+    async fn logged(&self, range: LogRange) -> Result<Vec<Logged>, StoreError> {
         self.read(move |connection| logged(connection, &range))
             .await
     }
@@ -69,20 +69,40 @@ fn entries(connection: &Connection, from: u64, count: u32) -> Result<Vec<LogEntr
         Value::Integer(column::integer(from)?),
         Value::Integer(column::integer(from.saturating_add(count.into()))?),
     ];
-    let mut entries = Vec::new();
-    for (table, column) in [("records", "record"), ("key_sets", "entry")] {
-        let sql = format!(
-            "SELECT leaf_index, hash, {column} AS entry FROM {table} JOIN leaves USING (leaf_index)
-             WHERE leaf_index >= ?1 AND leaf_index < ?2 ORDER BY leaf_index"
-        );
-        entries.extend(column::all(connection, &sql, range.as_slice(), |row| {
+    let mut entries = column::all(
+        connection,
+        "SELECT leaf_index, hash, job_id, seq, records.kind, record
+         FROM records JOIN leaves USING (leaf_index) JOIN jobs USING (job)
+         WHERE leaf_index >= ?1 AND leaf_index < ?2 ORDER BY leaf_index",
+        range.as_slice(),
+        |row| {
+            let entry = row.blob("record")?;
+            let (entry, pruned) = match log::is_pruned(&entry) {
+                true => (Vec::new(), Some(retention::place(row)?)),
+                false => (entry, None),
+            };
+            Ok(LogEntry {
+                leaf_index: row.uint("leaf_index")?,
+                leaf_hash: row.hash("hash")?,
+                entry,
+                pruned,
+            })
+        },
+    )?;
+    entries.extend(column::all(
+        connection,
+        "SELECT leaf_index, hash, entry FROM key_sets JOIN leaves USING (leaf_index)
+         WHERE leaf_index >= ?1 AND leaf_index < ?2 ORDER BY leaf_index",
+        range.as_slice(),
+        |row| {
             Ok(LogEntry {
                 leaf_index: row.uint("leaf_index")?,
                 leaf_hash: row.hash("hash")?,
                 entry: row.blob("entry")?,
+                pruned: None,
             })
-        })?);
-    }
+        },
+    )?);
     entries.sort_unstable_by_key(|entry| entry.leaf_index);
     Ok(entries)
 }
@@ -102,7 +122,7 @@ pub(crate) fn listing(range: &LogRange) -> Result<(String, Vec<Value<'_>>), Stor
         }
     };
     let sql = format!(
-        "SELECT leaf_index, hash, record, jobs.name AS job_name, agent_did, jobs.policy_hash,
+        "SELECT leaf_index, hash, job_id, seq, records.kind, record, jobs.name AS job_name, agent_did, jobs.policy_hash,
              contracts.name AS contract, version
          FROM records CROSS JOIN leaves USING (leaf_index) CROSS JOIN jobs USING (job)
              CROSS JOIN contracts USING (policy_hash)
@@ -112,22 +132,28 @@ pub(crate) fn listing(range: &LogRange) -> Result<(String, Vec<Value<'_>>), Stor
     Ok((sql, values))
 }
 
-fn logged(connection: &Connection, range: &LogRange) -> Result<Vec<LoggedRecord>, StoreError> {
+fn logged(connection: &Connection, range: &LogRange) -> Result<Vec<Logged>, StoreError> {
     let (sql, values) = listing(range)?;
     let mut records = column::all(connection, &sql, values.as_slice(), |row| {
-        Ok(LoggedRecord {
+        let log::Content::Record(record) = log::content(row)? else {
+            return retention::place(row).map(Logged::Pruned);
+        };
+        Ok(Logged::Record(Box::new(LoggedRecord {
             leaf_index: row.uint("leaf_index")?,
             leaf_hash: row.hash("hash")?,
-            record: log::record(row)?,
+            record: *record,
             job_name: row.text("job_name")?,
             agent_did: row.parsed("agent_did")?,
             policy_hash: row.hash("policy_hash")?,
             contract: (row.text("contract")?, row.uint("version")?),
             intent: None,
             place: None,
-        })
+        })))
     })?;
     for logged in &mut records {
+        let Logged::Record(logged) = logged else {
+            continue;
+        };
         if let Body::Outcome(outcome) = &logged.record.body {
             let intent = record_of(connection, &logged.record, outcome.intent_seq)?;
             let Some(Body::Intent(intent)) = intent.map(|record| record.body) else {
@@ -207,7 +233,8 @@ pub(super) fn latest_before(
     Ok(of_jobs.flatten())
 }
 
-fn place(connection: &Connection, since: Timestamp) -> Result<u64, StoreError> {
+/// A place before which every record is older; see [`Exports::log_place`].
+pub(super) fn place(connection: &Connection, since: Timestamp) -> Result<u64, StoreError> {
     let (mut low, mut high) = (0, merkle::size(connection)?);
     // INVARIANT: before `low` all is older; `high` is the end, or a record up to which not all is.
     while low < high {

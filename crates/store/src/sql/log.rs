@@ -71,7 +71,7 @@ impl Log for Database {
             column::all(
                 connection,
                 "SELECT leaf_index, record FROM records JOIN jobs USING (job)
-                 WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+                 WHERE job_id = ?1 AND seq > ?2 AND length(record) <> 8 ORDER BY seq LIMIT ?3",
                 params![job_id.as_str(), column::integer(after)?, limit.min(PAGE)],
                 |row| {
                     Ok(StoredRecord {
@@ -91,7 +91,7 @@ impl Log for Database {
                 connection,
                 "SELECT leaf_index, record FROM records
                  WHERE job = (SELECT job FROM jobs WHERE job_id = ?1)
-                   AND kind = 'refusal'
+                   AND kind = 'refusal' AND length(record) <> 8
                  ORDER BY seq DESC LIMIT ?2",
                 params![job_id.as_str(), limit.min(PAGE)],
                 |row| {
@@ -305,8 +305,38 @@ pub(super) fn open_intent(
     }
 }
 
-pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
-    json::parse(&row.blob("record")?, Numbers::Integers)
+/// What stands in a record's column.
+pub(super) enum Content {
+    Record(Box<Record>),
+    /// Its content is gone; what stays is its time.
+    Pruned(Timestamp),
+}
+
+/// What takes the place of a record of this time: eight bytes, which no record is as short as.
+pub(super) fn pruned(at: Timestamp) -> [u8; 8] {
+    at.millis().to_be_bytes()
+}
+
+pub(super) fn is_pruned(record: &[u8]) -> bool {
+    record.len() == 8
+}
+
+pub(super) fn content(row: &Row<'_>) -> Result<Content, StoreError> {
+    let bytes = row.blob("record")?;
+    if let Ok(millis) = <[u8; 8]>::try_from(bytes.as_slice()) {
+        let at = Timestamp::from_millis(i64::from_be_bytes(millis));
+        return Ok(Content::Pruned(at));
+    }
+    json::parse(&bytes, Numbers::Integers)
         .and_then(|json| Record::from_json(&json))
+        .map(|record| Content::Record(Box::new(record)))
         .map_err(|_| column::damaged("record"))
+}
+
+/// A record whose content must be there.
+pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
+    match content(row)? {
+        Content::Record(record) => Ok(*record),
+        Content::Pruned(_) => Err(column::damaged("record")),
+    }
 }

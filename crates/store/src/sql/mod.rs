@@ -34,6 +34,7 @@ mod publications;
 mod readers;
 mod receipts;
 mod replicas;
+mod retention;
 mod runs;
 mod sessions;
 mod task_calls;

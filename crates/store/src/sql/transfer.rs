@@ -61,6 +61,9 @@ const TABLES: &[(&str, &[&str])] = &[
     ("plan_objects", &["run_id", "place"]),
     ("notices", &["channel", "run", "gate"]),
     ("publications", &["publication"]),
+    // Before the holds: one that came too late stands beside what went.
+    ("prunings", &["job", "part"]),
+    ("holds", &["hold"]),
 ];
 
 /// Tables that stay behind.

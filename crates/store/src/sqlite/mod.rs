@@ -1,5 +1,6 @@
 //! The embedded engine: SQLite in WAL mode.
 
+pub(crate) mod copy;
 #[cfg(test)]
 pub(crate) mod plans;
 pub(crate) mod schema;

@@ -96,6 +96,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0021_key_sets",
         include_str!("../../migrations/sqlite/0021_key_sets.sql"),
     ),
+    (
+        "0024_retention",
+        include_str!("../../migrations/sqlite/0024_retention.sql"),
+    ),
 ];
 
 /// `claw` in ASCII: marks the file as ours (SQLite's `application_id`).

@@ -55,7 +55,7 @@ pub(crate) async fn a_key_set_is_a_leaf_that_belongs_to_no_job(store: Arc<dyn St
         limit: 10,
     };
     let logged = store.logged(range).await.unwrap();
-    let places: Vec<u64> = logged.iter().map(|row| row.leaf_index).collect();
+    let places: Vec<u64> = logged.iter().map(|row| row.leaf_index()).collect();
     assert_eq!(places, [255, 257]);
     assert_eq!(records(&store, &job).await.len(), 256);
     // A key set has its time in the order of the log, too.

@@ -17,6 +17,7 @@ mod observations;
 mod passkeys;
 mod publications;
 mod races;
+mod retention;
 mod runs;
 #[allow(
     dead_code,
@@ -189,6 +190,12 @@ suite! {
     publications:
         a_link_is_good_until_it_ends,
         only_a_sealed_job_is_published_and_not_without_end;
+    retention:
+        what_is_needed_does_not_go,
+        a_hold_stands_until_it_is_lifted,
+        content_goes_and_the_log_stays,
+        a_receipt_is_found_by_its_time,
+        a_jobs_receipts_are_read_in_pages;
     task_calls:
         a_task_call_is_kept_once,
         what_upstream_was_told_about_a_call_stays,

@@ -397,6 +397,9 @@ fn the_schema_itself_keeps_what_was_written() {
         "UPDATE leaves SET hash = zeroblob(32)",
         "DELETE FROM contracts",
         "UPDATE jobs SET phase = 'closed'",
+        // Nothing is let go of a job that is not sealed.
+        "INSERT INTO prunings SELECT job, 'records', 0, 'eve', 0 FROM jobs",
+        "UPDATE records SET record = zeroblob(8)",
     ] {
         assert!(connection.execute_batch(sql).is_err(), "{sql}");
     }
@@ -536,4 +539,120 @@ async fn records_from_before_times_were_noted_are_not_passed_over() {
     for (ms, leaf) in [(0, 0), (5, 0), (900, 0), (901, 5), (950, 5), (951, 6)] {
         assert_eq!(store.log_place(at(ms)).await.unwrap(), leaf, "{ms}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_made_under_load_is_a_whole_store_of_its_own() {
+    let place = Place::new();
+    let store = place.open();
+    let job = open_job(&store, 1).await;
+    for _ in 0..500 {
+        append(&store, &job, refusal()).await.unwrap();
+    }
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writing = {
+        let (store, job, stop) = (Arc::clone(&store), job.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut written = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                append(&store, &job, refusal()).await.unwrap();
+                written += 1;
+            }
+            written
+        })
+    };
+    let before = store.log_size().await.unwrap();
+    let copy = place.path.with_file_name("copy.db");
+    let (from, to) = (place.path.clone(), copy.clone());
+    let copied = tokio::task::spawn_blocking(move || store::copy_store(&from, &to));
+    copied.await.unwrap().unwrap();
+    let after = store.log_size().await.unwrap();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writing.await.unwrap() > 0, "the writer went on");
+
+    let found = store::check_store(store::StorePlace::File(&copy)).unwrap();
+    assert_eq!(found.faults, Vec::<String>::new());
+    assert!((before..=after).contains(&found.records));
+    // Its log is the beginning of the one that went on.
+    let root = store.log_root(found.records).await.unwrap();
+    assert_eq!(root, Some(found.root));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // A store like any other goes on from it.
+    let restored = open_sqlite(&copy).unwrap();
+    append(&restored, &job, refusal()).await.unwrap();
+    assert_eq!(restored.log_size().await.unwrap(), found.records + 1);
+}
+
+/// A sealed job with some records, whose content went.
+async fn pruned(store: &Arc<dyn Store>) -> proof::record::JobId {
+    let job = open_job(store, 1).await;
+    append(store, &job, refusal()).await.unwrap();
+    store.close_job(&job, "ada", "done", at(40)).await.unwrap();
+    let bundle = store::BundleRow {
+        job_id: job.clone(),
+        sha256: hash("bundle"),
+        bytes: 1,
+        sealed_at: at(50),
+        verdict: None,
+    };
+    store.save_bundle(bundle, Vec::new()).await.unwrap();
+    let part = store::Part::Records;
+    store
+        .begin_pruning(&job, part, "ada", at(60))
+        .await
+        .unwrap();
+    let mut before = None;
+    while let Some(lowest) = store.prune_records(&job, before).await.unwrap() {
+        before = Some(lowest);
+    }
+    store.finish_pruning(&job, part).await.unwrap();
+    job
+}
+
+#[tokio::test]
+async fn what_went_is_told_from_what_is_missing() {
+    let place = Place::new();
+    let store = place.open();
+    let late = pruned(&store).await;
+    store.hold(&late, "eve", "too late", at(70)).await.unwrap();
+    let other = open_job(&store, 2).await;
+    append(&store, &other, refusal()).await.unwrap();
+    let size = store.log_size().await.unwrap();
+    drop(store);
+    let check = |path: &Path| store::check_store(store::StorePlace::File(path)).unwrap();
+    let found = check(&place.path);
+    assert_eq!(found.faults, Vec::<String>::new());
+    assert_eq!((found.records, found.pruned), (size, 3));
+    // It is carried to another store as it is.
+    let mut carried = Vec::new();
+    store::export_store(store::StorePlace::File(&place.path), &mut carried).unwrap();
+    let elsewhere = Place::new();
+    let read = store::import_store(
+        store::StorePlace::File(&elsewhere.path),
+        &mut carried.as_slice(),
+    );
+    assert_eq!(read.unwrap(), found);
+    // Nothing of the content is left in the file.
+    let bytes = std::fs::read(&place.path).unwrap();
+    let said = b"the contract does not allow it";
+    let times = bytes
+        .windows(said.len())
+        .filter(|part| part == said)
+        .count();
+    assert_eq!(times, 1, "in the record of the other job only");
+
+    // Content that nobody let go, and a leaf that is another one.
+    place.tamper("DROP TRIGGER records_stay; UPDATE records SET record = zeroblob(8)");
+    let faults = check(&place.path).faults;
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.contains("nobody let them go")),
+        "{faults:?}"
+    );
+    elsewhere.tamper(
+        "DROP TRIGGER leaves_stay; UPDATE leaves SET hash = zeroblob(32) WHERE leaf_index = 1",
+    );
+    assert_ne!(check(&elsewhere.path).root, found.root);
 }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use proof::checkpoint::Checkpoint;
+use proof::checkpoint::{Checkpoint, CheckpointError};
 use proof::consistency::{ConsistencyProof, Inconsistent, judge};
-use proof::keyset::{History, Lapse};
+use proof::keyset::{History, Lapse, LogPlace};
 use proof::trust::{GatewayKey, Role};
 use proof::{Did, Json, Numbers, PublicKey, json};
 
@@ -24,18 +24,8 @@ pub(crate) fn check(
     believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> Option<()> {
-    let log = &believed.root.log;
     let kept = note(&since.kept).ok_or_else(|| "neither a checkpoint nor a bundle".to_owned());
-    let keys = trusted_keys(believed);
-    let kept = kept.and_then(|note| {
-        let size = Checkpoint::claimed_size(&note).unwrap_or(0);
-        let keys: Vec<PublicKey> = keys
-            .iter()
-            .filter(|did| !was_revoked(did, size, believed))
-            .map(|did| did.key())
-            .collect();
-        Checkpoint::verify_any(&note, &log.origin, &keys).map_err(|error| error.to_string())
-    });
+    let kept = kept.and_then(|note| of_log(&note, believed).map_err(|error| error.to_string()));
     let kept = match kept {
         Ok(kept) => kept,
         Err(error) => {
@@ -83,12 +73,24 @@ fn trusted_keys<'a>(believed: &Believed<'a>) -> Vec<&'a Did> {
 
 /// Whether a key had been revoked when the log had this size.
 fn was_revoked(did: &Did, size: u64, believed: &Believed<'_>) -> bool {
-    let place = |keys: &History| keys.place(did, Role::Checkpoint, size);
+    let over = LogPlace::Over(size);
+    let place = |keys: &History| keys.place(did, Role::Checkpoint, over);
     let by_root = |key: &GatewayKey| {
-        key.did == *did && key.revoked_from_leaf.is_some_and(|leaf| leaf <= size)
+        key.did == *did && key.revoked_from_leaf.is_some_and(|leaf| over.reaches(leaf))
     };
     believed.root.listed(Role::Checkpoint).any(by_root)
         || matches!(believed.keys.map(place), Some(Err(Lapse::Revoked(_))))
+}
+
+/// A note by one of the log's keys that was not revoked before its size.
+pub(super) fn of_log(note: &str, believed: &Believed<'_>) -> Result<Checkpoint, CheckpointError> {
+    let size = Checkpoint::claimed_size(note).unwrap_or(0);
+    let keys: Vec<PublicKey> = trusted_keys(believed)
+        .iter()
+        .filter(|did| !was_revoked(did, size, believed))
+        .map(|did| did.key())
+        .collect();
+    Checkpoint::verify_any(note, &believed.root.log.origin, &keys)
 }
 
 /// The signed note in a file: the file itself, or the bundle's.

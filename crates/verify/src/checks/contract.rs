@@ -1,7 +1,7 @@
 //! The contract: signed by an author whom the trust root names, and the same everywhere.
 
 use policy::CompiledContract;
-use policy::contract::{Apply, Permissions};
+use policy::contract::{Apply, Audit, Permissions};
 use proof::record::{Body, JobOpen};
 use proof::trust::Role;
 use proof::{EnvelopeType, Hash, Json};
@@ -35,6 +35,11 @@ impl Contract {
     /// Longest life of a token, in seconds.
     pub(crate) fn max_ttl_seconds(&self) -> i64 {
         self.compiled.contract().max_ttl_seconds.into()
+    }
+
+    /// `audit`
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.compiled.contract().audit
     }
 
     /// Whether the contract lists this approver.

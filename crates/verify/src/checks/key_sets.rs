@@ -6,7 +6,7 @@
 
 use proof::Envelope;
 use proof::bundle::LoggedKeySet;
-use proof::keyset::{History, KeySetError};
+use proof::keyset::{History, KeySetError, LogPlace};
 use proof::trust::{Role, TrustRoot};
 
 use crate::checks::envelope_code;
@@ -22,7 +22,7 @@ pub(crate) fn check(
     findings: &mut Findings,
 ) -> Option<History> {
     let sets = &document.bundle.log.key_sets;
-    let size = document.sealed(document.bundle.job.closed_at).place;
+    let size = document.size();
     let mut history = History::default();
     if !root.has_key_sets() {
         findings.note(match sets.len() {
@@ -90,7 +90,8 @@ fn check_root(number: usize, set: &LoggedKeySet, root: &TrustRoot) -> Result<(),
         let detail = format!("{signer_did} is no root of key sets of the trust root");
         return Err((Code::KeyUnknown, detail));
     }
-    if listed().any(|key| key.was_revoked(set.index, *issued_at)) {
+    let place = LogPlace::Leaf(set.index);
+    if listed().any(|key| key.was_revoked(place, *issued_at)) {
         let detail = format!("the trust root has revoked {signer_did}");
         return Err((Code::KeyNotValidThen, detail));
     }

@@ -7,48 +7,39 @@ use proof::trust::Role;
 use proof::{Did, EnvelopeType, merkle};
 
 use crate::checks::contract::Contract;
-use crate::checks::envelope_code;
+use crate::checks::{envelope_code, seen};
 use crate::code::Code;
 use crate::document::Document;
 use crate::report::Findings;
+use crate::threads;
 use crate::trust::Believed;
 
-/// The checkpoint is signed by the log's key for the log's name.
+/// The checkpoint is signed by the log's key for the log's name, and was seen by whom the trust
+/// root and the contract ask for.
 pub(crate) fn check_checkpoint(
     document: &Document,
+    contract: Option<&Contract>,
     believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> Option<Checkpoint> {
-    match signed_checkpoint(document, believed) {
-        Ok((checkpoint, lapse)) => {
-            if let Some((code, detail)) = lapse {
-                findings.fail(code, "/log/checkpoint", detail);
-            }
-            let mut note = format!("{} at size {}", checkpoint.origin, checkpoint.size);
-            if let Some(witnesses) = &believed.root.witnesses {
-                let (seen, required) = (
-                    witnesses.count(&document.bundle.log.checkpoint),
-                    witnesses.required,
-                );
-                let known = witnesses.keys.len();
-                if seen < required as usize {
-                    let detail = format!("{seen} of {known} witnesses, {required} are needed");
-                    findings.not_proven(Code::WitnessesMissing, "/log/checkpoint", detail);
-                }
-                note.push_str(&format!(", seen by {seen} of {known} witnesses"));
-            }
-            findings.note(note);
-            Some(checkpoint)
-        }
+    let (checkpoint, lapse) = match signed_checkpoint(document, believed) {
+        Ok(signed) => signed,
         Err(error) => {
-            findings.fail(
-                Code::CheckpointInvalid,
-                "/log/checkpoint",
-                error.to_string(),
-            );
-            None
+            let place = "/log/checkpoint";
+            findings.fail(Code::CheckpointInvalid, place, error.to_string());
+            return None;
         }
+    };
+    if let Some((code, detail)) = lapse {
+        findings.fail(code, "/log/checkpoint", detail);
     }
+    let audit = contract.map(Contract::audit);
+    let seen = seen::check(document, &checkpoint, audit, believed, findings);
+    findings.note(format!(
+        "{} at size {}{seen}",
+        checkpoint.origin, checkpoint.size
+    ));
+    Some(checkpoint)
 }
 
 /// The checkpoint by one of the log's keys; with what speaks against the key, when no key that
@@ -89,6 +80,9 @@ fn signed_checkpoint(
     lapsed.ok_or(CheckpointError::Unsigned)
 }
 
+/// So many proofs one thread checks in one go.
+const NEIGHBOURS: usize = 512;
+
 /// One proof for each record, in order, each leading to the checkpoint's root.
 pub(crate) fn check_inclusion(
     document: &Document,
@@ -112,10 +106,18 @@ pub(crate) fn check_inclusion(
             "not after the record before",
         );
     }
-    let mut tree = merkle::Inclusions::new(checkpoint.size, checkpoint.root);
-    for (n, proof) in proofs.iter().enumerate() {
-        let included = proof.seq == records[n].seq
-            && tree.verify(&document.leaves[n], proof.index, &proof.path);
+    // Neighbours share most of their way, so each thread takes many of them.
+    let parts: Vec<_> = proofs.chunks(NEIGHBOURS).collect();
+    let included = threads::map_large(&parts, |part, proofs| {
+        let mut tree = merkle::Inclusions::new(checkpoint.size, checkpoint.root);
+        let placed = (part * NEIGHBOURS..).zip(*proofs);
+        let included = placed.map(|(n, proof)| {
+            proof.seq == records[n].seq
+                && tree.verify(&document.leaves[n], proof.index, &proof.path)
+        });
+        included.collect::<Vec<bool>>()
+    });
+    for (n, included) in included.into_iter().flatten().enumerate() {
         if !included {
             findings.fail(
                 Code::InclusionInvalid,
@@ -124,6 +126,7 @@ pub(crate) fn check_inclusion(
             );
         }
     }
+    let mut tree = merkle::Inclusions::new(checkpoint.size, checkpoint.root);
     for (n, set) in document.bundle.log.key_sets.iter().enumerate() {
         if !tree.verify(&set.entry.leaf_hash(), set.index, &set.path) {
             findings.fail(

@@ -11,6 +11,7 @@ pub(crate) mod public_half;
 pub(crate) mod receipts;
 pub(crate) mod records;
 pub(crate) mod runs;
+pub(crate) mod seen;
 pub(crate) mod tokens;
 
 use proof::EnvelopeError;

@@ -7,56 +7,52 @@
 //! canonical form, so that hashes are taken over the text.
 
 use proof::bundle::{Bundle, Inclusion, PublicHalf};
+use proof::frequent::Keyring;
 use proof::hash::Hasher;
 use proof::json::Canonical;
 use proof::receipt::{GatewayReceipt, ToolReceipt};
 use proof::record::Record;
-use proof::{Envelope, EnvelopeType, Hash};
+use proof::{Envelope, EnvelopeType, Hash, PublicKey};
 
 use super::opened::{Half, Receipt};
 use super::{MAX_ENTRIES, Read, RecordHashes, is_evidence};
-use crate::threads;
+use crate::threads::{self, Found};
 
 /// So many records or proofs are read in one go.
 const STEP: usize = 64;
 
 /// So many receipts: each costs a signature.
-const RECEIPTS: usize = 8;
+const RECEIPTS: usize = 16;
 
 /// Reads a file in which nothing is wrong.
 pub(super) fn read(bytes: &[u8]) -> Option<Read> {
     let text = std::str::from_utf8(bytes).ok()?;
     let blank = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
-    let file = File::walk(text.trim_matches(blank))?;
-    // The large ones first: the small ones fill up what is left of everybody's time.
-    let mut parts = vec![Part::Evidence(&file), Part::Frame(&file)];
-    for half in &file.halves {
-        parts.push(Part::Half(half));
-        let receipts = half.receipts.chunks(RECEIPTS);
-        parts.extend(receipts.map(Part::ModelReceipts));
-    }
-    parts.extend(file.tool_receipts.chunks(RECEIPTS).map(Part::ToolReceipts));
-    parts.extend(file.records.chunks(STEP).map(Part::Records));
-    parts.extend(file.proofs.chunks(STEP).map(Part::Proofs));
-    let done = threads::map_large(&parts, |_, part| part.read());
+    let text = text.trim_matches(blank);
+    let keys = Keyring::default();
+    let done = threads::map_found(|found| walk(text, found), |part| part.read(&keys))?;
 
     let mut evidence_hash = None;
     let mut bundle = None;
     let mut halves: Vec<Half> = Vec::new();
-    let mut records = Vec::with_capacity(file.records.len());
-    let mut hashes = Vec::with_capacity(file.records.len());
-    let mut proofs = Vec::with_capacity(file.proofs.len());
-    let mut tool_receipts = Vec::with_capacity(file.tool_receipts.len());
+    let mut model_receipts = Vec::new();
+    let mut records = Vec::new();
+    let mut hashes = Vec::new();
+    let mut proofs = Vec::new();
+    let mut tool_receipts = Vec::new();
     for done in done {
         match done? {
             Done::Evidence(hash) => evidence_hash = Some(hash),
             Done::Frame(frame) => bundle = Some(*frame),
-            Done::Half(half) => halves.push(*half),
-            Done::ModelReceipts(receipts) => {
-                if let Ok((_, carried)) = &mut halves.last_mut()?.content {
-                    carried.extend(receipts);
+            // It comes after its receipts.
+            Done::Half(mut half) => {
+                if let Ok((_, carried)) = &mut half.content {
+                    *carried = std::mem::take(&mut model_receipts);
                 }
+                model_receipts.clear();
+                halves.push(*half);
             }
+            Done::ModelReceipts(receipts) => model_receipts.extend(receipts),
             Done::ToolReceipts(receipts) => tool_receipts.extend(receipts),
             Done::Records(read) => {
                 for (record, hash) in read {
@@ -92,168 +88,134 @@ pub(super) fn read(bytes: &[u8]) -> Option<Read> {
 /// Members of an object as they stand in the file: the name, and the value's text.
 type Members<'a> = Vec<(&'a str, &'a str)>;
 
-/// The file, taken apart.
-#[derive(Default)]
-struct File<'a> {
-    /// Everything that is not taken apart further, with empty lists where the rest was.
-    frame: Members<'a>,
-    log: Members<'a>,
-    terraform: Members<'a>,
-    halves: Vec<HalfText<'a>>,
-    records: Vec<&'a str>,
-    proofs: Vec<&'a str>,
-    tool_receipts: Vec<&'a str>,
-    /// The text of each member that is evidence, with its name.
-    evidence: Vec<&'a str>,
-}
-
-/// A public half, taken apart.
-#[derive(Default)]
-struct HalfText<'a> {
-    envelope: Members<'a>,
-    payload: &'a str,
-    /// The payload without the receipts.
-    members: Members<'a>,
-    receipts: Vec<&'a str>,
-}
-
-impl<'a> File<'a> {
-    fn walk(text: &'a str) -> Option<Self> {
-        let mut file = Self::default();
-        let (mut one, mut several) = (false, false);
-        let (mut records, mut log, mut terraform) = (None, None, None);
-        let mut walk = Canonical::new(text);
-        walk.object(0, |walk, name| {
-            let start = walk.position();
-            match name {
-                "proof_bundle" => {
-                    one = true;
-                    file.halves.push(HalfText::walk(walk, 1)?);
-                }
-                "proof_bundles" => {
-                    several = true;
-                    walk.array(1, |walk| {
-                        file.halves.push(HalfText::walk(walk, 2)?);
-                        Some(())
-                    })?;
-                }
-                "records" => records = Some(elements(walk, 1)?),
-                "log" => log = Some(apart(walk, 1, "proofs")?),
-                "terraform" => terraform = Some(apart(walk, 1, "receipts")?),
-                _ => file.frame.push((name, walk.value(1)?)),
+/// Walks over the file and hands in its parts as they are found.
+fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
+    let (mut one, mut several) = (false, 0);
+    let (mut records, mut log, mut terraform) = (false, None, None);
+    let mut frame = Members::new();
+    let mut evidence = Vec::new();
+    let mut walk = Canonical::new(text);
+    walk.object(0, |walk, name| {
+        let start = walk.position();
+        match name {
+            "proof_bundle" => {
+                one = true;
+                walk_half(walk, 1, found)?;
             }
-            if is_evidence(name) {
-                // Its name, the quotes around that and the colon stand before it.
-                let start = start.checked_sub(name.len() + 3)?;
-                file.evidence.push(text.get(start..walk.position())?);
+            "proof_bundles" => walk.array(1, |walk| {
+                several += 1;
+                walk_half(walk, 2, found)?;
+                (several <= MAX_ENTRIES).then_some(())
+            })?,
+            "records" => {
+                records = true;
+                walk_list(walk, 1, STEP, |list| found.push(Part::Records(list)))?;
             }
-            Some(())
-        })?;
-        walk.end()?;
-        // One half, or more than one.
-        if one == several || (several && file.halves.len() < 2) {
-            return None;
+            "log" => {
+                let push = |list| found.push(Part::Proofs(list));
+                log = Some(walk_around(walk, 1, ("proofs", STEP), push)?);
+            }
+            "terraform" => {
+                let push = |list| found.push(Part::ToolReceipts(list));
+                terraform = Some(walk_around(walk, 1, ("receipts", RECEIPTS), push)?);
+            }
+            _ => frame.push((name, walk.value(1)?)),
         }
-        file.records = records?;
-        (file.log, file.proofs) = log?;
-        (file.terraform, file.tool_receipts) = terraform?;
-        let lists = [&file.records, &file.proofs, &file.tool_receipts];
-        let bounded = lists.iter().all(|list| list.len() <= MAX_ENTRIES);
-        bounded.then_some(file)
-    }
-
-    /// Everything but the long lists.
-    fn frame(&self) -> Option<Bundle> {
-        let log = joined(&self.log, &[("proofs", "[]")]);
-        let terraform = joined(&self.terraform, &[("receipts", "[]")]);
-        let lists = [
-            ("log", log.as_str()),
-            ("records", "[]"),
-            ("terraform", &terraform),
-        ];
-        serde_json::from_str(&joined(&self.frame, &lists)).ok()
-    }
-
-    /// Hash of the canonical form of all evidence, of which every member stands in the file.
-    fn evidence_hash(&self) -> Hash {
-        let mut hasher = Hasher::new();
-        for (n, member) in self.evidence.iter().enumerate() {
-            hasher.update(if n > 0 { b"," } else { b"{" });
-            hasher.update(member.as_bytes());
+        if is_evidence(name) {
+            // Its name, the quotes around that and the colon stand before it.
+            let start = start.checked_sub(name.len() + 3)?;
+            evidence.push(text.get(start..walk.position())?);
         }
-        hasher.update(b"}");
-        hasher.finish()
-    }
-}
-
-impl<'a> HalfText<'a> {
-    fn walk(walk: &mut Canonical<'a>, depth: usize) -> Option<Self> {
-        let mut half = Self::default();
-        let mut payload = None;
-        walk.object(depth, |walk, name| {
-            if name != "payload" {
-                half.envelope.push((name, walk.value(depth + 1)?));
-                return Some(());
-            }
-            let start = walk.position();
-            walk.object(depth + 1, |walk, name| {
-                match name {
-                    "receipts" => half.receipts = elements(walk, depth + 2)?,
-                    _ => half.members.push((name, walk.value(depth + 2)?)),
-                }
-                Some(())
-            })?;
-            payload = walk.since(start);
-            Some(())
-        })?;
-        half.payload = payload?;
-        Some(half)
-    }
-
-    /// Everything but the receipts.
-    fn read(&self) -> Option<Half> {
-        let envelope = joined(&self.envelope, &[("payload", "null")]);
-        let envelope: Envelope = serde_json::from_str(&envelope).ok()?;
-        let half: PublicHalf = serde_json::from_str(&joined(&self.members, &[])).ok()?;
-        let hash = || Hash::of(self.payload.as_bytes());
-        let checked = envelope.check_hashed(EnvelopeType::ProofBundle, hash);
-        Some(Half {
-            issued_at: envelope.issued_at,
-            signer: envelope.signer_did,
-            content: match checked {
-                Ok(_) => Ok((half, Vec::new())),
-                Err(error) => Err(error.into()),
-            },
-        })
-    }
-}
-
-/// The elements of an array, as they stand.
-fn elements<'a>(walk: &mut Canonical<'a>, depth: usize) -> Option<Vec<&'a str>> {
-    let mut elements = Vec::new();
-    walk.array(depth, |walk| {
-        elements.push(walk.value(depth + 1)?);
         Some(())
     })?;
-    Some(elements)
+    walk.end()?;
+    // One half, or more than one.
+    let halves = if one { several == 0 } else { several > 1 };
+    if !halves || !records {
+        return None;
+    }
+    let log = joined(&log?, &[("proofs", "[]")]);
+    let terraform = joined(&terraform?, &[("receipts", "[]")]);
+    let lists = [
+        ("log", log.as_str()),
+        ("records", "[]"),
+        ("terraform", &terraform),
+    ];
+    found.push(Part::Evidence(evidence));
+    found.push(Part::Frame(joined(&frame, &lists)));
+    Some(())
 }
 
-/// An object with one long list in it: its other members, and the list's elements.
-fn apart<'a>(
+/// A public half: its receipts, and then the rest of it.
+fn walk_half<'a>(walk: &mut Canonical<'a>, depth: usize, found: &Found<Part<'a>>) -> Option<()> {
+    let (mut envelope, mut members, mut payload) = (Members::new(), Members::new(), None);
+    walk.object(depth, |walk, name| {
+        if name != "payload" {
+            envelope.push((name, walk.value(depth + 1)?));
+            return Some(());
+        }
+        let start = walk.position();
+        walk.object(depth + 1, |walk, name| {
+            match name {
+                "receipts" => {
+                    let push = |list| found.push(Part::ModelReceipts(list));
+                    walk_list(walk, depth + 2, RECEIPTS, push)?;
+                }
+                _ => members.push((name, walk.value(depth + 2)?)),
+            }
+            Some(())
+        })?;
+        payload = walk.since(start);
+        Some(())
+    })?;
+    found.push(Part::Half(HalfText {
+        envelope,
+        payload: payload?,
+        members,
+    }));
+    Some(())
+}
+
+/// The elements of an array as they stand, so many at a time.
+fn walk_list<'a>(
     walk: &mut Canonical<'a>,
     depth: usize,
-    list: &str,
-) -> Option<(Members<'a>, Vec<&'a str>)> {
-    let (mut members, mut found) = (Members::new(), None);
+    step: usize,
+    mut push: impl FnMut(Vec<&'a str>),
+) -> Option<()> {
+    let (mut list, mut count) = (Vec::new(), 0);
+    walk.array(depth, |walk| {
+        list.push(walk.value(depth + 1)?);
+        count += 1;
+        if list.len() == step {
+            push(std::mem::take(&mut list));
+        }
+        (count <= MAX_ENTRIES).then_some(())
+    })?;
+    if !list.is_empty() {
+        push(list);
+    }
+    Some(())
+}
+
+/// An object with one long list in it: its other members.
+fn walk_around<'a>(
+    walk: &mut Canonical<'a>,
+    depth: usize,
+    (list, step): (&str, usize),
+    mut push: impl FnMut(Vec<&'a str>),
+) -> Option<Members<'a>> {
+    let (mut members, mut seen) = (Members::new(), false);
     walk.object(depth, |walk, name| {
         if name == list {
-            found = Some(elements(walk, depth + 1)?);
+            seen = true;
+            walk_list(walk, depth + 1, step, &mut push)?;
         } else {
             members.push((name, walk.value(depth + 1)?));
         }
         Some(())
     })?;
-    Some((members, found?))
+    seen.then_some(members)
 }
 
 /// An object of these members. Their order does not count for what is made of it.
@@ -271,13 +233,23 @@ fn joined(members: &[(&str, &str)], more: &[(&str, &str)]) -> String {
 
 /// What one processor reads in one go.
 enum Part<'a> {
-    Evidence(&'a File<'a>),
-    Frame(&'a File<'a>),
-    Half(&'a HalfText<'a>),
-    ModelReceipts(&'a [&'a str]),
-    ToolReceipts(&'a [&'a str]),
-    Records(&'a [&'a str]),
-    Proofs(&'a [&'a str]),
+    /// The text of each member that is evidence, with its name.
+    Evidence(Vec<&'a str>),
+    /// Everything but the long lists.
+    Frame(String),
+    Half(HalfText<'a>),
+    ModelReceipts(Vec<&'a str>),
+    ToolReceipts(Vec<&'a str>),
+    Records(Vec<&'a str>),
+    Proofs(Vec<&'a str>),
+}
+
+/// A public half without its receipts.
+struct HalfText<'a> {
+    envelope: Members<'a>,
+    /// All of it, for the hash.
+    payload: &'a str,
+    members: Members<'a>,
 }
 
 /// A part that has been read.
@@ -292,24 +264,53 @@ enum Done {
 }
 
 impl Part<'_> {
-    fn read(&self) -> Option<Done> {
+    fn read(self, keys: &Keyring) -> Option<Done> {
         fn each<T>(texts: &[&str], read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
             texts.iter().map(|text| read(text)).collect()
         }
         Some(match self {
-            Self::Evidence(file) => Done::Evidence(file.evidence_hash()),
-            Self::Frame(file) => Done::Frame(Box::new(file.frame()?)),
+            Self::Evidence(members) => Done::Evidence(evidence_hash(&members)),
+            Self::Frame(text) => Done::Frame(serde_json::from_str(&text).ok()?),
             Self::Half(half) => Done::Half(Box::new(half.read()?)),
-            Self::ModelReceipts(texts) => Done::ModelReceipts(each(texts, Receipt::open_text)?),
-            Self::ToolReceipts(texts) => Done::ToolReceipts(each(texts, Receipt::open_text)?),
-            Self::Records(texts) => Done::Records(each(texts, |text| {
+            Self::ModelReceipts(texts) => Done::ModelReceipts(Receipt::open_texts(&texts, keys)?),
+            Self::ToolReceipts(texts) => Done::ToolReceipts(Receipt::open_texts(&texts, keys)?),
+            Self::Records(texts) => Done::Records(each(&texts, |text| {
                 let record = Record::from_canonical(text).ok()?;
                 let hashes = RecordHashes::of(&record, text.as_bytes());
                 Some((record, hashes))
             })?),
             Self::Proofs(texts) => {
-                Done::Proofs(each(texts, |text| serde_json::from_str(text).ok())?)
+                Done::Proofs(each(&texts, |text| serde_json::from_str(text).ok())?)
             }
+        })
+    }
+}
+
+/// Hash of the canonical form of all evidence, of which every member stands in the file.
+fn evidence_hash(members: &[&str]) -> Hash {
+    let mut hasher = Hasher::new();
+    for (n, member) in members.iter().enumerate() {
+        hasher.update(if n > 0 { b"," } else { b"{" });
+        hasher.update(member.as_bytes());
+    }
+    hasher.update(b"}");
+    hasher.finish()
+}
+
+impl HalfText<'_> {
+    fn read(&self) -> Option<Half> {
+        let envelope = joined(&self.envelope, &[("payload", "null")]);
+        let envelope: Envelope = serde_json::from_str(&envelope).ok()?;
+        let half: PublicHalf = serde_json::from_str(&joined(&self.members, &[])).ok()?;
+        let hash = || Hash::of(self.payload.as_bytes());
+        let checked = envelope.check_hashed(EnvelopeType::ProofBundle, hash, PublicKey::verify);
+        Some(Half {
+            issued_at: envelope.issued_at,
+            signer: envelope.signer_did,
+            content: match checked {
+                Ok(_) => Ok((half, Vec::new())),
+                Err(error) => Err(error.into()),
+            },
         })
     }
 }

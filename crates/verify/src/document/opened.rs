@@ -4,9 +4,10 @@
 //! What is wrong with one is kept beside it, and reported by the check whose matter it is.
 
 use proof::bundle::PublicHalf;
+use proof::frequent::{Claim, Keyring};
 use proof::keys::Signature;
 use proof::receipt::{GatewayReceipt, ToolReceipt};
-use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, Timestamp};
+use proof::{Did, Envelope, EnvelopeError, EnvelopeType, Hash, Json, PublicKey, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -85,16 +86,40 @@ impl<T: Bound> Receipt<T> {
         }
     }
 
-    /// Opens an envelope that stands in canonical text; nothing at the first doubt about its
-    /// shape.
-    pub(super) fn open_text(text: &str) -> Option<Self> {
+    /// Opens envelopes that stand in canonical text; nothing at the first doubt about the shape of
+    /// one. Their signatures are checked together, which saves a division for each.
+    pub(super) fn open_texts(texts: &[&str], keys: &Keyring) -> Option<Vec<Self>> {
+        let mut claims = Vec::with_capacity(texts.len());
+        let opened = texts.iter().map(|text| Self::open_text(text, &mut claims));
+        let mut opened: Vec<Self> = opened.collect::<Option<_>>()?;
+        // A claim each was left behind by those in which nothing else is wrong.
+        let signed = opened.iter_mut().filter(|receipt| receipt.content.is_ok());
+        for (receipt, holds) in signed.zip(keys.verify_each(&claims)) {
+            if !holds {
+                let error = EnvelopeError::SignatureInvalid(receipt.signer.clone());
+                receipt.content = Err(error.into());
+            }
+        }
+        Some(opened)
+    }
+
+    /// Everything but the signature, which becomes one of the `claims`.
+    fn open_text(text: &str, claims: &mut Vec<Claim>) -> Option<Self> {
         let (envelope, payload) = written(text)?;
         let content: T = serde_json::from_str(payload).ok()?;
         let hash = || Hash::of(payload.as_bytes());
+        let later = |key: &PublicKey, message: &[u8], signature: &Signature| {
+            claims.push(Claim {
+                key: *key,
+                message: message.to_owned(),
+                signature: *signature,
+            });
+            true
+        };
         Some(Self {
             issued_at: envelope.issued_at,
             event: Some(content.event()),
-            content: match envelope.check_hashed(T::ENVELOPE, hash) {
+            content: match envelope.check_hashed(T::ENVELOPE, hash, later) {
                 Ok(hash) => Ok((content, hash)),
                 Err(error) => Err(error.into()),
             },

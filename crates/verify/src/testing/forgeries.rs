@@ -12,6 +12,7 @@ mod approvals;
 mod keys;
 mod records;
 mod seals;
+mod seen;
 
 use proof::bundle::{Bundle, Evidence};
 use proof::trust::TrustRoot;
@@ -154,6 +155,7 @@ pub fn honest() -> Vec<Forgery> {
     let mut honest = approvals::passkeys::honest();
     honest.extend(records::honest());
     honest.extend(seals::honest());
+    honest.extend(seen::honest());
     honest.extend(keys::honest());
     honest.push(forgery("nothing is wrong", Code::Ok).valid());
     honest
@@ -161,8 +163,14 @@ pub fn honest() -> Vec<Forgery> {
 
 /// Every forgery.
 pub fn all() -> Vec<Forgery> {
-    [approvals::all(), records::all(), seals::all(), keys::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        approvals::all(),
+        records::all(),
+        seals::all(),
+        seen::all(),
+        keys::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

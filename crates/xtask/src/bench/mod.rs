@@ -13,6 +13,7 @@ mod peers;
 mod process;
 mod streams;
 
+use crate::cargo::cargo;
 use figures::Figures;
 use hop::Lengths;
 
@@ -33,18 +34,30 @@ pub(crate) struct Options {
     write: bool,
     /// Measure the people's pages, and nothing else.
     pages: bool,
+    /// Measure appends and look-ups in a store of so many records, and nothing else.
+    records: Option<u32>,
+    /// Seal and verify a bundle of so many receipts, and nothing else.
+    receipts: Option<u32>,
+    /// Keep so many streams open, and nothing else.
+    streams: Option<u32>,
 }
 
 const USAGE: &str = "\
 cargo xtask bench [--rounds N] [--seconds N] [--soak MINUTES] [--skip-criterion] [--json] [--write]
 cargo xtask bench --pages
+cargo xtask bench --records N
+cargo xtask bench [--receipts N] [--streams N]
   --rounds N         rounds at 1, at 16 and at 64 connections, 1 to 50 (5)
   --seconds N        length of each peer's turn in a round, 1 to 60 (5)
   --soak MINUTES     64 streams with bodies of 150 KB for so long, 1 to 60 (none)
   --skip-criterion   leave out decide, sign and verify
   --json             print the figures as JSON; all else goes to the standard error
   --write            put the figures into docs/performance.md
-  --pages            only the people's pages, on a store of 100,000 jobs; takes 1 GB of disk";
+  --pages            only the people's pages, on a store of 100,000 jobs; takes 1 GB of disk
+  --records N        only appends and look-ups in a store of N records beside one of 10,000, on
+                     SQLite, and on PostgreSQL where CLAWGATE_TEST_POSTGRES names a server
+  --receipts N       only a job of N receipts that is sealed and verified, and its memory
+  --streams N        only N streams that stand open beside 64 that do not, and their memory";
 
 impl Options {
     /// Reads the words after `bench`.
@@ -57,6 +70,9 @@ impl Options {
             skip_criterion: false,
             write: false,
             pages: false,
+            records: None,
+            receipts: None,
+            streams: None,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -75,6 +91,9 @@ impl Options {
                 "--skip-criterion" => options.skip_criterion = true,
                 "--write" => options.write = true,
                 "--pages" => options.pages = true,
+                "--records" => options.records = Some(number(100_000_000)?),
+                "--receipts" => options.receipts = Some(number(200_000)?),
+                "--streams" => options.streams = Some(number(4_000)?),
                 other => bail!("unknown option `{other}`\n\n{USAGE}"),
             }
         }
@@ -93,6 +112,22 @@ const BENCHES: &[(&str, &str)] = &[
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.pages {
         return pages();
+    }
+    if let Some(records) = options.records {
+        let records = records.to_string();
+        let words = [
+            "run",
+            "--release",
+            "--package",
+            "clawgate-store",
+            "--example",
+        ];
+        return succeed(cargo(
+            &[&words[..], &["endurance", "--", &records]].concat(),
+        ));
+    }
+    if options.receipts.is_some() || options.streams.is_some() {
+        return endurance(options);
     }
     let mut figures = Figures::default();
     if !options.skip_criterion {
@@ -126,6 +161,37 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.write {
         figures::write(&table)?;
         eprintln!("written to docs/performance.md");
+    }
+    Ok(())
+}
+
+/// What the test of the same name does with small numbers, as it is shipped; it prints what it
+/// measures.
+fn endurance(options: &Options) -> anyhow::Result<()> {
+    let words = [
+        "test",
+        "--release",
+        "--package",
+        "clawgate",
+        "--test",
+        "endurance",
+    ];
+    let mut test = cargo(&[&words[..], &["--", "--nocapture"]].concat());
+    for (name, number) in [
+        ("CLAWGATE_RECEIPTS", options.receipts),
+        ("CLAWGATE_STREAMS", options.streams),
+    ] {
+        if let Some(number) = number {
+            test.env(name, number.to_string());
+        }
+    }
+    succeed(test)
+}
+
+fn succeed(mut command: std::process::Command) -> anyhow::Result<()> {
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the measurement ended with {status}");
     }
     Ok(())
 }
@@ -169,6 +235,11 @@ mod tests {
         assert_eq!((options.rounds, options.round.as_secs()), (3, 2));
         assert!(options.write && !options.skip_criterion && !options.json && !options.pages);
         assert!(Options::parse(&["--pages"]).unwrap().pages);
+        let options = Options::parse(&["--receipts", "100000", "--streams", "2000"]).unwrap();
+        assert_eq!(
+            (options.receipts, options.streams),
+            (Some(100_000), Some(2000))
+        );
         let options = Options::parse(&["--soak", "10", "--json"]).unwrap();
         assert_eq!(options.soak, Some(Duration::from_secs(600)));
         assert!(options.json);
@@ -180,6 +251,8 @@ mod tests {
             &["--faster"],
             &["--soak"],
             &["--soak", "61"],
+            &["--streams", "4001"],
+            &["--records"],
         ] {
             assert!(Options::parse(bad).is_err(), "{bad:?}");
         }

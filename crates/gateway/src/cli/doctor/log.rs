@@ -6,7 +6,8 @@ use super::super::failure::chain;
 use super::Report;
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::tlog::{Folder, TlogError, compare};
+use crate::tlog::{Place, TlogError, compare};
+use crate::upstream::http_client;
 
 /// Compares the published checkpoint with the store.
 pub(super) async fn published(
@@ -22,8 +23,21 @@ pub(super) async fn published(
     let (Some(store), Some(keys)) = (store, keys) else {
         return;
     };
-    let place = tiles.folder.display();
-    match compare(store, config, keys, &Folder::new(&tiles.folder)).await {
+    let place = tiles.name();
+    let published = match http_client(config) {
+        Ok(http) => Place::of(config, &http).await,
+        Err(error) => Err(error),
+    };
+    let published = match published {
+        Ok(Some(published)) => published,
+        Ok(None) => return,
+        Err(error) => {
+            let advice = "correct the credentials in log.tiles";
+            report.problem("log", format!("`{place}`: {error:#}"), advice);
+            return;
+        }
+    };
+    match compare(store, config, keys, &published).await {
         Ok(Some(size)) => report.ok("log", format!("published in `{place}` up to size {size}")),
         Ok(None) => report.warn(
             "log",

@@ -147,6 +147,11 @@ async fn job_records(
     loop {
         let path = format!("/v1/jobs/{job}/records?limit=1000&after={after}");
         let answer = api.get(&path).await?;
+        if !answer["pruned"].is_null() {
+            let gone = "their records' content was removed after its retention";
+            anstream::eprintln!("{job} is left out: {gone}");
+            return Ok(());
+        }
         let rows = answer["records"].as_array().map_or(&[][..], Vec::as_slice);
         for row in rows {
             let record: Record = serde_json::from_value(row["record"].clone())

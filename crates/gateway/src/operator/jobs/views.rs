@@ -7,7 +7,7 @@ use proof::token::Scope;
 use proof::{Did, Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::{JobRow, JobState, RunRow, TokenRow};
+use store::{JobRow, JobState, PrunedRecord, RunRow, TokenRow};
 
 use super::Phase;
 use crate::shapes;
@@ -157,6 +157,46 @@ pub(in crate::operator) struct Records {
     #[schemars(with = "shapes::JobId")]
     pub(super) job_id: JobId,
     pub(super) records: Vec<RecordView>,
+    /// In place of them, once their content was removed after its retention.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pruned: Option<PrunedRecords>,
+}
+
+/// What stays of records whose content was removed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::operator) struct PrunedRecords {
+    /// When that began.
+    #[schemars(with = "shapes::Timestamp")]
+    pub(super) at: Timestamp,
+    /// Who let it go.
+    pub(super) by: String,
+    pub(super) records: Vec<PrunedRecordView>,
+}
+
+/// What stays of one record: its place, and its hash in the log.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PrunedRecord")]
+pub(in crate::operator) struct PrunedRecordView {
+    leaf_index: u64,
+    #[schemars(with = "shapes::Sha256")]
+    leaf_sha256_b64u: Hash,
+    seq: u64,
+    #[schemars(with = "shapes::Timestamp")]
+    at: Timestamp,
+    /// Its kind.
+    record: String,
+}
+
+impl From<PrunedRecord> for PrunedRecordView {
+    fn from(pruned: PrunedRecord) -> Self {
+        Self {
+            leaf_index: pruned.leaf_index,
+            leaf_sha256_b64u: pruned.leaf_hash,
+            seq: pruned.seq,
+            at: pruned.at,
+            record: pruned.kind,
+        }
+    }
 }
 
 /// One record with its place in the log.

@@ -102,6 +102,11 @@ pub(super) const OPERATIONS: &[Words] = &[
         "The sealed bundle, byte for byte",
     ),
     words(
+        "GET /v1/jobs/{id}/bundle/export",
+        "export_bundle",
+        "The sealed bundle in another format, signed by the gateway's close key",
+    ),
+    words(
         "POST /v1/tokens",
         "issue_token",
         "Issues a scoped token; its text is in this answer and nowhere else",
@@ -165,6 +170,21 @@ pub(super) const OPERATIONS: &[Words] = &[
         "POST /v1/approvers/remove",
         "remove_passkeys",
         "Takes a person's passkeys away, or one of them",
+    ),
+    words(
+        "GET /v1/holds",
+        "list_holds",
+        "Holds, newest first: those that stand, or those that were lifted too",
+    ),
+    words(
+        "POST /v1/jobs/{id}/holds",
+        "hold_job",
+        "Holds a job: nothing of it is removed while the hold stands",
+    ),
+    words(
+        "POST /v1/jobs/{id}/holds/lift",
+        "lift_hold",
+        "Lifts one hold of a job",
     ),
     words(
         "POST /v1/publications",
@@ -245,6 +265,21 @@ pub(super) const OPERATIONS: &[Words] = &[
         "GET /v1/trust",
         "show_trust_root",
         "What a verifier is given besides the bundle",
+    ),
+    words(
+        "GET /v1/keys",
+        "list_keys",
+        "Every key of the gateway's, and the key sets of the log",
+    ),
+    words(
+        "POST /v1/keys/prepare",
+        "prepare_key",
+        "Makes the next key of a role; a key set puts it into use",
+    ),
+    words(
+        "POST /v1/keys",
+        "change_keys",
+        "Takes the key set that follows, signed by the root of the keys",
     ),
     words(
         "GET /v1/log",

@@ -22,7 +22,7 @@ use super::{open, receipt, refused, serve};
 #[derive(Clone)]
 pub(super) enum Does {
     Signs,
-    SignsWith(SigningKey),
+    SignsWith(Box<SigningKey>),
     SignsOther,
     Says(Value),
     Answers(u16),
@@ -230,7 +230,10 @@ async fn another_kind_of_key_another_key_and_what_is_no_signature_are_refused() 
     let signature = |text: &str| json!({ "signature": text, "key_version": 1 });
     for (does, says) in [
         (Does::SignsOther, "the key was replaced there"),
-        (Does::SignsWith(random_key()), "the key was replaced there"),
+        (
+            Does::SignsWith(Box::new(random_key())),
+            "the key was replaced there",
+        ),
         (Does::Says(signature("vault:v1:aGVsbG8=")), "no Ed25519"),
         (Does::Says(signature("vault:v2:aGVsbG8=")), "version 1"),
         (Does::Says(json!({})), "not Vault's"),

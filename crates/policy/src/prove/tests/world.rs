@@ -31,6 +31,7 @@ const PATHS: &[&str] = &[
     "models",
     "egress",
     "cst_constraints",
+    "audit",
 ];
 
 fn some(values: &[Value]) -> BoxedStrategy<Value> {
@@ -196,6 +197,15 @@ fn members() -> Vec<BoxedStrategy<Value>> {
         some(&[
             json!({"max_ttl_seconds": 60}),
             json!({"max_ttl_seconds": 61}),
+        ]),
+        some(&[
+            Value::Null,
+            json!({"timestamps": true}),
+            json!({"witnesses": {"required": 1}}),
+            json!({"witnesses": {"required": 2}, "timestamps": true}),
+            json!({"witnesses": {"required": 1, "names": ["a"]}}),
+            json!({"witnesses": {"required": 1, "names": ["a", "b"]}}),
+            json!({"witnesses": {"required": 2, "names": ["a", "b"]}, "timestamps": true}),
         ]),
     ]
 }
@@ -384,6 +394,21 @@ fn models(all: &mut Vec<Question>) {
         }
     }
     all.extend([0, 1].map(Question::KeptPrompts));
+    for by in [
+        &[][..],
+        &["a"],
+        &["b"],
+        &["c"],
+        &["a", "b"],
+        &["b", "c"],
+        &["c", "d"],
+    ] {
+        let by: Vec<String> = by.iter().map(|&name| name.to_owned()).collect();
+        all.extend([false, true].map(|timestamp| {
+            let by = by.clone();
+            Question::Sealed(Seen { by, timestamp })
+        }));
+    }
 }
 
 fn uploads(all: &mut Vec<Question>) {

@@ -16,7 +16,7 @@ fn is_approval(body: &Body) -> bool {
 }
 
 /// Replaces the approval by one that was edited before it was signed.
-fn approved_otherwise(story: &mut Story, edit: impl Fn(&mut Statement)) {
+pub(super) fn approved_otherwise(story: &mut Story, edit: impl Fn(&mut Statement)) {
     let place = story.position(is_approval);
     let mut statement: Statement = story.approvals.remove(0).payload.to_typed().unwrap();
     edit(&mut statement);

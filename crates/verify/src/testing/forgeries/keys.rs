@@ -368,7 +368,7 @@ fn revocations() -> Vec<Forgery> {
         )
         .trust(|trust| {
             let close = trust.gateway.iter_mut().find(|k| k.role == Role::Close);
-            close.unwrap().revoked_from_leaf = Some(28);
+            close.unwrap().revoked_from_leaf = Some(27);
         }),
         forgery(
             "a revocation left out that the trust root has seen",

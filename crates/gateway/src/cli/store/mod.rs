@@ -1,5 +1,8 @@
 //! `clawgate store`: what is done with a whole store.
 
+mod backup;
+mod prune;
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,7 +17,7 @@ use super::{Failure, term};
 use crate::config::Config;
 use crate::storage::Place;
 
-/// Checks the store, and moves it to a database or back
+/// Checks the store, copies it, lets old content go, and moves it to a database or back
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 The store is the one that the configuration names: a file in data_dir, or the database of
@@ -52,6 +55,8 @@ the gateway runs. The exit code is 1 when something is not in order.")]
         #[arg(long)]
         json: bool,
     },
+    Prune(prune::Prune),
+    Backup(backup::Backup),
     /// Write the whole store to a file
     #[command(after_help = "\
 Examples:
@@ -93,19 +98,27 @@ pub(super) struct Where {
 
 impl Where {
     async fn place(&self) -> Result<Place, Failure> {
+        Ok(self.with_config().await?.1)
+    }
+
+    async fn with_config(&self) -> Result<(Config, Place), Failure> {
         let config = Config::load(&self.config)?;
-        Place::of(&config)
-            .await
-            .map_err(|error| Failure::new(format!("{error:#}")))
+        let place = Place::of(&config).await;
+        let place = place.map_err(|error| Failure::new(format!("{error:#}")))?;
+        Ok((config, place))
     }
 
     /// One that must be there.
     async fn existing(&self) -> Result<Place, Failure> {
-        let place = self.place().await?;
+        Ok(self.existing_with_config().await?.1)
+    }
+
+    async fn existing_with_config(&self) -> Result<(Config, Place), Failure> {
+        let (config, place) = self.with_config().await?;
         match place.is_missing() {
             true => Err(Failure::new(format!("no store at `{}`", place.name()))
                 .next("`clawgate init` makes one, and `clawgate store migrate` an empty one")),
-            false => Ok(place),
+            false => Ok((config, place)),
         }
     }
 }
@@ -124,6 +137,8 @@ impl Store {
                     store::check_store(place.of_store()).map_err(|error| failed(&place, error))?;
                 return Ok(report(&place, &found, json));
             }
+            Self::Prune(prune) => prune.run().await?,
+            Self::Backup(backup) => backup.run().await?,
             Self::Export { place, out } => {
                 let place = place.existing().await?;
                 let rows = export(&place, &out)?;
@@ -173,6 +188,7 @@ fn report(place: &Place, found: &Soundness, as_json: bool) -> ExitCode {
         term::print_json(&json!({
             "store": place.name(),
             "records": found.records,
+            "pruned": found.pruned,
             "root": found.root,
             "jobs": found.jobs,
             "checkpoints": found.checkpoints,
@@ -182,6 +198,13 @@ fn report(place: &Place, found: &Soundness, as_json: bool) -> ExitCode {
         term::print_facts(&[
             ("store", place.name()),
             ("records", found.records.to_string()),
+            (
+                "of them",
+                match found.pruned {
+                    0 => "-".to_owned(),
+                    pruned => format!("{pruned} without their content, after its retention"),
+                },
+            ),
             ("jobs", found.jobs.to_string()),
             ("checkpoints", found.checkpoints.to_string()),
             ("log root", found.root.to_string()),
