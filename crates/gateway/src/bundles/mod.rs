@@ -25,7 +25,8 @@ use proof::trust::{
     WitnessKey, Witnesses as TrustedWitnesses,
 };
 use store::{
-    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError, kill_point,
+    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
+    kill_point,
 };
 
 pub use added::added;
