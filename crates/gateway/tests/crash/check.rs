@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use clawgate::config::Tiles;
 use clawverify::report::Name;
 use clawverify::{Code, Options, Status, verify};
 use http::Method;
@@ -130,13 +131,9 @@ async fn consistent(world: &World, old: &Checkpoint, new: &Checkpoint) -> Result
 
 /// The log as it lies in the folder is the store's, and is not called anything else.
 async fn published(world: &World) -> Result<(), Lost> {
-    let folder = &world
-        .config
-        .log
-        .tiles
-        .as_ref()
-        .expect("there is one")
-        .folder;
+    let Some(Tiles::Folder(folder)) = &world.config.log.tiles else {
+        panic!("there is a folder")
+    };
     if let Ok(note) = std::fs::read_to_string(folder.join("checkpoint")) {
         world.saw(&note);
     }

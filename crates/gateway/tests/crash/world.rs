@@ -213,7 +213,9 @@ impl World {
             let mut calm = self.calm.subscribe();
             // Piece by piece, so that a machine that was stopped for a while costs one of them.
             for _ in 0..PIECES {
-                calm.wait_for(|calm| *calm).await.expect("the world is there");
+                calm.wait_for(|calm| *calm)
+                    .await
+                    .expect("the world is there");
                 sleep(PATIENCE / PIECES).await;
             }
         };

@@ -125,7 +125,7 @@ async fn content_goes_unless_it_is_held_and_the_log_stays() {
         let proof = admin.get(&query).await.ok();
         assert_eq!(proof.get("record"), None);
         assert_eq!(proof["leaf_sha256_b64u"], place["leaf_sha256_b64u"]);
-        let key = world.gateway.app.keys.checkpoint.did().key();
+        let key = world.gateway.app.keys.now().checkpoint.did().key();
         let note = proof["checkpoint"].as_str().unwrap();
         let checkpoint = Checkpoint::verify(note, "gateway.example/log", &key).unwrap();
         let path: Vec<Hash> = serde_json::from_value(proof["path"].clone()).unwrap();

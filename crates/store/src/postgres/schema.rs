@@ -33,8 +33,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/postgres/0005_replicas.sql"),
     ),
     (
-        "0007_retention",
-        include_str!("../../migrations/postgres/0007_retention.sql"),
+        "0006_retention",
+        include_str!("../../migrations/postgres/0006_retention.sql"),
     ),
 ];
 

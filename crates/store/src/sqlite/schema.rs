@@ -97,8 +97,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0021_key_sets.sql"),
     ),
     (
-        "0024_retention",
-        include_str!("../../migrations/sqlite/0024_retention.sql"),
+        "0022_retention",
+        include_str!("../../migrations/sqlite/0022_retention.sql"),
     ),
 ];
 

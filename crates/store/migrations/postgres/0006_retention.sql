@@ -1,4 +1,4 @@
--- What SQLite has after its step 0024_retention; why things are as they are stands there.
+-- What SQLite has after its step 0022_retention; why things are as they are stands there.
 
 CREATE TABLE holds (
     hold        BIGINT PRIMARY KEY,
