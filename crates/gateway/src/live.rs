@@ -7,13 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash as MapKey;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use policy::{CompiledContract, Contract, ReasonCode};
 use proof::record::JobId;
 use proof::token::Claims;
-use proof::{Did, Hash};
+use proof::{Did, Hash, Timestamp};
 use tokio::sync::watch;
 
 use crate::clawproxy::weight;
@@ -79,6 +79,8 @@ pub struct LiveJob {
     records: AtomicU64,
     /// What they take in its bundle, in bytes, with what calls under way may add at most.
     bytes: AtomicU64,
+    /// The time of its latest record, in milliseconds, as far as it is known here.
+    latest: AtomicI64,
     /// Set once when it ends; streams watch it.
     ended: watch::Sender<Option<ReasonCode>>,
 }
@@ -117,6 +119,7 @@ impl LiveJob {
             named_runs: Mutex::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            latest: AtomicI64::new(i64::MIN),
             ended,
         }
     }
@@ -133,6 +136,18 @@ impl LiveJob {
         let bytes = bytes.saturating_add(records.saturating_mul(weight::BESIDES));
         self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A record of it bears this time.
+    pub fn wrote_at(&self, at: Timestamp) {
+        self.latest.fetch_max(at.millis(), Ordering::Relaxed);
+    }
+
+    /// The time that a record of it would bear now: a job's time does not run backwards, also when
+    /// the clock has jumped ahead and come back.
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        let latest = self.latest.load(Ordering::Relaxed);
+        Timestamp::from_millis(now.millis().max(latest))
     }
 
     /// Whether it is known here to have so many records.

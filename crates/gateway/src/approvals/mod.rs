@@ -90,6 +90,7 @@ pub async fn submit(
         at: app.now(),
         min_approvals,
     };
+    let at = statement.at;
     let outcome = app
         .store
         .record_statement(statement)
@@ -98,6 +99,9 @@ pub async fn submit(
             StoreError::Conflict(_) => ReasonCode::ApprovalClosed.into(),
             other => unavailable(other),
         })?;
+    if let Some(job) = app.live.job(&run.job_id) {
+        job.wrote_at(at);
+    }
     app.gate.wake(run_id);
     match outcome {
         StatementOutcome::Counted { approvals, .. } => {

@@ -96,11 +96,11 @@ pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
         return Err(ReasonCode::StoreUnavailable.into());
     }
     let now = app.now();
-    if token.claims.expires_at() <= now {
+    // By the time that its record would bear: one past the token's end would condemn the whole job.
+    if token.claims.expires_at() <= token.job.time(now) {
         return Err(ReasonCode::TokenExpired.into());
     }
-    // The clock went back behind the token's own beginning: what would be recorded now would
-    // condemn the whole job.
+    // And so would one from before its beginning.
     if now.seconds() < token.claims.iat {
         return Err(ReasonCode::TokenNotYetValid.into());
     }
@@ -251,6 +251,7 @@ async fn open_job(app: &App, id: &JobId) -> Result<Arc<LiveJob>, Refusal> {
     let job = LiveJob::open(row.job_id, row.agent_did, row.name, contract);
     let bytes = app.store.record_bytes(&job.id).await;
     job.count(row.counters.records, bytes.map_err(unavailable)?);
+    job.wrote_at(row.last_at);
     let job = app.live.keep_job(job);
     // Closed in between: the store says so, and what is known here was forgotten too early.
     let row = app.store.job(id).await.map_err(unavailable)?;

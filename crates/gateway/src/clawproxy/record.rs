@@ -162,6 +162,7 @@ pub async fn intent(
         let appended = pending.await;
         app.metrics.store_write.observe(handed_in.elapsed());
         app.recording.note(&appended);
+        note_time(app, &permit.principal.job_id, &appended);
         Stage::Durable(Box::new(appended.map_err(not_recorded)?))
     } else {
         Stage::Queued(pending)
@@ -540,6 +541,7 @@ impl Permit {
         app.metrics.store_write.observe(handed_in.elapsed());
         app.metrics.ended(self.lane, ended);
         app.recording.note(&appended);
+        note_time(app, job_id, &appended);
         let appended = appended?;
         kill_point!("call.recorded");
         for stray in &appended.not_learned {
@@ -615,9 +617,17 @@ pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
     let appended = app.store.append(job_id, app.now(), body).await;
     kill_point!("call.refused");
     app.recording.note(&appended);
+    note_time(app, job_id, &appended);
     if let Err(error) = appended {
         // Still refused: what cannot be recorded is not done.
         tracing::warn!(%error, job = %job_id, "a refusal could not be recorded");
+    }
+}
+
+/// Remembers when a job's latest record was made.
+fn note_time(app: &App, job_id: &JobId, appended: &Result<Appended, StoreError>) {
+    if let (Ok(appended), Some(job)) = (appended, app.live.job(job_id)) {
+        job.wrote_at(appended.at);
     }
 }
 

@@ -332,9 +332,10 @@ async fn keep(store: &dyn Store, live: &Live, row: TokenRow) -> Result<(), Store
     let (true, Some(contract)) = (job.state.is_open(), contract) else {
         return Ok(());
     };
-    let records = job.counters.records;
+    let (records, last_at) = (job.counters.records, job.last_at);
     let job = LiveJob::open(job.job_id, job.agent_did, job.name, contract);
     job.count(records, store.record_bytes(&job.id).await?);
+    job.wrote_at(last_at);
     let job = live.keep_job(job);
     let token = LiveToken::new(token.token_hash, token.claims, job, row.holder);
     live.keep_token(token);

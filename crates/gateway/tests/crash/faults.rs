@@ -228,11 +228,16 @@ async fn a_clock_that_jumps_opens_nothing_and_breaks_no_evidence() {
     let yes = json!({"envelope": story::judgement(&world, &question, Decision::Approve)});
     let refused = world.operator(&path, Some(&yes)).await.unwrap();
     assert!(!refused.status.is_success(), "{}", refused.text());
-    // And back: nobody has said yes; the agent goes on, and so does the approver.
+    // And back: what was recorded a day ahead stands there, so nothing by this token can follow it.
     jump(0);
+    let late = story.asked_once().await.unwrap();
+    assert_eq!(
+        (late.status.as_u16(), late.code().as_str()),
+        (401, "TOKEN_EXPIRED")
+    );
+    story.closes().await;
+    let story = Story::open(&world, "clock-2.".to_owned(), Ending::Applied).await;
     story.asks(1).await;
-    story.judges(&run, Decision::Approve).await;
-    assert_eq!(story.comes_to(&run, &["applied"]).await, "applied");
     // An hour behind: the token is of the future, and nothing may be recorded as done with it.
     jump(-3600);
     let early = story.asked_once().await.unwrap();

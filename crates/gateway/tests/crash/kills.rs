@@ -137,6 +137,7 @@ async fn killed(kills: u64, mut chance: Chance) -> Suffered {
         );
     });
     let mut suffered = Suffered::default();
+    world.is_calm(false);
     for _ in 0..kills {
         let death = tokio::select! {
             death = one_life(&world, &mut fate) => death,
@@ -145,6 +146,7 @@ async fn killed(kills: u64, mut chance: Chance) -> Suffered {
         *suffered.deaths.entry(death).or_default() += 1;
     }
     ended.set(true);
+    world.is_calm(true);
     let mut process = world.start_for_good().await;
     people.await;
     suffered.counted = check::at_the_end(&world, kills).await;

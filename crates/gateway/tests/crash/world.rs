@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sim::{Engine, ModelProvider, TerraformCloud, TerraformCloudConfig};
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::{Answer, Caller};
 use crate::ledger::Ledger;
@@ -31,6 +31,9 @@ pub(crate) const APPROVAL_SECONDS: i64 = 300;
 
 /// How long something that must come may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// In so many pieces.
+const PIECES: u32 = 24;
 
 /// How long somebody whose call was lost waits for the next gateway before asking again.
 const LULL: Duration = Duration::from_millis(500);
@@ -59,6 +62,8 @@ pub(crate) struct World {
     lives: Mutex<u64>,
     /// What the last gateway wrote.
     log: Mutex<Log>,
+    /// Whether nobody kills gateways.
+    calm: watch::Sender<bool>,
     /// Whether a store may be out of reach for a while: then such an answer is a call to be made
     /// again, and no failure.
     pub(crate) outages: bool,
@@ -132,6 +137,7 @@ impl World {
             life: watch::Sender::new(0),
             lives: Mutex::new(0),
             log: Mutex::default(),
+            calm: watch::Sender::new(true),
             outages: false,
             folder: Some(folder),
         }
@@ -189,7 +195,7 @@ impl World {
 
     /// Takes a step until it is not lost.
     pub(crate) async fn again<T>(&self, step: impl AsyncFn() -> Result<T, Lost>) -> T {
-        let patient = timeout(PATIENCE, async {
+        let steps = async {
             loop {
                 let life = *self.life.borrow();
                 match step().await {
@@ -197,11 +203,32 @@ impl World {
                     Err(Lost(_)) => self.next_life(life).await,
                 }
             }
-        });
-        match patient.await {
-            Ok(done) => done,
-            Err(_) => panic!("a step does not come to its end\n{}", self.log()),
+        };
+        self.patiently("a step", steps).await
+    }
+
+    /// Waits for something that must come, for as long as nobody kills gateways at most.
+    async fn patiently<T>(&self, what: &str, coming: impl Future<Output = T>) -> T {
+        let patience = async {
+            let mut calm = self.calm.subscribe();
+            // Piece by piece, so that a machine that was stopped for a while costs one of them.
+            for _ in 0..PIECES {
+                calm.wait_for(|calm| *calm)
+                    .await
+                    .expect("the world is there");
+                sleep(PATIENCE / PIECES).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            came = coming => came,
+            () = patience => panic!("{what} does not come\n{}", self.log()),
         }
+    }
+
+    /// From now on gateways are killed again and again, or no more.
+    pub(crate) fn is_calm(&self, calm: bool) {
+        self.calm.send_replace(calm);
     }
 
     async fn next_life(&self, last: u64) {
@@ -214,7 +241,7 @@ impl World {
     /// Looks again after each commit until `look` finds something.
     pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
-        let patient = timeout(PATIENCE, async {
+        let looks = async {
             loop {
                 changed.mark_unchanged();
                 if let Some(found) = look().await {
@@ -223,11 +250,8 @@ impl World {
                 // What upstream does is no commit.
                 let _ = timeout(LULL, changed.changed()).await;
             }
-        });
-        match patient.await {
-            Ok(found) => found,
-            Err(_) => panic!("{what}: it does not come\n{}", self.log()),
-        }
+        };
+        self.patiently(what, looks).await
     }
 
     /// A call by an agent.
