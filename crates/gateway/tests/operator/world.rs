@@ -258,8 +258,8 @@ pub(crate) struct Stopped {
 
 impl Stopped {
     /// Starts it, or says why not.
-    pub(crate) async fn start_again(self) -> Result<(), String> {
-        match start(self.config).await {
+    pub(crate) async fn start_again(&self) -> Result<(), String> {
+        match start(self.config.clone()).await {
             Ok(gateway) => {
                 gateway.stop().await;
                 Ok(())

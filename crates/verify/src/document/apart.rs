@@ -90,7 +90,7 @@ type Members<'a> = Vec<(&'a str, &'a str)>;
 
 /// Walks over the file and hands in its parts as they are found.
 fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
-    let (mut one, mut several) = (false, 0);
+    let (mut one, mut several) = (false, None);
     let (mut records, mut log, mut terraform) = (false, None, None);
     let mut frame = Members::new();
     let mut evidence = Vec::new();
@@ -102,11 +102,14 @@ fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
                 one = true;
                 walk_half(walk, 1, found)?;
             }
-            "proof_bundles" => walk.array(1, |walk| {
-                several += 1;
-                walk_half(walk, 2, found)?;
-                (several <= MAX_ENTRIES).then_some(())
-            })?,
+            "proof_bundles" => {
+                let count = several.insert(0);
+                walk.array(1, |walk| {
+                    *count += 1;
+                    walk_half(walk, 2, found)?;
+                    (*count <= MAX_ENTRIES).then_some(())
+                })?;
+            }
             "records" => {
                 records = true;
                 walk_list(walk, 1, STEP, |list| found.push(Part::Records(list)))?;
@@ -130,7 +133,10 @@ fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
     })?;
     walk.end()?;
     // One half, or more than one.
-    let halves = if one { several == 0 } else { several > 1 };
+    let halves = match several {
+        None => one,
+        Some(count) => !one && count > 1,
+    };
     if !halves || !records {
         return None;
     }
