@@ -312,6 +312,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Holds, newest first: those that stand, or those that were lifted too */
+        get: operations["list_holds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/job": {
         parameters: {
             query?: never;
@@ -443,6 +460,40 @@ export interface paths {
         put?: never;
         /** Closes a job and seals its bundle */
         post: operations["close_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Holds a job: nothing of it is removed while the hold stands */
+        post: operations["hold_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/holds/lift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lifts one hold of a job */
+        post: operations["lift_hold"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1412,6 +1463,21 @@ export interface components {
         };
         /** @description SHA-256 in lower-case hexadecimal */
         HexSha256: string;
+        /** @description A hold. */
+        Hold: {
+            /**
+             * Format: uint64
+             * @description Its number.
+             */
+            hold: number;
+            job_id: components["schemas"]["JobId"];
+            lift_reason: string | null;
+            lifted_at: components["schemas"]["Timestamp"] | null;
+            lifted_by: string | null;
+            placed_at: components["schemas"]["Timestamp"];
+            placed_by: string;
+            reason: string;
+        };
         /** @description A record or a key set, and the proof that it is in the log; see docs/formats.md. */
         InclusionProof: {
             /** @description A signed note. */
@@ -1421,7 +1487,8 @@ export interface components {
             index: number;
             leaf_sha256_b64u: components["schemas"]["Sha256"];
             path: components["schemas"]["Sha256"][];
-            record: components["schemas"]["Document"];
+            /** @description Absent when its content was removed after its retention; its hash is proven all the same. */
+            record?: components["schemas"]["Document"];
         };
         /**
          * @description The answer. An inactive token of ours says why, which RFC 7662 leaves to the server: only
@@ -1609,6 +1676,8 @@ export interface components {
         };
         JobRecords: {
             job_id: components["schemas"]["JobId"];
+            /** @description In place of them, once their content was removed after its retention. */
+            pruned?: components["schemas"]["PrunedRecords"];
             records: components["schemas"]["JobRecord"][];
         };
         JobRuns: {
@@ -1630,6 +1699,24 @@ export interface components {
         /** @description The JSON Web Key Set (RFC 7517) with the token keys. */
         KeySet: {
             keys: components["schemas"]["PublicKey"][];
+        };
+        LiftHold: {
+            /**
+             * Format: uint64
+             * @description Its number.
+             */
+            hold: number;
+            reason: components["schemas"]["Reason"];
+        };
+        LiftedHold: {
+            /** Format: uint64 */
+            hold: number;
+            job_id: components["schemas"]["JobId"];
+            /**
+             * Format: uint64
+             * @description Holds on the job that still stand.
+             */
+            standing: number;
         };
         /** @description A call in flight. */
         LiveCall: {
@@ -1873,6 +1960,16 @@ export interface components {
             /** @description Its hash, which the passkey signs. */
             statement_hash_b64u: components["schemas"]["Sha256"];
         };
+        PlaceHold: {
+            reason: components["schemas"]["Reason"];
+        };
+        PlacedHold: {
+            /** @description What went before: `records`, `bundle`. */
+            gone: string[];
+            /** Format: uint64 */
+            hold: number;
+            job_id: components["schemas"]["JobId"];
+        };
         PrepareKey: {
             /** @description `receipt`, `token`, `checkpoint`, `close` or `jobs`. */
             role: string;
@@ -1900,6 +1997,25 @@ export interface components {
             title: string;
             /** @description The code as a URN. */
             type: string;
+        };
+        /** @description What stays of one record: its place, and its hash in the log. */
+        PrunedRecord: {
+            at: components["schemas"]["Timestamp"];
+            /** Format: uint64 */
+            leaf_index: number;
+            leaf_sha256_b64u: components["schemas"]["Sha256"];
+            /** @description Its kind. */
+            record: string;
+            /** Format: uint64 */
+            seq: number;
+        };
+        /** @description What stays of records whose content was removed. */
+        PrunedRecords: {
+            /** @description When that began. */
+            at: components["schemas"]["Timestamp"];
+            /** @description Who let it go. */
+            by: string;
+            records: components["schemas"]["PrunedRecord"][];
         };
         /** @description An Ed25519 key (RFC 8037). */
         PublicKey: {
@@ -1961,7 +2077,7 @@ export interface components {
          * @description Why not, for programs: see docs/reason-codes.md
          * @enum {string}
          */
-        ReasonCode: "ALLOWED" | "TOKEN_MISSING" | "TOKEN_AMBIGUOUS" | "TOKEN_MALFORMED" | "TOKEN_ALGORITHM" | "TOKEN_UNKNOWN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_VERSION" | "TOKEN_AUDIENCE" | "TOKEN_NOT_YET_VALID" | "TOKEN_EXPIRED" | "TOKEN_LIFETIME" | "TOKEN_REVOKED" | "TOKEN_REPLAYED" | "TOKEN_PROOF" | "TOKEN_JOB_UNKNOWN" | "TOKEN_JOB_MISMATCH" | "TOKEN_JOB_CLOSED" | "TOKEN_POLICY_MISMATCH" | "TOKEN_SCOPE_HASH" | "TOKEN_SPENT" | "TOKEN_WRONG_LISTENER" | "OPERATOR_CREDENTIAL_MISSING" | "OPERATOR_CREDENTIAL_INVALID" | "SIGN_IN_LIMITED" | "OIDC_UNAVAILABLE" | "OIDC_STATE" | "OIDC_ISSUER" | "OIDC_DENIED" | "OIDC_TOKEN" | "OIDC_EMAIL" | "OIDC_NO_ROLE" | "FORM_FOREIGN" | "OPERATOR_FORBIDDEN" | "TOKEN_SCOPE" | "TOKEN_REQUEST_REFUSED" | "CONTRACT_INVALID" | "CONTRACT_EGRESS_RESERVED" | "CONTRACT_NOT_ENFORCED" | "CONTRACT_AUTONOMOUS_APPLY" | "CONTRACT_AUTHOR_UNKNOWN" | "CONTRACT_SIGNATURE" | "CONTRACT_SECOND_AUTHOR" | "CONTRACT_UNKNOWN" | "CONTRACT_EXISTS" | "CONTRACT_WITHDRAWN" | "JOB_UNKNOWN" | "JOB_CLOSED" | "JOB_RUNS_FULL" | "JOB_FULL" | "JOB_BUSY" | "JOB_NOT_LEASED" | "BUNDLE_INVALID" | "BUNDLE_UNKNOWN" | "PUBLICATION_REFUSED" | "PUBLICATION_UNKNOWN" | "LOG_PLACE_UNKNOWN" | "KEY_SET_REFUSED" | "KEY_SET_CONFLICT" | "RECEIPT_UNKNOWN" | "PAGE_UNKNOWN" | "METHOD_NOT_ALLOWED" | "PATH_MALFORMED" | "PATH_ABSOLUTE_FORM" | "PATH_TOO_LONG" | "PATH_PERCENT_ENCODED" | "PATH_EMPTY_SEGMENT" | "PATH_DOT_SEGMENT" | "PATH_PARAMETERS" | "PATH_TRAILING_SLASH" | "PATH_UPPER_CASE" | "PATH_FORMAT_SUFFIX" | "PATH_FRAGMENT" | "QUERY_MALFORMED" | "QUERY_UNKNOWN_KEY" | "QUERY_REPEATED_KEY" | "QUERY_VALUE" | "ID_MALFORMED" | "HEADER_NOT_ALLOWED" | "BODY_TOO_LARGE" | "BODY_UNEXPECTED" | "BODY_CONTENT_TYPE" | "BODY_NOT_JSON" | "BODY_UNKNOWN_MEMBER" | "BODY_WRONG_TYPE" | "BODY_MISSING_MEMBER" | "BODY_BOTH_SPELLINGS" | "ROUTE_UNKNOWN" | "ROUTE_NOT_ALLOWED" | "STATE_READ_DENIED" | "STATE_WRITE_DENIED" | "STATE_SHARING_DENIED" | "OUTPUTS_READ_DENIED" | "PLAN_JSON_DENIED" | "CONFIGURATION_READ_DENIED" | "VARIABLES_DENIED" | "TOKEN_MINT_DENIED" | "POLICY_OVERRIDE_DENIED" | "LOCK_DENIED" | "FORCE_ACTION_DENIED" | "COMMENT_DENIED" | "WORKSPACE_ADMIN_DENIED" | "RUN_START_DENIED" | "RUN_TASK_DENIED" | "REGISTRY_DENIED" | "STACKS_DENIED" | "ADMIN_DENIED" | "DATA_DESTRUCTION_DENIED" | "ACCOUNT_DENIED" | "SIGNED_URL_DENIED" | "ORGANIZATION_NOT_ALLOWED" | "WORKSPACE_NOT_ALLOWED" | "OPERATION_NOT_ALLOWED" | "OBJECT_UNKNOWN" | "OBJECT_NOT_OWNED" | "INPUT_INCONSISTENT" | "DESTROY_NOT_ALLOWED" | "REFRESH_ONLY_NOT_ALLOWED" | "TARGETS_NOT_ALLOWED" | "REPLACE_NOT_ALLOWED" | "RUN_VARIABLES_NOT_ALLOWED" | "EMPTY_APPLY_NOT_ALLOWED" | "DEBUGGING_NOT_ALLOWED" | "ACTION_INVOCATION_NOT_ALLOWED" | "TERRAFORM_VERSION_NOT_ALLOWED" | "CONFIG_GENERATION_NOT_ALLOWED" | "POLICY_PATHS_NOT_ALLOWED" | "RUN_ATTRIBUTE_UNKNOWN" | "CONFIGURATION_VERSION_REQUIRED" | "CONFIGURATION_VERSION_NOT_INSPECTED" | "CONFIGURATION_VERSION_FOREIGN" | "APPLY_NOT_ALLOWED" | "APPROVAL_REQUIRED" | "APPROVAL_UNKNOWN" | "APPROVAL_CLOSED" | "APPROVAL_EXPIRED" | "APPROVAL_SUPERSEDED" | "APPROVAL_DENIED" | "APPROVAL_INCOMPLETE" | "APPROVAL_MALFORMED" | "APPROVAL_WRONG_DIGEST" | "APPROVAL_NOT_AN_APPROVER" | "APPROVAL_ALREADY_GIVEN" | "APPROVAL_ALREADY_USED" | "APPROVAL_SIGNATURE" | "APPROVAL_OWN_JOB" | "PASSKEYS_UNAVAILABLE" | "INVITATION_UNKNOWN" | "PASSKEY_UNKNOWN" | "PASSKEY_KNOWN" | "PASSKEY_LIMIT" | "PASSKEY_MALFORMED" | "PASSKEY_SIGNATURE" | "PASSKEY_WRONG_CHALLENGE" | "PASSKEY_WRONG_SITE" | "PASSKEY_NOT_VERIFIED" | "PASSKEY_COUNTER" | "APPROVAL_RUN_CHANGED" | "RUN_TASK_DISABLED" | "RUN_TASK_SIGNATURE" | "RUN_TASK_MALFORMED" | "RUN_TASK_CALLBACK" | "RUN_TASK_REUSED" | "RUN_TASK_RUN_DIFFERS" | "RUN_TASK_UNGOVERNED" | "RUN_TASK_NOT_APPROVED" | "RUN_TASK_UNCHECKED" | "CONFIGURATION_UNAVAILABLE" | "CONFIGURATION_CHANGED" | "WORKSPACE_EXECUTES_LOCALLY" | "WORKSPACE_AUTO_APPLIES" | "DOWNSTREAM_AUTO_APPLIES" | "DOWNSTREAM_UNKNOWN" | "NOTIFICATION_SIGNATURE" | "NOTICE_CHANNEL_UNKNOWN" | "SETTINGS_MOVED" | "CAPABILITY_UNKNOWN" | "CAPABILITY_EXPIRED" | "CAPABILITY_USED" | "UPLOAD_TOO_LARGE" | "UPLOAD_NOT_GZIP" | "UPLOAD_NOT_TAR" | "UPLOAD_BOMB" | "UPLOAD_TOO_MANY_ENTRIES" | "UPLOAD_PATH" | "UPLOAD_LINK" | "UPLOAD_SPECIAL_FILE" | "UPLOAD_DUPLICATE" | "VAULT_UNAVAILABLE" | "CONFIGURATION_EMPTY" | "CONFIGURATION_FILE_TYPE" | "CONFIGURATION_SYNTAX" | "CONFIGURATION_BLOCK" | "CONFIGURATION_PROVISIONER" | "CONFIGURATION_DATA_SOURCE" | "CONFIGURATION_FUNCTION" | "CONFIGURATION_MODULE_SOURCE" | "CONFIGURATION_PROVIDER" | "CONFIGURATION_PROVIDER_BINARY" | "CONFIGURATION_BACKEND" | "CONFIGURATION_REMOTE_STATE" | "CONFIGURATION_RESOURCE_TYPE" | "PLAN_MALFORMED" | "PLAN_FORMAT" | "PLAN_ERRORED" | "PLAN_INCOMPLETE" | "PLAN_NOT_APPLYABLE" | "PLAN_UNKNOWN_ACTION" | "PLAN_DEFERRED" | "PLAN_ACTION_INVOCATION" | "PLAN_TOO_LARGE" | "PLAN_RESOURCE_TYPE" | "PLAN_ACTION_DENIED" | "PLAN_TOO_MANY_CHANGES" | "PLAN_PROVIDER" | "PLAN_MODULE" | "PLAN_PROVISIONER" | "PLAN_DATA_SOURCE" | "PLAN_CHANGED" | "COST_UNKNOWN" | "COST_UNPRICED" | "COST_DELTA" | "COST_TOTAL" | "MODEL_SURFACE_NOT_ALLOWED" | "MODEL_PROVIDER_NOT_ALLOWED" | "MODEL_NOT_ALLOWED" | "MODEL_MISSING" | "MODEL_BUDGET_CALLS" | "MODEL_BUDGET_TOKENS" | "MODEL_TOOL_NOT_ALLOWED" | "MODEL_REDACTION" | "MODEL_CALL_REPEATED" | "MODEL_PRICE_UNKNOWN" | "MODEL_BUDGET_COST" | "EGRESS_NOT_ALLOWED" | "EGRESS_TARGET" | "EGRESS_RESERVED" | "EGRESS_UNRESOLVED" | "EGRESS_ADDRESS" | "EGRESS_NOT_TLS" | "EGRESS_SERVER_NAME" | "EGRESS_TIME" | "UPSTREAM_NOT_FOUND" | "UPSTREAM_REFUSED" | "UPSTREAM_CONFLICT" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" | "UPSTREAM_GARBAGE" | "UPSTREAM_UNAUTHORIZED" | "UPSTREAM_RATE_LIMITED" | "UPSTREAM_RESET" | "STORE_UNAVAILABLE" | "SIGNER_UNAVAILABLE" | "MODEL_RATE_LIMITED" | "EGRESS_BUSY" | "LOG_FORKED" | "OVERLOADED" | "SHUTTING_DOWN" | "INTERNAL";
+        ReasonCode: "ALLOWED" | "TOKEN_MISSING" | "TOKEN_AMBIGUOUS" | "TOKEN_MALFORMED" | "TOKEN_ALGORITHM" | "TOKEN_UNKNOWN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_VERSION" | "TOKEN_AUDIENCE" | "TOKEN_NOT_YET_VALID" | "TOKEN_EXPIRED" | "TOKEN_LIFETIME" | "TOKEN_REVOKED" | "TOKEN_REPLAYED" | "TOKEN_PROOF" | "TOKEN_JOB_UNKNOWN" | "TOKEN_JOB_MISMATCH" | "TOKEN_JOB_CLOSED" | "TOKEN_POLICY_MISMATCH" | "TOKEN_SCOPE_HASH" | "TOKEN_SPENT" | "TOKEN_WRONG_LISTENER" | "OPERATOR_CREDENTIAL_MISSING" | "OPERATOR_CREDENTIAL_INVALID" | "SIGN_IN_LIMITED" | "OIDC_UNAVAILABLE" | "OIDC_STATE" | "OIDC_ISSUER" | "OIDC_DENIED" | "OIDC_TOKEN" | "OIDC_EMAIL" | "OIDC_NO_ROLE" | "FORM_FOREIGN" | "OPERATOR_FORBIDDEN" | "TOKEN_SCOPE" | "TOKEN_REQUEST_REFUSED" | "CONTRACT_INVALID" | "CONTRACT_EGRESS_RESERVED" | "CONTRACT_NEVER_SEALED" | "CONTRACT_NOT_ENFORCED" | "CONTRACT_AUTONOMOUS_APPLY" | "CONTRACT_AUTHOR_UNKNOWN" | "CONTRACT_SIGNATURE" | "CONTRACT_SECOND_AUTHOR" | "CONTRACT_UNKNOWN" | "CONTRACT_EXISTS" | "CONTRACT_WITHDRAWN" | "JOB_UNKNOWN" | "JOB_CLOSED" | "JOB_RUNS_FULL" | "JOB_FULL" | "JOB_BUSY" | "JOB_NOT_LEASED" | "BUNDLE_INVALID" | "BUNDLE_UNKNOWN" | "BUNDLE_PENDING" | "CONTENT_PRUNED" | "HOLD_REFUSED" | "HOLD_UNKNOWN" | "PUBLICATION_REFUSED" | "PUBLICATION_UNKNOWN" | "LOG_PLACE_UNKNOWN" | "KEY_SET_REFUSED" | "KEY_SET_CONFLICT" | "RECEIPT_UNKNOWN" | "PAGE_UNKNOWN" | "METHOD_NOT_ALLOWED" | "PATH_MALFORMED" | "PATH_ABSOLUTE_FORM" | "PATH_TOO_LONG" | "PATH_PERCENT_ENCODED" | "PATH_EMPTY_SEGMENT" | "PATH_DOT_SEGMENT" | "PATH_PARAMETERS" | "PATH_TRAILING_SLASH" | "PATH_UPPER_CASE" | "PATH_FORMAT_SUFFIX" | "PATH_FRAGMENT" | "QUERY_MALFORMED" | "QUERY_UNKNOWN_KEY" | "QUERY_REPEATED_KEY" | "QUERY_VALUE" | "ID_MALFORMED" | "HEADER_NOT_ALLOWED" | "BODY_TOO_LARGE" | "BODY_UNEXPECTED" | "BODY_CONTENT_TYPE" | "BODY_NOT_JSON" | "BODY_UNKNOWN_MEMBER" | "BODY_WRONG_TYPE" | "BODY_MISSING_MEMBER" | "BODY_BOTH_SPELLINGS" | "ROUTE_UNKNOWN" | "ROUTE_NOT_ALLOWED" | "STATE_READ_DENIED" | "STATE_WRITE_DENIED" | "STATE_SHARING_DENIED" | "OUTPUTS_READ_DENIED" | "PLAN_JSON_DENIED" | "CONFIGURATION_READ_DENIED" | "VARIABLES_DENIED" | "TOKEN_MINT_DENIED" | "POLICY_OVERRIDE_DENIED" | "LOCK_DENIED" | "FORCE_ACTION_DENIED" | "COMMENT_DENIED" | "WORKSPACE_ADMIN_DENIED" | "RUN_START_DENIED" | "RUN_TASK_DENIED" | "REGISTRY_DENIED" | "STACKS_DENIED" | "ADMIN_DENIED" | "DATA_DESTRUCTION_DENIED" | "ACCOUNT_DENIED" | "SIGNED_URL_DENIED" | "ORGANIZATION_NOT_ALLOWED" | "WORKSPACE_NOT_ALLOWED" | "OPERATION_NOT_ALLOWED" | "OBJECT_UNKNOWN" | "OBJECT_NOT_OWNED" | "INPUT_INCONSISTENT" | "DESTROY_NOT_ALLOWED" | "REFRESH_ONLY_NOT_ALLOWED" | "TARGETS_NOT_ALLOWED" | "REPLACE_NOT_ALLOWED" | "RUN_VARIABLES_NOT_ALLOWED" | "EMPTY_APPLY_NOT_ALLOWED" | "DEBUGGING_NOT_ALLOWED" | "ACTION_INVOCATION_NOT_ALLOWED" | "TERRAFORM_VERSION_NOT_ALLOWED" | "CONFIG_GENERATION_NOT_ALLOWED" | "POLICY_PATHS_NOT_ALLOWED" | "RUN_ATTRIBUTE_UNKNOWN" | "CONFIGURATION_VERSION_REQUIRED" | "CONFIGURATION_VERSION_NOT_INSPECTED" | "CONFIGURATION_VERSION_FOREIGN" | "APPLY_NOT_ALLOWED" | "APPROVAL_REQUIRED" | "APPROVAL_UNKNOWN" | "APPROVAL_CLOSED" | "APPROVAL_EXPIRED" | "APPROVAL_SUPERSEDED" | "APPROVAL_DENIED" | "APPROVAL_INCOMPLETE" | "APPROVAL_MALFORMED" | "APPROVAL_WRONG_DIGEST" | "APPROVAL_NOT_AN_APPROVER" | "APPROVAL_ALREADY_GIVEN" | "APPROVAL_ALREADY_USED" | "APPROVAL_SIGNATURE" | "APPROVAL_OWN_JOB" | "PASSKEYS_UNAVAILABLE" | "INVITATION_UNKNOWN" | "PASSKEY_UNKNOWN" | "PASSKEY_KNOWN" | "PASSKEY_LIMIT" | "PASSKEY_MALFORMED" | "PASSKEY_SIGNATURE" | "PASSKEY_WRONG_CHALLENGE" | "PASSKEY_WRONG_SITE" | "PASSKEY_NOT_VERIFIED" | "PASSKEY_COUNTER" | "APPROVAL_RUN_CHANGED" | "RUN_TASK_DISABLED" | "RUN_TASK_SIGNATURE" | "RUN_TASK_MALFORMED" | "RUN_TASK_CALLBACK" | "RUN_TASK_REUSED" | "RUN_TASK_RUN_DIFFERS" | "RUN_TASK_UNGOVERNED" | "RUN_TASK_NOT_APPROVED" | "RUN_TASK_UNCHECKED" | "CONFIGURATION_UNAVAILABLE" | "CONFIGURATION_CHANGED" | "WORKSPACE_EXECUTES_LOCALLY" | "WORKSPACE_AUTO_APPLIES" | "DOWNSTREAM_AUTO_APPLIES" | "DOWNSTREAM_UNKNOWN" | "NOTIFICATION_SIGNATURE" | "NOTICE_CHANNEL_UNKNOWN" | "SETTINGS_MOVED" | "CAPABILITY_UNKNOWN" | "CAPABILITY_EXPIRED" | "CAPABILITY_USED" | "UPLOAD_TOO_LARGE" | "UPLOAD_NOT_GZIP" | "UPLOAD_NOT_TAR" | "UPLOAD_BOMB" | "UPLOAD_TOO_MANY_ENTRIES" | "UPLOAD_PATH" | "UPLOAD_LINK" | "UPLOAD_SPECIAL_FILE" | "UPLOAD_DUPLICATE" | "VAULT_UNAVAILABLE" | "CONFIGURATION_EMPTY" | "CONFIGURATION_FILE_TYPE" | "CONFIGURATION_SYNTAX" | "CONFIGURATION_BLOCK" | "CONFIGURATION_PROVISIONER" | "CONFIGURATION_DATA_SOURCE" | "CONFIGURATION_FUNCTION" | "CONFIGURATION_MODULE_SOURCE" | "CONFIGURATION_PROVIDER" | "CONFIGURATION_PROVIDER_BINARY" | "CONFIGURATION_BACKEND" | "CONFIGURATION_REMOTE_STATE" | "CONFIGURATION_RESOURCE_TYPE" | "PLAN_MALFORMED" | "PLAN_FORMAT" | "PLAN_ERRORED" | "PLAN_INCOMPLETE" | "PLAN_NOT_APPLYABLE" | "PLAN_UNKNOWN_ACTION" | "PLAN_DEFERRED" | "PLAN_ACTION_INVOCATION" | "PLAN_TOO_LARGE" | "PLAN_RESOURCE_TYPE" | "PLAN_ACTION_DENIED" | "PLAN_TOO_MANY_CHANGES" | "PLAN_PROVIDER" | "PLAN_MODULE" | "PLAN_PROVISIONER" | "PLAN_DATA_SOURCE" | "PLAN_CHANGED" | "COST_UNKNOWN" | "COST_UNPRICED" | "COST_DELTA" | "COST_TOTAL" | "MODEL_SURFACE_NOT_ALLOWED" | "MODEL_PROVIDER_NOT_ALLOWED" | "MODEL_NOT_ALLOWED" | "MODEL_MISSING" | "MODEL_BUDGET_CALLS" | "MODEL_BUDGET_TOKENS" | "MODEL_TOOL_NOT_ALLOWED" | "MODEL_REDACTION" | "MODEL_CALL_REPEATED" | "MODEL_PRICE_UNKNOWN" | "MODEL_BUDGET_COST" | "EGRESS_NOT_ALLOWED" | "EGRESS_TARGET" | "EGRESS_RESERVED" | "EGRESS_UNRESOLVED" | "EGRESS_ADDRESS" | "EGRESS_NOT_TLS" | "EGRESS_SERVER_NAME" | "EGRESS_TIME" | "UPSTREAM_NOT_FOUND" | "UPSTREAM_REFUSED" | "UPSTREAM_CONFLICT" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" | "UPSTREAM_GARBAGE" | "UPSTREAM_UNAUTHORIZED" | "UPSTREAM_RATE_LIMITED" | "UPSTREAM_RESET" | "STORE_UNAVAILABLE" | "SIGNER_UNAVAILABLE" | "MODEL_RATE_LIMITED" | "EGRESS_BUSY" | "LOG_FORKED" | "OVERLOADED" | "SHUTTING_DOWN" | "INTERNAL";
         Receipt: {
             job_id: components["schemas"]["JobId"];
             receipt: components["schemas"]["Envelope"];
@@ -2746,6 +2862,35 @@ export interface operations {
             "5XX": components["responses"]["Problem"];
         };
     };
+    list_holds: {
+        parameters: {
+            query?: {
+                /** @description Holds before this number. */
+                before?: number;
+                /** @description Of this job only. */
+                job?: components["schemas"]["JobId"];
+                /** @description Those that were lifted, too. */
+                lifted?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"][];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
     show_own_job: {
         parameters: {
             query?: never;
@@ -2968,6 +3113,62 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ClosedJob"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    hold_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaceHold"];
+            };
+        };
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlacedHold"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    lift_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LiftHold"];
+            };
+        };
+        responses: {
+            /** @description It was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LiftedHold"];
                 };
             };
             "4XX": components["responses"]["Problem"];

@@ -118,6 +118,7 @@ ReasonCode: TypeAlias = Literal[
     "TOKEN_REQUEST_REFUSED",
     "CONTRACT_INVALID",
     "CONTRACT_EGRESS_RESERVED",
+    "CONTRACT_NEVER_SEALED",
     "CONTRACT_NOT_ENFORCED",
     "CONTRACT_AUTONOMOUS_APPLY",
     "CONTRACT_AUTHOR_UNKNOWN",
@@ -134,6 +135,10 @@ ReasonCode: TypeAlias = Literal[
     "JOB_NOT_LEASED",
     "BUNDLE_INVALID",
     "BUNDLE_UNKNOWN",
+    "BUNDLE_PENDING",
+    "CONTENT_PRUNED",
+    "HOLD_REFUSED",
+    "HOLD_UNKNOWN",
     "PUBLICATION_REFUSED",
     "PUBLICATION_UNKNOWN",
     "LOG_PLACE_UNKNOWN",
@@ -751,14 +756,31 @@ class Health(TypedDict):
     status: str
 
 
-class InclusionProof(TypedDict):
-    """A record or a key set, and the proof that it is in the log; see docs/formats.md."""
+class Hold(TypedDict):
+    """A hold."""
+    # Its number.
+    hold: int
+    job_id: JobId
+    lift_reason: str | None
+    lifted_at: Timestamp | None
+    lifted_by: str | None
+    placed_at: Timestamp
+    placed_by: str
+    reason: str
+
+
+class _InclusionProof(TypedDict):
     # A signed note.
     checkpoint: str
     inclusion: str
     index: int
     leaf_sha256_b64u: Sha256
     path: list[Sha256]
+
+
+class InclusionProof(_InclusionProof, total=False):
+    """A record or a key set, and the proof that it is in the log; see docs/formats.md."""
+    # Absent when its content was removed after its retention; its hash is proven all the same.
     record: Document
 
 
@@ -942,9 +964,14 @@ class JobRecord(TypedDict):
     record: Document
 
 
-class JobRecords(TypedDict):
+class _JobRecords(TypedDict):
     job_id: JobId
     records: list[JobRecord]
+
+
+class JobRecords(_JobRecords, total=False):
+    # In place of them, once their content was removed after its retention.
+    pruned: PrunedRecords
 
 
 class JobRuns(TypedDict):
@@ -964,6 +991,19 @@ class Jobs(TypedDict):
 class KeySet(TypedDict):
     """The JSON Web Key Set (RFC 7517) with the token keys."""
     keys: list[PublicKey]
+
+
+class LiftHold(TypedDict):
+    # Its number.
+    hold: int
+    reason: Reason
+
+
+class LiftedHold(TypedDict):
+    hold: int
+    job_id: JobId
+    # Holds on the job that still stand.
+    standing: int
 
 
 class LiveCall(TypedDict):
@@ -1196,6 +1236,17 @@ class PasskeyQuestion(TypedDict):
     statement_hash_b64u: Sha256
 
 
+class PlaceHold(TypedDict):
+    reason: Reason
+
+
+class PlacedHold(TypedDict):
+    # What went before: `records`, `bundle`.
+    gone: list[str]
+    hold: int
+    job_id: JobId
+
+
 class PrepareKey(TypedDict):
     # `receipt`, `token`, `checkpoint`, `close` or `jobs`.
     role: str
@@ -1225,6 +1276,25 @@ class Problem(_Problem, total=False):
     """Why something was not done (RFC 9457)."""
     # Every single thing that was wrong, where several were looked at.
     errors: list[Finding]
+
+
+class PrunedRecord(TypedDict):
+    """What stays of one record: its place, and its hash in the log."""
+    at: Timestamp
+    leaf_index: int
+    leaf_sha256_b64u: Sha256
+    # Its kind.
+    record: str
+    seq: int
+
+
+class PrunedRecords(TypedDict):
+    """What stays of records whose content was removed."""
+    # When that began.
+    at: Timestamp
+    # Who let it go.
+    by: str
+    records: list[PrunedRecord]
 
 
 class PublicKey(TypedDict):

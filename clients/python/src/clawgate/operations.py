@@ -30,6 +30,7 @@ from .models import (
     ExportedBundle,
     GatewayKeys,
     Health,
+    Hold,
     InclusionProof,
     Introspection,
     InviteApprover,
@@ -45,6 +46,8 @@ from .models import (
     JobTokens,
     Jobs,
     KeySet,
+    LiftHold,
+    LiftedHold,
     Log,
     NoticeChannels,
     NoticeTest,
@@ -53,6 +56,8 @@ from .models import (
     OpenedJob,
     PasskeyAnswer,
     PasskeyQuestion,
+    PlaceHold,
+    PlacedHold,
     PrepareKey,
     PreparedKey,
     Publication,
@@ -195,6 +200,11 @@ class Operations(ABC):
         answer: WithdrawnContract = self._call("POST", f"/v1/contracts/{quoted(hash)}/withdraw", None, body)
         return answer
 
+    def list_holds(self, *, before: int | None = None, job: JobId | None = None, lifted: bool | None = None) -> list[Hold]:
+        """Holds, newest first: those that stand, or those that were lifted too."""
+        answer: list[Hold] = self._call("GET", "/v1/holds", {"before": before, "job": job, "lifted": lifted}, None)
+        return answer
+
     def list_jobs(self, *, before: JobId | None = None, limit: int | None = None, state: JobState | None = None) -> Jobs:
         """Jobs, newest first."""
         answer: Jobs = self._call("GET", "/v1/jobs", {"before": before, "limit": limit, "state": state}, None)
@@ -223,6 +233,16 @@ class Operations(ABC):
     def close_job(self, id: JobId, body: CloseJob) -> ClosedJob:
         """Closes a job and seals its bundle."""
         answer: ClosedJob = self._call("POST", f"/v1/jobs/{quoted(id)}/close", None, body)
+        return answer
+
+    def hold_job(self, id: JobId, body: PlaceHold) -> PlacedHold:
+        """Holds a job: nothing of it is removed while the hold stands."""
+        answer: PlacedHold = self._call("POST", f"/v1/jobs/{quoted(id)}/holds", None, body)
+        return answer
+
+    def lift_hold(self, id: JobId, body: LiftHold) -> LiftedHold:
+        """Lifts one hold of a job."""
+        answer: LiftedHold = self._call("POST", f"/v1/jobs/{quoted(id)}/holds/lift", None, body)
         return answer
 
     def renew_lease(self, id: JobId, body: RenewLease) -> RenewedLease:

@@ -148,14 +148,15 @@ async fn seal_claimed(
 ) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
-    match &job.state {
+    let now = match &job.state {
         JobState::Open => return Err(BundleError::NotClosed(job_id.clone())),
         JobState::Sealed { .. } => {
             let known = parts.store.bundle(job_id).await?;
             return known.ok_or(BundleError::Incomplete("the row of the sealed bundle"));
         }
-        JobState::Closed(_) => {}
-    }
+        // A clock that has gone back must not seal a job before its last record.
+        JobState::Closed(closing) => now.max(closing.at),
+    };
     let audit = audit(parts.store, &job).await?;
     let (keys, attested) = attested_under(parts, &audit).await?;
     if let Some(why) = attested.lacks(parts, &audit) {

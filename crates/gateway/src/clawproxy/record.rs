@@ -428,7 +428,8 @@ impl Permit {
             policy_hash: self.principal.policy_hash,
             token_scope_hash_b64u: self.principal.token_scope_hash,
         };
-        let now = app.now();
+        // A clock that has gone back must not end a call before it began.
+        let now = app.now().max(intent.at);
         let signing = app.keys.signing().await;
         let signer = &app.keys.now().receipt;
         let signed = match model {

@@ -86,8 +86,10 @@ impl World {
     /// What was answered, unless it says that the store cannot be reached just now.
     fn answered(&self, answer: Result<Answer, String>) -> Result<Answer, Lost> {
         let answer = answer.map_err(Lost)?;
-        let down = ["STORE_UNAVAILABLE", "OVERLOADED"].contains(&answer.code().as_str());
-        match self.outages && answer.status == 503 && down {
+        // A read that fails is damage to SQLite, and so it is to us.
+        let down = ["STORE_UNAVAILABLE", "OVERLOADED", "INTERNAL"];
+        let down = down.contains(&answer.code().as_str());
+        match self.outages && answer.status.is_server_error() && down {
             true => Err(Lost(answer.text())),
             false => Ok(answer),
         }
@@ -310,7 +312,7 @@ impl Drop for World {
         if std::thread::panicking()
             && let Some(folder) = self.folder.take()
         {
-            println!("kept: {}", folder.keep().display());
+            println!("{}\nkept: {}", self.log(), folder.keep().display());
         }
     }
 }
