@@ -420,3 +420,51 @@ fn notes_stay_bounded_and_readable() {
     let read = notes::read(&gone).unwrap();
     assert_eq!((read[0].why.as_str(), read[1].count), ("c", Some(2)));
 }
+
+#[tokio::test]
+async fn what_is_held_stays_whatever_its_age_and_makes_no_room() {
+    use crate::operator::testing::Fixture;
+
+    let kit = Kit::new();
+    let fixture = Fixture::new();
+    let held = Arc::new(Held::default());
+    let bounds = Bounds {
+        retention: days(1),
+        max_bytes: 150_000,
+        when_full: WhenFull::RemoveOldest,
+    };
+    let vault = Vault::open(&kit.config.recipients, &kit.path(), bounds).unwrap();
+    let vault = vault.with_holds(&held);
+    let older = vault.seal(&content(70_000)[..]).unwrap().digest;
+    let newer = vault.seal(&content(70_001)[..]).unwrap().digest;
+    // The job that is held was opened between the two, both long ago.
+    let store = &fixture.store;
+    let job = fixture.job(fixture.published().await).await;
+    let opened = store.job(&job).await.unwrap().unwrap().opened_at.seconds();
+    let at = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds as u64);
+    for (digest, sealed) in [(older, opened - 7200), (newer, opened + 60)] {
+        let file = File::open(kit.path().join(file_name(&digest))).unwrap();
+        file.set_modified(at(sealed)).unwrap();
+    }
+    store
+        .hold(&job, "eve", "a lawsuit", crate::operator::testing::now())
+        .await
+        .unwrap();
+    held.read(&**store).await.unwrap();
+    let now = at(opened + 30 * 86_400);
+    vault.sweep_at(&mut vault.used(), now).unwrap();
+    assert!(!kit.path().join(file_name(&older)).exists());
+    assert!(kit.path().join(file_name(&newer)).exists());
+    // It makes no room, and neither does what came later.
+    vault.seal(&content(70_002)[..]).unwrap();
+    let full = vault.seal(&content(70_003)[..]);
+    assert!(matches!(full, Err(VaultError::Full { max_bytes: 150_000 })));
+    assert!(kit.path().join(file_name(&newer)).exists());
+    store
+        .lift_hold(&job, 1, "eve", "settled", crate::operator::testing::now())
+        .await
+        .unwrap();
+    held.read(&**store).await.unwrap();
+    vault.sweep_at(&mut vault.used(), now).unwrap();
+    assert!(!kit.path().join(file_name(&newer)).exists());
+}

@@ -115,11 +115,12 @@ async fn the_log_is_published_to_a_bucket_and_never_over_another() {
     let world = World::new().await;
     let world = world.restarted_with(s3.settings(&s3.secret)).await;
     let admin = world.admin().await;
-    stands(&world, |it| *it == Standing::Published(0)).await;
-    admin.job().await;
+    // The keys' first set.
     stands(&world, |it| *it == Standing::Published(1)).await;
     admin.job().await;
     stands(&world, |it| *it == Standing::Published(2)).await;
+    admin.job().await;
+    stands(&world, |it| *it == Standing::Published(3)).await;
     let place = "gateways/one";
     let mut names = s3.names().await;
     names.sort();
@@ -127,12 +128,14 @@ async fn the_log_is_published_to_a_bucket_and_never_over_another() {
         "checkpoint",
         "tile/0/000.p/1",
         "tile/0/000.p/2",
+        "tile/0/000.p/3",
         "tile/entries/000.p/1",
         "tile/entries/000.p/2",
+        "tile/entries/000.p/3",
     ];
     assert_eq!(names, expected.map(|name| format!("{place}/{name}")));
     let note = s3.body(&format!("{place}/checkpoint")).await;
-    assert_eq!(read(&world, &note).size, 2);
+    assert_eq!(read(&world, &note).size, 3);
 
     // Anybody may follow a public bucket.
     s3.look("public").await;
@@ -154,13 +157,13 @@ async fn the_log_is_published_to_a_bucket_and_never_over_another() {
     let (status, out, err) = monitor().await;
     assert!(status == Some(0) && out.contains("kept"), "{out}{err}");
     admin.job().await;
-    stands(&world, |it| *it == Standing::Published(3)).await;
+    stands(&world, |it| *it == Standing::Published(4)).await;
     let (status, out, err) = monitor().await;
-    assert!(out.contains("continues size 2"), "{status:?} {out}{err}");
+    assert!(out.contains("continues size 3"), "{status:?} {out}{err}");
 
     // Another one of the same name is in the way.
     drop(admin);
-    let tile = format!("{place}/tile/0/000.p/4");
+    let tile = format!("{place}/tile/0/000.p/5");
     s3.put(&tile, "another").await;
     let admin = world.admin().await;
     admin.job().await;
@@ -168,10 +171,10 @@ async fn the_log_is_published_to_a_bucket_and_never_over_another() {
     let Standing::Forked(why) = &stopped else {
         unreachable!()
     };
-    assert!(why.contains("tile/0/000.p/4"), "{why}");
+    assert!(why.contains("tile/0/000.p/5"), "{why}");
     assert_eq!(s3.body(&tile).await, "another");
     let note = s3.body(&format!("{place}/checkpoint")).await;
-    assert_eq!(read(&world, &note).size, 3, "the checkpoint comes last");
+    assert_eq!(read(&world, &note).size, 4, "the checkpoint comes last");
     let metrics = text(&admin.get("/metrics").await.bytes);
     let forked = "clawgate_log_publishing{state=\"forked\"} 1";
     assert!(metrics.contains(forked), "{metrics}");
@@ -181,7 +184,7 @@ async fn the_log_is_published_to_a_bucket_and_never_over_another() {
     drop(admin);
     let keys = world.gateway.app.keys.now();
     let stopped = world.stopped().await;
-    for (size, says) in [(900, "only 4"), (2, "another root")] {
+    for (size, says) in [(900, "only 5"), (2, "another root")] {
         let (origin, root) = ("gateway.example/log".to_owned(), Hash::of(b"another past"));
         let key = keys.checkpoint.local().unwrap();
         let forged = Checkpoint { origin, size, root }.sign(key);
