@@ -90,7 +90,11 @@ impl TryFrom<Written> for Tiles {
         let wrong =
             || format!("log.tiles.bucket `{address}` must be s3://bucket or s3://bucket/prefix");
         let rest = address.strip_prefix("s3://").ok_or_else(wrong)?;
-        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let (name, prefix) = match rest.split_once('/') {
+            None => (rest, ""),
+            Some((_, "")) => return Err(wrong()),
+            Some(parts) => parts,
+        };
         let plain = |text: &str| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
             !text.is_empty() && text != ".." && text != "." && text.bytes().all(plain)
