@@ -188,13 +188,14 @@ mod tests {
             "PAGE_UNKNOWN",
             "NOTICE_CHANNEL_UNKNOWN",
             "LOG_PLACE_UNKNOWN",
+            "HOLD_UNKNOWN",
         ];
         for code in ReasonCode::ALL.iter().copied() {
             let reason = code.reason();
             let allowed: &[u16] = match reason.origin {
                 Origin::Token => &[401],
                 Origin::Policy if private.contains(&reason.text) => &[404],
-                Origin::Policy => &[200, 400, 402, 403, 405, 409, 413, 415, 422],
+                Origin::Policy => &[200, 400, 402, 403, 405, 409, 410, 413, 415, 422],
                 Origin::Upstream => &[404, 409, 422, 429, 502, 503, 504],
                 Origin::Gateway => &[429, 500, 503],
             };

@@ -112,6 +112,7 @@ async fn a_bundle_is_exported_by_the_gateway_and_beside_it() {
     );
     other["log"]["origin"] = "gateway.example/log".into();
     other["gateway"] = json!([]);
+    other["key_sets"] = json!([]);
     std::fs::write(&root, other.to_string()).unwrap();
     let refused = export(&beside, "clawsig").await.unwrap_err();
     assert!(refused.contains("not valid: "), "{refused}");
