@@ -227,7 +227,13 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     }
     let token = app
         .live
-        .keep_token(LiveToken::new(*hash, claims, job, stored.holder));
+        .keep_token(LiveToken::new(
+            *hash,
+            claims,
+            job,
+            Some(key.did()),
+            stored.holder,
+        ));
     // Read again now that a revocation would find it here: one that came in between has marked
     // the store's row but nothing that is known here.
     let stored = app.store.token(hash).await.map_err(unavailable)?;

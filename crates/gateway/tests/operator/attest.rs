@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::post;
 use clawverify::report::Name;
+use http::{Request, header};
 use clawverify::{Code, Report, Verdict};
 use policy::EXAMPLE_CONTRACT;
 use proof::timestamp::{Authority, Token};
@@ -102,6 +103,16 @@ async fn a_bundle_waits_for_the_witnesses_that_its_contract_asks_for() {
         "{}",
         closed.json()
     );
+    // Whoever stops it is told what there is to roll back, bundle or not.
+    let stopping = json!({ "reason": "prompt injection" });
+    let stopped = admin
+        .post(&format!("/v1/rollback/job/{job}"), &stopping)
+        .await
+        .ok();
+    let waits = stopped["bundle_waits_for"].as_str().unwrap();
+    assert!(waits.contains("1 of 2 witnesses"), "{stopped}");
+    assert_eq!(stopped["bundle_sha256_b64u"], Value::Null);
+    assert_eq!(stopped["reason"], "done", "it was closed before");
     // It is closed all the same: nothing more is done in it.
     let shown = admin.get(&format!("/v1/jobs/{job}")).await.ok();
     assert_eq!(shown["state"], "closed");
@@ -109,6 +120,22 @@ async fn a_bundle_waits_for_the_witnesses_that_its_contract_asks_for() {
     assert_eq!(token.code(), "JOB_CLOSED");
     let bundle = admin.get(&format!("/v1/jobs/{job}/bundle")).await;
     assert_eq!(bundle.code(), "BUNDLE_PENDING");
+    // An open job whose bundle will wait is stopped at once.
+    let open = job_under(&admin, two).await;
+    let token = admin.token(&open).await;
+    let stopped = admin
+        .post(&format!("/v1/rollback/job/{open}"), &stopping)
+        .await
+        .ok();
+    assert_eq!(stopped["revoked_tokens"].as_array().unwrap().len(), 1);
+    assert_eq!(stopped["reason"], "prompt injection");
+    assert!(stopped["bundle_waits_for"].is_string(), "{stopped}");
+    let url = &world.gateway.agent_url;
+    let request = Request::get(format!("{url}/api/v2/workspaces/ws-staging-app"))
+        .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    assert_eq!(world.call(request, Vec::new()).await.status, 401);
+    let shown = admin.get(&format!("/v1/jobs/{open}")).await.ok();
+    assert_eq!(shown["state"], "closed");
     // Other contracts ask for nobody.
     let other = admin.job().await;
     close(&admin, &other).await.ok();
@@ -116,7 +143,7 @@ async fn a_bundle_waits_for_the_witnesses_that_its_contract_asks_for() {
     // Neither a restart nor closing it again gets around them.
     drop(admin);
     let world = world.restarted(async |_| {}).await;
-    assert_eq!(world.gateway.app.pending.count(), 1);
+    assert_eq!(world.gateway.app.pending.count(), 2);
     let admin = world.admin().await;
     assert_eq!(close(&admin, &job).await.code(), "BUNDLE_PENDING");
     let metrics = String::from_utf8(admin.get("/metrics").await.bytes.to_vec()).unwrap();
