@@ -35,7 +35,7 @@ pub use file::{make_private_folder, read_key, write_key, write_private};
 pub use places::asks_for_passphrase;
 pub use random::{random_bytes, random_key, random_text, random_uuid, timed_uuid};
 pub use ring::KeyRing;
-pub use sealed::{IDENTITY, create_sealed, seal_all};
+pub use sealed::{IDENTITY, ROOT, create_sealed, seal_all};
 pub use sets::{KEYS_NOT_BEFORE, history, open, prepare, write_first};
 pub use follow::follow;
 pub use signer::{Replaced, SignError, Signer};
