@@ -73,9 +73,6 @@ pub async fn change(
         at: now,
     };
     let number = last.number;
-    if !newly_revoked.is_empty() {
-        others_took_up(app, number - 1).await?;
-    }
     // What is signed by a key that this ends has its place before it.
     let all_signed = app.keys.all_signed().await;
     if all_signed.is_none() {
@@ -132,7 +129,8 @@ fn check(app: &App, keys: &Keys, expected: &History, now: Timestamp) -> Result<(
     for role in HELD {
         let wanted = expected.current(role).expect("each key set has one");
         let changed = keys.history.current(role) != Some(wanted);
-        if changed && *wanted != keys.did(role) && waiting(&folder, role)?.as_ref() != Some(wanted) {
+        if changed && *wanted != keys.did(role) && waiting(&folder, role)?.as_ref() != Some(wanted)
+        {
             let detail = format!("the gateway does not have the {role} key {wanted}: prepare it");
             return Err(refused(detail).into());
         }

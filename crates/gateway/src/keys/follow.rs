@@ -2,8 +2,9 @@
 //! one on the same database took.
 //!
 //! A key that is revoked was replaced by an earlier key set. So that nothing that it signed in good
-//! faith stands behind its revocation, or bears a later time, whoever changes keys waits until every
-//! gateway that is there has taken up the change, and has written what it had signed before.
+//! faith stands behind its revocation, or bears a later time, a change of keys is answered when every
+//! gateway that is there has taken it up, and has written what it had signed before. A revocation
+//! itself waits for nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,15 @@ use store::StoreError;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::ring::LAST_SIGNATURES;
 use super::{Keys, KeysError};
 use crate::app::App;
 
 /// How often it is looked whether a key that is not here has been brought.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a change of keys is answered later at most because another gateway does not follow: five
+/// times as long as one that can needs.
+const FOLLOWED: Duration = Duration::from_secs(5);
 
 /// Has this gateway use the keys that the log names, as soon as it names them, whichever gateway
 /// has put that there. While one of them is not here it looks for it.
@@ -116,8 +120,8 @@ pub(super) async fn announce(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Waits until every gateway that is there follows this key set; not for long: a key that must not
-/// count any more does not wait for a gateway that cannot follow. Returns whether all do.
+/// Waits until every gateway that is there follows this key set, not for long, and returns whether
+/// all do.
 ///
 /// # Errors
 /// The store's.
@@ -133,7 +137,7 @@ pub(super) async fn others_took_up(app: &App, number: u64) -> Result<bool, Store
             let _ = commits.changed().await;
         }
     };
-    match timeout(LAST_SIGNATURES, waiting).await {
+    match timeout(FOLLOWED, waiting).await {
         Ok(waited) => waited,
         Err(_) => {
             tracing::warn!(

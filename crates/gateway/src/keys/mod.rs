@@ -32,12 +32,12 @@ use store::StoreError;
 use crate::secret::SecretError;
 
 pub use file::{make_private_folder, read_key, write_key, write_private};
+pub use follow::follow;
 pub use places::asks_for_passphrase;
 pub use random::{random_bytes, random_key, random_text, random_uuid, timed_uuid};
 pub use ring::KeyRing;
 pub use sealed::{IDENTITY, ROOT, create_sealed, seal_all};
 pub use sets::{KEYS_NOT_BEFORE, history, open, prepare, write_first};
-pub use follow::follow;
 pub use signer::{Replaced, SignError, Signer};
 
 /// The keys, each used for its own role only.

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::Keys;
 
-/// How long a revocation waits at most for what is just being signed, here and by other gateways.
-pub(super) const LAST_SIGNATURES: Duration = Duration::from_secs(10);
+/// How long a revocation waits at most for what is just being signed.
+const LAST_SIGNATURES: Duration = Duration::from_secs(10);
 
 /// The keys that are in use now.
 ///

@@ -242,9 +242,11 @@ async fn a_gateway_that_lacks_the_new_keys_refuses_until_it_has_them() {
     ready(apart).await.ok();
     // When the old one is revoked it refuses, and says why.
     let old = here.operator(world).get("/v1/keys").await.ok();
-    let old = old["keys"].as_array().unwrap().iter().find(|key| {
-        key["role"] == "receipt" && key["state"] == "replaced"
-    });
+    let old = old["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["role"] == "receipt" && key["state"] == "replaced");
     let old = old.unwrap()["did"].as_str().unwrap().to_owned();
     let words = ["revoke", &old, "--reason", "stolen"];
     let made = apart.keys(world, &words).await;
@@ -256,9 +258,18 @@ async fn a_gateway_that_lacks_the_new_keys_refuses_until_it_has_them() {
         })
         .await;
     assert_eq!(refused.code(), "SIGNER_UNAVAILABLE");
-    assert!(refused.text().contains("receipt key was replaced"), "{}", refused.text());
+    assert!(
+        refused.text().contains("receipt key was replaced"),
+        "{}",
+        refused.text()
+    );
     assert_eq!(ready(apart).await.code(), "SIGNER_UNAVAILABLE");
-    let opening = json!({"name": "another", "contract": "staging"});
+    let path = format!("/v1/jobs/{}", world.job);
+    let job = here.operator(world).get(&path).await.ok();
+    let opening = json!({
+        "name": "another",
+        "policy_hash_b64u": job["policy_hash_b64u"],
+    });
     let opened = apart.operator(world).post("/v1/jobs", &opening).await;
     assert_eq!(opened.code(), "SIGNER_UNAVAILABLE");
     here.reads(&world.cst).await.ok();

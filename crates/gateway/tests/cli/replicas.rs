@@ -108,12 +108,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Its configuration: what all have in common, an address of its own, its way to the database.
-    async fn new(
-        world: &World,
-        n: u8,
-        database: &str,
-        differ: &impl Fn(u8, &mut Config),
-    ) -> Self {
+    async fn new(world: &World, n: u8, database: &str, differ: &impl Fn(u8, &mut Config)) -> Self {
         let mut config = world.config.clone();
         differ(n, &mut config);
         let address = |listener: &mut clawgate::config::Listener| {

@@ -9,8 +9,8 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::post;
 use clawverify::report::Name;
-use http::{Request, header};
 use clawverify::{Code, Report, Verdict};
+use http::{Request, header};
 use policy::EXAMPLE_CONTRACT;
 use proof::timestamp::{Authority, Token};
 use proof::{Hash, Numbers};
@@ -52,7 +52,10 @@ pub(crate) fn of_checkpoint(report: &Report) -> (Verdict, Code, String) {
 }
 
 /// A world with two witnesses, the second of which can go and come back.
-pub(crate) async fn witnessed(folder: &Path, more: &str) -> (World, [tokio::process::Child; 2], String) {
+pub(crate) async fn witnessed(
+    folder: &Path,
+    more: &str,
+) -> (World, [tokio::process::Child; 2], String) {
     let world = World::new().await;
     let trust = world.admin().await.get("/v1/trust").await.bytes;
     std::fs::write(folder.join("trust.json"), trust).unwrap();

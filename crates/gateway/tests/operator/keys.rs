@@ -332,7 +332,10 @@ async fn keys_that_were_put_in_place_are_adopted_while_the_gateway_is_stopped() 
 
     // A live gateway would go on with its keys.
     let (done, said) = adopt(&folder, &root);
-    assert!(!done && said.contains("a gateway uses this store"), "{said}");
+    assert!(
+        !done && said.contains("a gateway uses this store"),
+        "{said}"
+    );
     assert!(said.contains("stop it"), "{said}");
 
     let old = std::fs::read(keys.join("receipt.key")).unwrap();

@@ -51,7 +51,10 @@ async fn monitors_and_witnesses_follow_a_new_key_of_the_log() {
     // From the end of the old one on they do, and say so.
     admin.changes(&["revoke", &old, "--reason", "stolen"]).await;
     let (status, said) = monitor(&admin, &old_trust, &kept).await;
-    assert!(status == 1 && said.contains("not the log's checkpoint"), "{said}");
+    assert!(
+        status == 1 && said.contains("not the log's checkpoint"),
+        "{said}"
+    );
     assert!(said.contains("get the trust root anew"), "{said}");
     let (verdict, code, _) = sealed().await;
     let unseen = (Verdict::NotProven, Code::WitnessesMissing);

@@ -155,7 +155,9 @@ fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
     for entry in entries {
         let name = entry.map_err(unusable(&from))?.file_name();
         let end = Path::new(&name).extension().and_then(OsStr::to_str);
-        let end = ["json", awaits, added].iter().position(|known| Some(*known) == end);
+        let end = ["json", awaits, added]
+            .iter()
+            .position(|known| Some(*known) == end);
         // What is being written has a dot before its name.
         if let Some(end) = end.filter(|_| !name.to_string_lossy().starts_with('.')) {
             named.push((end, name));
