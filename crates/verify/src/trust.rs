@@ -47,6 +47,36 @@ pub fn read(bytes: &[u8]) -> Result<TrustRoot, TrustError> {
     }
 }
 
+/// Whether a key that a trust root lists for a role counts for what has a time and no place in the
+/// log; otherwise why not. A revoked one never does: whoever has stolen it writes what time he
+/// likes.
+pub(crate) fn counts_without_place(
+    root: &TrustRoot,
+    did: &Did,
+    role: Role,
+    signed_at: Timestamp,
+    at: Option<Timestamp>,
+) -> Result<(), String> {
+    let own = || root.listed(role).filter(|key| key.did == *did);
+    if own().next().is_none() {
+        return Err(format!("{did} is no {role} key of the trust root"));
+    }
+    if own().any(|key| key.revoked_at.is_some() || key.revoked_from_leaf.is_some()) {
+        return Err(format!(
+            "the trust root has revoked the {role} key {did}, and nothing here shows that this was \
+             signed before"
+        ));
+    }
+    // Under key sets, what a key signed in its time stays good when another one has followed it.
+    let asked = at.filter(|_| !root.has_key_sets());
+    for moment in [Some(signed_at), asked].into_iter().flatten() {
+        if !root.gateway_key(did, role, moment) {
+            return Err(format!("{did} is a {role} key, but not at {moment}"));
+        }
+    }
+    Ok(())
+}
+
 /// Whom to believe, and as of when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Believed<'a> {
