@@ -108,38 +108,56 @@ impl Believed<'_> {
         role: Role,
         signed: Moment,
     ) -> Result<(), (Code, String)> {
-        let mut own = self.root.listed(role).filter(|key| key.did == *did);
-        if own.any(|key| {
-            key.was_revoked(
-                signed.place,
-                self.at.map_or(signed.at, |at| at.max(signed.at)),
-            )
-        }) {
-            let detail = format!("the trust root has revoked the {role} key {did}");
-            return Err((Code::KeyNotValidThen, detail));
-        }
-        match self.keys {
-            Some(keys) => self.by_key_sets(keys, did, role, signed),
-            None => self.by_list(did, role, signed.at),
-        }
+        self.not_revoked_by_root(did, role, signed)?;
+        let Some(keys) = self.keys else {
+            return self.by_list(did, role, signed.at);
+        };
+        let judged = keys.judge(did, role, signed.place, signed.at);
+        judged.map_err(|lapse| lapsed(did, role, signed.place, &lapse))?;
+        self.not_revoked_by_then(keys, did)
     }
 
-    fn by_key_sets(
+    /// The same for the key of a token, of a call that was recorded up to `late_ms` after the token
+    /// was looked at: so much later than a key's end it counts. Where a place is named from which
+    /// on the key had been stolen, that place counts. Without key sets, revocations alone are known.
+    pub(crate) fn token_key(
         &self,
-        keys: &History,
+        did: &Did,
+        recorded: Moment,
+        late_ms: i64,
+    ) -> Result<(), (Code, String)> {
+        let (role, place) = (Role::Token, recorded.place);
+        let at = Timestamp::from_millis(recorded.at.millis().saturating_sub(late_ms));
+        self.not_revoked_by_root(did, role, Moment { at, place })?;
+        let Some(keys) = self.keys else {
+            return Ok(());
+        };
+        let just_ended = || keys.stopped_at(did).is_some_and(|stopped| at <= stopped);
+        match keys.judge(did, role, place, recorded.at) {
+            Err(Lapse::Expired(_) | Lapse::Ended(_) | Lapse::Revoked(_)) if just_ended() => {}
+            judged => judged.map_err(|lapse| lapsed(did, role, place, &lapse))?,
+        }
+        self.not_revoked_by_then(keys, did)
+    }
+
+    /// What the trust root says by itself.
+    fn not_revoked_by_root(
+        &self,
         did: &Did,
         role: Role,
         signed: Moment,
     ) -> Result<(), (Code, String)> {
-        keys.judge(did, role, signed.place, signed.at)
-            .map_err(|lapse| {
-                let code = match lapse {
-                    Lapse::Unknown | Lapse::OtherRole(_) => Code::KeyUnknown,
-                    _ => Code::KeyNotValidThen,
-                };
-                let place = signed.place;
-                (code, format!("{did} as {role} key at {place}: {lapse}"))
-            })?;
+        let at = self.at.map_or(signed.at, |at| at.max(signed.at));
+        let mut own = self.root.listed(role).filter(|key| key.did == *did);
+        if own.any(|key| key.was_revoked(signed.place, at)) {
+            let detail = format!("the trust root has revoked the {role} key {did}");
+            return Err((Code::KeyNotValidThen, detail));
+        }
+        Ok(())
+    }
+
+    /// What the key sets say about the moment asked about.
+    fn not_revoked_by_then(&self, keys: &History, did: &Did) -> Result<(), (Code, String)> {
         let revoked = keys.revoked_at(did);
         match self.at {
             Some(at) if revoked.is_some_and(|revoked| revoked <= at) => {
@@ -177,6 +195,15 @@ impl Believed<'_> {
             findings.fail(code, place, detail);
         }
     }
+}
+
+/// A key that did not count at its place, as a finding.
+fn lapsed(did: &Did, role: Role, place: LogPlace, lapse: &Lapse) -> (Code, String) {
+    let code = match lapse {
+        Lapse::Unknown | Lapse::OtherRole(_) => Code::KeyUnknown,
+        _ => Code::KeyNotValidThen,
+    };
+    (code, format!("{did} as {role} key at {place}: {lapse}"))
 }
 
 #[cfg(test)]
