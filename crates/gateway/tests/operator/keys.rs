@@ -44,7 +44,7 @@ impl Caller<'_> {
             .unwrap()
     }
 
-    async fn changes(&self, words: &[&str]) -> Value {
+    pub(crate) async fn changes(&self, words: &[&str]) -> Value {
         let key = self.world.root_key();
         let words = [words, &["--json", "--key", key.to_str().unwrap()]].concat();
         let output = self.keys(&words).await;
@@ -62,7 +62,7 @@ impl Caller<'_> {
     }
 
     /// The key that a role is fulfilled with.
-    async fn current(&self, role: &str) -> String {
+    pub(crate) async fn current(&self, role: &str) -> String {
         let answer = self.get("/v1/keys").await.ok();
         let keys = answer["keys"].as_array().unwrap();
         let current = keys

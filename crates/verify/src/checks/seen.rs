@@ -26,10 +26,10 @@ pub(super) fn check(
     believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> String {
-    let added = check_added(document, checkpoint, believed, findings);
+    let mut said = String::new();
+    let added = check_added(document, checkpoint, believed, &mut said, findings);
     let mut notes = vec![document.bundle.log.checkpoint.as_str()];
     notes.extend(added.map(|added| added.checkpoint.as_str()));
-    let mut said = String::new();
     let known = believed.root.witnesses.as_ref();
     if let Some(witnesses) = known {
         let (seen, count) = (witnesses.count(&notes, |_| true), witnesses.keys.len());
@@ -55,27 +55,34 @@ pub(super) fn check(
     said
 }
 
-/// What was added after sealing continues the log.
+/// What was added after sealing continues the log. By nobody whom the trust root knows it says
+/// nothing, for or against: anybody can put it there, and the log's key may have been replaced or
+/// revoked since the bundle was sealed.
 fn check_added<'a>(
     document: &'a Document,
     checkpoint: &Checkpoint,
     believed: &Believed<'_>,
+    said: &mut String,
     findings: &mut Findings,
 ) -> Option<&'a Added> {
     let added = document.bundle.added.as_ref()?;
-    let wrong = match of_log(&added.checkpoint, believed) {
-        Err(error) => error.to_string(),
-        Ok(later) => {
-            let (from, to) = (checkpoint.size, later.size);
-            let path = &added.consistency;
-            if from <= to && verify_consistency(from, &checkpoint.root, to, &later.root, path) {
-                return Some(added);
-            }
-            "it does not continue the bundle's own checkpoint".to_owned()
+    let later = match of_log(&added.checkpoint, believed) {
+        Ok(later) => later,
+        Err(error) => {
+            said.push_str(&format!(", what was added does not count: {error}"));
+            return None;
         }
     };
-    findings.fail(Code::AddedInvalid, "/added/checkpoint", wrong);
-    None
+    let (from, to) = (checkpoint.size, later.size);
+    let path = &added.consistency;
+    let continues = from <= to && verify_consistency(from, &checkpoint.root, to, &later.root, path);
+    findings.require(
+        continues,
+        Code::AddedInvalid,
+        "/added/checkpoint",
+        "it does not continue the bundle's own checkpoint",
+    );
+    continues.then_some(added)
 }
 
 /// As many of the witnesses that the contract asks for have seen the checkpoint, whatever the trust

@@ -4,7 +4,7 @@ use proof::bundle::{Added, Bundle, Evidence};
 use proof::checkpoint::Checkpoint;
 use proof::merkle::{self, consistency_path, leaf_hash};
 use proof::timestamp::testing::{Purpose, SoftAuthority};
-use proof::trust::{TrustRoot, WitnessKey, Witnesses};
+use proof::trust::{Role, TrustRoot, WitnessKey, Witnesses};
 use proof::{SigningKey, Timestamp};
 use serde_json::{Value, json};
 
@@ -118,6 +118,29 @@ pub(super) fn honest() -> Vec<Forgery> {
             .trust(knows(&[7, 8]))
             .bundle(adds(&[7, 8]))
             .valid(),
+        // A trust root from before the log's key was replaced, or from after it was revoked, or
+        // anybody's addition: the bundle is what it was when it was sealed.
+        forgery("added by a key that nobody knows", Code::Ok)
+            .bundle(|b| b.added = Some(added(b, &[1], &super::foreign().log)))
+            .valid(),
+        forgery(
+            "added by a key that was revoked later than the bundle",
+            Code::Ok,
+        )
+        .bundle(adds(&[1]))
+        .trust(|trust| {
+            let mut keys = trust.gateway.iter_mut();
+            let log = keys.find(|key| key.role == Role::Checkpoint);
+            log.unwrap().revoked_from_leaf = Some(30);
+        })
+        .valid(),
+        forgery("added what is no checkpoint", Code::Ok)
+            .bundle(|b| {
+                let mut added = added(b, &[1], &keys().log);
+                added.checkpoint = "not a note".to_owned();
+                b.added = Some(added);
+            })
+            .valid(),
         forgery("a timestamp that nobody asked for", Code::Ok)
             .evidence(stamped(authority(), 0))
             .trust(knows_authority)
@@ -174,8 +197,11 @@ fn witnesses() -> Vec<Forgery> {
             .story(asks(json!({"witnesses": {"required": 1}})))
             .trust(knows(&[1]))
             .evidence(cosigned(&[2])),
-        forgery("added by another log's key", Code::AddedInvalid)
-            .bundle(|b| b.added = Some(added(b, &[1], &super::foreign().log))),
+        forgery("witnesses of what was added by an unknown key", missing)
+            .story(asks(two()))
+            .trust(knows(&[1, 2, 3]))
+            .evidence(cosigned(&[1]))
+            .bundle(|b| b.added = Some(added(b, &[2], &super::foreign().log))),
         forgery("added of another past", Code::AddedInvalid).bundle(|b| {
             let mut other = added(b, &[1], &keys().log);
             other.consistency[0] = leaf_hash(b"another past");
