@@ -166,7 +166,7 @@
 
   /** The size that a note claims to be of, whoever signed it. */
   const claimedSize = (note) => {
-    const line = (note.split("\n")[1] ?? "").replace(/\r$/, "");
+    const line = note.split("\n")[1] ?? "";
     const size = /^\+?[0-9]+$/.test(line) ? Number(line) : 0;
     return size < 2 ** 64 ? size : 0;
   };

@@ -8,6 +8,7 @@ use proof::checkpoint::Checkpoint;
 use proof::keyset::KeySet;
 use proof::trust::{GatewayKey, Role, SeenKeySet, TrustRoot};
 use proof::{Hash, SigningKey};
+use serde_json::Value;
 
 use super::{Forgery, foreign, forgery, keys, resign};
 use crate::Code;
@@ -305,6 +306,10 @@ fn chains() -> Vec<Forgery> {
             .under_with(replaced, |e| e.log.key_sets[1].path.swap(0, 1)),
         forgery("a key set at an earlier place", Code::InclusionInvalid)
             .under_with(replaced, |e| e.log.key_sets[1].index = 2),
+        // Hashed as it is written it is another leaf, hashed as it is read the one of the log.
+        forgery("a key set with nothing in words", Code::FileShape)
+            .under(replaced)
+            .file(|file| file["log"]["key_sets"][0]["entry"]["cosigned"] = Value::Null),
     ]
 }
 

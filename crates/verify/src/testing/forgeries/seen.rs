@@ -51,6 +51,12 @@ fn lines(checkpoint: &Checkpoint, numbers: &[u8]) -> String {
     numbers.iter().map(line).collect()
 }
 
+/// As others write lines; a note's end in a line feed alone.
+fn with_carriage_return(note: &mut String) {
+    note.pop();
+    note.push_str("\r\n");
+}
+
 fn cosigned(numbers: &'static [u8]) -> impl Fn(&mut Evidence) {
     move |evidence| {
         let note = &mut evidence.log.checkpoint;
@@ -202,6 +208,18 @@ fn witnesses() -> Vec<Forgery> {
             .trust(knows(&[1, 2, 3]))
             .evidence(cosigned(&[1]))
             .bundle(|b| b.added = Some(added(b, &[2], &super::foreign().log))),
+        forgery(
+            "a signature's line that ends in a carriage return",
+            Code::CheckpointInvalid,
+        )
+        .evidence(|e| with_carriage_return(&mut e.log.checkpoint)),
+        forgery("a witness's line that ends in a carriage return", missing)
+            .story(asks(json!({"witnesses": {"required": 1}})))
+            .trust(knows(&[1]))
+            .evidence(|e| {
+                cosigned(&[1])(e);
+                with_carriage_return(&mut e.log.checkpoint);
+            }),
         forgery("added of another past", Code::AddedInvalid).bundle(|b| {
             let mut other = added(b, &[1], &keys().log);
             other.consistency[0] = leaf_hash(b"another past");
