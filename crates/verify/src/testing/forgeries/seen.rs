@@ -105,6 +105,21 @@ fn stamped(authority: SoftAuthority, after: i64) -> impl Fn(&mut Evidence) {
     }
 }
 
+/// The same of a later checkpoint, more than an hour after sealing.
+fn stamped_later(authority: SoftAuthority) -> impl Fn(&mut Bundle) {
+    move |bundle| {
+        let mut added = added(bundle, &[], &keys().log);
+        let at = bundle.job.closed_at.plus_seconds(4000);
+        added.timestamp = Some(authority.stamp(&added.checkpoint, None, at));
+        bundle.added = Some(added);
+    }
+}
+
+fn other_authority() -> SoftAuthority {
+    let known = authority();
+    SoftAuthority::new(2, known.not_before, known.not_after)
+}
+
 pub(super) fn honest() -> Vec<Forgery> {
     let two = || json!({"witnesses": {"required": 2, "names": [name(1), name(2), name(3)]}});
     vec![
@@ -161,14 +176,26 @@ pub(super) fn honest() -> Vec<Forgery> {
             .valid(),
         forgery("a timestamp that came later", Code::Ok)
             .story(asks(json!({"timestamps": true})))
-            .bundle(|b| {
-                let mut added = added(b, &[], &keys().log);
-                let at = b.job.closed_at.plus_seconds(4000);
-                added.timestamp = Some(authority().stamp(&added.checkpoint, None, at));
-                b.added = Some(added);
-            })
+            .bundle(stamped_later(authority()))
             .trust(knows_authority)
             .valid(),
+        // A trust root from before the authority was replaced.
+        forgery(
+            "a timestamp that came later, by an unknown authority",
+            Code::Ok,
+        )
+        .evidence(stamped(authority(), 1))
+        .bundle(stamped_later(other_authority()))
+        .trust(knows_authority)
+        .valid(),
+        forgery(
+            "a timestamp that came after the moment asked about",
+            Code::Ok,
+        )
+        .bundle(stamped_later(authority()))
+        .trust(knows_authority)
+        .at("2026-11-22T08:30:00.000Z")
+        .valid(),
     ]
 }
 
@@ -245,7 +272,6 @@ fn timestamps() -> Vec<Forgery> {
     other_purpose.purpose = Purpose::NotCritical;
     let mut expired = authority();
     expired.not_after = start().plus_seconds(-1);
-    let foreign = SoftAuthority::new(2, authority().not_before, authority().not_after);
     vec![
         forgery(
             "no timestamp though the contract asks",
@@ -261,9 +287,21 @@ fn timestamps() -> Vec<Forgery> {
         .evidence(stamped(authority(), 0))
         .not_proven(),
         forgery("another authority", Code::TimestampUntrusted)
-            .evidence(stamped(foreign, 0))
+            .evidence(stamped(other_authority(), 0))
             .trust(knows_authority)
             .not_proven(),
+        forgery("another authority, later", Code::TimestampUntrusted)
+            .story(asked())
+            .bundle(stamped_later(other_authority()))
+            .trust(knows_authority)
+            .not_proven(),
+        forgery("a timestamp of another checkpoint, later", invalid)
+            .bundle(|b| {
+                let mut added = added(b, &[], &keys().log);
+                added.timestamp = Some(authority().stamp(&b.log.checkpoint, None, b.job.closed_at));
+                b.added = Some(added);
+            })
+            .trust(knows_authority),
         forgery("a certificate that is not for timestamps", invalid)
             .evidence(stamped(other_purpose, 0))
             .trust(knows_authority),
