@@ -101,7 +101,7 @@ impl Witness {
         let Some(request) = AddCheckpoint::read(body) else {
             return refused(StatusCode::BAD_REQUEST, "not a request to add a checkpoint");
         };
-        let origin = request.note.lines().next().unwrap_or_default();
+        let origin = request.note.split('\n').next().unwrap_or_default();
         let Some(root) = self.logs.iter().find(|root| root.log.origin == origin) else {
             return refused(StatusCode::NOT_FOUND, "the log is not known here");
         };

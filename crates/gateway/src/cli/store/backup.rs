@@ -1,5 +1,6 @@
 //! `clawgate store backup`: a copy while the gateway runs.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use store::{Soundness, StorePlace};
 
 use super::super::{Failure, term};
 use super::Where;
+use crate::bundles::added::BESIDE;
 use crate::config::Config;
 use crate::storage::{self, BeingMade, Place};
 
@@ -28,8 +30,9 @@ and can be copied as they are. A store in PostgreSQL is backed up by its own mea
 `clawgate store export`.
 
 To restore: stop the gateway, remove clawgate.db-wal and clawgate.db-shm from data_dir, put the copy
-in the place of clawgate.db, `clawgate store check`, start. What was recorded since the copy was made
-is lost then, and whoever holds a later checkpoint sees that.")]
+in the place of clawgate.db, and of a folder its bundles/ in the place of data_dir's; `clawgate store
+check`, start. What was recorded since the copy was made is lost then, and whoever holds a later
+checkpoint sees that.")]
 pub(in crate::cli) struct Backup {
     #[command(flatten)]
     place: Where,
@@ -138,7 +141,7 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
     Ok(found)
 }
 
-/// Copies every sealed bundle; how many there are.
+/// Copies every sealed bundle, and what is kept beside it; how many bundles there are.
 fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
     let from = config.bundles_dir();
     let entries = match fs::read_dir(&from) {
@@ -146,23 +149,31 @@ fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
         entries => entries.map_err(unusable(&from))?,
     };
     fs::create_dir(to).map_err(unusable(to))?;
-    let mut copied = 0;
+    let [awaits, added] = BESIDE;
+    let mut named = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(unusable(&from))?;
-        let name = entry.file_name();
+        let name = entry.map_err(unusable(&from))?.file_name();
+        let end = Path::new(&name).extension().and_then(OsStr::to_str);
+        let end = ["json", awaits, added]
+            .iter()
+            .position(|known| Some(*known) == end);
         // What is being written has a dot before its name.
-        if !name.to_string_lossy().ends_with(".json") || name.to_string_lossy().starts_with('.') {
-            continue;
+        if let Some(end) = end.filter(|_| !name.to_string_lossy().starts_with('.')) {
+            named.push((end, name));
         }
+    }
+    named.sort();
+    let mut copied = 0;
+    for (end, name) in named {
         let target = to.join(&name);
-        match fs::copy(entry.path(), &target) {
-            // Removed after its retention meanwhile.
+        match fs::copy(from.join(&name), &target) {
+            // Removed after its retention meanwhile, or not waited for any more.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             copied => copied.map_err(unusable(&target))?,
         };
         let file = File::open(&target).map_err(unusable(&target))?;
         file.sync_all().map_err(unusable(&target))?;
-        copied += 1;
+        copied += u64::from(end == 0);
     }
     let folder = File::open(to).map_err(unusable(to))?;
     folder.sync_all().map_err(unusable(to))?;
