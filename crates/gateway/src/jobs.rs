@@ -282,7 +282,7 @@ async fn close_and_seal(
 
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
-    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
+    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, crate::app::now).await;
     if let Err(BundleError::Pending(why)) = &sealing {
         // Nothing more can be done in it, and the bundle is sealed when others have spoken.
         app.leases.end(&job.job_id);

@@ -101,7 +101,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
         .await
         .unwrap();
     let began = std::time::Instant::now();
-    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, app.now())).await;
+    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, clawgate::app::now)).await;
     let sealed = sealed.unwrap();
     eprintln!(
         "sealed {} MiB in {:?}: {} MiB more memory at the most",

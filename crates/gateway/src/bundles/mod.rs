@@ -107,19 +107,21 @@ pub enum BundleError {
     },
 }
 
-/// Seals a closed job; one that is sealed keeps its bundle.
+/// Seals a closed job; one that is sealed keeps its bundle. The clock is asked when the bundle's
+/// turn has come and others have spoken, which can take minutes: verifiers compare the time of
+/// sealing with an authority's timestamp.
 ///
 /// # Errors
 /// See [`BundleError`]. The job stays closed, and sealing can be tried again.
 pub async fn seal(
     parts: Sealing<'_>,
     job_id: &JobId,
-    now: Timestamp,
+    clock: impl Fn() -> Timestamp,
 ) -> Result<BundleRow, BundleError> {
     let _one = SEALING.lock().await;
     let name = format!("seal/{job_id}");
     claim(parts.store, &name).await?;
-    let sealed = seal_claimed(parts, job_id, now).await;
+    let sealed = seal_claimed(parts, job_id, clock).await;
     if let Err(error) = parts.store.release(&name).await {
         // It goes with this gateway, which may take it again.
         tracing::warn!(%error, job = %job_id, "a sealed job was not given back");
@@ -144,21 +146,22 @@ async fn claim(store: &dyn Store, name: &str) -> Result<(), StoreError> {
 async fn seal_claimed(
     parts: Sealing<'_>,
     job_id: &JobId,
-    now: Timestamp,
+    clock: impl Fn() -> Timestamp,
 ) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
-    let now = match &job.state {
+    let closed_at = match &job.state {
         JobState::Open => return Err(BundleError::NotClosed(job_id.clone())),
         JobState::Sealed { .. } => {
             let known = parts.store.bundle(job_id).await?;
             return known.ok_or(BundleError::Incomplete("the row of the sealed bundle"));
         }
-        // A clock that has gone back must not seal a job before its last record.
-        JobState::Closed(closing) => now.max(closing.at),
+        JobState::Closed(closing) => closing.at,
     };
     let audit = audit(parts.store, &job).await?;
-    let (keys, attested) = attested_under(parts, &audit).await?;
+    let (keys, attested, now) = attested_under(parts, &audit, clock).await?;
+    // A clock that has gone back must not seal a job before its last record.
+    let now = now.max(closed_at);
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }
@@ -196,18 +199,20 @@ async fn audit(store: &dyn Store, job: &JobRow) -> Result<Audit, BundleError> {
         .map_err(|_| unreadable)
 }
 
-/// A checkpoint with what others say of it, and the keys that are in use under it: what they sign
-/// over it counts.
+/// A checkpoint with what others say of it, the keys that are in use under it, and the time after
+/// that: what they sign over it then counts.
 async fn attested_under(
     parts: Sealing<'_>,
     audit: &Audit,
-) -> Result<(Arc<Keys>, Attested), BundleError> {
+    clock: impl Fn() -> Timestamp,
+) -> Result<(Arc<Keys>, Attested, Timestamp), BundleError> {
     loop {
         let keys = parts.keys.now();
         let attested = Attested::now(parts, audit).await?;
+        let now = clock();
         // Keys change seldom, and one change at a time.
         if Arc::ptr_eq(&keys, &parts.keys.now()) {
-            return Ok((keys, attested));
+            return Ok((keys, attested, now));
         }
     }
 }
@@ -242,7 +247,7 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
                 pending += 1;
                 continue;
             }
-            match seal(Sealing::of(app), &job.job_id, app.now()).await {
+            match seal(Sealing::of(app), &job.job_id, crate::app::now).await {
                 Ok(bundle) => {
                     app.metrics.bundles.count();
                     announce(app, &bundle).await;

@@ -1,3 +1,6 @@
+use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use proof::bundle::Bundle;
 use proof::trust::Role;
 use proof::{Hash, Json};
@@ -35,23 +38,52 @@ async fn a_closed_job_is_sealed_once() {
     let fixture = Fixture::new();
     let open = fixture.job(fixture.published().await).await;
     assert!(matches!(
-        seal(parts(&fixture), &open, now()).await,
+        seal(parts(&fixture), &open, now).await,
         Err(BundleError::NotClosed(_))
     ));
     let job = closed_job(&fixture).await;
-    let row = seal(parts(&fixture), &job, now()).await.unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
     let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
     assert_eq!(
         (Hash::of(&bytes), bytes.len() as u64),
         (row.sha256, row.bytes)
     );
-    let again = seal(parts(&fixture), &job, now().plus_seconds(60))
-        .await
-        .unwrap();
+    let again = seal(parts(&fixture), &job, || now().plus_seconds(60));
+    let again = again.await.unwrap();
     assert_eq!(again, row, "the same bundle, not a second one");
     assert_eq!(std::fs::read(path(&fixture.config, &job)).unwrap(), bytes);
     let job = fixture.store.job(&job).await.unwrap().unwrap();
     assert!(matches!(job.state, JobState::Sealed { bundle, .. } if bundle == row.sha256));
+}
+
+/// Others stamp the checkpoint when the bundle's turn has come; a close that is dated long before
+/// that contradicts them for ever.
+#[tokio::test]
+async fn a_bundle_is_dated_when_its_turn_has_come() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let waited = AtomicI64::new(0);
+    let turn = SEALING.lock().await;
+    let clock = || now().plus_seconds(waited.load(Ordering::Relaxed));
+    let mut sealing = pin!(seal(parts(&fixture), &job, clock));
+    assert!(futures_util::poll!(sealing.as_mut()).is_pending());
+    waited.store(600, Ordering::Relaxed);
+    drop(turn);
+    let row = sealing.await.unwrap();
+    let later = now().plus_seconds(600);
+    assert_eq!(row.sealed_at, later);
+    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
+    let close: proof::bundle::Close = bundle.close.payload.to_typed().unwrap();
+    assert_eq!(close.issued_at, later);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_seals_nothing_before_its_end() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let row = seal(parts(&fixture), &job, || now().plus_seconds(-3600));
+    assert_eq!(row.await.unwrap().sealed_at, now());
 }
 
 #[tokio::test]
@@ -65,7 +97,7 @@ async fn a_bundle_holds_what_happened_and_proves_it() {
         .close_job(&other, "olga", "done", now())
         .await
         .unwrap();
-    seal(parts(&fixture), &job, now()).await.unwrap();
+    seal(parts(&fixture), &job, now).await.unwrap();
     let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
     let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
 
@@ -97,7 +129,7 @@ async fn a_bundle_whose_file_was_written_but_not_noted_is_sealed_again() {
     let place = path(&fixture.config, &job);
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
     std::fs::write(&place, b"half a bun").unwrap();
-    let row = seal(parts(&fixture), &job, now()).await.unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
     assert_eq!(Hash::of(&std::fs::read(&place).unwrap()), row.sha256);
 }
 
@@ -107,13 +139,13 @@ async fn a_bundle_that_cannot_be_written_leaves_the_job_closed() {
     let job = closed_job(&fixture).await;
     std::fs::write(fixture.config.bundles_dir(), b"in the way").unwrap();
     assert!(matches!(
-        seal(parts(&fixture), &job, now()).await,
+        seal(parts(&fixture), &job, now).await,
         Err(BundleError::File { .. })
     ));
     let state = fixture.store.job(&job).await.unwrap().unwrap().state;
     assert!(matches!(state, JobState::Closed(_)));
     std::fs::remove_file(fixture.config.bundles_dir()).unwrap();
-    assert!(seal(parts(&fixture), &job, now()).await.is_ok());
+    assert!(seal(parts(&fixture), &job, now).await.is_ok());
 }
 
 #[tokio::test]
@@ -182,7 +214,7 @@ async fn a_long_job_is_written_as_its_canonical_form() {
     }
     let store = &fixture.store;
     store.close_job(&job, "olga", "done", now()).await.unwrap();
-    let row = seal(parts(&fixture), &job, now()).await.unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
     let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
     assert_eq!(Hash::of(&bytes), row.sha256);
     let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();

@@ -352,7 +352,7 @@ mod tests {
         let seal = sealing(&fixture, &ring);
         let closing = fixture.store.close_job(&job, "olga", "done", now());
         closing.await.unwrap();
-        bundles::seal(seal, &job, now()).await.unwrap();
+        bundles::seal(seal, &job, now).await.unwrap();
         let bundle = fs::read(bundles::path(&fixture.config, &job)).unwrap();
         let trust = bundles::trust_root(&fixture.config, &ring.now(), &[]);
         let trust = serde_json::to_vec(&trust).unwrap();
