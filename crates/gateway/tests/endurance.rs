@@ -113,7 +113,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
     assert!(grown < most, "sealing took {grown} bytes more");
 
     let trust = rig.operator("GET", "/v1/trust").send().await.body;
-    let path = bundles::path(&app.config, &job);
+    let path = bundles::path(&app.config, &sealed).await;
     let began = std::time::Instant::now();
     let verifying = async {
         let bytes = std::fs::read(&path).unwrap();

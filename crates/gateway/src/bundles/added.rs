@@ -3,23 +3,28 @@
 //! A witness or an authority that was silent then may speak later, though of a later checkpoint: a
 //! witness never goes back. So what is added is that later checkpoint with the proof that it
 //! continues the bundle's own. It stands outside of all seals; the sealed file is never touched.
-//! Two small files lie beside it: `.awaits` while somebody has not spoken, `.added` with what was
-//! said. They are looked at when the bundle is fetched, so that nothing grows while nobody asks.
+//! Two small files lie beside it, under its name: `.awaits` while somebody has not spoken, `.added`
+//! with what was said. They are looked at when the bundle is fetched, so that nothing grows while
+//! nobody asks.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use policy::contract::Audit;
 use proof::Json;
 use proof::bundle::Added;
 use proof::checkpoint::Checkpoint;
-use proof::record::JobId;
 use serde::{Deserialize, Serialize};
+use store::BundleRow;
 use tokio::fs;
 
 use super::{BundleError, Sealing, file};
 use crate::tlog::attest::Attested;
 use crate::tlog::witnesses::seen_by;
+
+/// What the two files end with.
+pub(super) const AWAITS: &str = "awaits";
+pub(super) const ADDED: &str = "added";
 
 /// What a bundle was sealed with, while others may still speak.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,11 +52,9 @@ impl Front {
     }
 }
 
-/// Remembers that somebody has not spoken about a bundle that is being sealed.
-pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &Attested) {
+/// Remembers that somebody has not spoken about a bundle that is being sealed into this file.
+pub(super) async fn await_others(parts: Sealing<'_>, bundle: &Path, attested: &Attested) {
     if attested.is_complete(parts) {
-        // An earlier try that a crash ended may have left a word about another checkpoint.
-        let _ = fs::remove_file(beside(parts, job_id, "awaits")).await;
         return;
     }
     let awaits = Awaits {
@@ -59,23 +62,36 @@ pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &
         has_timestamp: attested.timestamp.is_some(),
     };
     let bytes = serde_json::to_vec(&awaits).expect("texts");
-    if let Err(error) = write(beside(parts, job_id, "awaits"), bytes).await {
+    if let Err(error) = write(bundle.with_extension(AWAITS), bytes).await {
         // The bundle is what it is; it will not get better.
-        tracing::warn!(job = %job_id, %error, "late cosignatures will not be added");
+        tracing::warn!(bundle = %bundle.display(), %error, "late cosignatures will not be added");
+    }
+}
+
+/// Removes a bundle that does not count, with what lies beside it.
+pub(super) async fn remove(bundle: &Path) {
+    for path in [bundle.to_owned(), bundle.with_extension(AWAITS)] {
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a file of no use stays");
+            }
+            _ => {}
+        }
     }
 }
 
 /// What was added to a bundle, asking those who have not spoken once more. A bundle is given out
 /// as it is when that fails.
-pub async fn added(parts: Sealing<'_>, job_id: &JobId) -> Option<Front> {
-    let known = match read(beside(parts, job_id, "awaits")).await {
-        None => read(beside(parts, job_id, "added")).await,
-        Some(awaits) => match ask_again(parts, job_id, &awaits).await {
+pub async fn added(parts: Sealing<'_>, row: &BundleRow) -> Option<Front> {
+    let bundle = super::path(parts.config, row).await;
+    let known = match read(&bundle, AWAITS).await {
+        None => read(&bundle, ADDED).await,
+        Some(awaits) => match ask_again(parts, &bundle, &awaits).await {
             Ok(added) => added,
             Err(error) => {
                 let error = crate::cli::chain(&error);
-                tracing::warn!(job = %job_id, error, "nobody could be asked about a bundle");
-                read(beside(parts, job_id, "added")).await
+                tracing::warn!(job = %row.job_id, error, "nobody could be asked about a bundle");
+                read(&bundle, ADDED).await
             }
         },
     };
@@ -87,10 +103,10 @@ pub async fn added(parts: Sealing<'_>, job_id: &JobId) -> Option<Front> {
 
 async fn ask_again(
     parts: Sealing<'_>,
-    job_id: &JobId,
+    bundle: &Path,
     awaits: &[u8],
 ) -> Result<Option<Vec<u8>>, BundleError> {
-    let before = read(beside(parts, job_id, "added")).await;
+    let before = read(bundle, ADDED).await;
     let Ok(awaits) = serde_json::from_slice::<Awaits>(awaits) else {
         return Ok(before);
     };
@@ -125,7 +141,7 @@ async fn ask_again(
     };
     let json = Json::from_value(&added).expect("texts");
     let bytes = json.to_jcs();
-    let path = beside(parts, job_id, "added");
+    let path = bundle.with_extension(ADDED);
     let unusable = |source| BundleError::File {
         path: path.clone(),
         source,
@@ -133,17 +149,13 @@ async fn ask_again(
     write(path.clone(), bytes.clone()).await.map_err(unusable)?;
     let stamped = has.1 || parts.stamper.is_none();
     if has.0 == parts.config.log.witnesses.len() && stamped {
-        let _ = fs::remove_file(beside(parts, job_id, "awaits")).await;
+        let _ = fs::remove_file(bundle.with_extension(AWAITS)).await;
     }
     Ok(Some(bytes))
 }
 
-fn beside(parts: Sealing<'_>, job_id: &JobId, what: &str) -> PathBuf {
-    super::path(parts.config, job_id).with_extension(what)
-}
-
-async fn read(path: PathBuf) -> Option<Vec<u8>> {
-    fs::read(path).await.ok()
+async fn read(bundle: &Path, what: &str) -> Option<Vec<u8>> {
+    fs::read(bundle.with_extension(what)).await.ok()
 }
 
 async fn write(path: PathBuf, bytes: Vec<u8>) -> io::Result<()> {

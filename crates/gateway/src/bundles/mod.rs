@@ -9,6 +9,7 @@ mod evidence;
 pub mod export;
 pub(crate) mod file;
 mod pending;
+mod place;
 mod writing;
 
 use std::collections::HashSet;
@@ -25,13 +26,14 @@ use proof::trust::{
     WitnessKey, Witnesses as TrustedWitnesses,
 };
 use store::{
-    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
+    BundleRow, Conflict, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
     kill_point,
 };
 
 pub use added::added;
 pub use announce::announce;
 pub use pending::{Pending, complete};
+pub use place::{folder, open, path, path_before, read, remove};
 
 use crate::app::App;
 use crate::config::Config;
@@ -96,6 +98,9 @@ pub enum BundleError {
     /// The key for checkpoints or for closing does not sign.
     #[error(transparent)]
     Signer(#[from] SignError),
+    /// The file holds something else than was sealed.
+    #[error("the file of the bundle of job `{0}` is not the one that was sealed")]
+    Altered(JobId),
     /// The file cannot be written or read.
     #[error("cannot use the bundle file `{path}`")]
     File {
@@ -150,27 +155,41 @@ async fn seal_claimed(
 ) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
-    let closed_at = match &job.state {
-        JobState::Open => return Err(BundleError::NotClosed(job_id.clone())),
-        JobState::Sealed { .. } => {
-            let known = parts.store.bundle(job_id).await?;
-            return known.ok_or(BundleError::Incomplete("the row of the sealed bundle"));
-        }
-        JobState::Closed(closing) => closing.at,
-    };
-    let audit = audit(parts.store, &job).await?;
+    match &job.state {
+        JobState::Open => Err(BundleError::NotClosed(job_id.clone())),
+        JobState::Sealed { .. } => sealed(parts.store, job_id).await,
+        JobState::Closed(closing) => seal_closed(parts, &job, closing.at, clock).await,
+    }
+}
+
+/// The bundle of a job that is sealed.
+async fn sealed(store: &dyn Store, job_id: &JobId) -> Result<BundleRow, BundleError> {
+    let known = store.bundle(job_id).await?;
+    known.ok_or(BundleError::Incomplete("the row of the sealed bundle"))
+}
+
+/// Seals a job that was seen to be closed. Another gateway may have sealed it by the end of this, if
+/// this one stood still for so long that it was thought gone; then that bundle counts.
+async fn seal_closed(
+    parts: Sealing<'_>,
+    job: &JobRow,
+    closed_at: Timestamp,
+    clock: impl Fn() -> Timestamp,
+) -> Result<BundleRow, BundleError> {
+    let job_id = &job.job_id;
+    let audit = audit(parts.store, job).await?;
     let (keys, attested, now) = attested_under(parts, &audit, clock).await?;
     // A clock that has gone back must not seal a job before its last record.
     let now = now.max(closed_at);
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }
-    let path = path(parts.config, job_id);
     let writing::Written {
+        path,
         sha256,
         bytes,
         state_versions,
-    } = writing::write(parts, &keys, &job, &attested, now, &path).await?;
+    } = writing::write(parts, &keys, job, &attested, now).await?;
     kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
@@ -180,8 +199,14 @@ async fn seal_claimed(
         verdict: None,
     };
     // Before the row: once there is one, nobody looks at the job again.
-    added::await_others(parts, job_id, &attested).await;
-    parts.store.save_bundle(row.clone(), state_versions).await?;
+    added::await_others(parts, &path, &attested).await;
+    let saving = parts.store.save_bundle(row.clone(), state_versions).await;
+    if let Err(StoreError::Conflict(Conflict::JobSealed(_))) = &saving {
+        tracing::info!(job = %job_id, "another gateway has sealed the job meanwhile");
+        added::remove(&path).await;
+        return sealed(parts.store, job_id).await;
+    }
+    saving?;
     kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
@@ -334,11 +359,6 @@ pub async fn pruned(
         let (at, by) = (went.at, went.by);
         format!("{what} was removed after its retention, at {at} by {by}")
     }))
-}
-
-/// Where a job's bundle lies.
-pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
-    config.bundles_dir().join(format!("{job_id}.json"))
 }
 
 /// The trust root: what a verifier is given, outside every bundle. Keys that were replaced and

@@ -1,6 +1,7 @@
 //! `clawgate store backup`: a copy while the gateway runs.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -139,33 +140,44 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
     Ok(found)
 }
 
-/// Copies every sealed bundle; how many there are.
+/// Copies every sealed bundle with what lies beside it; how many there are. Each job has a folder;
+/// a bundle from before lies among those.
 fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
-    let from = config.bundles_dir();
-    let entries = match fs::read_dir(&from) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(unusable(&from))?,
-    };
-    fs::create_dir(to).map_err(unusable(to))?;
     let mut copied = 0;
-    for entry in entries {
-        let entry = entry.map_err(unusable(&from))?;
-        let name = entry.file_name();
-        // What is being written has a dot before its name.
-        if !name.to_string_lossy().ends_with(".json") || name.to_string_lossy().starts_with('.') {
-            continue;
-        }
-        let target = to.join(&name);
-        match fs::copy(entry.path(), &target) {
-            // Removed after its retention meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            copied => copied.map_err(unusable(&target))?,
+    let mut folders = vec![(config.bundles_dir(), to.to_owned())];
+    while let Some((from, to)) = folders.pop() {
+        let entries = match fs::read_dir(&from) {
+            // There is none yet, or they were removed after their retention meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(unusable(&from))?,
         };
-        let file = File::open(&target).map_err(unusable(&target))?;
-        file.sync_all().map_err(unusable(&target))?;
-        copied += 1;
+        fs::create_dir(&to).map_err(unusable(&to))?;
+        for entry in entries {
+            let entry = entry.map_err(unusable(&from))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            // What is being written has a dot before its name.
+            if name.to_string_lossy().starts_with('.') {
+                continue;
+            }
+            if entry.file_type().map_err(unusable(&path))?.is_dir() {
+                folders.push((path, to.join(name)));
+            } else if copy_file(&path, &to.join(name))? {
+                copied += u64::from(path.extension().is_some_and(|kind| kind == "json"));
+            }
+        }
+        let folder = File::open(&to).map_err(unusable(&to))?;
+        folder.sync_all().map_err(unusable(&to))?;
     }
-    let folder = File::open(to).map_err(unusable(to))?;
-    folder.sync_all().map_err(unusable(to))?;
     Ok(copied)
+}
+
+/// Copies a file durably; `false` when it has gone meanwhile.
+fn copy_file(from: &Path, to: &Path) -> Result<bool, Failure> {
+    match fs::copy(from, to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        copied => copied.map_err(unusable(to))?,
+    };
+    let file = File::open(to).map_err(unusable(to))?;
+    file.sync_all().map_err(unusable(to))?;
+    Ok(true)
 }
