@@ -100,7 +100,8 @@ pub enum JobError {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is closed, and its bundle could not be written; closing it again tries again.
+    /// It is closed, and its bundle could not be sealed; that is tried again from time to time, and
+    /// when it is closed again.
     #[error("the job is closed, but its bundle could not be sealed")]
     Seal(#[source] BundleError),
 }
@@ -115,6 +116,7 @@ impl From<BundleError> for JobError {
     fn from(error: BundleError) -> Self {
         match error {
             BundleError::Store(error) => Self::Store(error),
+            BundleError::Pending(why) => Refusal::new(ReasonCode::BundlePending, why).into(),
             other => Self::Seal(other),
         }
     }
@@ -283,16 +285,14 @@ async fn close_and_seal(
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
     let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, crate::app::now).await;
-    if let Err(BundleError::Pending(why)) = &sealing {
-        // Nothing more can be done in it, and the bundle is sealed when others have spoken.
-        app.leases.end(&job.job_id);
+    // Nothing more can be done in it. Whatever keeps its bundle from being sealed, it is sealed
+    // when that is over.
+    app.leases.end(&job.job_id);
+    if sealing.is_err() {
         app.pending.add();
-        return Err(Refusal::new(ReasonCode::BundlePending, why.clone()).into());
     }
     let bundle = sealing?;
     app.metrics.bundles.count();
-    // Not before: a lease that lapses is what seals the bundle of a job when this has failed.
-    app.leases.end(&job.job_id);
     if !matches!(job.state, JobState::Sealed { .. }) {
         bundles::announce(app, &bundle).await;
         kill_point!("seal.announced");

@@ -26,8 +26,8 @@ use proof::trust::{
     WitnessKey, Witnesses as TrustedWitnesses,
 };
 use store::{
-    BundleRow, Conflict, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
-    kill_point,
+    BundleRow, Conflict, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store,
+    StoreError, kill_point,
 };
 
 pub use added::added;
@@ -242,15 +242,41 @@ async fn attested_under(
     }
 }
 
-/// Seals every job that was closed and not sealed, at start and while some wait for others. One
-/// that cannot be sealed is reported and left for the next try; it keeps nobody else waiting.
-/// Returns how many were sealed.
+/// What became of the closed jobs that were looked through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Bundles that were sealed.
+    pub sealed: usize,
+    /// Those that wait for witnesses or an authority.
+    pub waiting: usize,
+    /// Those that failed.
+    pub failed: usize,
+}
+
+/// Seals every job that was closed and not sealed, at start and while some are left. One that
+/// cannot be sealed is reported and left for the next try; it keeps nobody else waiting, unless the
+/// gateway's keys do not sign, which would keep all.
 ///
 /// # Errors
-/// When the store does not answer.
-pub async fn resume(app: &App) -> Result<usize, StoreError> {
-    let mut sealed = 0;
-    let mut pending = 0;
+/// When the store does not answer. The next try is made all the same.
+pub async fn resume(app: &App) -> Result<Looked, StoreError> {
+    let added = app.pending.added();
+    let looked = look_through(app).await;
+    match &looked {
+        Ok((looked, All::Seen)) => app.pending.found(looked.waiting + looked.failed, added),
+        Ok((_, All::GivenUp)) | Err(_) => app.pending.found_some(),
+    }
+    looked.map(|(looked, _)| looked)
+}
+
+/// Whether all closed jobs were looked at.
+enum All {
+    Seen,
+    GivenUp,
+}
+
+async fn look_through(app: &App) -> Result<(Looked, All), StoreError> {
+    let mut looked = Looked::default();
     // Contracts that a bundle was just seen to wait under: the others of it wait, too.
     let mut waiting = HashSet::new();
     let mut before = None;
@@ -263,29 +289,33 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         };
         let jobs = app.store.jobs(filter).await?;
         let Some(last) = jobs.last() else {
-            app.pending.set(pending);
-            return Ok(sealed);
+            return Ok((looked, All::Seen));
         };
         before = Some(last.job_id.clone());
         for job in jobs {
             if waiting.contains(&job.policy_hash) {
-                pending += 1;
+                looked.waiting += 1;
                 continue;
             }
             match seal(Sealing::of(app), &job.job_id, crate::app::now).await {
                 Ok(bundle) => {
                     app.metrics.bundles.count();
                     announce(app, &bundle).await;
-                    sealed += 1;
+                    looked.sealed += 1;
                 }
                 Err(BundleError::Pending(why)) => {
                     tracing::info!(job = %job.job_id, why, "a bundle waits");
                     waiting.insert(job.policy_hash);
-                    pending += 1;
+                    looked.waiting += 1;
                 }
                 Err(error) => {
+                    looked.failed += 1;
+                    let signer = matches!(error, BundleError::Signer(_));
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(job = %job.job_id, error, "a closed job cannot be sealed");
+                    if signer {
+                        return Ok((looked, All::GivenUp));
+                    }
                 }
             }
         }
