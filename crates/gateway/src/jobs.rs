@@ -224,8 +224,15 @@ pub async fn close(
     let (app, job_id) = (Arc::clone(app), job_id.clone());
     let (operator, reason) = (operator.to_owned(), reason.to_owned());
     let closing = tokio::spawn(
-        async move { close_and_seal(&app, &operator, &job_id, &reason, running).await }
-            .in_current_span(),
+        async move {
+            let closed = close_and_seal(&app, &operator, &job_id, &reason, running).await;
+            if let Err(JobError::Store(_)) = &closed {
+                // It may be closed all the same; whoever looks through the closed jobs sees that.
+                app.pending.add();
+            }
+            closed
+        }
+        .in_current_span(),
     );
     closing
         .await

@@ -12,7 +12,7 @@ mod pending;
 mod place;
 mod writing;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,7 +44,11 @@ use crate::tlog::witnesses::Witnesses;
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
 /// bundle takes its size on the disk three times while it is made.
-static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SEALING: tokio::sync::Mutex<Unsaved> = tokio::sync::Mutex::const_new(Unsaved::new());
+
+/// Files of bundles that were written, and of which the store did not say that it knows them. They
+/// go with the next try: a store that fails must not fill the disk.
+type Unsaved = BTreeMap<JobId, PathBuf>;
 
 /// How long it is waited for another gateway that seals the same job.
 const CLAIMED: std::time::Duration = std::time::Duration::from_secs(60);
@@ -123,10 +127,10 @@ pub async fn seal(
     job_id: &JobId,
     clock: impl Fn() -> Timestamp,
 ) -> Result<BundleRow, BundleError> {
-    let _one = SEALING.lock().await;
+    let mut unsaved = SEALING.lock().await;
     let name = format!("seal/{job_id}");
     claim(parts.store, &name).await?;
-    let sealed = seal_claimed(parts, job_id, clock).await;
+    let sealed = seal_claimed(parts, job_id, clock, &mut unsaved).await;
     if let Err(error) = parts.store.release(&name).await {
         // It goes with this gateway, which may take it again.
         tracing::warn!(%error, job = %job_id, "a sealed job was not given back");
@@ -152,13 +156,27 @@ async fn seal_claimed(
     parts: Sealing<'_>,
     job_id: &JobId,
     clock: impl Fn() -> Timestamp,
+    unsaved: &mut Unsaved,
 ) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
     match &job.state {
         JobState::Open => Err(BundleError::NotClosed(job_id.clone())),
-        JobState::Sealed { .. } => sealed(parts.store, job_id).await,
-        JobState::Closed(closing) => seal_closed(parts, &job, closing.at, clock).await,
+        JobState::Sealed { .. } => {
+            let row = sealed(parts.store, job_id).await?;
+            // What the store had not answered for may be what it knows.
+            let left = unsaved.remove(job_id);
+            if let Some(left) = left.filter(|left| !left.ends_with(place::name(&row.sha256))) {
+                added::remove(&left).await;
+            }
+            Ok(row)
+        }
+        JobState::Closed(closing) => {
+            if let Some(left) = unsaved.remove(job_id) {
+                added::remove(&left).await;
+            }
+            seal_closed(parts, &job, closing.at, clock, unsaved).await
+        }
     }
 }
 
@@ -175,6 +193,7 @@ async fn seal_closed(
     job: &JobRow,
     closed_at: Timestamp,
     clock: impl Fn() -> Timestamp,
+    unsaved: &mut Unsaved,
 ) -> Result<BundleRow, BundleError> {
     let job_id = &job.job_id;
     let audit = audit(parts.store, job).await?;
@@ -201,12 +220,18 @@ async fn seal_closed(
     // Before the row: once there is one, nobody looks at the job again.
     added::await_others(parts, &path, &attested).await;
     let saving = parts.store.save_bundle(row.clone(), state_versions).await;
-    if let Err(StoreError::Conflict(Conflict::JobSealed(_))) = &saving {
-        tracing::info!(job = %job_id, "another gateway has sealed the job meanwhile");
-        added::remove(&path).await;
-        return sealed(parts.store, job_id).await;
+    match saving {
+        Ok(()) => {}
+        Err(StoreError::Conflict(Conflict::JobSealed(_))) => {
+            tracing::info!(job = %job_id, "another gateway has sealed the job meanwhile");
+            added::remove(&path).await;
+            return sealed(parts.store, job_id).await;
+        }
+        Err(error) => {
+            unsaved.insert(job_id.clone(), path);
+            return Err(error.into());
+        }
     }
-    saving?;
     kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)

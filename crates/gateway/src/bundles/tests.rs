@@ -133,9 +133,22 @@ async fn a_bundle_whose_file_was_written_but_not_noted_is_sealed_again() {
     for name in [folder.join("left.json"), before] {
         std::fs::write(name, b"half a bun").unwrap();
     }
+    // And what this process knows that the store did not take.
+    let unsaved = folder.join("unsaved.json");
+    std::fs::write(&unsaved, b"whole").unwrap();
+    SEALING.lock().await.insert(job.clone(), unsaved.clone());
     let row = seal(parts(&fixture), &job, now).await.unwrap();
     let bytes = read(&fixture.config, &row).await.unwrap();
     assert_eq!(Hash::of(&bytes), row.sha256);
+    assert!(!unsaved.exists() && folder.join("left.json").exists());
+    // It did take what it names now.
+    let own = path(&fixture.config, &row).await;
+    for (left, stays) in [(&own, true), (&unsaved, false)] {
+        std::fs::write(&unsaved, b"whole").unwrap();
+        SEALING.lock().await.insert(job.clone(), left.clone());
+        seal(parts(&fixture), &job, now).await.unwrap();
+        assert_eq!(left.exists(), stays);
+    }
     // With the bundle goes what was left, too.
     remove(&fixture.config, &job).unwrap();
     let left = std::fs::read_dir(fixture.config.bundles_dir()).unwrap();
@@ -151,7 +164,7 @@ async fn who_was_thought_gone_overwrites_no_bundle() {
     let row = seal(parts(&fixture), &job, now).await.unwrap();
     let bytes = read(&fixture.config, &row).await.unwrap();
     let later = || now().plus_seconds(60);
-    let late = seal_closed(parts(&fixture), &seen, now(), later).await;
+    let late = seal_closed(parts(&fixture), &seen, now(), later, &mut Unsaved::new()).await;
     assert_eq!(late.unwrap(), row, "the one that counts");
     assert!(read(&fixture.config, &row).await.unwrap() == bytes);
     let kept = std::fs::read_dir(folder(&fixture.config, &job)).unwrap();
