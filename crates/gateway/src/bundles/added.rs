@@ -86,7 +86,7 @@ pub async fn added(parts: Sealing<'_>, row: &BundleRow) -> Option<Front> {
     let bundle = super::path(parts.config, row).await;
     let known = match read(&bundle, AWAITS).await {
         None => read(&bundle, ADDED).await,
-        Some(awaits) => match ask_again(parts, &bundle, &awaits).await {
+        Some(awaits) => match ask_again(parts, row, &bundle, &awaits).await {
             Ok(added) => added,
             Err(error) => {
                 let error = crate::cli::chain(&error);
@@ -103,6 +103,7 @@ pub async fn added(parts: Sealing<'_>, row: &BundleRow) -> Option<Front> {
 
 async fn ask_again(
     parts: Sealing<'_>,
+    row: &BundleRow,
     bundle: &Path,
     awaits: &[u8],
 ) -> Result<Option<Vec<u8>>, BundleError> {
@@ -111,7 +112,11 @@ async fn ask_again(
         return Ok(before);
     };
     let sealed = awaits.checkpoint.as_str();
-    let attested = Attested::now(parts, &Audit::default()).await?;
+    let mut attested = Attested::now(parts, &Audit::default()).await?;
+    let job = parts.store.job(&row.job_id).await?;
+    if let Some(closing) = job.as_ref().and_then(|job| job.state.closing()) {
+        attested = attested.of_end(parts, closing.at, None);
+    }
     let later = attested.checkpoint.note.as_str();
     let worth = |note: &str, stamped: bool| {
         let stamped = stamped || awaits.has_timestamp;

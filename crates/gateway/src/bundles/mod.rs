@@ -200,6 +200,7 @@ async fn seal_closed(
     let (keys, attested, now) = attested_under(parts, &audit, clock).await?;
     // A clock that has gone back must not seal a job before its last record.
     let now = now.max(closed_at);
+    let attested = attested.of_end(parts, closed_at, Some(now));
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }

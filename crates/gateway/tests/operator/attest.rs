@@ -374,6 +374,37 @@ async fn what_openssl_stamps_holds_and_no_byte_of_it_can_be_changed() {
     }
 }
 
+/// The gateway's clock had jumped a day ahead when the job was closed, and came back: what an
+/// authority says now is not of that end, and spoils nothing.
+#[tokio::test]
+async fn a_timestamp_that_does_not_fit_the_jobs_end_is_left_out() {
+    let authority = Authorities::start("rsa:2048", "stamps").await;
+    let world = authority.world().await;
+    let admin = world.admin().await;
+    let (job, asks) = (
+        admin.job().await,
+        job_under(&admin, r#""timestamps": true"#).await,
+    );
+    drop(admin);
+    let ahead = clawgate::app::now().plus_seconds(24 * 3600);
+    let world = world
+        .restarted(async |config| {
+            let store = store::open_sqlite(&config.store_file()).unwrap();
+            for job in [&job, &asks] {
+                let id = job.parse().unwrap();
+                store.close_job(&id, "olga", "done", ahead).await.unwrap();
+            }
+        })
+        .await;
+    let admin = world.admin().await;
+    let (verdict, code, detail) = of_checkpoint(&admin.verify(&job).await);
+    assert_eq!((verdict, code), (Verdict::Valid, Code::Ok), "{detail}");
+    assert!(!detail.contains("stamped"), "{detail}");
+    // Where the contract asks for one, the bundle waits until the clocks agree again.
+    let bundle = admin.get(&format!("/v1/jobs/{asks}/bundle")).await;
+    assert_eq!(bundle.code(), "BUNDLE_PENDING");
+}
+
 /// The gateway believes no authority that a verifier would not.
 #[tokio::test]
 async fn an_authority_that_verifiers_refuse_is_not_taken() {

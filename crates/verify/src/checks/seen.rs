@@ -15,9 +15,6 @@ use crate::document::Document;
 use crate::report::Findings;
 use crate::trust::Believed;
 
-/// By how much the clocks of a gateway and of an authority may differ, in seconds.
-const CLOCKS_DIFFER: i64 = 300;
-
 /// Checks everything that others said; returns what was found, for the check's line.
 pub(super) fn check(
     document: &Document,
@@ -157,8 +154,8 @@ impl<'a> Stamps<'a> {
             return;
         }
         self.found = true;
-        let at = match token.verify(note, None, authorities) {
-            Ok(stamp) => stamp.at,
+        let stamp = match token.verify(note, None, authorities) {
+            Ok(stamp) => stamp,
             Err(error @ TimestampError::UnknownAuthority(_)) => {
                 findings.not_proven(Code::TimestampUntrusted, place, error.to_string());
                 return;
@@ -168,9 +165,8 @@ impl<'a> Stamps<'a> {
                 return;
             }
         };
-        let fits = at >= self.closed_at.plus_seconds(-CLOCKS_DIFFER)
-            && until.is_none_or(|until| at <= until.plus_seconds(CLOCKS_DIFFER));
-        if !fits {
+        let at = stamp.at;
+        if !stamp.fits(self.closed_at, until) {
             let detail = format!("made at {at}, which does not fit the job's end");
             findings.fail(Code::TimestampInvalid, place, detail);
         } else if self.believed.at.is_some_and(|moment| at > moment) {
