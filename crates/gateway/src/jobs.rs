@@ -82,6 +82,19 @@ pub struct ClosedJob {
     pub unknown: Vec<u64>,
 }
 
+/// A job that is closed, whatever became of its bundle.
+#[derive(Debug)]
+pub struct EndedJob {
+    /// The job, with what happened in it.
+    pub job: JobRow,
+    /// How it was closed.
+    pub closing: Closing,
+    /// Its bundle, or why there is none yet.
+    pub bundle: Result<BundleRow, BundleError>,
+    /// Intents of which nobody knows the outcome, by `seq`. Empty when it had been closed before.
+    pub unknown: Vec<u64>,
+}
+
 /// What becomes of a job whose apply is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunningApply {
@@ -146,6 +159,7 @@ pub async fn open(
     // Until the record is written, the keys that it names must count.
     let _signing = parts.keys.signing().await;
     let keys = parts.keys.now();
+    keys.check(now).map_err(|replaced| replaced.refusal())?;
     let agent_did = keys.job(&job_id).did();
     let record = JobOpen {
         agent_did: agent_did.clone(),
@@ -212,8 +226,8 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
 /// drain time to end; what is left is closed as unknown together with the job.
 ///
 /// # Errors
-/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, the store's, or
-/// [`JobError::Seal`].
+/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, `BUNDLE_PENDING`, the
+/// store's, or [`JobError::Seal`].
 pub async fn close(
     app: &Arc<App>,
     operator: &str,
@@ -221,6 +235,26 @@ pub async fn close(
     reason: &str,
     running: RunningApply,
 ) -> Result<ClosedJob, JobError> {
+    let ended = end(app, operator, job_id, reason, running).await?;
+    Ok(ClosedJob {
+        bundle: ended.bundle?,
+        job: ended.job,
+        closing: ended.closing,
+        unknown: ended.unknown,
+    })
+}
+
+/// The same for whoever wants the job to end above all: it counts as done when the job is closed.
+///
+/// # Errors
+/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, or the store's.
+pub async fn end(
+    app: &Arc<App>,
+    operator: &str,
+    job_id: &JobId,
+    reason: &str,
+    running: RunningApply,
+) -> Result<EndedJob, JobError> {
     let (app, job_id) = (Arc::clone(app), job_id.clone());
     let (operator, reason) = (operator.to_owned(), reason.to_owned());
     let closing = tokio::spawn(
@@ -245,7 +279,7 @@ async fn close_and_seal(
     job_id: &JobId,
     reason: &str,
     running: RunningApply,
-) -> Result<ClosedJob, JobError> {
+) -> Result<EndedJob, JobError> {
     let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
     if !job.state.is_open() {
         return finish(app, job, Vec::new()).await;
@@ -290,22 +324,23 @@ async fn close_and_seal(
 }
 
 /// Seals a closed job.
-async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
-    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, crate::app::now).await;
+async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<EndedJob, JobError> {
+    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, crate::app::now).await;
     // Nothing more can be done in it. Whatever keeps its bundle from being sealed, it is sealed
     // when that is over.
     app.leases.end(&job.job_id);
-    if sealing.is_err() {
-        app.pending.add();
-    }
-    let bundle = sealing?;
-    app.metrics.bundles.count();
-    if !matches!(job.state, JobState::Sealed { .. }) {
-        bundles::announce(app, &bundle).await;
-        kill_point!("seal.announced");
+    match &bundle {
+        Ok(sealed) => {
+            app.metrics.bundles.count();
+            if !matches!(job.state, JobState::Sealed { .. }) {
+                bundles::announce(app, sealed).await;
+                kill_point!("seal.announced");
+            }
+        }
+        Err(_) => app.pending.add(),
     }
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
-    Ok(ClosedJob {
+    Ok(EndedJob {
         job,
         closing,
         bundle,

@@ -220,6 +220,7 @@ async fn start_at(
             stopping.clone(),
             move |app, stopping| replicas::lead(app, Arc::clone(&left), stopping),
         )),
+        tokio::spawn(keys::follow(Arc::clone(&app), stopping.clone())),
         tokio::spawn(bundles::complete(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::weigh(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),

@@ -91,6 +91,11 @@
       return size > key.revoked.from_leaf || (ended !== null && size > ended);
     }
 
+    /** When a key was revoked, if it was. */
+    revokedAt(did) {
+      return this.known.find(({ key }) => key.did === did)?.key.revoked?.at;
+    }
+
     keysFor(role) {
       return this.known.filter(({ key }) => key.role === role).map(({ key }) => key.did);
     }
@@ -230,7 +235,12 @@
    */
   const keyTrouble = (believed, did, role, { at, place }) => {
     const listed = believed.gateway.filter((key) => key.did === did && key.role === role);
-    if (listed.some((key) => wasRevoked(key, place, at))) {
+    // A revocation that is in the bundle, too, is judged by its place: what stands before it was
+    // there before it, whatever time it bears.
+    const inBundle = believed.keys?.revokedAt(did);
+    const judged = (key) => inBundle !== undefined && inBundle === key.revoked_at
+      ? { revoked_from_leaf: key.revoked_from_leaf } : key;
+    if (listed.some((key) => wasRevoked(judged(key), place, at))) {
       return ["KEY_NOT_VALID_THEN", `the trust root has revoked the ${role} key ${did}`];
     }
     if (believed.keys) {

@@ -33,7 +33,7 @@ use store::{
 pub use added::added;
 pub use announce::announce;
 pub use pending::{Pending, complete};
-pub use place::{folder, open, path, path_before, read, remove};
+pub use place::{KEPT, folder, open, path, path_before, read, remove};
 
 use crate::app::App;
 use crate::config::Config;
@@ -201,6 +201,8 @@ async fn seal_closed(
     // A clock that has gone back must not seal a job before its last record.
     let now = now.max(closed_at);
     let attested = attested.of_end(parts, closed_at, Some(now));
+    // Its public half names the key for receipts, which has to count.
+    keys.check(now).map_err(SignError::from)?;
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }

@@ -16,6 +16,10 @@ use super::BundleError;
 use super::added::{ADDED, AWAITS};
 use crate::config::Config;
 
+/// How the names end of what is kept of a bundle: the sealed file, and the two beside it. Whoever
+/// copies them does so in this order: when the second goes meanwhile, the third is as it stays.
+pub const KEPT: [&str; 3] = ["json", AWAITS, ADDED];
+
 /// The folder of what is kept of a job's bundle.
 pub fn folder(config: &Config, job_id: &JobId) -> PathBuf {
     config.bundles_dir().join(job_id.as_str())

@@ -1,5 +1,6 @@
 //! `clawgate store backup`: a copy while the gateway runs.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use store::{Soundness, StorePlace};
 
 use super::super::{Failure, term};
 use super::Where;
+use crate::bundles::KEPT;
 use crate::config::Config;
 use crate::storage::Place;
 
@@ -29,8 +31,9 @@ and can be copied as they are. A store in PostgreSQL is backed up by its own mea
 `clawgate store export`.
 
 To restore: stop the gateway, remove clawgate.db-wal and clawgate.db-shm from data_dir, put the copy
-in the place of clawgate.db, `clawgate store check`, start. What was recorded since the copy was made
-is lost then, and whoever holds a later checkpoint sees that.")]
+in the place of clawgate.db, and of a folder its bundles/ in the place of data_dir's; `clawgate store
+check`, start. What was recorded since the copy was made is lost then, and whoever holds a later
+checkpoint sees that.")]
 pub(in crate::cli) struct Backup {
     #[command(flatten)]
     place: Where,
@@ -140,8 +143,8 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
     Ok(found)
 }
 
-/// Copies every sealed bundle with what lies beside it; how many there are. Each job has a folder;
-/// a bundle from before lies among those.
+/// Copies every sealed bundle, and what is kept beside it; how many bundles there are. Each job has a
+/// folder; a bundle from before lies among those.
 fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
     let mut copied = 0;
     let mut folders = vec![(config.bundles_dir(), to.to_owned())];
@@ -152,17 +155,23 @@ fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
             entries => entries.map_err(unusable(&from))?,
         };
         fs::create_dir(&to).map_err(unusable(&to))?;
+        let mut named = Vec::new();
         for entry in entries {
             let entry = entry.map_err(unusable(&from))?;
             let (path, name) = (entry.path(), entry.file_name());
-            // What is being written has a dot before its name.
-            if name.to_string_lossy().starts_with('.') {
-                continue;
-            }
+            let end = path.extension().and_then(OsStr::to_str);
+            let end = KEPT.iter().position(|known| Some(*known) == end);
             if entry.file_type().map_err(unusable(&path))?.is_dir() {
                 folders.push((path, to.join(name)));
-            } else if copy_file(&path, &to.join(name))? {
-                copied += u64::from(path.extension().is_some_and(|kind| kind == "json"));
+            // What is being written has a dot before its name.
+            } else if let Some(end) = end.filter(|_| !name.to_string_lossy().starts_with('.')) {
+                named.push((end, name));
+            }
+        }
+        named.sort();
+        for (end, name) in named {
+            if copy_file(&from.join(&name), &to.join(&name))? {
+                copied += u64::from(end == 0);
             }
         }
         let folder = File::open(&to).map_err(unusable(&to))?;
