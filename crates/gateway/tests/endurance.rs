@@ -148,7 +148,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
         .await
         .unwrap();
     let watch = Watch::start();
-    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, app.now())).await;
+    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, clawgate::app::now)).await;
     let sealed = sealed.unwrap();
     eprintln!(
         "sealed {} MiB in {watch}: {} MiB more memory at the most",
@@ -159,8 +159,8 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
     assert!(grown < most, "sealing took {grown} bytes more");
 
     let trust = rig.operator("GET", "/v1/trust").send().await.body;
-    let path = bundles::path(&app.config, &job);
     let watch = Watch::start();
+    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, clawgate::app::now)).await;
     let verifying = async {
         let bytes = std::fs::read(&path).unwrap();
         let options = clawverify::Options::default();

@@ -257,10 +257,8 @@ impl Desk<'_> {
                 self.remove_entries(job).await?;
             }
             Part::Bundle => {
-                let [awaits, added] = bundles::added::files(self.config, job);
-                for path in [bundles::path(self.config, job), awaits, added] {
-                    remove(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-                }
+                let removed = bundles::remove(self.config, job);
+                removed.map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
             }
         }
         self.store.finish_pruning(job, part).await
