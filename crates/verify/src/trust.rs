@@ -3,7 +3,7 @@
 use std::fmt;
 
 use proof::keyset::{History, Lapse, LogPlace};
-use proof::trust::{Role, TRUST_ROOT, TrustRoot};
+use proof::trust::{GatewayKey, Role, TRUST_ROOT, TrustRoot};
 use proof::{Did, Timestamp};
 
 use crate::code::Code;
@@ -149,7 +149,16 @@ impl Believed<'_> {
     ) -> Result<(), (Code, String)> {
         let at = self.at.map_or(signed.at, |at| at.max(signed.at));
         let mut own = self.root.listed(role).filter(|key| key.did == *did);
-        if own.any(|key| key.was_revoked(signed.place, at)) {
+        // A revocation that is in the bundle, too, is judged by its place: what stands before it was
+        // there before it, whatever time it bears.
+        let in_bundle = self.keys.and_then(|keys| keys.revoked_at(did));
+        let has_place = |key: &GatewayKey| in_bundle.is_some() && in_bundle == key.revoked_at;
+        if own.any(|key| match has_place(key) {
+            true => key
+                .revoked_from_leaf
+                .is_some_and(|leaf| signed.place.reaches(leaf)),
+            false => key.was_revoked(signed.place, at),
+        }) {
             let detail = format!("the trust root has revoked the {role} key {did}");
             return Err((Code::KeyNotValidThen, detail));
         }

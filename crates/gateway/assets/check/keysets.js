@@ -96,6 +96,11 @@
       return size > key.revoked.from_leaf || (ended !== null && size > ended);
     }
 
+    /** When a key was revoked, if it was. */
+    revokedAt(did) {
+      return this.known.find(({ key }) => key.did === did)?.key.revoked?.at;
+    }
+
     keysFor(role) {
       return this.known.filter(({ key }) => key.role === role).map(({ key }) => key.did);
     }
@@ -232,7 +237,12 @@
   /** What the trust root says by itself. */
   const revokedByRoot = (believed, did, role, place, at) => {
     const own = believed.gateway.filter((key) => key.did === did && key.role === role);
-    return own.some((key) => wasRevoked(key, place, at))
+    // A revocation that is in the bundle, too, is judged by its place: what stands before it was
+    // there before it, whatever time it bears.
+    const inBundle = believed.keys?.revokedAt(did);
+    const judged = (key) => inBundle !== undefined && inBundle === key.revoked_at
+      ? { revoked_from_leaf: key.revoked_from_leaf } : key;
+    return own.some((key) => wasRevoked(judged(key), place, at))
       ? ["KEY_NOT_VALID_THEN", `the trust root has revoked the ${role} key ${did}`] : null;
   };
 

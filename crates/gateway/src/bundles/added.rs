@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::fs;
 
 use super::{BundleError, Sealing, file, log_origin};
+use crate::config::Config;
 use crate::tlog::attest::Attested;
 use crate::tlog::witnesses::seen_by;
 
@@ -163,6 +164,16 @@ impl Awaits {
         let bytes = serde_json::to_vec(self).expect("texts");
         write(beside(parts, job_id, "awaits"), bytes).await
     }
+}
+
+/// How the names of the files beside a bundle end. Whoever copies them takes the first one first:
+/// when it goes meanwhile, the second is as it stays.
+pub const BESIDE: [&str; 2] = ["awaits", "added"];
+
+/// The files beside a job's bundle, which are there or not.
+pub fn files(config: &Config, job_id: &JobId) -> [PathBuf; 2] {
+    let bundle = super::path(config, job_id);
+    BESIDE.map(|what| bundle.with_extension(what))
 }
 
 fn beside(parts: Sealing<'_>, job_id: &JobId, what: &str) -> PathBuf {

@@ -84,6 +84,7 @@ impl Witness {
             TryLockError::WouldBlock => WitnessError::Taken(folder.to_owned()),
             TryLockError::Error(error) => unusable(error),
         })?;
+        file::sweep(folder).map_err(unusable)?;
         Ok(Self {
             name: name.to_owned(),
             key,

@@ -183,6 +183,7 @@ struct Look {
     writers: Vec<Writer>,
     revocation: i64,
     closing: i64,
+    key_set: i64,
     withdrawn: HashSet<Hash>,
 }
 
@@ -196,6 +197,7 @@ impl Look {
             writers: Vec::new(),
             revocation: 0,
             closing: -1,
+            key_set: 0,
             withdrawn: HashSet::new(),
         }
     }
@@ -261,6 +263,12 @@ impl Look {
                 let job: String = row.try_get(1)?;
                 news.extend(job.parse().ok().map(Happened::Closed));
             }
+        }
+        let last = "SELECT coalesce(max(number), 0) FROM key_sets";
+        let last: i64 = seeing.query_one(last, &[])?.try_get(0)?;
+        if self.key_set < last {
+            self.key_set = last;
+            news.extend(u64::try_from(last).map(Happened::KeySet));
         }
         let withdrawn = "SELECT policy_hash FROM contracts WHERE withdrawn_at IS NOT NULL";
         for row in seeing.query(withdrawn, &[])? {

@@ -82,6 +82,12 @@ fn revoked(sets: &mut KeySets) {
     sets.revoke(8, &keys().receipt, None, &keys().root);
 }
 
+/// The old one revoked after all that it signed, by a key set that is dated back to the beginning.
+fn late_revoked(sets: &mut KeySets) {
+    sets.rotate(24, Role::Receipt, &new(), 3600, &keys().root);
+    sets.revoke(26, &keys().receipt, None, &keys().root);
+}
+
 /// Another key for tokens from place 10 on, and the old one revoked at that place, when the story
 /// is so many seconds old. Calls with its token stand at 3, 7, 11 and 17, the last after 1.7 s.
 fn token_revoked(place: u64, seconds: i64) -> impl Fn(&mut KeySets) {
@@ -130,12 +136,22 @@ pub(super) fn honest() -> Vec<Forgery> {
             .under_with(replaced, |e| receipts_by(e, &new(), 0))
             .valid(),
         forgery("a key is revoked after its last signature", Code::Ok)
-            .under(|sets| {
-                sets.rotate(24, Role::Receipt, &new(), 3600, &keys().root);
-                sets.revoke(26, &keys().receipt, None, &keys().root);
-            })
+            .under(late_revoked)
             .bundle(public_half_by_new)
             .valid(),
+        forgery(
+            "the trust root repeats a revocation, and what bears a later time stands before it",
+            Code::Ok,
+        )
+        .under(late_revoked)
+        .trust(|trust| {
+            *trust = rooted(&keys());
+            let revoked = |key: &mut GatewayKey| key.revoked_at = Some(start());
+            let key = listed(&keys().receipt, Role::Receipt, revoked);
+            trust.gateway.push(key);
+        })
+        .bundle(public_half_by_new)
+        .valid(),
         forgery("the trust root has seen the key sets", Code::Ok)
             .under(replaced)
             .seen(replaced)
@@ -443,6 +459,19 @@ fn revocations() -> Vec<Forgery> {
             Code::KeyNotValidThen,
         )
         .under(token_revoked(14, 0)),
+        forgery(
+            "a revocation that the trust root puts earlier than the key set",
+            Code::KeyNotValidThen,
+        )
+        .under(late_revoked)
+        .trust(|trust| {
+            *trust = rooted(&keys());
+            let stolen = listed(&keys().receipt, Role::Receipt, |key| {
+                key.revoked_at = Some(start().plus_seconds(-1));
+            });
+            trust.gateway.push(stolen);
+        })
+        .bundle(public_half_by_new),
         forgery(
             "the same of a trust root without key sets",
             Code::KeyNotValidThen,
