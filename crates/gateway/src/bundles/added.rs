@@ -167,7 +167,7 @@ impl Awaits {
 }
 
 /// How the names of the files beside a bundle end. Whoever copies them takes the first one first:
-/// when it goes meanwhile, the second is as it stays.
+/// when it says that nobody is asked any more, the second is there.
 pub const BESIDE: [&str; 2] = ["awaits", "added"];
 
 /// The files beside a job's bundle, which are there or not.
