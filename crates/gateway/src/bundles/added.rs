@@ -114,8 +114,8 @@ async fn known(parts: Sealing<'_>, bundle: &Path) -> Option<Added> {
     let bytes = read(bundle, ADDED).await?;
     let added: Added = serde_json::from_slice(&bytes).ok()?;
     let origin = log_origin(parts.config);
-    let counts = parts.keys.now().vouch_for(&added.checkpoint, &origin);
-    counts.then_some(added)
+    let disowned = parts.keys.now().disown(&added.checkpoint, &origin);
+    (!disowned).then_some(added)
 }
 
 /// Asks everybody about the log as it is now; what they say is kept when it is more than was known.

@@ -350,20 +350,24 @@ async fn look_through(app: &App) -> Result<(Looked, All), StoreError> {
     }
 }
 
-/// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note.
+/// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note, unless
+/// its key was revoked just when it signed.
 ///
 /// # Errors
 /// When the store does not answer, or the key does not sign.
 pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
     let size = parts.store.log_size().await?;
-    if let Some(latest) = parts.store.latest_checkpoint().await?
-        && latest.size == size
-    {
-        return Ok(SignedCheckpoint {
-            size,
-            note: latest.note,
-        });
-    }
+    let (keys, origin) = (parts.keys.now(), log_origin(parts.config));
+    let latest = parts.store.latest_checkpoint().await?;
+    let latest = latest.filter(|latest| latest.size == size);
+    let disowned = |note: &str| keys.disown(note, &origin);
+    let is_disowned = match latest {
+        Some(latest) if !disowned(&latest.note) => {
+            let note = latest.note;
+            return Ok(SignedCheckpoint { size, note });
+        }
+        latest => latest.is_some(),
+    };
     let root = match size {
         0 => proof::merkle::empty_root(),
         _ => {
@@ -371,15 +375,13 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
             root.ok_or(BundleError::Incomplete("the root of the log"))?
         }
     };
-    let checkpoint = Checkpoint {
-        origin: log_origin(parts.config),
-        size,
-        root,
-    };
-    let keys = parts.keys.now();
+    let checkpoint = Checkpoint { origin, size, root };
     let note = keys.sign_checkpoint(&checkpoint, crate::app::now()).await?;
     kill_point!("checkpoint.signed");
-    parts.store.save_checkpoint(&note, size).await?;
+    match is_disowned {
+        true => parts.store.cosign_checkpoint(&note, size).await?,
+        false => parts.store.save_checkpoint(&note, size).await?,
+    }
     kill_point!("checkpoint.saved");
     Ok(SignedCheckpoint { size, note })
 }

@@ -17,7 +17,8 @@ use super::added::{ADDED, AWAITS};
 use crate::config::Config;
 
 /// How the names end of what is kept of a bundle: the sealed file, and the two beside it. Whoever
-/// copies them does so in this order: when the second goes meanwhile, the third is as it stays.
+/// copies them does so in this order: when the second says that nobody is asked any more, the third
+/// is there.
 pub const KEPT: [&str; 3] = ["json", AWAITS, ADDED];
 
 /// The folder of what is kept of a job's bundle.

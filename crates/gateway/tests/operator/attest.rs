@@ -262,7 +262,8 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
     let path = |job: &str| format!("/v1/jobs/{job}/bundle");
     let whole = admin.get(&path(&jobs[0])).await.bytes;
     second.kill().await.unwrap();
-    let both = [named(0, &["json", "added"]), named(1, &awaits)].concat();
+    let spoken = ["json", "awaits", "added"];
+    let both = [named(0, &spoken), named(1, &awaits)].concat();
     let both = both.into_iter().collect();
     assert_eq!(there(&bundles), both);
 
@@ -293,7 +294,7 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
     std::fs::write(bundles.join(&jobs[1]).join("other.awaits"), "{}").unwrap();
     let prune = ["prune", "--older-than", "0d", "--yes", "--json"];
     told(&store_command(&world, &prune));
-    let kept = named(0, &["json", "added"]).into_iter().collect();
+    let kept = named(0, &spoken).into_iter().collect();
     assert_eq!(there(&bundles), kept);
     assert_eq!(admin.get(&path(&jobs[0])).await.bytes, whole);
 }

@@ -166,7 +166,7 @@ impl<'a> Stamps<'a> {
             self.unread = true;
             return;
         }
-        let is_added = until.is_none();
+        let is_added = sealed_at.is_none();
         let stamp = match token.verify(note, None, authorities) {
             Ok(stamp) => stamp,
             Err(error @ TimestampError::UnknownAuthority(_)) if is_added => {
@@ -191,7 +191,7 @@ impl<'a> Stamps<'a> {
             return;
         }
         self.found = true;
-        if !stamp.fits(self.closed_at, until) {
+        if !stamp.fits(self.closed_at, sealed_at) {
             let detail = format!("made at {at}, which does not fit the job's end");
             findings.fail(Code::TimestampInvalid, place, detail);
         } else if is_later {
