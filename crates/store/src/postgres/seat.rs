@@ -24,7 +24,7 @@ pub enum Seat {
     /// To serve: a gateway, one of several perhaps.
     Gateway,
     /// Anything else, beside gateways that may be running: commands. Whatever would append to
-    /// the log is refused.
+    /// the log is refused, but for key sets, which gateways follow.
     Beside,
     /// To write as no gateway does, such as a whole store; refused while one uses the database.
     Alone,
