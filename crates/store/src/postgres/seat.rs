@@ -24,7 +24,7 @@ pub enum Seat {
     /// To serve: a gateway; on a database one of several perhaps, on a file the only one.
     Gateway,
     /// Anything else, beside gateways that may be running: commands. Whatever would append to
-    /// the log is refused.
+    /// the log is refused, but for key sets, which gateways follow.
     Beside,
     /// To write as no gateway does, such as a whole store; refused while one uses it, and on a file while anybody has it open.
     Alone,
