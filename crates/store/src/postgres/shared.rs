@@ -174,12 +174,18 @@ fn run(look: &mut Look, shared: &Shared, commits: &watch::Sender<u64>, ended: &A
     }
 }
 
-/// What was seen so far.
 struct Look {
     place: PostgresPlace,
     client: Option<Client>,
     listens: bool,
     is_first: bool,
+    seen: Seen,
+}
+
+/// How far the store was seen and told of. It is replaced as a whole, when a look has succeeded:
+/// what a look that failed has read was told to nobody, and is read again.
+#[derive(Clone)]
+struct Seen {
     writers: Vec<Writer>,
     revocation: i64,
     closing: i64,
@@ -193,10 +199,12 @@ impl Look {
             client: None,
             listens: false,
             is_first: true,
-            writers: Vec::new(),
-            revocation: 0,
-            closing: -1,
-            withdrawn: HashSet::new(),
+            seen: Seen {
+                writers: Vec::new(),
+                revocation: 0,
+                closing: -1,
+                withdrawn: HashSet::new(),
+            },
         }
     }
 
@@ -230,16 +238,16 @@ impl Look {
     }
 
     fn look(&mut self, client: &mut Client, shared: &Shared) -> Result<bool, postgres::Error> {
-        if writers(client)? == self.writers {
+        if writers(client)? == self.seen.writers {
             return Ok(false);
         }
-        let (revocation, closing) = (self.revocation, self.closing);
+        let mut seen = self.seen.clone();
         let mut seeing = client
             .build_transaction()
             .isolation_level(postgres::IsolationLevel::RepeatableRead)
             .read_only(true)
             .start()?;
-        let writers = writers(&mut seeing)?;
+        seen.writers = writers(&mut seeing)?;
         let mut news = Vec::new();
         if self.is_first {
             let row = seeing.query_one(
@@ -247,17 +255,17 @@ impl Look {
                      (SELECT coalesce(max(leaf_index), -1) FROM records WHERE kind = 'job-close')",
                 &[],
             )?;
-            (self.revocation, self.closing) = (row.try_get(0)?, row.try_get(1)?);
+            (seen.revocation, seen.closing) = (row.try_get(0)?, row.try_get(1)?);
         } else {
             let revoked = "SELECT id, token_hash FROM revocations WHERE id > $1 ORDER BY id";
-            for row in seeing.query(revoked, &[&revocation])? {
-                self.revocation = row.try_get(0)?;
+            for row in seeing.query(revoked, &[&seen.revocation])? {
+                seen.revocation = row.try_get(0)?;
                 news.extend(hash(row.try_get(1)?).map(Happened::Revoked));
             }
             let closed = "SELECT leaf_index, job_id FROM records JOIN jobs USING (job)
                 WHERE kind = 'job-close' AND leaf_index > $1 ORDER BY leaf_index";
-            for row in seeing.query(closed, &[&closing])? {
-                self.closing = row.try_get(0)?;
+            for row in seeing.query(closed, &[&seen.closing])? {
+                seen.closing = row.try_get(0)?;
                 let job: String = row.try_get(1)?;
                 news.extend(job.parse().ok().map(Happened::Closed));
             }
@@ -265,22 +273,25 @@ impl Look {
         let withdrawn = "SELECT policy_hash FROM contracts WHERE withdrawn_at IS NOT NULL";
         for row in seeing.query(withdrawn, &[])? {
             if let Some(hash) = hash(row.try_get(0)?)
-                && self.withdrawn.insert(hash)
+                && seen.withdrawn.insert(hash)
                 && !self.is_first
             {
                 news.push(Happened::Withdrawn(hash));
             }
         }
         seeing.commit()?;
-        let is_there = |gone: &Writer| writers.iter().any(|there| there.number == gone.number);
-        let mut gateways = self.writers.iter().filter(|writer| writer.is_gateway);
+        let is_there = |gone: &Writer| {
+            let mut there = seen.writers.iter();
+            there.any(|there| there.number == gone.number)
+        };
+        let mut gateways = self.seen.writers.iter().filter(|writer| writer.is_gateway);
         if gateways.any(|writer| !is_there(writer)) {
             news.push(Happened::GatewayGone);
         }
         for one in news {
             shared.tell(one);
         }
-        (self.writers, self.is_first) = (writers, false);
+        (self.seen, self.is_first) = (seen, false);
         Ok(true)
     }
 
@@ -304,7 +315,7 @@ impl Look {
 }
 
 /// A writer with the number of its last transaction.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Writer {
     number: i64,
     batch: i64,

@@ -2,15 +2,18 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What does not arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// The client's next commit.
     Commit,
     /// The server's answer to it.
     Answer,
+    /// Whatever follows an answer in which these bytes are, on its connection.
+    After(Vec<u8>),
 }
 
 pub(crate) struct Proxy {
@@ -89,16 +92,26 @@ impl Proxy {
 }
 
 /// Passes bytes on in both directions until one side ends, or a commit is cut.
-fn pass(client: TcpStream, server: TcpStream, armed: &Mutex<Option<Cut>>) {
+fn pass(client: TcpStream, server: TcpStream, armed: &Arc<Mutex<Option<Cut>>>) {
     let back = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let silent = Arc::new(Mutex::new(false));
-    let hushed = Arc::clone(&silent);
+    // What comes from the server and from the client is lost from now on.
+    let (silent, deaf): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+    let (hushed, heard, watched) = (Arc::clone(&silent), Arc::clone(&deaf), Arc::clone(armed));
     let answers = std::thread::spawn(move || {
         let (mut client, mut server) = back;
         let mut bytes = [0; 16 * 1024];
         while let Ok(count) = server.read(&mut bytes) {
+            let answered = &bytes[..count];
+            let holds = |part: &Vec<u8>| answered.windows(part.len()).any(|at| at == part);
+            let mut armed = watched.lock().unwrap();
+            if matches!(&*armed, Some(Cut::After(part)) if holds(part)) {
+                *armed = None;
+                heard.store(true, Ordering::SeqCst);
+            }
+            drop(armed);
             // An answer has come: what was committed is committed.
-            if count == 0 || *hushed.lock().unwrap() || client.write_all(&bytes[..count]).is_err() {
+            let is_silent = hushed.load(Ordering::SeqCst);
+            if count == 0 || is_silent || client.write_all(answered).is_err() {
                 break;
             }
         }
@@ -109,11 +122,15 @@ fn pass(client: TcpStream, server: TcpStream, armed: &Mutex<Option<Cut>>) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(count) = client.read(&mut bytes) {
         let sent = &bytes[..count];
+        if deaf.load(Ordering::SeqCst) {
+            break;
+        }
         if sent.windows(6).any(|word| word == b"COMMIT") {
-            match armed.lock().unwrap().take() {
+            let mut armed = armed.lock().unwrap();
+            match armed.take_if(|cut| !matches!(cut, Cut::After(_))) {
                 Some(Cut::Commit) => break,
-                Some(Cut::Answer) => *silent.lock().unwrap() = true,
-                None => {}
+                Some(Cut::Answer) => silent.store(true, Ordering::SeqCst),
+                Some(Cut::After(_)) | None => {}
             }
         }
         if count == 0 || server.write_all(sent).is_err() {
