@@ -28,6 +28,7 @@
 //! that may have happened all the same: the safe side for evidence, since a refused caller does
 //! nothing, and what was reserved or used stays so.
 
+mod link;
 mod schema;
 mod seat;
 mod session;
@@ -37,8 +38,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::Config;
-use postgres::config::{Host, SslMode};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 
 use crate::sql::connection::Connection;
 use crate::sql::{Database, Readers};
@@ -146,6 +147,14 @@ impl PostgresPlace {
             .keepalives_interval(SILENCE / 5)
             .keepalives_retries(3);
         Ok(Self { config, tls })
+    }
+
+    /// How long connecting may take when each host may take so long, and what is said on the
+    /// connection then as much.
+    fn longest(&self, each: Duration) -> Duration {
+        let config = &self.config;
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+        each * (u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1))
     }
 
     /// Host, port and database, for people; never the password.

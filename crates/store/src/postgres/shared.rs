@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::{Client, GenericClient, NoTls};
 use proof::Hash;
 use tokio::sync::watch;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::Row;
 
 use super::PostgresPlace;
+use super::link::{Link, LinkError};
 use super::session::speaks_notify;
 use crate::{Follower, Happened, StoreError};
 
@@ -27,8 +26,8 @@ const EVERY: Duration = Duration::from_millis(200);
 /// does not decide.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// After so long without a look this gateway is cut off. With the longest look, [`GIVE_UP`] to
-/// connect and as much to ask, it is sooner than the others count it as gone.
+/// After so long without a look this gateway is cut off, whatever the look under way waits for.
+/// Each has [`GIVE_UP`] at least, so it is sooner than the others count it as gone.
 const CUT_OFF: Duration = Duration::from_secs(4);
 const GIVE_UP: Duration = Duration::from_secs(2);
 
@@ -86,6 +85,13 @@ impl Shared {
         self.looked.borrow().elapsed()
     }
 
+    /// Until when a look may take that begins now. One that begins late has some time yet: it is
+    /// the process that stood still, perhaps, and not the database.
+    fn cut_off_at(&self) -> Instant {
+        let at = *self.looked.borrow() + CUT_OFF;
+        at.max(Instant::now() + GIVE_UP)
+    }
+
     fn tell(&self, news: Happened) {
         if let Some(follower) = &*lock(&self.follower) {
             follower(news);
@@ -117,7 +123,7 @@ impl Looking {
             .name("store-look".to_owned())
             .spawn(move || {
                 let mut look = Look::new(place);
-                let result = look.again(&shared);
+                let result = look.again(&shared, look.longest());
                 let failed = result.is_err();
                 let _ = first.send(result.map(drop));
                 if !failed {
@@ -152,7 +158,11 @@ fn run(look: &mut Look, shared: &Shared, commits: &watch::Sender<u64>, ended: &A
     let mut cut_off = false;
     while !ended.load(Ordering::Acquire) {
         look.wait();
-        match look.again(shared) {
+        let until = match cut_off {
+            true => look.longest(),
+            false => shared.cut_off_at(),
+        };
+        match look.again(shared, until) {
             Ok(changed) => {
                 if cut_off {
                     tracing::warn!("the database answers again");
@@ -176,7 +186,7 @@ fn run(look: &mut Look, shared: &Shared, commits: &watch::Sender<u64>, ended: &A
 
 struct Look {
     place: PostgresPlace,
-    client: Option<Client>,
+    link: Option<Link>,
     listens: bool,
     is_first: bool,
     seen: Seen,
@@ -196,7 +206,7 @@ impl Look {
     fn new(place: PostgresPlace) -> Self {
         Self {
             place,
-            client: None,
+            link: None,
             listens: false,
             is_first: true,
             seen: Seen {
@@ -210,12 +220,10 @@ impl Look {
 
     /// Until somebody says something, or it is time.
     fn wait(&mut self) {
-        match &mut self.client {
-            Some(client) if self.listens => {
-                let mut notifications = client.notifications();
-                if notifications.timeout_iter(EVERY).next().is_err() {
-                    drop(notifications);
-                    self.client = None;
+        match &mut self.link {
+            Some(link) if self.listens => {
+                if link.notification(EVERY).is_err() {
+                    self.link = None;
                     std::thread::sleep(EVERY);
                 }
             }
@@ -223,31 +231,33 @@ impl Look {
         }
     }
 
+    /// Until when a look may take that nobody waits for: each host is tried, and then asked.
+    fn longest(&self) -> Instant {
+        Instant::now() + self.place.longest(GIVE_UP)
+    }
+
     /// Looks, tells what is new, and says whether anybody has written. A connection that fails is
     /// not used again.
-    fn again(&mut self, shared: &Shared) -> Result<bool, postgres::Error> {
-        let mut client = match self.client.take() {
-            Some(client) if !client.is_closed() => client,
-            _ => self.connect()?,
+    fn again(&mut self, shared: &Shared, until: Instant) -> Result<bool, LinkError> {
+        let mut link = match self.link.take() {
+            Some(link) if !link.is_closed() => link,
+            _ => self.connect(until)?,
         };
+        link.wait_until(Some(until));
         let began = Instant::now();
-        let changed = self.look(&mut client, shared)?;
-        self.client = Some(client);
+        let changed = self.look(&mut link, shared)?;
+        self.link = Some(link);
         shared.looked.send_replace(began);
         Ok(changed)
     }
 
-    fn look(&mut self, client: &mut Client, shared: &Shared) -> Result<bool, postgres::Error> {
-        if writers(client)? == self.seen.writers {
+    fn look(&mut self, seeing: &mut Link, shared: &Shared) -> Result<bool, LinkError> {
+        if writers(seeing)? == self.seen.writers {
             return Ok(false);
         }
         let mut seen = self.seen.clone();
-        let mut seeing = client
-            .build_transaction()
-            .isolation_level(postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()?;
-        seen.writers = writers(&mut seeing)?;
+        seeing.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        seen.writers = writers(seeing)?;
         let mut news = Vec::new();
         if self.is_first {
             let row = seeing.query_one(
@@ -279,7 +289,7 @@ impl Look {
                 news.push(Happened::Withdrawn(hash));
             }
         }
-        seeing.commit()?;
+        seeing.batch_execute("COMMIT")?;
         let is_there = |gone: &Writer| {
             let mut there = seen.writers.iter();
             there.any(|there| there.number == gone.number)
@@ -295,22 +305,19 @@ impl Look {
         Ok(true)
     }
 
-    fn connect(&mut self) -> Result<Client, postgres::Error> {
+    fn connect(&mut self, until: Instant) -> Result<Link, LinkError> {
         let mut config = self.place.config.clone();
         config.connect_timeout(GIVE_UP).tcp_user_timeout(GIVE_UP);
-        let mut client = match &self.place.tls {
-            Some(tls) => config.connect(MakeRustlsConnect::new(tls.clone()))?,
-            None => config.connect(NoTls)?,
-        };
-        client.batch_execute(&format!(
+        let mut link = Link::connect(&self.place, &config, Some(until))?;
+        link.batch_execute(&format!(
             "SET statement_timeout = {}; SET client_min_messages = warning",
             GIVE_UP.as_millis()
         ))?;
-        self.listens = speaks_notify(&mut client)?;
+        self.listens = speaks_notify(&mut link)?;
         if self.listens {
-            client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
+            link.batch_execute(&format!("LISTEN {CHANNEL}"))?;
         }
-        Ok(client)
+        Ok(link)
     }
 }
 
@@ -322,12 +329,12 @@ struct Writer {
     is_gateway: bool,
 }
 
-fn writers(client: &mut impl GenericClient) -> Result<Vec<Writer>, postgres::Error> {
-    let rows = client.query(
+fn writers(link: &mut Link) -> Result<Vec<Writer>, LinkError> {
+    let rows = link.query(
         "SELECT number, batch, gateway = 1 FROM writers ORDER BY number",
         &[],
     )?;
-    let writer = |row: &postgres::Row| {
+    let writer = |row: &Row| {
         Ok(Writer {
             number: row.try_get(0)?,
             batch: row.try_get(1)?,

@@ -248,6 +248,43 @@ async fn whoever_cannot_look_is_not_current_and_is_told() {
     append(&cut, &job, refusal()).await.unwrap();
 }
 
+/// What stands between a gateway and its database has stopped, and still takes bytes: no
+/// connection breaks, and nobody answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_answered_is_cut_off_and_comes_back() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::start(&schema.server_address());
+    let place = PostgresPlace::parse(&proxy.instead_of(&schema.address()), None, false).unwrap();
+    let cut = store::open_postgres(&place, Seat::Gateway).unwrap();
+    leads(&cut, true).await;
+    let other = schema.open();
+    let job = open_job(&other, 1).await;
+    let token = token(&job, 1);
+    other.issue(token.clone()).await.unwrap();
+    let news = news(&cut);
+    proxy.freeze();
+    wait_for(&news, &Happened::CutOff);
+    assert!(!cut.is_current());
+    assert!(!*cut.leads().borrow());
+    let reading = cut.job(&job).await;
+    assert!(matches!(reading, Err(StoreError::Unavailable(_))));
+    assert!(matches!(
+        append(&cut, &job, refusal()).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    other
+        .revoke(&token.token_hash, "ada", "lost", at(5))
+        .await
+        .unwrap();
+    proxy.thaw();
+    wait_for(&news, &Happened::Revoked(token.token_hash));
+    append(&cut, &job, refusal()).await.unwrap();
+    // Each of the connections that hang is found out when it is used.
+    for _ in 0..8 {
+        cut.job(&job).await.unwrap();
+    }
+}
+
 /// A connection that breaks in the middle of a look, after the news was read and before anybody
 /// was told: the next look tells it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
