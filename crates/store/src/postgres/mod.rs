@@ -219,7 +219,7 @@ pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>
         Ok(Connection::Postgres(Box::new(Session::reading(place))))
     })?;
     let shared = (seat == Seat::Gateway).then(|| Arc::new(Shared::new()));
-    let writer = connected(place, seat, shared.clone())?;
+    let writer = connected(place, seat, shared.clone(), false)?;
     let Some(shared) = shared else {
         return Database::start(writer, Some(readers), None);
     };
@@ -228,21 +228,27 @@ pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>
     })
 }
 
-/// A connection that writes, to a store that is up to date.
+/// A connection for work on a whole store, which is up to date: no statement is too long.
 pub(crate) fn connect(place: &PostgresPlace, seat: Seat) -> Result<Connection, StoreError> {
-    connected(place, seat, None)
+    connected(place, seat, None, true)
 }
 
 fn connected(
     place: &PostgresPlace,
     seat: Seat,
     shared: Option<Arc<Shared>>,
+    whole: bool,
 ) -> Result<Connection, StoreError> {
     // The client waits on a runtime of its own, which may not be within another one.
     let opened = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             let session = Session::writing(place, seat, shared)?;
+            // A step may read and write whole tables.
+            session.take_time()?;
             migrate(&session)?;
+            if !whole {
+                session.hurry()?;
+            }
             session.sit_down()?;
             // The first transaction looks after what others left behind.
             session.begin()?;

@@ -26,6 +26,10 @@ const SETTINGS: &str = "SET statement_timeout = 20000;
     SET idle_in_transaction_session_timeout = 30000;
     SET client_min_messages = warning";
 
+/// The same for work on a whole store, which nobody waits for: a statement may read a table from
+/// end to end, and what comes between two of them may wait for a pipe.
+const UNHURRIED: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
 /// How long an answer may take: the longest statement, and some way. Then the connection counts as
 /// lost, although it may still stand.
 const ANSWERED: Duration = Duration::from_secs(25);
@@ -86,8 +90,8 @@ pub(crate) struct Session {
     place: PostgresPlace,
     live: RefCell<Option<Live>>,
     standing: Cell<Standing>,
-    /// How long an answer may take.
-    patience: Cell<Duration>,
+    /// How long an answer may take; for ever in work on a whole store.
+    patience: Cell<Option<Duration>>,
     /// Conflicts in a row.
     conflicts: Cell<u32>,
     /// Of one that writes: why, under which number, and the number of its transaction.
@@ -123,7 +127,7 @@ impl Session {
             place: place.clone(),
             live: RefCell::new(None),
             standing: Cell::new(Standing::Idle),
-            patience: Cell::new(ANSWERED),
+            patience: Cell::new(Some(ANSWERED)),
             conflicts: Cell::new(0),
             seat,
             number: Cell::new(0),
@@ -148,8 +152,8 @@ impl Session {
         let mut live = self.live.borrow_mut();
         if let Some(Live { link, .. }) = &mut *live {
             // Nothing stands in the way of this answer.
-            let patience = self.patience.get().min(CONNECT);
-            link.wait_until(Some(Instant::now() + patience));
+            let patience = self.patience.get().unwrap_or(CONNECT);
+            link.wait_until(Some(Instant::now() + patience.min(CONNECT)));
             if link.check().is_ok() {
                 return Ok(());
             }
@@ -166,6 +170,9 @@ impl Session {
         let mut link = Link::connect(place, &place.config, Some(until))?;
         link.wait_until(self.deadline());
         link.batch_execute(SETTINGS)?;
+        if self.patience.get().is_none() {
+            link.batch_execute(UNHURRIED)?;
+        }
         let durable = link.query_one("SHOW synchronous_commit", &[]);
         if durable.is_ok_and(|row| row.get::<_, String>(0) == "off") {
             link.batch_execute("SET synchronous_commit = on")?;
@@ -180,7 +187,19 @@ impl Session {
 
     /// Until when what is asked now is waited for.
     fn deadline(&self) -> Option<Instant> {
-        Some(Instant::now() + self.patience.get())
+        Some(Instant::now() + self.patience.get()?)
+    }
+
+    /// From now on no statement is too long.
+    pub(super) fn take_time(&self) -> Result<(), StoreError> {
+        self.patience.set(None);
+        self.batch(UNHURRIED)
+    }
+
+    /// The opposite, as at the beginning.
+    pub(super) fn hurry(&self) -> Result<(), StoreError> {
+        self.patience.set(Some(ANSWERED));
+        self.batch(SETTINGS)
     }
 
     /// Uses the connection; every error is judged for what it means for the transaction.
@@ -310,6 +329,12 @@ impl Session {
         }
     }
 
+    /// Bounds how long the others wait for a process that stands still in its turn.
+    fn standstill(&self) -> String {
+        let most = self.patience.get().map_or(0, |_| STANDSTILL.as_millis());
+        format!("SET LOCAL idle_in_transaction_session_timeout = {most}")
+    }
+
     fn is_plain(&self) -> bool {
         self.live.borrow().as_ref().is_some_and(|live| live.plain)
     }
@@ -324,11 +349,11 @@ impl Session {
             self.batch.set(self.batch.get() + 1);
             let begun = self.open(&format!(
                 "BEGIN ISOLATION LEVEL SERIALIZABLE; {};
-                 SET LOCAL idle_in_transaction_session_timeout = {};
+                 {};
                  SET LOCAL clawgate.writer = '{number}';
                  UPDATE writers SET batch = {}, seen = {now} WHERE number = {number}",
                 self.turn(),
-                STANDSTILL.as_millis(),
+                self.standstill(),
                 self.batch.get(),
             ))?;
             if begun == 1 {
@@ -487,7 +512,7 @@ impl Drop for Session {
         if self.seat.is_none() || self.live.borrow().is_none() {
             return;
         }
-        self.patience.set(FAREWELL);
+        self.patience.set(Some(FAREWELL));
         let _ = self.rollback();
         let number = self.number.get();
         // Whoever takes the row out settles what is left. What cannot be said now is found out.
