@@ -1183,6 +1183,8 @@ export interface components {
         };
         /** @description What became of a key set. */
         ChangedKeys: {
+            /** @description Whether every gateway on the store uses its keys by now. */
+            followed_by_all: boolean;
             /**
              * Format: uint64
              * @description Its place in the log.
@@ -2199,11 +2201,14 @@ export interface components {
         };
         /** @description The name of a state version */
         StateVersionId: string;
-        /** @description A job that was stopped, with its bundle. */
+        /** @description A job that was stopped. */
         StoppedJob: {
             /** Format: uint64 */
-            bundle_bytes: number;
-            bundle_sha256_b64u: components["schemas"]["Sha256"];
+            bundle_bytes: number | null;
+            /** @description None while there is no bundle. */
+            bundle_sha256_b64u: components["schemas"]["Sha256"] | null;
+            /** @description Why there is no bundle yet. The job has ended all the same. */
+            bundle_waits_for: string | null;
             closed_at: components["schemas"]["Timestamp"];
             closed_by: string;
             counters: components["schemas"]["Counters"];

@@ -82,6 +82,19 @@ pub struct ClosedJob {
     pub unknown: Vec<u64>,
 }
 
+/// A job that is closed, whatever became of its bundle.
+#[derive(Debug)]
+pub struct EndedJob {
+    /// The job, with what happened in it.
+    pub job: JobRow,
+    /// How it was closed.
+    pub closing: Closing,
+    /// Its bundle, or why there is none yet.
+    pub bundle: Result<BundleRow, BundleError>,
+    /// Intents of which nobody knows the outcome, by `seq`. Empty when it had been closed before.
+    pub unknown: Vec<u64>,
+}
+
 /// What becomes of a job whose apply is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunningApply {
@@ -115,6 +128,7 @@ impl From<BundleError> for JobError {
     fn from(error: BundleError) -> Self {
         match error {
             BundleError::Store(error) => Self::Store(error),
+            BundleError::Pending(why) => Refusal::new(ReasonCode::BundlePending, why).into(),
             other => Self::Seal(other),
         }
     }
@@ -144,6 +158,7 @@ pub async fn open(
     // Until the record is written, the keys that it names must count.
     let _signing = parts.keys.signing().await;
     let keys = parts.keys.now();
+    keys.check(now).map_err(|replaced| replaced.refusal())?;
     let agent_did = keys.job(&job_id).did();
     let record = JobOpen {
         agent_did: agent_did.clone(),
@@ -210,8 +225,8 @@ async fn choose(parts: Issuer<'_>, choice: ContractChoice) -> Result<Arc<LiveCon
 /// drain time to end; what is left is closed as unknown together with the job.
 ///
 /// # Errors
-/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, the store's, or
-/// [`JobError::Seal`].
+/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, `BUNDLE_PENDING`, the
+/// store's, or [`JobError::Seal`].
 pub async fn close(
     app: &Arc<App>,
     operator: &str,
@@ -219,6 +234,26 @@ pub async fn close(
     reason: &str,
     running: RunningApply,
 ) -> Result<ClosedJob, JobError> {
+    let ended = end(app, operator, job_id, reason, running).await?;
+    Ok(ClosedJob {
+        bundle: ended.bundle?,
+        job: ended.job,
+        closing: ended.closing,
+        unknown: ended.unknown,
+    })
+}
+
+/// The same for whoever wants the job to end above all: it counts as done when the job is closed.
+///
+/// # Errors
+/// `JOB_UNKNOWN`, `JOB_BUSY` while an apply runs that keeps the job open, or the store's.
+pub async fn end(
+    app: &Arc<App>,
+    operator: &str,
+    job_id: &JobId,
+    reason: &str,
+    running: RunningApply,
+) -> Result<EndedJob, JobError> {
     let (app, job_id) = (Arc::clone(app), job_id.clone());
     let (operator, reason) = (operator.to_owned(), reason.to_owned());
     let closing = tokio::spawn(
@@ -236,7 +271,7 @@ async fn close_and_seal(
     job_id: &JobId,
     reason: &str,
     running: RunningApply,
-) -> Result<ClosedJob, JobError> {
+) -> Result<EndedJob, JobError> {
     let job = app.store.job(job_id).await?.ok_or(ReasonCode::JobUnknown)?;
     if !job.state.is_open() {
         return finish(app, job, Vec::new()).await;
@@ -281,24 +316,27 @@ async fn close_and_seal(
 }
 
 /// Seals a closed job.
-async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<ClosedJob, JobError> {
-    let sealing = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
-    if let Err(BundleError::Pending(why)) = &sealing {
-        // Nothing more can be done in it, and the bundle is sealed when others have spoken.
-        app.leases.end(&job.job_id);
-        app.pending.add();
-        return Err(Refusal::new(ReasonCode::BundlePending, why.clone()).into());
-    }
-    let bundle = sealing?;
-    app.metrics.bundles.count();
-    // Not before: a lease that lapses is what seals the bundle of a job when this has failed.
-    app.leases.end(&job.job_id);
-    if !matches!(job.state, JobState::Sealed { .. }) {
-        bundles::announce(app, &bundle).await;
-        kill_point!("seal.announced");
+async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<EndedJob, JobError> {
+    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
+    match &bundle {
+        Ok(sealed) => {
+            app.metrics.bundles.count();
+            // Not before: a lease that lapses is what seals the bundle of a job when this failed.
+            app.leases.end(&job.job_id);
+            if !matches!(job.state, JobState::Sealed { .. }) {
+                bundles::announce(app, sealed).await;
+                kill_point!("seal.announced");
+            }
+        }
+        Err(BundleError::Pending(_)) => {
+            // Nothing more can be done in it, and the bundle is sealed when others have spoken.
+            app.leases.end(&job.job_id);
+            app.pending.add();
+        }
+        Err(_) => {}
     }
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
-    Ok(ClosedJob {
+    Ok(EndedJob {
         job,
         closing,
         bundle,

@@ -98,6 +98,8 @@ pub struct LiveToken {
     pub scopes: Vec<String>,
     /// Its job.
     pub job: Arc<LiveJob>,
+    /// The key that signed it; not known of those from before key sets.
+    pub signed_by: Option<Did>,
     /// Whom it was bound to at first use.
     pub holder: OnceLock<String>,
     /// How often it was refused for its own sake: revoked, expired, in the wrong hands.
@@ -195,7 +197,13 @@ impl LiveJob {
 
 impl LiveToken {
     /// A verified token that is not revoked.
-    pub fn new(hash: Hash, claims: Claims, job: Arc<LiveJob>, holder: Option<String>) -> Self {
+    pub fn new(
+        hash: Hash,
+        claims: Claims,
+        job: Arc<LiveJob>,
+        signed_by: Option<Did>,
+        holder: Option<String>,
+    ) -> Self {
         let slot = OnceLock::new();
         if let Some(holder) = holder {
             let _ = slot.set(holder);
@@ -208,6 +216,7 @@ impl LiveToken {
             claims,
             scopes,
             job,
+            signed_by,
             holder: slot,
             refused: AtomicU64::new(0),
             ended,
@@ -326,6 +335,15 @@ impl Live {
     /// A token was revoked: the next call is refused, open streams are cut.
     pub fn revoke_token(&self, hash: &Hash) {
         if let Some(token) = self.token(hash) {
+            token.ended.send_replace(Some(ReasonCode::TokenRevoked));
+        }
+    }
+
+    /// A key was revoked: whatever it has signed, or may have, is refused and cut at once.
+    pub fn revoke_signed_by(&self, key: &Did) {
+        let tokens = self.tokens.read().expect("no panic while it is held");
+        let signed = |token: &&Arc<LiveToken>| token.signed_by.as_ref().is_none_or(|by| by == key);
+        for token in tokens.values().filter(signed) {
             token.ended.send_replace(Some(ReasonCode::TokenRevoked));
         }
     }

@@ -58,6 +58,7 @@ pub fn follow(app: &Arc<App>) -> Arc<Left> {
                 app.leases.end(&job);
             }
             Happened::Withdrawn(contract) => app.live.withdraw_contract(&contract),
+            Happened::KeySet(_) => app.keys.tell(),
             Happened::GatewayGone => gone.0.store(true, Ordering::Release),
             Happened::CutOff => app.live.forget_all(),
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::clawproxy::record::{can_sign, end_unsigned};
-use crate::jobs::{self, ClosedJob, JobError, RunningApply};
+use crate::jobs::{self, EndedJob, JobError, RunningApply};
 use crate::keys::{random_bytes, timed_uuid};
 use crate::operator::audit::{Action, audited};
 use crate::upstream::{Answer, Duty, UpstreamError};
@@ -90,19 +90,20 @@ pub async fn discard_run(
 /// A job that was stopped.
 #[derive(Debug)]
 pub struct StoppedJob {
-    /// The closed job with its bundle.
-    pub closed: ClosedJob,
+    /// The closed job, with its bundle if that could be sealed.
+    pub ended: EndedJob,
     /// Hashes of the tokens that were revoked, in hexadecimal.
     pub revoked_tokens: Vec<String>,
     /// Runs that upstream may still be applying.
     pub unfinished_runs: Vec<String>,
 }
 
-/// Stops a job now: no more calls, tokens revoked, waiting runs discarded, closed and sealed.
-/// A running apply is upstream's and cannot be taken back; it is named in the answer.
+/// Stops a job now: no more calls, tokens revoked, waiting runs discarded, closed, and sealed when
+/// its bundle waits for nobody. A running apply is upstream's and cannot be taken back; it is named
+/// in the answer.
 ///
 /// # Errors
-/// `JOB_UNKNOWN`, or what closing fails with.
+/// `JOB_UNKNOWN`, or what ending it fails with.
 pub async fn stop_job(
     app: &Arc<App>,
     operator: &str,
@@ -134,12 +135,13 @@ pub async fn stop_job(
             revoked_tokens.push(hash.to_hex());
         }
         let running = RunningApply::LeftBehind;
-        let closed = jobs::close(app, operator, job_id, reason, running).await?;
+        // Whatever its bundle waits for: what the responder needs is the list.
+        let ended = jobs::end(app, operator, job_id, reason, running).await?;
         let runs = app.store.runs(job_id).await?;
         let unfinished = runs.into_iter().filter(|run| !run.gate.is_final());
         let unfinished_runs = unfinished.map(|run| run.run_id).collect();
         Ok(StoppedJob {
-            closed,
+            ended,
             revoked_tokens,
             unfinished_runs,
         })

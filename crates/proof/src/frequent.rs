@@ -10,8 +10,8 @@
 //! of small order. When the encodings are equal, `R` decodes to the sum, so the question is asked
 //! of the sum here. Every signature is checked by itself; no verdict depends on its company.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::CompressedEdwardsY;
@@ -21,9 +21,9 @@ use sha2::{Digest, Sha512};
 
 use crate::keys::{PublicKey, Signature};
 
-/// From its so-manieth signature on a key has a table: making one costs about as much as fifteen
+/// With its so-manieth signature a key gets a table: making one costs about as much as fifteen
 /// signatures.
-const FREQUENT: u32 = 32;
+const FREQUENT: usize = 16;
 
 /// So many keys are counted, and may have a table of 370 KiB. A job has one key for all its
 /// receipts of a kind.
@@ -44,7 +44,7 @@ pub struct Keyring {
 
 struct Met {
     key: PublicKey,
-    times: AtomicU32,
+    times: AtomicUsize,
     prepared: OnceLock<Prepared>,
 }
 
@@ -60,46 +60,47 @@ pub struct Claim {
 }
 
 impl Met {
-    /// Counts one signature more, and gives the table once there is one. Whoever counts to
+    /// Counts so many signatures more, and gives the table once there is one. Whoever counts to
     /// [`FREQUENT`] makes it; the others do without until it is there.
-    fn prepared(&self) -> Option<&Prepared> {
-        if self.times.load(Ordering::Relaxed) < FREQUENT
-            && self.times.fetch_add(1, Ordering::Relaxed) + 1 == FREQUENT
-        {
-            return Some(self.prepared.get_or_init(|| Prepared::new(&self.key)));
+    fn prepared(&self, more: usize) -> Option<&Prepared> {
+        let ready = self.prepared.get();
+        if ready.is_some() {
+            return ready;
         }
-        self.prepared.get()
+        let before = self.times.fetch_add(more, Ordering::Relaxed);
+        let reached = before < FREQUENT && before + more >= FREQUENT;
+        reached.then(|| self.prepared.get_or_init(|| Prepared::new(&self.key)))
     }
 }
 
 impl Keyring {
     /// The same answer as [`PublicKey::verify`] for each of them, in their order.
     pub fn verify_each(&self, claims: &[Claim]) -> Vec<bool> {
+        for claim in claims {
+            self.meet(&claim.key);
+        }
+        let met = self.met();
+        // What counts is how many come by one key, so all of them are counted first.
+        let prepared: Vec<_> = met
+            .iter()
+            .map(|met| {
+                let times = claims.iter().filter(|claim| claim.key == met.key).count();
+                (&met.key, met.prepared(times))
+            })
+            .collect();
         let mut verdicts = vec![false; claims.len()];
         let (mut places, mut sums) = (Vec::new(), Vec::new());
-        // What another thread left half done is only a count or a key more.
-        let met = self.met.read().unwrap_or_else(PoisonError::into_inner);
-        let mut unknown = Vec::new();
         for (place, claim) in claims.iter().enumerate() {
-            let known = met.iter().find(|met| met.key == claim.key);
-            match known.and_then(Met::prepared) {
+            let known = prepared.iter().find(|(key, _)| **key == claim.key);
+            match known.and_then(|(_, prepared)| *prepared) {
                 Some(prepared) => {
                     if let Some(sum) = prepared.sum(&claim.message, &claim.signature) {
                         places.push(place);
                         sums.push(sum);
                     }
                 }
-                None => {
-                    verdicts[place] = claim.key.verify(&claim.message, &claim.signature);
-                    if known.is_none() && met.len() < KEYS {
-                        unknown.push(claim.key);
-                    }
-                }
+                None => verdicts[place] = claim.key.verify(&claim.message, &claim.signature),
             }
-        }
-        drop(met);
-        for key in unknown {
-            self.remember(key);
         }
         // Encoding a point takes a division; here they share one, and each keeps its own result.
         let encoded = EdwardsPoint::compress_batch_alloc(&sums);
@@ -110,12 +111,22 @@ impl Keyring {
         verdicts
     }
 
-    fn remember(&self, key: PublicKey) {
+    /// What another thread left half done is only a count or a key more.
+    fn met(&self) -> RwLockReadGuard<'_, Vec<Met>> {
+        self.met.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a key, while there is room.
+    fn meet(&self, key: &PublicKey) {
+        let known = |met: &[Met]| met.len() == KEYS || met.iter().any(|met| met.key == *key);
+        if known(&self.met()) {
+            return;
+        }
         let mut met = self.met.write().unwrap_or_else(PoisonError::into_inner);
-        if met.len() < KEYS && met.iter().all(|met| met.key != key) {
+        if !known(&met) {
             met.push(Met {
-                key,
-                times: AtomicU32::new(1),
+                key: *key,
+                times: AtomicUsize::new(0),
                 prepared: OnceLock::new(),
             });
         }
@@ -215,7 +226,7 @@ mod tests {
     fn prepared(key: &PublicKey) -> Keyring {
         let met = Met {
             key: *key,
-            times: AtomicU32::new(FREQUENT),
+            times: AtomicUsize::new(FREQUENT),
             prepared: OnceLock::from(Prepared::new(key)),
         };
         Keyring {

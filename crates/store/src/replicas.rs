@@ -16,6 +16,8 @@ pub enum Happened {
     Closed(JobId),
     /// A contract was withdrawn.
     Withdrawn(Hash),
+    /// The log has key sets up to this number.
+    KeySet(u64),
     /// A gateway is not there any more, and may have left calls behind.
     GatewayGone,
     /// For seconds nobody could look: whatever is known by heart may have ended.
@@ -58,6 +60,14 @@ pub trait Replicas {
     /// Tells of everything from now on, after it was committed. That it [is
     /// current](Self::is_current) means that everything committed a second ago was told.
     fn follow(&self, follower: Follower);
+
+    /// Says that this gateway signs with no key from before the key set of this number. It stands
+    /// behind all that the gateway has handed to the store until now.
+    async fn took_up(&self, key_set: u64) -> Result<(), StoreError>;
+
+    /// Whether every gateway that is there has [taken up](Self::took_up) the key set of this
+    /// number, or a later one.
+    async fn all_took_up(&self, key_set: u64) -> Result<bool, StoreError>;
 
     /// Intents without an outcome of gateways that are gone: nobody else will end them.
     async fn left_behind(&self) -> Result<Vec<OpenIntent>, StoreError>;

@@ -116,10 +116,19 @@ impl<T> Found<T> {
 
     /// Hands one in.
     pub(crate) fn push(&self, item: T) {
+        self.hand_in(item, VecDeque::push_back);
+    }
+
+    /// Hands in one that takes long: who began it last would keep the others waiting.
+    pub(crate) fn push_first(&self, item: T) {
+        self.hand_in(item, VecDeque::push_front);
+    }
+
+    fn hand_in(&self, item: T, queue: fn(&mut VecDeque<(usize, T)>, (usize, T))) {
         let mut items = self.locked();
         let place = items.count;
         items.count += 1;
-        items.waiting.push_back((place, item));
+        queue(&mut items.waiting, (place, item));
         drop(items);
         self.changed.notify_one();
     }
@@ -204,7 +213,12 @@ mod tests {
             assert_eq!(map_large(&items, |_, item| item * 2), mapped);
             let found = map_found(
                 |found| {
-                    items.iter().for_each(|item| found.push(*item));
+                    for item in &items {
+                        match item % 3 {
+                            0 => found.push_first(*item),
+                            _ => found.push(*item),
+                        }
+                    }
                     Some(())
                 },
                 |item| item * 2,

@@ -525,6 +525,8 @@ class ChangeKeys(TypedDict):
 
 class ChangedKeys(TypedDict):
     """What became of a key set."""
+    # Whether every gateway on the store uses its keys by now.
+    followed_by_all: bool
     # Its place in the log.
     leaf: int
     # Its number.
@@ -1486,9 +1488,12 @@ class Snapshot(TypedDict):
 
 
 class StoppedJob(TypedDict):
-    """A job that was stopped, with its bundle."""
-    bundle_bytes: int
-    bundle_sha256_b64u: Sha256
+    """A job that was stopped."""
+    bundle_bytes: int | None
+    # None while there is no bundle.
+    bundle_sha256_b64u: Sha256 | None
+    # Why there is no bundle yet. The job has ended all the same.
+    bundle_waits_for: str | None
     closed_at: Timestamp
     closed_by: str
     counters: Counters

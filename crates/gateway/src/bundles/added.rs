@@ -3,8 +3,10 @@
 //! A witness or an authority that was silent then may speak later, though of a later checkpoint: a
 //! witness never goes back. So what is added is that later checkpoint with the proof that it
 //! continues the bundle's own. It stands outside of all seals; the sealed file is never touched.
-//! Two small files lie beside it: `.awaits` while somebody has not spoken, `.added` with what was
-//! said. They are looked at when the bundle is fetched, so that nothing grows while nobody asks.
+//! Two small files lie beside it: `.awaits` with what it was sealed with, where somebody had not
+//! spoken then, and `.added` with what was said. They are looked at when the bundle is fetched, so
+//! that nothing grows while nobody asks. What was signed by a key of the log that was revoked since
+//! is said by nobody: it is left out, and the others are asked again.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +19,8 @@ use proof::record::JobId;
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 
-use super::{BundleError, Sealing, file};
+use super::{BundleError, Sealing, file, log_origin};
+use crate::config::Config;
 use crate::tlog::attest::Attested;
 use crate::tlog::witnesses::seen_by;
 
@@ -26,6 +29,9 @@ use crate::tlog::witnesses::seen_by;
 struct Awaits {
     checkpoint: String,
     has_timestamp: bool,
+    /// Everybody has spoken: nobody is asked while what was added counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    settled: bool,
 }
 
 /// A member of the bundle, and the sealed file without its first byte behind it.
@@ -57,9 +63,9 @@ pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &
     let awaits = Awaits {
         checkpoint: attested.checkpoint.note.clone(),
         has_timestamp: attested.timestamp.is_some(),
+        settled: false,
     };
-    let bytes = serde_json::to_vec(&awaits).expect("texts");
-    if let Err(error) = write(beside(parts, job_id, "awaits"), bytes).await {
+    if let Err(error) = awaits.write(parts, job_id).await {
         // The bundle is what it is; it will not get better.
         tracing::warn!(job = %job_id, %error, "late cosignatures will not be added");
     }
@@ -68,32 +74,43 @@ pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &
 /// What was added to a bundle, asking those who have not spoken once more. A bundle is given out
 /// as it is when that fails.
 pub async fn added(parts: Sealing<'_>, job_id: &JobId) -> Option<Front> {
-    let known = match read(beside(parts, job_id, "awaits")).await {
-        None => read(beside(parts, job_id, "added")).await,
-        Some(awaits) => match ask_again(parts, job_id, &awaits).await {
-            Ok(added) => added,
-            Err(error) => {
-                let error = crate::cli::chain(&error);
-                tracing::warn!(job = %job_id, error, "nobody could be asked about a bundle");
-                read(beside(parts, job_id, "added")).await
+    let known = known(parts, job_id).await;
+    let added = match Awaits::read(parts, job_id).await {
+        Some(awaits) if !awaits.settled || known.is_none() => {
+            match ask_again(parts, job_id, awaits, known.as_ref()).await {
+                Ok(more) => more.or(known),
+                Err(error) => {
+                    let error = crate::cli::chain(&error);
+                    tracing::warn!(job = %job_id, error, "nobody could be asked about a bundle");
+                    known
+                }
             }
-        },
+        }
+        _ => known,
     };
+    let json = Json::from_value(&added?).expect("texts");
     let mut front = b"{\"added\":".to_vec();
-    front.extend_from_slice(&known?);
+    front.extend_from_slice(&json.to_jcs());
     front.push(b',');
     Some(Front(front))
 }
 
+/// What was said before, as far as whoever gets the trust root now believes it.
+async fn known(parts: Sealing<'_>, job_id: &JobId) -> Option<Added> {
+    let bytes = read(beside(parts, job_id, "added")).await?;
+    let added: Added = serde_json::from_slice(&bytes).ok()?;
+    let origin = log_origin(parts.config);
+    let counts = parts.keys.now().vouch_for(&added.checkpoint, &origin);
+    counts.then_some(added)
+}
+
+/// Asks everybody about the log as it is now; what they say is kept when it is more than was known.
 async fn ask_again(
     parts: Sealing<'_>,
     job_id: &JobId,
-    awaits: &[u8],
-) -> Result<Option<Vec<u8>>, BundleError> {
-    let before = read(beside(parts, job_id, "added")).await;
-    let Ok(awaits) = serde_json::from_slice::<Awaits>(awaits) else {
-        return Ok(before);
-    };
+    mut awaits: Awaits,
+    known: Option<&Added>,
+) -> Result<Option<Added>, BundleError> {
     let sealed = awaits.checkpoint.as_str();
     let attested = Attested::now(parts, &Audit::default()).await?;
     let later = attested.checkpoint.note.as_str();
@@ -101,17 +118,14 @@ async fn ask_again(
         let stamped = stamped || awaits.has_timestamp;
         (seen_by(parts.config, &[sealed, note]).len(), stamped)
     };
-    let known: Option<Added> = before
-        .as_deref()
-        .and_then(|bytes| serde_json::from_slice(bytes).ok());
-    let had = match &known {
+    let had = match known {
         Some(known) => worth(&known.checkpoint, known.timestamp.is_some()),
         None => worth(sealed, false),
     };
     let has = worth(later, attested.timestamp.is_some());
     // Never less than there was.
     if !(has.0 >= had.0 && has.1 >= had.1 && has != had) {
-        return Ok(before);
+        return Ok(None);
     }
     let from = Checkpoint::claimed_size(sealed).unwrap_or(0);
     let path = parts
@@ -124,18 +138,42 @@ async fn ask_again(
         timestamp: attested.timestamp.filter(|_| !awaits.has_timestamp),
     };
     let json = Json::from_value(&added).expect("texts");
-    let bytes = json.to_jcs();
     let path = beside(parts, job_id, "added");
     let unusable = |source| BundleError::File {
         path: path.clone(),
         source,
     };
-    write(path.clone(), bytes.clone()).await.map_err(unusable)?;
+    write(path.clone(), json.to_jcs()).await.map_err(unusable)?;
     let stamped = has.1 || parts.stamper.is_none();
-    if has.0 == parts.config.log.witnesses.len() && stamped {
-        let _ = fs::remove_file(beside(parts, job_id, "awaits")).await;
+    let settled = has.0 == parts.config.log.witnesses.len() && stamped;
+    if settled != awaits.settled {
+        awaits.settled = settled;
+        // Whoever is asked once more than needed says the same.
+        let _ = awaits.write(parts, job_id).await;
     }
-    Ok(Some(bytes))
+    Ok(Some(added))
+}
+
+impl Awaits {
+    async fn read(parts: Sealing<'_>, job_id: &JobId) -> Option<Self> {
+        let bytes = read(beside(parts, job_id, "awaits")).await?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    async fn write(&self, parts: Sealing<'_>, job_id: &JobId) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self).expect("texts");
+        write(beside(parts, job_id, "awaits"), bytes).await
+    }
+}
+
+/// How the names of the files beside a bundle end. Whoever copies them takes the first one first:
+/// when it goes meanwhile, the second is as it stays.
+pub const BESIDE: [&str; 2] = ["awaits", "added"];
+
+/// The files beside a job's bundle, which are there or not.
+pub fn files(config: &Config, job_id: &JobId) -> [PathBuf; 2] {
+    let bundle = super::path(config, job_id);
+    BESIDE.map(|what| bundle.with_extension(what))
 }
 
 fn beside(parts: Sealing<'_>, job_id: &JobId, what: &str) -> PathBuf {

@@ -3,7 +3,7 @@
 //! The file is durable before the store knows of it, so that a bundle which the store names can
 //! be served. A crash between closing and sealing is made good by [`resume`].
 
-mod added;
+pub(crate) mod added;
 mod announce;
 mod evidence;
 pub mod export;
@@ -159,6 +159,8 @@ async fn seal_claimed(
     };
     let audit = audit(parts.store, &job).await?;
     let (keys, attested) = attested_under(parts, &audit).await?;
+    // Its public half names the key for receipts, which has to count.
+    keys.check(now).map_err(SignError::from)?;
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }

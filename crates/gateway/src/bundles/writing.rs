@@ -17,7 +17,7 @@ use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
 use store::{JobRow, ReceiptKind, Store, StoredRecord, kill_point};
 
 use super::evidence::Parts;
-use super::{BundleError, Sealing, SignedCheckpoint};
+use super::{BundleError, Sealing, SignedCheckpoint, file};
 use crate::keys::Keys;
 use crate::tlog::attest::Attested;
 
@@ -422,16 +422,9 @@ struct Seals {
 impl Seals {
     /// Puts the bundle together and gives it its name when it is durable; its hash and length.
     fn put_together(mut self, path: &Path) -> io::Result<(Hash, u64)> {
-        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        // For its owner only; removes itself unless it is given its name.
-        let mut file = tempfile::Builder::new()
-            .prefix(".bundle.")
-            .tempfile_in(folder)?;
-        let (sha256, bytes) = self.write_to(file.as_file_mut())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The name itself must survive a crash too.
-        File::open(folder)?.sync_all()?;
+        let mut temporary = file::Temporary::beside(path, 0o600)?;
+        let (sha256, bytes) = self.write_to(&mut temporary.file)?;
+        temporary.keep()?;
         Ok((sha256, bytes))
     }
 

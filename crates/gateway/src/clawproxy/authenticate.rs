@@ -225,9 +225,13 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
     if lifetime <= 0 || lifetime > i64::from(most) {
         return Err(ReasonCode::TokenLifetime.into());
     }
-    let token = app
-        .live
-        .keep_token(LiveToken::new(*hash, claims, job, stored.holder));
+    let token = app.live.keep_token(LiveToken::new(
+        *hash,
+        claims,
+        job,
+        Some(key.did()),
+        stored.holder,
+    ));
     // Read again now that a revocation would find it here: one that came in between has marked
     // the store's row but nothing that is known here.
     let stored = app.store.token(hash).await.map_err(unavailable)?;

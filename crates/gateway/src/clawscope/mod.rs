@@ -339,7 +339,13 @@ async fn keep(store: &dyn Store, live: &Live, row: TokenRow) -> Result<(), Store
     job.count(records, store.record_bytes(&job.id).await?);
     job.wrote_at(last_at);
     let job = live.keep_job(job);
-    let token = LiveToken::new(token.token_hash, token.claims, job, row.holder);
+    let token = LiveToken::new(
+        token.token_hash,
+        token.claims,
+        job,
+        token.signed_by,
+        row.holder,
+    );
     live.keep_token(token);
     Ok(())
 }

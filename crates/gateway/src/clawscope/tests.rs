@@ -227,7 +227,7 @@ async fn a_revoked_token_is_refused_from_then_on() {
         "a job".into(),
         contract,
     ));
-    let known = live.keep_token(LiveToken::new(token.hash, token.claims, job, None));
+    let known = live.keep_token(LiveToken::new(token.hash, token.claims, job, None, None));
     assert_eq!(known.ended(), None);
 
     let unknown = Hash::of(b"no token");
@@ -268,7 +268,7 @@ async fn a_first_call_beside_the_revocation_is_refused_too() {
     let token = ask(&fixture, &job_id, None, None).await.unwrap();
     // The call has read the token and its job; the revocation comes; the call keeps the token.
     let job = live.job(&job_id).unwrap();
-    let read = LiveToken::new(token.hash, token.claims, job, None);
+    let read = LiveToken::new(token.hash, token.claims, job, None, None);
     revoke(store, live, "olga", &token.hash, "lost", now())
         .await
         .unwrap();

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use super::Failure;
 use super::operator;
 use super::passphrase::KeyPassphrase;
-use super::term::{BOLD, GOOD, OFF};
+use super::term::{BOLD, GOOD, OFF, WARN};
+use crate::app::now;
 use crate::config::Config;
 use crate::keys::{self, Keys};
 use crate::operator::credential::Role;
@@ -120,6 +121,9 @@ impl Init {
                 "there is an operator already; `clawgate operator add` makes more"
             ),
         }
+        if self.encrypt_keys {
+            warn_of_root(&data.join("keys"));
+        }
         let config = made.config.display();
         anstream::eprintln!(
             "\n{BOLD}Next:{OFF}
@@ -132,6 +136,18 @@ impl Init {
   5. clawgate policy publish contract.json --author-key author.key"
         );
         Ok(())
+    }
+}
+
+/// Says of a folder with sealed keys that one in it is not.
+pub(super) fn warn_of_root(keys: &Path) {
+    let root = keys.join(keys::ROOT);
+    if root.exists() {
+        anstream::eprintln!(
+            "{WARN}not sealed{OFF} {}: the root of the keys, which the gateway never reads; take it to \
+             where whoever runs the gateway cannot get it",
+            root.display()
+        );
     }
 }
 
@@ -159,7 +175,7 @@ pub async fn init(dir: &Path, sealed: Option<&Secret>) -> Result<Initialized, Fa
     make_folders(&data)?;
     match sealed {
         None => make_keys(&data.join("keys"))?,
-        Some(passphrase) => keys::create_sealed(&data.join("keys"), passphrase)?,
+        Some(passphrase) => keys::create_sealed(&data.join("keys"), passphrase, now())?,
     }
     let store = store::open_sqlite(&data.join("clawgate.db"))?;
     let credential = if store.operators().await?.is_empty() {
@@ -181,7 +197,7 @@ fn make_keys(folder: &Path) -> Result<(), Failure> {
     let new = !folder.exists();
     let made = Keys::create(folder)?;
     if new {
-        keys::write_first(&made, folder, crate::app::now())?;
+        keys::write_first(&made, folder, now())?;
     }
     Ok(())
 }
@@ -277,9 +293,12 @@ mod tests {
         let passphrase = Secret::new("correct horse battery staple".to_owned());
         let made = init(folder.path(), Some(&passphrase)).await.unwrap();
         let mut config = Config::load(&made.config).unwrap();
-        let keys = std::fs::read_dir(config.keys_dir()).unwrap();
-        let sealed = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".age");
-        assert!(keys.map(|file| file.unwrap().file_name()).all(sealed));
+        let files = std::fs::read_dir(config.keys_dir()).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut plain: Vec<_> = names.filter(|name| !name.ends_with(".age")).collect();
+        plain.sort();
+        // Its owner takes the root away; what it has signed stays, for the log.
+        assert_eq!(plain, ["key-set-1.json", keys::ROOT]);
         let http = crate::upstream::http_client(&config).unwrap();
         assert!(Keys::open(&config, &http).await.is_err());
         config.keys.typed = Some(passphrase);

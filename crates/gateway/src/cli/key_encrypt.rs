@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::init::warn_of_root;
 use super::passphrase::KeyPassphrase;
 use super::term::{GOOD, OFF};
 use crate::config::{Config, FileKind};
@@ -36,6 +37,7 @@ impl Encrypt {
         let sealed = keys::seal_all(&folder, &identity, &passphrase)?;
         let place = folder.display();
         anstream::eprintln!("{GOOD}sealed{OFF} {sealed} keys in {place}");
+        warn_of_root(&folder);
         let files = config.keys.files();
         if files.iter().any(|(_, kind)| *kind == FileKind::File) {
             anstream::eprintln!(

@@ -4,6 +4,8 @@
 //! What the gateway says is held against the last key set that this key has signed: a gateway that
 //! hid it would get a second one of the same number, and with it a past without a revocation.
 
+mod adopt;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,15 +14,12 @@ use proof::trust::Role;
 use proof::{Did, SigningKey, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::Seat;
 
-use super::term::{self, BOLD, DIM, GOOD, OFF};
+use super::passphrase::KeyPassphrase;
+use super::term::{self, BOLD, DIM, GOOD, OFF, WARN};
 use super::{Failure, OperatorApi, Remote};
 use crate::bundles::file;
-use crate::config::Config;
 use crate::keys::{random_key, read_key, write_key};
-use crate::storage::Place;
-use crate::upstream::http_client;
 
 /// Where `clawgate init` leaves the root's key.
 const DEFAULT_KEY: &str = "data/keys/keyset.key";
@@ -66,14 +65,17 @@ new trust root. The root (keyset) changes without an overlap: its key file is re
         #[command(flatten)]
         signing: Signing,
     },
-    /// Takes the keys that the configuration names now into use; the gateway is stopped
+    /// Takes the keys that the configuration names now into use; a gateway on a file is stopped
     #[command(after_help = "\
 Examples:
   clawgate keys adopt --config clawgate.toml --key /media/root/keyset.key
 
-For keys that the gateway does not make: those in a module or a service. Name the new one in the
-configuration, run this, and start the gateway. Without it the gateway does not start, because the
-key sets name another key. What the old key has signed counts for the usual overlap.")]
+For keys that the gateway does not make: those in a module or a service, and sealed files. Name the
+new one in the configuration, stop the gateway, run this, and start it. Without it the gateway does
+not start, because the key sets name another key. What the old key signs counts for the usual overlap.
+
+Gateways on one PostgreSQL go on: they sign with the old key while that counts. Change the
+configuration of each, and restart one after the other before the overlap is over.")]
     Adopt {
         /// The gateway's configuration
         #[arg(long, value_name = "FILE")]
@@ -81,6 +83,8 @@ key sets name another key. What the old key has signed counts for the usual over
         /// The root's key
         #[arg(long, value_name = "FILE", default_value = DEFAULT_KEY)]
         key: PathBuf,
+        #[command(flatten)]
+        passphrase: KeyPassphrase,
     },
     /// Revokes a key that is lost or stolen; one in use is replaced first
     #[command(after_help = "\
@@ -188,7 +192,11 @@ impl Keys {
                 issuer.tell(&[rotated]);
                 Ok(())
             }
-            Self::Adopt { config, key } => adopt(&config, &key).await,
+            Self::Adopt {
+                config,
+                key,
+                passphrase,
+            } => adopt::adopt(&config, &key, &passphrase).await,
             Self::Revoke {
                 did,
                 since,
@@ -197,29 +205,6 @@ impl Keys {
             } => revoke(&did, since, &reason, &signing).await,
         }
     }
-}
-
-async fn adopt(config: &Path, key: &Path) -> Result<(), Failure> {
-    let config = Config::load(config)?;
-    let root = read_key(key)?;
-    let http = http_client(&config)
-        .map_err(|error| Failure::new(format!("cannot set up TLS: {error:#}")))?;
-    let keys = crate::keys::Keys::open(&config, &http).await?;
-    let place = Place::of(&config)
-        .await
-        .map_err(|error| Failure::new(format!("{error:#}")))?;
-    let store = place.open(Seat::Alone).map_err(|error| {
-        Failure::from(error).next("stop the gateway; its log takes no key set from beside it")
-    })?;
-    let now = crate::app::now();
-    let adopted = crate::keys::adopt(&keys, &*store, &root, now, |role| overlap(role).0).await?;
-    if adopted.is_empty() {
-        anstream::println!("the key sets name the configuration's keys already");
-    }
-    for (role, did) in adopted {
-        anstream::println!("{GOOD}done{OFF}  {did} is the {role} key now");
-    }
-    Ok(())
 }
 
 async fn list(all: bool, remote: &Remote) -> Result<(), Failure> {
@@ -286,6 +271,8 @@ async fn revoke(
     let mut made = Vec::new();
     if known.is_current() {
         made.push(issuer.rotate(known.role, None).await?);
+        // What the key has signed until now was signed before it is revoked.
+        issuer.view.now = View::ask(&issuer.api, None).await?.now;
     }
     let set = issuer
         .history
@@ -304,6 +291,18 @@ struct View {
     now: Timestamp,
     place: Option<u64>,
     key_sets: Vec<Logged>,
+}
+
+impl View {
+    async fn ask(api: &OperatorApi, since: Option<Timestamp>) -> Result<Self, Failure> {
+        let asked = since.map_or(String::new(), |since| format!("?since={since}"));
+        let answer = api.get(&format!("/v1/keys{asked}")).await?;
+        serde_json::from_value(answer).map_err(|error| unusable(&error))
+    }
+}
+
+fn unusable(error: &dyn std::error::Error) -> Failure {
+    Failure::new(format!("the gateway's answer cannot be used: {error}")).lasting()
 }
 
 #[derive(Debug, Deserialize)]
@@ -347,18 +346,12 @@ impl<'a> Issuer<'a> {
         api: OperatorApi,
         since: Option<Timestamp>,
     ) -> Result<Self, Failure> {
-        let asked = since.map_or(String::new(), |since| format!("?since={since}"));
-        let answer = api.get(&format!("/v1/keys{asked}")).await?;
-        let unreadable = |error: String| {
-            Failure::new(format!("the gateway's answer cannot be used: {error}")).lasting()
-        };
-        let view: View =
-            serde_json::from_value(answer).map_err(|error| unreadable(error.to_string()))?;
+        let view = View::ask(&api, since).await?;
         let mut history = History::default();
         for set in &view.key_sets {
             history
                 .extend(&set.entry, set.leaf)
-                .map_err(|error| unreadable(error.to_string()))?;
+                .map_err(|error| unusable(&error))?;
         }
         Ok(Self {
             signing,
@@ -371,22 +364,9 @@ impl<'a> Issuer<'a> {
     /// The last key set that was signed with this key is in the log, or goes there first: there are
     /// never two of one number.
     async fn hold_against(&mut self, last: SignedKeySet) -> Result<(), Failure> {
-        let verified = last.verify().map_err(|error| {
-            Failure::new(format!(
-                "the last key set signed here cannot be read: {error}"
-            ))
-        })?;
-        let (number, hash) = (verified.set.number, verified.hash);
-        let sets = self.history.sets();
-        if let Some(known) = sets.iter().find(|set| set.number == number) {
-            return match known.hash == hash {
-                true => Ok(()),
-                false => Err(hidden(number)),
-            };
-        }
-        if number != sets.len() as u64 + 1 {
-            return Err(hidden(number));
-        }
+        let Some(number) = not_there_yet(&self.history, &last)? else {
+            return Ok(());
+        };
         anstream::eprintln!("handing in key set {number}, which was signed before");
         self.hand_in(&last).await?;
         Ok(())
@@ -483,6 +463,12 @@ impl<'a> Issuer<'a> {
             if let Some(tokens @ 1..) = answer["tokens_revoked"].as_u64() {
                 anstream::println!("      {tokens} tokens that it had signed are revoked");
             }
+            if answer["followed_by_all"] == false {
+                anstream::println!(
+                    "      {WARN}not yet{OFF} by every gateway on the database: bring the new key to the \
+                     others (ROLE.key in data/keys); their logs and GET /readyz say what is missing"
+                );
+            }
         }
         anstream::eprintln!(
             "{BOLD}Next:{OFF} give auditors, witnesses and monitors the new trust root: clawgate trust \
@@ -498,6 +484,23 @@ fn hidden(number: u64) -> Failure {
     ))
     .next("find out why before anything is signed: a restored backup, or a gateway that hides it")
     .lasting()
+}
+
+/// The number of the last key set that was signed with a key, when the log does not have it yet:
+/// it goes there before another one is signed, so that there are never two of one number.
+fn not_there_yet(history: &History, last: &SignedKeySet) -> Result<Option<u64>, Failure> {
+    let verified = last.verify().map_err(|error| {
+        Failure::new(format!(
+            "the last key set signed here cannot be read: {error}"
+        ))
+    })?;
+    let (number, hash) = (verified.set.number, verified.hash);
+    let sets = history.sets();
+    match sets.iter().find(|set| set.number == number) {
+        Some(known) if known.hash == hash => Ok(None),
+        None if number == sets.len() as u64 + 1 => Ok(Some(number)),
+        _ => Err(hidden(number)),
+    }
 }
 
 fn next_file(key: &Path) -> PathBuf {

@@ -25,9 +25,13 @@ Example:
         remote: Remote,
     },
     /// Stops a job: revokes its tokens, discards its runs, closes it
-    #[command(
-        after_help = "Example:\n  clawgate rollback job job_0198… --reason 'prompt injection'"
-    )]
+    #[command(after_help = "\
+Example:
+  clawgate rollback job job_0198… --reason 'prompt injection'
+
+The answer is the list of what there is to look after: revoked tokens, calls whose end nobody knows,
+runs that Terraform Cloud may still be applying. It comes also while the job's bundle waits for
+witnesses or could not be sealed; bundle_waits_for says so then.")]
     Job {
         /// The job
         #[arg(value_parser = job_id)]

@@ -6,8 +6,9 @@ use proof::trust::Role;
 use proof::{Did, Timestamp};
 use store::{Conflict, StoreError};
 
+use super::follow::{announce, newly_revoked, others_took_up, put_into_use, take_up};
 use super::sets::{HELD, waiting};
-use super::{Keys, KeysError};
+use super::{Keys, KeysError, Replaced};
 use crate::app::App;
 use crate::clawscope;
 use crate::operator::audit::{Action, audited};
@@ -24,6 +25,8 @@ pub struct Changed {
     pub leaf: u64,
     /// How many tokens were revoked with the key that had signed them.
     pub tokens_revoked: u64,
+    /// Whether every gateway uses its keys by now.
+    pub followed_by_all: bool,
 }
 
 /// Why a key set was not taken.
@@ -51,6 +54,8 @@ pub async fn change(
     entry: SignedKeySet,
 ) -> Result<Changed, ChangeError> {
     let _one = app.keys.changing().await;
+    // Another gateway may have changed them.
+    take_up(app).await?;
     let (keys, now) = (app.keys.now(), app.now());
     let size = app.store.log_size().await?;
     let mut expected = keys.history.clone();
@@ -58,11 +63,7 @@ pub async fn change(
         .extend(&entry, size)
         .map_err(|error| refused(error.to_string()))?;
     check(app, &keys, &expected, now)?;
-    let newly_revoked: Vec<Did> = revoked(&expected)
-        .filter(|(_, did)| keys.history.revoked_at(did).is_none())
-        .filter(|(role, _)| *role == Role::Token)
-        .map(|(_, did)| did.clone())
-        .collect();
+    let newly_revoked = newly_revoked(&keys.history, &expected);
     let last = expected.sets().last().expect("one was added");
     let action = Action {
         operator,
@@ -89,19 +90,27 @@ pub async fn change(
     history
         .extend(&entry, leaf)
         .map_err(|error| ChangeError::Keys(error.into()))?;
-    let folder = app.config.keys_dir();
-    app.keys
-        .replace((*keys).clone().under(history, &folder, now)?);
+    let lacking = put_into_use(app, &keys, history);
     drop(all_signed);
     tracing::info!(number, leaf, operator, "the gateway's keys were changed");
+    // One that was lacking before is for whoever brings it.
+    let is_new = |lack: &Replaced| keys.history.current(lack.role) != Some(&lack.by);
+    match lacking {
+        Some(error) if app.keys.now().lacking.iter().any(is_new) => return Err(error.into()),
+        _ => {}
+    }
+    announce(app).await?;
     let mut tokens_revoked = 0;
-    for key in newly_revoked {
-        tokens_revoked += revoke_tokens(app, operator, &key).await?;
+    for (role, key) in newly_revoked {
+        if role == Role::Token {
+            tokens_revoked += revoke_tokens(app, operator, &key).await?;
+        }
     }
     Ok(Changed {
         number,
         leaf,
         tokens_revoked,
+        followed_by_all: others_took_up(app, number).await?,
     })
 }
 
@@ -119,17 +128,14 @@ fn check(app: &App, keys: &Keys, expected: &History, now: Timestamp) -> Result<(
     let folder = app.config.keys_dir();
     for role in HELD {
         let wanted = expected.current(role).expect("each key set has one");
-        if *wanted != keys.did(role) && waiting(&folder, role)?.as_ref() != Some(wanted) {
+        let changed = keys.history.current(role) != Some(wanted);
+        if changed && *wanted != keys.did(role) && waiting(&folder, role)?.as_ref() != Some(wanted)
+        {
             let detail = format!("the gateway does not have the {role} key {wanted}: prepare it");
             return Err(refused(detail).into());
         }
     }
     Ok(())
-}
-
-fn revoked(history: &History) -> impl Iterator<Item = (Role, &Did)> {
-    let revoked = history.keys().filter(|key| key.revoked.is_some());
-    revoked.map(|key| (key.role, &key.did))
 }
 
 /// Revokes every token that a key has signed. None is signed by it any more.

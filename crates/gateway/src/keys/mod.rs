@@ -6,6 +6,7 @@
 mod aws_kms;
 pub mod change;
 mod file;
+mod follow;
 mod https;
 mod pkcs11;
 mod places;
@@ -31,12 +32,13 @@ use store::StoreError;
 use crate::secret::SecretError;
 
 pub use file::{make_private_folder, read_key, write_key, write_private};
+pub use follow::follow;
 pub use places::asks_for_passphrase;
 pub use random::{random_bytes, random_key, random_text, random_uuid, timed_uuid};
 pub use ring::KeyRing;
-pub use sealed::{IDENTITY, create_sealed, seal_all};
-pub use sets::{KEYS_NOT_BEFORE, adopt, open, prepare, write_first};
-pub use signer::{SignError, Signer};
+pub use sealed::{IDENTITY, ROOT, create_sealed, seal_all};
+pub use sets::{KEYS_NOT_BEFORE, history, open, prepare, write_first};
+pub use signer::{Replaced, SignError, Signer};
 
 /// The keys, each used for its own role only.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub struct Keys {
     jobs: Vec<Arc<SigningKey>>,
     /// Keys of the log that were replaced, and sign checkpoints beside the new one until then.
     beside: Vec<(Arc<Signer>, Timestamp)>,
+    /// Keys whose places others have taken that are not here.
+    lacking: Vec<Replaced>,
     /// Which keys count where, as the log says.
     pub history: History,
 }
@@ -81,8 +85,8 @@ pub enum KeysError {
     NotAKeySet(PathBuf),
     /// A role has another key than the key sets name.
     #[error(
-        "the {role} key is {found}, and the key sets name {wanted}: put that key back, or have a key \
-         set name this one (clawgate keys adopt)"
+        "the {role} key is {found}, and the key sets name {wanted}: put that key back, bring it \
+         from the gateway where it was changed, or have a key set name this one (clawgate keys adopt)"
     )]
     Other {
         /// The role.
@@ -228,6 +232,7 @@ impl Keys {
             close: Arc::new(close),
             jobs: vec![Arc::new(jobs)],
             beside: Vec::new(),
+            lacking: Vec::new(),
             history: History::default(),
         }
     }
@@ -255,6 +260,15 @@ impl Keys {
         }
     }
 
+    /// Whether the keys here are those that the key sets name, or count for a while on.
+    ///
+    /// # Errors
+    /// The first whose signatures do not count any more.
+    pub fn check(&self, at: Timestamp) -> Result<(), Replaced> {
+        let mut lacking = self.lacking.iter();
+        lacking.try_for_each(|replaced| replaced.check(at))
+    }
+
     /// The keys whose tokens are taken at this time, the one in use first.
     pub fn token_keys(&self, now: Timestamp) -> Vec<PublicKey> {
         let counting = self.history.counting(Role::Token, now);
@@ -272,6 +286,15 @@ impl Keys {
         std::iter::once(own)
             .chain(others.map(|key| key.did.key()))
             .collect()
+    }
+
+    /// Whether one of them that was not revoked has signed a checkpoint of this log. Whoever gets
+    /// the trust root now believes no other.
+    pub fn vouch_for(&self, note: &str, origin: &str) -> bool {
+        let size = Checkpoint::claimed_size(note).unwrap_or(0);
+        let mut keys = self.checkpoint_keys();
+        keys.retain(|key| !self.history.was_revoked_over(&key.did(), size));
+        Checkpoint::verify_any(note, origin, &keys).is_ok()
     }
 
     /// Signs a checkpoint by the key of the log; while one is being replaced, by both.

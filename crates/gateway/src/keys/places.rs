@@ -210,7 +210,7 @@ impl Opener<'_> {
                 self.remote(role, place, found, key.did.as_ref(), AT_ONCE)?
             }
         };
-        let signer = Signer::Remote(remote);
+        let signer = Signer::from(remote);
         let probed = signer.probe().await;
         probed.map_err(|error| elsewhere(error.to_string()))?;
         Ok(signer)

@@ -181,7 +181,7 @@ pub(super) mod tests {
 
     fn signer(all: impl IntoIterator<Item = Does>) -> Signer {
         let patience = Duration::from_secs(5);
-        Signer::Remote(Remote::new(Elsewhere::doing(all), key().did(), patience, 4))
+        Signer::from(Remote::new(Elsewhere::doing(all), key().did(), patience, 4))
     }
 
     async fn sign(signer: &Signer) -> Result<Envelope, SignError> {
@@ -255,7 +255,7 @@ pub(super) mod tests {
     async fn those_who_wait_for_a_place_wait_no_longer_than_for_an_answer() {
         let place = Elsewhere::doing([Does::Hangs]);
         let patience = Duration::from_secs(5);
-        let signer = Signer::Remote(Remote::new(place, key().did(), patience, 1));
+        let signer = Signer::from(Remote::new(place, key().did(), patience, 1));
         let began = tokio::time::Instant::now();
         let (one, two) = tokio::join!(sign(&signer), sign(&signer));
         assert!(one.is_err() && two.is_err());

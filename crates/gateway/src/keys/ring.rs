@@ -1,10 +1,11 @@
 //! The keys in use, which change while the gateway runs.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
 use super::Keys;
@@ -21,6 +22,8 @@ pub struct KeyRing {
     in_use: RwLock<Arc<Keys>>,
     signing: tokio::sync::RwLock<()>,
     changing: Mutex<()>,
+    told: Notify,
+    announced: AtomicU64,
 }
 
 impl From<Keys> for KeyRing {
@@ -29,6 +32,8 @@ impl From<Keys> for KeyRing {
             in_use: RwLock::new(Arc::new(keys)),
             signing: tokio::sync::RwLock::default(),
             changing: Mutex::default(),
+            told: Notify::new(),
+            announced: AtomicU64::new(0),
         }
     }
 }
@@ -55,6 +60,26 @@ impl KeyRing {
     /// One change at a time.
     pub(super) async fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().await
+    }
+
+    /// The log has a key set that may be new here.
+    pub fn tell(&self) {
+        self.told.notify_one();
+    }
+
+    /// Waits until it may have.
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    /// The key set that others know to be followed here.
+    pub(super) fn announced(&self) -> u64 {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    /// They know now of this one.
+    pub(super) fn set_announced(&self, key_set: u64) {
+        self.announced.store(key_set, Ordering::Release);
     }
 
     pub(super) fn replace(&self, keys: Keys) {

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::{ExposeSecret as _, SecretString};
 use age::x25519::{Identity, Recipient};
-use proof::SigningKey;
+use proof::{SigningKey, Timestamp};
 use zeroize::Zeroizing;
 
-use super::file::{check_private, make_private_folder, read_key, write_private_bytes};
-use super::{FILES as ROLES, KeysError, random_key};
+use super::file::{check_private, make_private_folder, read_key, write_key, write_private_bytes};
+use super::sets::write_first;
+use super::{FILES as ROLES, Keys, KeysError, Signer, random_key};
 use crate::secret::Secret;
 
 /// Logarithm of scrypt's cost when a passphrase is set: 128 MiB and some tenths of a second (the
@@ -35,6 +36,9 @@ const MAGIC: &[u8] = b"age-encryption.org/";
 
 /// The file of identities in the keys folder.
 pub const IDENTITY: &str = "identity.age";
+
+/// The root of the key sets, which is not sealed.
+pub const ROOT: &str = "keyset.key";
 
 /// The name of a sealed key's file.
 pub fn sealed_name(role: &str) -> String {
@@ -138,13 +142,15 @@ impl Unlocked {
     }
 }
 
-/// Makes the keys of these roles in a folder, sealed under a passphrase.
+/// Makes the keys of all roles in a folder, sealed under a passphrase. The root of the key sets is
+/// made with them as a plain file, for its owner to take away: the gateway never reads it.
 ///
 /// # Errors
 /// See [`KeysError`].
-pub fn create_sealed(folder: &Path, passphrase: &Secret) -> Result<(), KeysError> {
+pub fn create_sealed(folder: &Path, passphrase: &Secret, now: Timestamp) -> Result<(), KeysError> {
     make_private_folder(folder)?;
     let identity = folder.join(IDENTITY);
+    let new = !identity.exists();
     let unlocked = match identity.exists() {
         true => Unlocked::read(&identity, Some(passphrase))?,
         false => Unlocked::create(&identity, passphrase)?,
@@ -154,6 +160,19 @@ pub fn create_sealed(folder: &Path, passphrase: &Secret) -> Result<(), KeysError
         if !path.exists() {
             unlocked.seal(&path, &random_key())?;
         }
+    }
+    if new {
+        let open = |role: &str| unlocked.open(&folder.join(sealed_name(role)));
+        let signer = |role| open(role).map(Signer::from);
+        let [receipt, token, checkpoint, close, jobs] = ROLES;
+        let signers = [
+            signer(receipt)?,
+            signer(token)?,
+            signer(checkpoint)?,
+            signer(close)?,
+        ];
+        write_key(&folder.join(ROOT), &random_key())?;
+        write_first(&Keys::of(signers, open(jobs)?), folder, now)?;
     }
     Ok(())
 }

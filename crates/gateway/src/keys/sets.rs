@@ -18,7 +18,7 @@ use store::{Conflict, Store};
 
 use super::file::{read_key, write_key, write_private};
 use super::random::random_key;
-use super::{KeyRing, Keys, KeysError};
+use super::{KeyRing, Keys, KeysError, Replaced};
 
 /// From when on the first keys count: before the first release, because they may be older than the
 /// first key set.
@@ -90,8 +90,8 @@ pub async fn open(
     folder: &Path,
     now: Timestamp,
 ) -> Result<KeyRing, KeysError> {
-    let mut sets = store.key_sets().await?;
-    if sets.is_empty() {
+    let mut history = self::history(store).await?;
+    if history.sets().is_empty() {
         let entry = first(&keys, folder, now)?;
         match store.append_key_set(1, entry, now).await {
             Ok(leaf) => tracing::info!(leaf, "the log has its first key set"),
@@ -99,49 +99,25 @@ pub async fn open(
             Err(error) if matches!(error.conflict(), Some(Conflict::KeySetNumber(_))) => {}
             Err(error) => return Err(error.into()),
         }
-        sets = store.key_sets().await?;
+        history = self::history(store).await?;
     }
     discard(&folder.join(FIRST))?;
-    let mut history = History::default();
-    for set in sets {
-        history.extend(&set.entry, set.leaf_index)?;
+    match keys.under(history, folder, now) {
+        (keys, None) => Ok(keys.into()),
+        (_, Some(error)) => Err(error),
     }
-    Ok(keys.under(history, folder, now)?.into())
 }
 
-/// Has key sets name the keys that the configuration names now, where they are others: in a module or
-/// a service for example, of which the gateway makes none. For a gateway that is stopped. Returns
-/// the roles whose keys were replaced.
+/// The key sets of a log.
 ///
 /// # Errors
-/// See [`KeysError`].
-pub async fn adopt(
-    keys: &Keys,
-    store: &dyn Store,
-    root: &SigningKey,
-    now: Timestamp,
-    overlap: impl Fn(Role) -> u32,
-) -> Result<Vec<(Role, Did)>, KeysError> {
+/// When the store does not answer, or they do not follow each other.
+pub async fn history(store: &dyn Store) -> Result<History, KeysError> {
     let mut history = History::default();
     for set in store.key_sets().await? {
         history.extend(&set.entry, set.leaf_index)?;
     }
-    let mut adopted = Vec::new();
-    for role in HELD {
-        let did = keys.did(role);
-        if history.current(role).is_none_or(|current| *current == did) {
-            continue;
-        }
-        let not_after = now.plus_seconds(overlap(role).into());
-        let set = history.rotate(role, &did, now, not_after)?;
-        let entry = SignedKeySet::sign(&set, root, None).expect("texts and numbers");
-        // Nothing is written that may not follow.
-        history.clone().extend(&entry, store.log_size().await?)?;
-        let leaf = store.append_key_set(set.number, entry.clone(), now).await?;
-        history.extend(&entry, leaf)?;
-        adopted.push((role, did));
-    }
-    Ok(adopted)
+    Ok(history)
 }
 
 /// Number 1: the one that was made with the keys, or one by the root's key, which is made when
@@ -216,23 +192,73 @@ pub(super) fn waiting(folder: &Path, role: Role) -> Result<Option<Did>, KeysErro
 }
 
 impl Keys {
+    /// A role whose key is another one than these key sets name, with the key that is here.
+    pub fn differing(&self, history: &History) -> Option<(Role, Did)> {
+        let here = HELD.into_iter().map(|role| (role, self.did(role)));
+        here.into_iter()
+            .find(|(role, did)| history.current(*role) != Some(did))
+    }
+
     /// The keys that these key sets name, from what is in memory and in the folder. A key that was
     /// made for its role and waits takes its place; what is not needed any more is taken away.
     ///
-    /// # Errors
-    /// [`KeysError::Other`] when the key that a role needs is not there.
+    /// A key that is not there leaves the one before in its place, which then signs as long as that
+    /// counts. What is wrong is told besides: [`KeysError::Other`], or why a file cannot be used.
     pub(super) fn under(
         mut self,
         history: History,
         folder: &Path,
         now: Timestamp,
-    ) -> Result<Self, KeysError> {
+    ) -> (Self, Option<KeysError>) {
+        let mut wrong = None;
+        self.lacking = Vec::new();
         for role in HELD {
             let wanted = history.current(role).expect("each key set has one");
-            if *wanted != self.did(role) {
-                self.take_place(role, wanted, &history, folder)?;
+            if *wanted == self.did(role) {
+                continue;
+            }
+            if let Err(error) = self.take_place(role, wanted, &history, folder) {
+                wrong.get_or_insert(error);
+                self.lack(role, wanted, &history);
             }
         }
+        let kept = self.keep_replaced(&history, folder, now);
+        self.history = history;
+        (self, wrong.or(kept.err()))
+    }
+
+    /// Another key has the place of this role's, and is not here.
+    fn lack(&mut self, role: Role, by: &Did, history: &History) {
+        let found = self.did(role);
+        let known = history.keys().find(|key| key.did == found);
+        let replaced = Replaced {
+            role,
+            by: by.clone(),
+            until: known
+                .filter(|key| key.counts_on())
+                .and_then(|key| key.not_after),
+            found,
+        };
+        let signer = match role {
+            Role::Receipt => Some(&mut self.receipt),
+            Role::Token => Some(&mut self.token),
+            Role::Checkpoint => Some(&mut self.checkpoint),
+            Role::Close => Some(&mut self.close),
+            Role::Jobs | Role::Keyset => None,
+        };
+        if let Some(signer) = signer {
+            *signer = Arc::new(signer.replaced(replaced.clone()));
+        }
+        self.lacking.push(replaced);
+    }
+
+    /// Keys that were replaced and are needed on, and the files of those that are not.
+    fn keep_replaced(
+        &mut self,
+        history: &History,
+        folder: &Path,
+        now: Timestamp,
+    ) -> Result<(), KeysError> {
         self.beside = Vec::new();
         for did in history.counting(Role::Checkpoint, now) {
             let mut key = read_if_there(&old_place(folder, Role::Checkpoint, did))?;
@@ -256,10 +282,10 @@ impl Keys {
                 _ => {}
             }
         }
-        self.history = history;
-        Ok(self)
+        Ok(())
     }
 
+    /// Puts the key that a role needs in the place of the one before, in memory and in the folder.
     fn take_place(
         &mut self,
         role: Role,
@@ -267,20 +293,34 @@ impl Keys {
         history: &History,
         folder: &Path,
     ) -> Result<(), KeysError> {
-        let next = next_place(folder, role);
-        let key = read_if_there(&next)?.filter(|key| key.did() == *wanted);
-        let key = key.ok_or_else(|| KeysError::other(role, &self.did(role), history))?;
-        let here = place(folder, role);
-        if matches!(role, Role::Checkpoint | Role::Jobs) {
-            let old = old_place(folder, role, &self.did(role));
-            match fs::hard_link(&here, &old) {
-                Err(source) if source.kind() != ErrorKind::AlreadyExists => {
-                    return Err(KeysError::Io { path: old, source });
+        let is_wanted = |key: &SigningKey| key.did() == *wanted;
+        let (here, next) = (place(folder, role), next_place(folder, role));
+        let other = || KeysError::other(role, &self.did(role), history);
+        // Where several gateways share the folder, another one may put it there at any moment.
+        let there = || Ok::<_, KeysError>(read_if_there(&here)?.filter(is_wanted));
+        let key = match there()? {
+            Some(key) => key,
+            None => {
+                let waits = read_if_there(&next)?.filter(is_wanted);
+                let key = waits.map_or_else(there, |key| Ok(Some(key)))?;
+                let key = key.ok_or_else(other)?;
+                if matches!(role, Role::Checkpoint | Role::Jobs) {
+                    let old = old_place(folder, role, &self.did(role));
+                    match fs::hard_link(&here, &old) {
+                        Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+                            return Err(KeysError::Io { path: old, source });
+                        }
+                        _ => {}
+                    }
                 }
-                _ => {}
+                match fs::rename(&next, &here) {
+                    Err(source) if source.kind() != ErrorKind::NotFound => {
+                        return Err(KeysError::Io { path: here, source });
+                    }
+                    _ => key,
+                }
             }
-        }
-        fs::rename(&next, &here).map_err(|source| KeysError::Io { path: here, source })?;
+        };
         let signer = || Arc::new(key.clone().into());
         match role {
             Role::Receipt => self.receipt = signer(),

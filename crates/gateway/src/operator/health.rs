@@ -24,7 +24,7 @@ pub(super) async fn alive() -> Json<Health> {
 }
 
 /// Calls can be taken: the store answers and has room, the published log does not
-/// contradict it, and the gateway is not about to stop.
+/// contradict it, what the gateway's keys sign counts, and the gateway is not about to stop.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
     if app.draining.load(Ordering::Acquire) {
         return Err(ReasonCode::ShuttingDown.into());
@@ -37,5 +37,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, P
     if !app.store.is_current() {
         return Err(ReasonCode::StoreUnavailable.into());
     }
+    let keys = app.keys.now().check(app.now());
+    keys.map_err(|replaced| replaced.refusal())?;
     Ok(Json(Health { status: "ready" }))
 }

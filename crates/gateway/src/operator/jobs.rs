@@ -1,6 +1,6 @@
 //! Jobs over the operator API.
 
-mod views;
+pub(super) mod views;
 
 use std::sync::Arc;
 

@@ -201,6 +201,7 @@ pub(super) async fn submit(
         number: changed.number,
         leaf: changed.leaf,
         tokens_revoked: changed.tokens_revoked,
+        followed_by_all: changed.followed_by_all,
     }))
 }
 
@@ -214,6 +215,8 @@ pub(super) struct Changed {
     leaf: u64,
     /// Tokens that were revoked with the key that had signed them.
     tokens_revoked: u64,
+    /// Whether every gateway on the store uses its keys by now.
+    followed_by_all: bool,
 }
 
 impl From<ChangeError> for Problem {

@@ -6,14 +6,17 @@ use axum::Json;
 use axum::extract::State;
 use policy::terraform::ids::{RunId, StateVersionId, WorkspaceId};
 use proof::record::JobId;
+use proof::{Hash, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::Operator;
 use super::extract::{Id, Reason, Strict};
-use super::jobs::Closed;
+use super::jobs::views::Counters;
 use super::problem::Problem;
 use crate::app::App;
+use crate::bundles::BundleError;
+use crate::jobs::EndedJob;
 use crate::rollback::{self, RollbackError, StateRollback};
 use crate::shapes;
 
@@ -62,18 +65,57 @@ pub(super) async fn job(
 ) -> Result<Json<StoppedJob>, Problem> {
     let (by, reason) = (operator.name(), body.reason.as_str());
     let stopped = rollback::stop_job(&app, by, &job_id, reason).await?;
+    let EndedJob {
+        job,
+        closing,
+        bundle,
+        unknown,
+    } = stopped.ended;
+    let bundle_waits_for = bundle.as_ref().err().map(|error| match error {
+        BundleError::Pending(why) => why.clone(),
+        error => {
+            let chain = crate::cli::chain(error);
+            tracing::error!(job = %job_id, error = chain, "a stopped job cannot be sealed");
+            "it could not be sealed; closing the job again tries again".to_owned()
+        }
+    });
+    let bundle = bundle.ok();
     Ok(Json(StoppedJob {
-        closed: stopped.closed.into(),
+        counters: Counters::of(&job),
+        job_id: job.job_id,
+        policy_hash_b64u: job.policy_hash,
+        closed_at: closing.at,
+        closed_by: closing.by,
+        reason: closing.reason,
+        bundle_sha256_b64u: bundle.as_ref().map(|bundle| bundle.sha256),
+        bundle_bytes: bundle.as_ref().map(|bundle| bundle.bytes),
+        bundle_waits_for,
+        unknown_outcomes: unknown,
         revoked_tokens: stopped.revoked_tokens,
         unfinished_runs: stopped.unfinished_runs,
     }))
 }
 
-/// A job that was stopped, with its bundle.
+/// A job that was stopped.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct StoppedJob {
-    #[serde(flatten)]
-    closed: Closed,
+    #[schemars(with = "shapes::JobId")]
+    job_id: JobId,
+    #[schemars(with = "shapes::Sha256")]
+    policy_hash_b64u: Hash,
+    #[schemars(with = "shapes::Timestamp")]
+    closed_at: Timestamp,
+    closed_by: String,
+    reason: String,
+    /// None while there is no bundle.
+    #[schemars(with = "Option<shapes::Sha256>")]
+    bundle_sha256_b64u: Option<Hash>,
+    bundle_bytes: Option<u64>,
+    /// Why there is no bundle yet. The job has ended all the same.
+    bundle_waits_for: Option<String>,
+    /// Calls of which nobody knows how they ended, by the `seq` of their intents.
+    unknown_outcomes: Vec<u64>,
+    counters: Counters,
     /// Hashes of the tokens that were revoked.
     #[schemars(with = "Vec<shapes::HexSha256>")]
     revoked_tokens: Vec<String>,

@@ -22,6 +22,7 @@ mod forbidden;
 mod gate;
 mod guides;
 mod interrupt;
+mod keys;
 mod kill;
 mod libraries;
 mod login;

@@ -101,15 +101,16 @@ impl Relay {
 }
 
 /// One of the three.
-struct Gateway {
-    config: Config,
+pub(crate) struct Gateway {
+    pub(crate) config: Config,
     child: Mutex<Option<Child>>,
 }
 
 impl Gateway {
     /// Its configuration: what all have in common, an address of its own, its way to the database.
-    async fn new(world: &World, n: u8, database: &str) -> Self {
+    async fn new(world: &World, n: u8, database: &str, differ: &impl Fn(u8, &mut Config)) -> Self {
         let mut config = world.config.clone();
+        differ(n, &mut config);
         let address = |listener: &mut clawgate::config::Listener| {
             let std::net::IpAddr::V4(ip) = listener.address.ip() else {
                 panic!("an own loopback address")
@@ -138,7 +139,7 @@ impl Gateway {
     }
 
     /// Starts it; it serves when this returns.
-    async fn start(&self, world: &World) {
+    pub(crate) async fn start(&self, world: &World) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_clawgate"))
             .args(["serve", "--config"])
             .arg(self.file(world))
@@ -170,28 +171,28 @@ impl Gateway {
     }
 
     /// `kill -9`.
-    async fn kill(&self) {
+    pub(crate) async fn kill(&self) {
         let child = self.child.lock().unwrap().take();
         child.expect("it runs").kill().await.unwrap();
     }
 
-    fn agent(&self, token: &str) -> Caller {
+    pub(crate) fn agent(&self, token: &str) -> Caller {
         Caller::new(&url(self.config.agent_listener.address), Some(token))
     }
 
-    fn operator(&self, world: &World) -> Caller {
+    pub(crate) fn operator(&self, world: &World) -> Caller {
         let address = self.config.operator_listener.address;
         Caller::new(&url(address), Some(&world.operator_token))
     }
 }
 
-fn url(address: SocketAddr) -> String {
+pub(crate) fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-struct Three {
-    world: World,
-    gateways: Vec<Gateway>,
+pub(crate) struct Three {
+    pub(crate) world: World,
+    pub(crate) gateways: Vec<Gateway>,
     relay: Relay,
     /// The database, as somebody beside the gateways sees it.
     store: Arc<dyn Store>,
@@ -207,6 +208,14 @@ struct Three {
 
 impl Three {
     async fn start(schema: server::Schema) -> Self {
+        Self::start_with(schema, |_, _| ()).await
+    }
+
+    /// With configurations that differ.
+    pub(crate) async fn start_with(
+        schema: server::Schema,
+        differ: impl Fn(u8, &mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = folder.path().join("database.url");
         std::fs::write(&address, schema.address()).unwrap();
@@ -227,7 +236,7 @@ impl Three {
         let mut gateways = Vec::new();
         for n in 0..3 {
             let database = if n == 2 { &by_relay } else { &schema.address() };
-            let gateway = Gateway::new(&world, n, database).await;
+            let gateway = Gateway::new(&world, n, database, &differ).await;
             gateway.start(&world).await;
             gateways.push(gateway);
         }

@@ -10,12 +10,15 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use clawverify::report::Name;
 use clawverify::{Code, Report, Verdict};
+use http::{Request, header};
 use policy::EXAMPLE_CONTRACT;
+use proof::checkpoint::Checkpoint;
 use proof::timestamp::{Authority, Token};
-use proof::{Hash, Numbers};
+use proof::{Hash, Json, Numbers};
 use serde_json::{Value, json};
 
 use crate::log::{witness, witness_at};
+use crate::retention::{store_command, told};
 use crate::world::{Caller, World};
 
 /// Opens a job under a contract with this `audit`.
@@ -33,7 +36,7 @@ async fn job_under(admin: &Caller<'_>, audit: &str) -> String {
     opened["job_id"].as_str().unwrap().to_owned()
 }
 
-async fn close(admin: &Caller<'_>, job: &str) -> crate::world::Answer {
+pub(crate) async fn close(admin: &Caller<'_>, job: &str) -> crate::world::Answer {
     let path = format!("/v1/jobs/{job}/close");
     admin.post(&path, &json!({ "reason": "done" })).await
 }
@@ -43,14 +46,17 @@ async fn nothing_pends(world: &World) {
     pending.wait_for(|count| *count == 0).await.unwrap();
 }
 
-fn of_checkpoint(report: &Report) -> (Verdict, Code, String) {
+pub(crate) fn of_checkpoint(report: &Report) -> (Verdict, Code, String) {
     let mut checks = report.checks.iter();
     let check = checks.find(|check| check.name == Name::Checkpoint).unwrap();
     (report.verdict, check.code, check.detail.clone())
 }
 
 /// A world with two witnesses, the second of which can go and come back.
-async fn witnessed(folder: &Path, more: &str) -> (World, [tokio::process::Child; 2], String) {
+pub(crate) async fn witnessed(
+    folder: &Path,
+    more: &str,
+) -> (World, [tokio::process::Child; 2], String) {
     let world = World::new().await;
     let trust = world.admin().await.get("/v1/trust").await.bytes;
     std::fs::write(folder.join("trust.json"), trust).unwrap();
@@ -102,6 +108,16 @@ async fn a_bundle_waits_for_the_witnesses_that_its_contract_asks_for() {
         "{}",
         closed.json()
     );
+    // Whoever stops it is told what there is to roll back, bundle or not.
+    let stopping = json!({ "reason": "prompt injection" });
+    let stopped = admin
+        .post(&format!("/v1/rollback/job/{job}"), &stopping)
+        .await
+        .ok();
+    let waits = stopped["bundle_waits_for"].as_str().unwrap();
+    assert!(waits.contains("1 of 2 witnesses"), "{stopped}");
+    assert_eq!(stopped["bundle_sha256_b64u"], Value::Null);
+    assert_eq!(stopped["reason"], "done", "it was closed before");
     // It is closed all the same: nothing more is done in it.
     let shown = admin.get(&format!("/v1/jobs/{job}")).await.ok();
     assert_eq!(shown["state"], "closed");
@@ -109,6 +125,22 @@ async fn a_bundle_waits_for_the_witnesses_that_its_contract_asks_for() {
     assert_eq!(token.code(), "JOB_CLOSED");
     let bundle = admin.get(&format!("/v1/jobs/{job}/bundle")).await;
     assert_eq!(bundle.code(), "BUNDLE_PENDING");
+    // An open job whose bundle will wait is stopped at once.
+    let open = job_under(&admin, two).await;
+    let token = admin.token(&open).await;
+    let stopped = admin
+        .post(&format!("/v1/rollback/job/{open}"), &stopping)
+        .await
+        .ok();
+    assert_eq!(stopped["revoked_tokens"].as_array().unwrap().len(), 1);
+    assert_eq!(stopped["reason"], "prompt injection");
+    assert!(stopped["bundle_waits_for"].is_string(), "{stopped}");
+    let url = &world.gateway.agent_url;
+    let request = Request::get(format!("{url}/api/v2/workspaces/ws-staging-app"))
+        .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    assert_eq!(world.call(request, Vec::new()).await.status, 401);
+    let shown = admin.get(&format!("/v1/jobs/{open}")).await.ok();
+    assert_eq!(shown["state"], "closed");
     // Other contracts ask for nobody.
     let other = admin.job().await;
     close(&admin, &other).await.ok();
@@ -116,7 +148,7 @@ async fn a_bundle_waits_for_the_witnesses_that_its_contract_asks_for() {
     // Neither a restart nor closing it again gets around them.
     drop(admin);
     let world = world.restarted(async |_| {}).await;
-    assert_eq!(world.gateway.app.pending.count(), 1);
+    assert_eq!(world.gateway.app.pending.count(), 2);
     let admin = world.admin().await;
     assert_eq!(close(&admin, &job).await.code(), "BUNDLE_PENDING");
     let metrics = String::from_utf8(admin.get("/metrics").await.bytes.to_vec()).unwrap();
@@ -165,6 +197,97 @@ async fn a_cosignature_that_comes_late_gets_into_the_bundle() {
     bytes.push(b'\n');
     assert_eq!(bytes, sealed.bytes);
     assert_eq!(closed["bundle_sha256_b64u"], Hash::of(&bytes).to_string());
+
+    // The log's key turns out to have been stolen since the bundle was sealed: what was added is
+    // left out, until the witness has seen what another key signs.
+    let note = json.at(&["log", "checkpoint"]).and_then(Json::as_str);
+    let size = Checkpoint::claimed_size(note.unwrap()).unwrap().to_string();
+    let stolen = admin.current("checkpoint").await;
+    let revoked = ["revoke", &stolen, "--since", &size, "--reason", "stolen"];
+    admin.changes(&revoked).await;
+    let (verdict, code, detail) = of_checkpoint(&admin.verify(&job).await);
+    assert_eq!((verdict, code), less, "{detail}");
+    assert_eq!(admin.get(&path).await.bytes, sealed.bytes);
+    // Whoever has the bundle from before has what was sealed.
+    let trust = admin.get("/v1/trust").await.bytes;
+    let kept = clawverify::verify(&whole.bytes, &trust, &clawverify::Options::default());
+    let (verdict, code, _) = of_checkpoint(&kept);
+    assert_eq!((verdict, code), less);
+    std::fs::write(folder.path().join("trust.json"), trust).unwrap();
+    let mut second = witness_at(folder.path(), 2, &address).await;
+    for alive in [true, false] {
+        let (verdict, code, detail) = of_checkpoint(&admin.verify(&job).await);
+        assert_eq!((verdict, code), (Verdict::Valid, Code::Ok), "{detail}");
+        assert!(detail.contains("seen by 2 of 2"), "{detail}");
+        if alive {
+            second.kill().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "required_witnesses = 2,";
+    let (world, [_first, mut second], address) = witnessed(folder.path(), more).await;
+    second.kill().await.unwrap();
+    let admin = world.admin().await;
+    let jobs = [admin.job().await, admin.job().await];
+    for job in &jobs {
+        close(&admin, job).await.ok();
+    }
+    let bundles = world.gateway.app.config.bundles_dir();
+    let there = |of: &Path| {
+        let entries = std::fs::read_dir(of).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let named = |job: usize, ends: &[&str]| -> Vec<String> {
+        let names = ends.iter().map(|end| format!("{}.{end}", jobs[job]));
+        names.collect()
+    };
+    let awaits = ["json", "awaits"];
+    let all = [named(0, &awaits), named(1, &awaits)].concat();
+    assert_eq!(there(&bundles), all.into_iter().collect());
+    // The second one speaks about the first bundle; nobody asks about the other one.
+    let mut second = witness_at(folder.path(), 2, &address).await;
+    let path = |job: &str| format!("/v1/jobs/{job}/bundle");
+    let whole = admin.get(&path(&jobs[0])).await.bytes;
+    second.kill().await.unwrap();
+    let both = [named(0, &["json", "added"]), named(1, &awaits)].concat();
+    let both = both.into_iter().collect();
+    assert_eq!(there(&bundles), both);
+
+    // A backup has all of it, and a gateway that was given it back knows as much.
+    let to = folder.path().join("backup");
+    let name = format!("{}/", to.display());
+    let made = store_command(&world, &["backup", &name, "--json"]);
+    assert_eq!(told(&made)["bundles"], 2);
+    assert_eq!(there(&to.join("bundles")), both);
+    drop(admin);
+    let world = world
+        .restarted(async |_| {
+            std::fs::remove_dir_all(&bundles).unwrap();
+            std::fs::rename(to.join("bundles"), &bundles).unwrap();
+        })
+        .await;
+    let admin = world.admin().await;
+    assert_eq!(admin.get(&path(&jobs[0])).await.bytes, whole);
+    let mut second = witness_at(folder.path(), 2, &address).await;
+    let (verdict, _, detail) = of_checkpoint(&admin.verify(&jobs[1]).await);
+    assert_eq!(verdict, Verdict::Valid, "{detail}");
+    second.kill().await.unwrap();
+
+    // It goes with its bundle, and stays with one that is held.
+    let held = json!({ "reason": "case 7" });
+    let holds = format!("/v1/jobs/{}/holds", jobs[0]);
+    admin.post(&holds, &held).await.ok();
+    std::fs::write(bundles.join(&named(1, &["awaits"])[0]), "{}").unwrap();
+    let prune = ["prune", "--older-than", "0d", "--yes", "--json"];
+    told(&store_command(&world, &prune));
+    let kept = named(0, &["json", "added"]).into_iter().collect();
+    assert_eq!(there(&bundles), kept);
+    assert_eq!(admin.get(&path(&jobs[0])).await.bytes, whole);
 }
 
 /// How the authority answers.

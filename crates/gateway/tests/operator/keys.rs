@@ -44,7 +44,7 @@ impl Caller<'_> {
             .unwrap()
     }
 
-    async fn changes(&self, words: &[&str]) -> Value {
+    pub(crate) async fn changes(&self, words: &[&str]) -> Value {
         let key = self.world.root_key();
         let words = [words, &["--json", "--key", key.to_str().unwrap()]].concat();
         let output = self.keys(&words).await;
@@ -62,7 +62,7 @@ impl Caller<'_> {
     }
 
     /// The key that a role is fulfilled with.
-    async fn current(&self, role: &str) -> String {
+    pub(crate) async fn current(&self, role: &str) -> String {
         let answer = self.get("/v1/keys").await.ok();
         let keys = answer["keys"].as_array().unwrap();
         let current = keys
@@ -79,7 +79,7 @@ impl Caller<'_> {
         self.verify(job).await
     }
 
-    async fn trust(&self) -> TrustRoot {
+    pub(crate) async fn trust(&self) -> TrustRoot {
         let trust = self.get("/v1/trust").await;
         serde_json::from_slice(&trust.bytes).unwrap()
     }
@@ -301,6 +301,107 @@ async fn only_the_root_changes_keys_and_there_is_one_past() {
         let said = admin.refuses(words).await;
         assert!(said.contains(says), "{words:?}: {said}");
     }
+}
+
+/// `clawgate keys adopt`, beside whatever uses the folder; what it says.
+fn adopt(folder: &std::path::Path, root: &std::path::Path) -> (bool, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+        .args(["keys", "adopt", "--config"])
+        .arg(folder.join("clawgate.toml"))
+        .arg("--key")
+        .arg(root)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn keys_that_were_put_in_place_are_adopted_while_the_gateway_is_stopped() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let (before, over) = (admin.job().await, admin.job().await);
+    let token = admin.token(&over).await;
+    assert_eq!(world.reads(&token).await.status, 200);
+    is_valid(&admin.closed(&before).await);
+    drop(admin);
+    let folder = world.folder.path().to_owned();
+    let (root, keys) = (world.root_key(), folder.join("keys"));
+    // The folder with the keys is the configuration's.
+    assert_eq!(root, keys.join("keyset.key"));
+
+    // A live gateway would go on with its keys.
+    let (done, said) = adopt(&folder, &root);
+    assert!(
+        !done && said.contains("a gateway uses this store"),
+        "{said}"
+    );
+    assert!(said.contains("stop it"), "{said}");
+
+    let old = std::fs::read(keys.join("receipt.key")).unwrap();
+    let new = clawgate::keys::random_key();
+    let place = keys.join("receipt.key");
+    let put = |key: &proof::SigningKey| {
+        std::fs::remove_file(&place).unwrap();
+        clawgate::keys::write_key(&place, key).unwrap();
+    };
+    let world = world
+        .restarted(async |_| {
+            let (done, said) = adopt(&folder, &root);
+            assert!(done && said.contains("already"), "{said}");
+            put(&new);
+            // By somebody else's key, and by one that is none.
+            let other = folder.join("other.key");
+            clawgate::keys::write_key(&other, &clawgate::keys::random_key()).unwrap();
+            let (done, said) = adopt(&folder, &other);
+            assert!(!done && said.contains("is not the root"), "{said}");
+            let (done, said) = adopt(&folder, &folder.join("clawgate.toml"));
+            assert!(!done, "{said}");
+            // A gateway that hid what this root has signed gets no second key set of its number.
+            let last = root.with_file_name("keyset.key.last.json");
+            let store = store::open_sqlite(&folder.join("clawgate.db")).unwrap();
+            let history = clawgate::keys::history(&*store).await.unwrap();
+            drop(store);
+            let key = clawgate::keys::read_key(&root).unwrap();
+            let hidden = KeySetOf(&history, &key).another(5);
+            std::fs::write(&last, hidden.to_jcs()).unwrap();
+            let (done, said) = adopt(&folder, &root);
+            assert!(!done && said.contains("two pasts"), "{said}");
+            std::fs::remove_file(&last).unwrap();
+
+            let (done, said) = adopt(&folder, &root);
+            assert!(done, "{said}");
+            assert!(said.contains(&format!("{} is the receipt key now", new.did())));
+            assert!(last.exists(), "what was signed is remembered");
+            let (done, said) = adopt(&folder, &root);
+            assert!(done && said.contains("already"), "{said}");
+            // A key that had its time does not come back.
+            std::fs::write(&place, &old).unwrap();
+            let (done, said) = adopt(&folder, &root);
+            assert!(!done && said.contains("is or was a key"), "{said}");
+            put(&new);
+        })
+        .await;
+    let admin = world.admin().await;
+    assert_eq!(admin.current("receipt").await, new.did().to_string());
+    assert_eq!(world.reads(&token).await.status, 200);
+    is_valid(&admin.closed(&over).await);
+    is_valid(&admin.verify(&before).await);
+    // The next rotation follows what was adopted.
+    let made = admin.changes(&["rotate", "receipt"]).await;
+    assert_eq!(made["key_sets"][0]["number"], 3);
+}
+
+#[tokio::test]
+async fn a_key_that_no_key_set_names_starts_no_gateway() {
+    let world = World::new().await;
+    let place = world.root_key().with_file_name("token.key");
+    let stopped = world.stopped().await;
+    std::fs::remove_file(&place).unwrap();
+    clawgate::keys::write_key(&place, &clawgate::keys::random_key()).unwrap();
+    let why = stopped.start_again().await.err().unwrap();
+    assert!(why.contains("the token key is"), "{why}");
+    assert!(why.contains("clawgate keys adopt"), "{why}");
 }
 
 /// Signs key sets that no gateway has seen.

@@ -16,6 +16,7 @@ mod contracts;
 mod export;
 mod keys;
 mod log;
+mod log_keys;
 mod notices;
 mod oidc;
 mod passkeys;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::world::{Caller, World};
 
 /// Runs `clawgate store` on the world's store, beside its gateway.
-fn store_command(world: &World, words: &[&str]) -> Output {
+pub(crate) fn store_command(world: &World, words: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("clawgate.toml");
     std::fs::write(&file, toml::to_string(&world.gateway.app.config).unwrap()).unwrap();
@@ -26,7 +26,7 @@ fn store_command(world: &World, words: &[&str]) -> Output {
         .unwrap()
 }
 
-fn told(output: &Output) -> Value {
+pub(crate) fn told(output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     serde_json::from_slice(&output.stdout).unwrap()

@@ -36,6 +36,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0006_retention",
         include_str!("../../migrations/postgres/0006_retention.sql"),
     ),
+    (
+        "0007_keys_in_use",
+        include_str!("../../migrations/postgres/0007_keys_in_use.sql"),
+    ),
 ];
 
 /// Takes the steps that the store has not taken yet, all or none.

@@ -73,7 +73,7 @@ struct InUse;
 pub(super) struct NotGateway;
 
 /// Takes a place among those who write and returns its number.
-pub(super) fn join(session: &Session, seat: Seat) -> Result<i64, StoreError> {
+pub(super) fn join(session: &Session, seat: Seat, key_set: i64) -> Result<i64, StoreError> {
     session.transaction(|session| {
         session.take_turn()?;
         if seat == Seat::Alone {
@@ -94,11 +94,13 @@ pub(super) fn join(session: &Session, seat: Seat) -> Result<i64, StoreError> {
             .ok_or_else(|| StoreError::Corrupt("the row of the sequencer is missing".to_owned()))?;
         session.execute(
             &format!(
-                "INSERT INTO writers (number, gateway, batch, seen) VALUES (?1, ?2, 0, {NOW})"
+                "INSERT INTO writers (number, gateway, batch, seen, key_set)
+                     VALUES (?1, ?2, 0, {NOW}, ?3)"
             ),
             &[
                 Value::Integer(number),
                 Value::Integer(i64::from(seat == Seat::Gateway)),
+                Value::Integer(key_set),
             ],
         )?;
         Ok(number)

@@ -98,6 +98,8 @@ pub(crate) struct Session {
     seat: Option<Seat>,
     number: Cell<i64>,
     batch: Cell<i64>,
+    /// The key set that a gateway has taken up; a new number says so from the beginning.
+    key_set: Cell<i64>,
     /// Of a gateway.
     shared: Option<Arc<Shared>>,
     tended: Tended,
@@ -132,6 +134,7 @@ impl Session {
             seat,
             number: Cell::new(0),
             batch: Cell::new(0),
+            key_set: Cell::new(0),
             shared,
             tended: Tended::default(),
             leads_then: Cell::new(None),
@@ -141,7 +144,7 @@ impl Session {
     /// Takes the place among those who write, under a new number.
     pub(super) fn sit_down(&self) -> Result<(), StoreError> {
         let seat = self.seat.ok_or_else(|| StoreError::unavailable(NoWriter))?;
-        self.number.set(seat::join(self, seat)?);
+        self.number.set(seat::join(self, seat, self.key_set.get())?);
         self.batch.set(0);
         self.tended.forget();
         Ok(())
@@ -461,6 +464,15 @@ impl Session {
             Some(Seat::Gateway | Seat::Alone) => Ok(()),
             Some(Seat::Beside) | None => Err(StoreError::unavailable(seat::NotGateway)),
         }
+    }
+
+    pub(crate) fn took_up(&self, key_set: i64) -> Result<(), StoreError> {
+        self.key_set.set(key_set);
+        let (key_set, number) = (Value::Integer(key_set), Value::Integer(self.number.get()));
+        let sql = "UPDATE writers SET key_set = ?1 WHERE number = ?2";
+        self.execute(sql, &[key_set, number])?;
+        // Somebody may be waiting for it.
+        self.announce()
     }
 
     pub(crate) fn pulse(&self) -> Option<Duration> {

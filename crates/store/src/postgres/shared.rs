@@ -199,6 +199,7 @@ struct Seen {
     writers: Vec<Writer>,
     revocation: i64,
     closing: i64,
+    key_set: i64,
     withdrawn: HashSet<Hash>,
 }
 
@@ -213,6 +214,7 @@ impl Look {
                 writers: Vec::new(),
                 revocation: 0,
                 closing: -1,
+                key_set: 0,
                 withdrawn: HashSet::new(),
             },
         }
@@ -279,6 +281,12 @@ impl Look {
                 let job: String = row.try_get(1)?;
                 news.extend(job.parse().ok().map(Happened::Closed));
             }
+        }
+        let last = "SELECT coalesce(max(number), 0) FROM key_sets";
+        let last: i64 = seeing.query_one(last, &[])?.try_get(0)?;
+        if seen.key_set < last {
+            seen.key_set = last;
+            news.extend(u64::try_from(last).map(Happened::KeySet));
         }
         let withdrawn = "SELECT policy_hash FROM contracts WHERE withdrawn_at IS NOT NULL";
         for row in seeing.query(withdrawn, &[])? {

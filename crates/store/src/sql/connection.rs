@@ -332,7 +332,15 @@ impl Connection {
         }
     }
 
-    /// Something ended that other gateways know by heart: they look once this is committed.
+    /// Writes down which key set this gateway has taken up, where others may ask.
+    pub(crate) fn took_up(&self, key_set: i64) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session) => session.took_up(key_set),
+        }
+    }
+
+    /// Something changed that other gateways know by heart: they look once this is committed.
     pub(crate) fn announce(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(_) => Ok(()),

@@ -43,6 +43,30 @@ impl Replicas for Database {
         }
     }
 
+    async fn took_up(&self, key_set: u64) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        self.write(move |connection| connection.took_up(column::integer(key_set)?))
+            .await
+    }
+
+    async fn all_took_up(&self, key_set: u64) -> Result<bool, StoreError> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        self.read(move |connection| {
+            let one = column::one(
+                connection,
+                "SELECT 1 FROM writers WHERE gateway = 1 AND key_set < ?1 LIMIT 1",
+                [column::integer(key_set)?],
+                |_| Ok(()),
+            )?;
+            Ok(one.is_none())
+        })
+        .await
+    }
+
     async fn left_behind(&self) -> Result<Vec<OpenIntent>, StoreError> {
         if !self.is_shared() {
             return Ok(Vec::new());

@@ -47,7 +47,15 @@ const LOG_PAGES: i64 = 4000;
 /// it is not a store or was damaged, and
 /// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
 pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, None)
+    open(path, None, false)
+}
+
+/// As [`open_sqlite`], when nobody else has the file open; until it is closed nobody else gets it.
+///
+/// # Errors
+/// Those of [`open_sqlite`], and [`StoreError::Busy`] when a gateway has it open.
+pub fn open_sqlite_alone(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    open(path, None, true)
 }
 
 /// As [`open_sqlite`], with a bound on the size of the file in bytes: beyond it, writes fail as
@@ -56,7 +64,7 @@ pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// Those of [`open_sqlite`].
 pub fn open_sqlite_bounded(path: &Path, max_bytes: u64) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, Some(max_bytes))
+    open(path, Some(max_bytes), false)
 }
 
 /// A store without a file, for tests. It ends with its last handle.
@@ -70,8 +78,8 @@ pub fn open_sqlite_in_memory() -> Result<Arc<dyn Store>, StoreError> {
     Database::start(Either::Sqlite(Session::new(connection)), None, None)
 }
 
-fn open(path: &Path, max_bytes: Option<u64>) -> Result<Arc<dyn Store>, StoreError> {
-    let (connection, lock) = connect_bounded(path, max_bytes, false)?;
+fn open(path: &Path, max_bytes: Option<u64>, alone: bool) -> Result<Arc<dyn Store>, StoreError> {
+    let (connection, lock) = connect_bounded(path, max_bytes, alone)?;
     let readers = Readers::start(READERS, || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;

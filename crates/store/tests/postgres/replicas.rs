@@ -84,6 +84,44 @@ async fn what_one_ends_the_others_are_told() {
     assert_eq!(first, Happened::Closed(second));
 }
 
+/// Waits as a gateway does: it is told of each commit, and looks again.
+async fn all_took_up(store: &Arc<dyn Store>, key_set: u64) {
+    let mut commits = store.commits();
+    let taken_up = async {
+        while !store.all_took_up(key_set).await.unwrap() {
+            commits.changed().await.unwrap();
+        }
+    };
+    let taken_up = tokio::time::timeout(PATIENCE, taken_up);
+    taken_up.await.expect("all of them take it up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_a_key_set_is_known_to_whoever_waits_for_that() {
+    let Some(schema) = Schema::new() else { return };
+    let (one, other) = (schema.open(), schema.open());
+    let news = news(&other);
+    let first = first_key_set();
+    one.append_key_set(1, first, at(1)).await.unwrap();
+    wait_for(&news, &Happened::KeySet(1));
+    one.took_up(1).await.unwrap();
+    assert!(!one.all_took_up(1).await.unwrap(), "the other has not");
+    let (told, ()) = tokio::join!(other.took_up(1), all_took_up(&one, 1));
+    told.unwrap();
+    // One that was taken for gone begins anew with what it had said.
+    schema.tamper("DELETE FROM writers").unwrap();
+    open_job(&one, 1).await;
+    open_job(&other, 2).await;
+    assert!(one.all_took_up(1).await.unwrap());
+    assert!(!one.all_took_up(2).await.unwrap());
+    // A command beside them is no gateway that could follow; one that goes is not waited for.
+    let late = schema.open();
+    assert!(!one.all_took_up(1).await.unwrap(), "it has said nothing");
+    let _beside = store::open_postgres(&schema.place(), Seat::Beside).unwrap();
+    drop(late);
+    all_took_up(&one, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_append_to_one_log() {
     let Some(schema) = Schema::new() else { return };

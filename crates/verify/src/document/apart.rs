@@ -147,7 +147,8 @@ fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
         ("records", "[]"),
         ("terraform", &terraform),
     ];
-    found.push(Part::Evidence(evidence));
+    // All of the text is hashed in one go.
+    found.push_first(Part::Evidence(evidence));
     found.push(Part::Frame(joined(&frame, &lists)));
     Some(())
 }

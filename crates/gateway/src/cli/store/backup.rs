@@ -1,5 +1,6 @@
 //! `clawgate store backup`: a copy while the gateway runs.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,9 @@ use store::{Soundness, StorePlace};
 
 use super::super::{Failure, term};
 use super::Where;
+use crate::bundles::added::BESIDE;
 use crate::config::Config;
-use crate::storage::Place;
+use crate::storage::{self, BeingMade, Place};
 
 /// The store's name in a folder.
 const STORE: &str = "clawgate.db";
@@ -28,8 +30,9 @@ and can be copied as they are. A store in PostgreSQL is backed up by its own mea
 `clawgate store export`.
 
 To restore: stop the gateway, remove clawgate.db-wal and clawgate.db-shm from data_dir, put the copy
-in the place of clawgate.db, `clawgate store check`, start. What was recorded since the copy was made
-is lost then, and whoever holds a later checkpoint sees that.")]
+in the place of clawgate.db, and of a folder its bundles/ in the place of data_dir's; `clawgate store
+check`, start. What was recorded since the copy was made is lost then, and whoever holds a later
+checkpoint sees that.")]
 pub(in crate::cli) struct Backup {
     #[command(flatten)]
     place: Where,
@@ -93,6 +96,7 @@ fn prepare(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;
 
     fs::create_dir_all(folder).map_err(unusable(folder))?;
+    storage::sweep_backups(folder).map_err(unusable(folder))?;
     let mut entries = fs::read_dir(folder).map_err(unusable(folder))?;
     if entries.next().is_some() {
         let why = format!("`{}` is not empty", folder.display());
@@ -114,10 +118,8 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
         _ => Path::new("."),
     };
     // In a folder of its own: the check leaves SQLite's files and a lock beside it.
-    let beside = tempfile::Builder::new()
-        .prefix(".backup.")
-        .tempdir_in(folder)
-        .map_err(unusable(folder))?;
+    storage::sweep_backups(folder).map_err(unusable(folder))?;
+    let beside = BeingMade::within(folder).map_err(unusable(folder))?;
     let part = beside.path().join(STORE);
     store::copy_store(from, &part)
         .map_err(|error| Failure::new(format!("the store: {}", super::super::chain(&error))))?;
@@ -139,7 +141,7 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
     Ok(found)
 }
 
-/// Copies every sealed bundle; how many there are.
+/// Copies every sealed bundle, and what is kept beside it; how many bundles there are.
 fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
     let from = config.bundles_dir();
     let entries = match fs::read_dir(&from) {
@@ -147,23 +149,31 @@ fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
         entries => entries.map_err(unusable(&from))?,
     };
     fs::create_dir(to).map_err(unusable(to))?;
-    let mut copied = 0;
+    let [awaits, added] = BESIDE;
+    let mut named = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(unusable(&from))?;
-        let name = entry.file_name();
+        let name = entry.map_err(unusable(&from))?.file_name();
+        let end = Path::new(&name).extension().and_then(OsStr::to_str);
+        let end = ["json", awaits, added]
+            .iter()
+            .position(|known| Some(*known) == end);
         // What is being written has a dot before its name.
-        if !name.to_string_lossy().ends_with(".json") || name.to_string_lossy().starts_with('.') {
-            continue;
+        if let Some(end) = end.filter(|_| !name.to_string_lossy().starts_with('.')) {
+            named.push((end, name));
         }
+    }
+    named.sort();
+    let mut copied = 0;
+    for (end, name) in named {
         let target = to.join(&name);
-        match fs::copy(entry.path(), &target) {
-            // Removed after its retention meanwhile.
+        match fs::copy(from.join(&name), &target) {
+            // Removed after its retention meanwhile, or not waited for any more.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             copied => copied.map_err(unusable(&target))?,
         };
         let file = File::open(&target).map_err(unusable(&target))?;
         file.sync_all().map_err(unusable(&target))?;
-        copied += 1;
+        copied += u64::from(end == 0);
     }
     let folder = File::open(to).map_err(unusable(to))?;
     folder.sync_all().map_err(unusable(to))?;

@@ -259,8 +259,10 @@ impl Desk<'_> {
                 self.remove_entries(job).await?;
             }
             Part::Bundle => {
-                let path = bundles::path(self.config, job);
-                remove(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
+                let [awaits, added] = bundles::added::files(self.config, job);
+                for path in [bundles::path(self.config, job), awaits, added] {
+                    remove(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
+                }
             }
         }
         self.store.finish_pruning(job, part).await

@@ -136,7 +136,7 @@ pub(in crate::operator) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn of(job: &JobRow) -> Self {
+    pub(in crate::operator) fn of(job: &JobRow) -> Self {
         let counters = &job.counters;
         Self {
             records: counters.records,

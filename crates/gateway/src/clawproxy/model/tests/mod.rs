@@ -415,6 +415,7 @@ fn token(live: &Live, models: Option<&str>) -> Arc<LiveToken> {
         claims,
         job,
         None,
+        None,
     ))
 }
 
