@@ -159,8 +159,8 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
     assert!(grown < most, "sealing took {grown} bytes more");
 
     let trust = rig.operator("GET", "/v1/trust").send().await.body;
+    let path = bundles::path(&app.config, &sealed).await;
     let watch = Watch::start();
-    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, clawgate::app::now)).await;
     let verifying = async {
         let bytes = std::fs::read(&path).unwrap();
         let options = clawverify::Options::default();

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use postgres::SimpleQueryMessage;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::session::Session;
 use crate::StoreError;

@@ -234,8 +234,10 @@ impl Desk<'_> {
             for job in &page {
                 match self.let_go(part, &job.job_id).await {
                     Ok(()) => gone.add(job),
-                    // Somebody holds it since it was listed.
-                    Err(StoreError::Conflict(Conflict::JobHeld(_) | Conflict::JobOpen(_))) => {
+                    // Somebody holds it since it was listed, or has made a link to it.
+                    Err(StoreError::Conflict(
+                        Conflict::JobHeld(_) | Conflict::JobOpen(_) | Conflict::JobLinked(_),
+                    )) => {
                         gone.held += 1;
                     }
                     Err(error) => return Err(failed(&error)),
