@@ -4,14 +4,14 @@
 use std::sync::LazyLock;
 
 use clawverify::clawsig::{self, Options};
-use clawverify::testing::{Keys, Story, seal};
+use clawverify::testing::{Keys, Story, seal, start};
 use proof::checkpoint::Checkpoint;
 use proof::consistency::{ConsistencyProof, judge};
 use proof::export::Exporter;
 use proof::json::{self, Numbers};
 use proof::merkle::{Nodes, consistency_path, leaf_hash, root, verify_consistency};
 use proof::tiles::{MAX_LEVEL, Tile, Tiles, WIDTH};
-use proof::{Hash, SigningKey, Timestamp};
+use proof::Hash;
 
 use crate::choice;
 use crate::evidence::patched;
@@ -134,10 +134,10 @@ fn document(data: &[u8]) {
 static EXPORT: LazyLock<(Vec<u8>, Options)> = LazyLock::new(|| {
     let story = Story::apply();
     let bundle = seal(story.evidence(), &story.keys);
-    let key = SigningKey::from_seed(&[5; 32]);
+    let key = &story.keys.close;
     let exporter = Exporter {
         key: &key.did(),
-        at: Timestamp::from_seconds(1_795_000_000),
+        at: start().plus_seconds(3600),
         file: Hash::of(&bundle.to_file()),
     };
     let unsigned = bundle.to_clawsig(1, &exporter).expect("it has one part");

@@ -12,18 +12,19 @@ use tokio::task::JoinHandle;
 
 use crate::app::{App, now};
 use crate::approvals::Gate;
+use crate::bundles::file;
 use crate::clawproxy;
 use crate::clawproxy::body::Room;
 use crate::clawproxy::egress::{Egress, Resolve, SystemResolver};
 use crate::clawproxy::model::Providers;
-use crate::config::Config;
+use crate::config::{Config, Tiles};
 use crate::keys::{self, Keys};
 use crate::notices::{self, Notices};
 use crate::oidc::Oidc;
 use crate::prompts::{self, Prompts};
 use crate::run_tasks::RunTasks;
 use crate::server::{Body, Bound};
-use crate::storage::Place;
+use crate::storage::{self, Place};
 use crate::tlog::stamps::Stamper;
 use crate::tlog::witnesses::Witnesses;
 use crate::tlog::{self, Publication, TlogError};
@@ -224,6 +225,7 @@ async fn start_at(
         tokio::spawn(bundles::complete(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::weigh(Arc::clone(&app), stopping.clone())),
         tokio::spawn(watching::watch(Arc::clone(&app), stopping)),
+        tokio::spawn(sweep(Arc::clone(&app))),
     ];
     Ok(Running {
         app,
@@ -285,6 +287,25 @@ async fn settle(app: &Arc<App>) -> anyhow::Result<()> {
     leases::resume(app).await?;
     kill_point!("start.resumed");
     Ok(())
+}
+
+/// Removes what killed processes left half-written, in the folders of bundles, of the published log
+/// and of the data. Nobody waits for it.
+async fn sweep(app: Arc<App>) {
+    let swept = tokio::task::spawn_blocking(move || {
+        let config = &app.config;
+        let mut swept = file::sweep(&config.bundles_dir())?;
+        if let Some(Tiles::Folder(folder)) = &config.log.tiles {
+            swept += file::sweep(folder)?;
+        }
+        std::io::Result::Ok(swept + storage::sweep_backups(&config.data_dir)?)
+    });
+    match swept.await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(files)) => tracing::info!(files, "removed what a crash had left half-written"),
+        Ok(Err(error)) => tracing::warn!(%error, "what a crash left half-written is still there"),
+        Err(error) => tracing::error!(%error, "the search for half-written files ended"),
+    }
 }
 
 fn serve_agents(bound: Bound, app: &Arc<App>, stopping: &watch::Receiver<bool>) -> JoinHandle<()> {

@@ -1,7 +1,9 @@
 //! Where the store is, and how it is opened: a file in the data folder, or a database that the
 //! configuration names.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -67,5 +69,92 @@ impl Place {
             Self::File(file) => store::open_sqlite_as(file, seat),
             Self::Database(place) => store::open_postgres(place, seat),
         }
+    }
+}
+
+/// How the folder begins in which a copy is made, and the file in it that its maker has locked.
+const COPY: &str = ".backup.";
+const LOCK: &str = "making";
+
+/// A folder for a copy of the store that is not whole yet. It goes with this, and after a crash with
+/// the next [`sweep_backups`].
+#[derive(Debug)]
+pub struct BeingMade {
+    folder: tempfile::TempDir,
+    _lock: File,
+}
+
+impl BeingMade {
+    /// A new one in this folder.
+    ///
+    /// # Errors
+    /// When nothing can be made there.
+    pub fn within(folder: &Path) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix(COPY).tempdir_in(folder)?;
+        let lock = File::create_new(folder.path().join(LOCK))?;
+        // Where there are no locks nothing is swept either.
+        let _ = lock.try_lock();
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes copies of the store in this folder whose makers are gone; how many there were.
+///
+/// # Errors
+/// When the folder cannot be read or a copy does not go.
+pub fn sweep_backups(folder: &Path) -> io::Result<usize> {
+    let mut gone = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let named = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(COPY));
+        if !named || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        // One without it was not begun, or is none of ours.
+        let lock = File::options().write(true).open(entry.path().join(LOCK));
+        let Ok(lock) = lock else {
+            continue;
+        };
+        if lock.try_lock().is_ok() {
+            fs::remove_dir_all(entry.path())?;
+            gone += 1;
+        }
+    }
+    Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_goes_when_nobody_makes_it_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let making = BeingMade::within(folder.path()).unwrap();
+        let left = folder.path().join(".backup.killed");
+        let others = [".backup.other", "backup.mine"].map(|name| folder.path().join(name));
+        for place in others.iter().chain([&left]) {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("clawgate.db"), b"half").unwrap();
+        }
+        for locked in [&left, &others[1]] {
+            fs::write(locked.join(LOCK), b"").unwrap();
+        }
+        assert_eq!(sweep_backups(folder.path()).unwrap(), 1);
+        assert!(!left.exists() && making.path().exists());
+        assert!(others.iter().all(|place| place.exists()));
+        drop(making);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len());
     }
 }

@@ -44,6 +44,51 @@ fn number(name: &str, short: usize) -> usize {
     number.map_or(short, |number| number.parse().unwrap())
 }
 
+/// Files that streams need, with gateway, client and provider in one process, each of which has both
+/// ends of its connections: allows so many, or says what to do.
+fn allow_files(streams: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let needed = 4 * (streams + BUSY) as u64 + 256;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    assert!(
+        limit.maximum.is_none_or(|most| most >= needed),
+        "{streams} streams need {needed} open files and this shell may have {:?}: \
+         `ulimit -Hn {needed}` as root before, or fewer streams",
+        limit.maximum
+    );
+    limit.current = Some(needed);
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// How long something took, by the clock and on the processors, all threads of this process.
+struct Watch(std::time::Instant, f64);
+
+impl Watch {
+    fn start() -> Self {
+        Self(std::time::Instant::now(), Self::processors())
+    }
+
+    fn processors() -> f64 {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        // A hundred a second, on every kernel that people run this on.
+        ticks
+            .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
+            .sum()
+    }
+}
+
+impl std::fmt::Display for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (clock, processors) = (self.0.elapsed().as_secs_f64(), Self::processors() - self.1);
+        write!(f, "{clock:.1} s, {processors:.1} s of processors")
+    }
+}
+
 /// Memory of this process in bytes, by the kernel's word.
 fn memory(which: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -68,6 +113,8 @@ async fn growth<T>(work: impl Future<Output = T>) -> (T, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn much_at_a_time_takes_bounded_memory() {
+    let streams = number("CLAWGATE_STREAMS", 200);
+    allow_files(streams);
     let rig = Rig::start().await.restarted(|config| {
         config.limits.records_per_job = 1_000_000;
         config.limits.evidence_bytes_per_job = 1 << 30;
@@ -85,28 +132,27 @@ async fn much_at_a_time_takes_bounded_memory() {
             model.url.clone_from(&url);
         }
     });
-    many_streams(&rig.await, &provider, number("CLAWGATE_STREAMS", 200)).await;
+    many_streams(&rig.await, &provider, streams).await;
 }
 
 async fn many_receipts(rig: &Rig, receipts: usize) {
     let job = rig.job().await;
-    let began = std::time::Instant::now();
+    let watch = Watch::start();
     let clients = (0..8).map(|n| calls(rig, &job, receipts / 8 + usize::from(n < receipts % 8)));
     futures_util::future::join_all(clients).await;
-    eprintln!("{receipts} calls in {:?}", began.elapsed());
+    eprintln!("{receipts} calls in {watch}, client and provider among it");
 
     let app = rig.app();
     app.store
         .close_job(&job, "operator", "enough", app.now())
         .await
         .unwrap();
-    let began = std::time::Instant::now();
+    let watch = Watch::start();
     let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, clawgate::app::now)).await;
     let sealed = sealed.unwrap();
     eprintln!(
-        "sealed {} MiB in {:?}: {} MiB more memory at the most",
+        "sealed {} MiB in {watch}: {} MiB more memory at the most",
         sealed.bytes >> 20,
-        began.elapsed(),
         grown >> 20
     );
     let most = SEALING + receipts * SEALING_EACH;
@@ -114,7 +160,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
 
     let trust = rig.operator("GET", "/v1/trust").send().await.body;
     let path = bundles::path(&app.config, &sealed).await;
-    let began = std::time::Instant::now();
+    let watch = Watch::start();
     let verifying = async {
         let bytes = std::fs::read(&path).unwrap();
         let options = clawverify::Options::default();
@@ -125,8 +171,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
     assert_eq!(length as u64, sealed.bytes);
     assert_eq!(report.verdict, clawverify::Verdict::Valid, "{report:?}");
     eprintln!(
-        "verified in {:?}: {} MiB more memory at the most",
-        began.elapsed(),
+        "verified in {watch}: {} MiB more memory at the most",
         grown >> 20
     );
     let most = VERIFYING * length + (32 << 20);
@@ -198,6 +243,7 @@ async fn many_streams(rig: &Rig, provider: &Scripted, idle: usize) {
     provider.does(vec![say(begins), say(usage), Step::Hang]);
     // One warms up what is there once.
     let first = open(rig, &call).await;
+    let watch = Watch::start();
     let (standing, grown) = growth(async {
         let mut standing = Vec::new();
         for _ in 0..idle {
@@ -207,12 +253,13 @@ async fn many_streams(rig: &Rig, provider: &Scripted, idle: usize) {
     })
     .await;
     eprintln!(
-        "{idle} idle streams: {} KiB each, in gateway, client and provider",
+        "{idle} idle streams in {watch}: {} KiB each, in gateway, client and provider",
         (grown / idle) >> 10
     );
     assert!(grown < idle * STREAM, "{idle} streams took {grown} bytes");
 
     provider.does(vec![say(begins), say(usage), Step::Forever(EVENT)]);
+    let watch = Watch::start();
     let (passed, grown) = growth(async {
         let busy = (0..BUSY).map(async |_| {
             let mut stream = open(rig, &call).await;
@@ -229,7 +276,10 @@ async fn many_streams(rig: &Rig, provider: &Scripted, idle: usize) {
     })
     .await;
     assert_eq!(passed.len(), BUSY);
-    eprintln!("{BUSY} busy ones beside them: {} MiB more", grown >> 20);
+    eprintln!(
+        "{BUSY} busy ones beside them, {watch}: {} MiB more",
+        grown >> 20
+    );
     assert!(grown < BUSY * (1 << 20), "the busy ones took {grown} bytes");
     // Those that stood are still there.
     let open = rig.app().store.open_intents().await.unwrap();

@@ -47,7 +47,7 @@ impl Checkpoint {
     /// The size that a note claims to be of, whoever signed it: to ask for a proof, and for nothing
     /// else.
     pub fn claimed_size(note: &str) -> Option<u64> {
-        note.lines().nth(1)?.parse().ok()
+        note.split('\n').nth(1)?.parse().ok()
     }
 
     fn body(&self) -> String {
@@ -145,7 +145,7 @@ impl Checkpoint {
         if found != origin {
             return Err(CheckpointError::WrongOrigin(found.to_owned()));
         }
-        let signed = signatures.lines().any(|line| {
+        let signed = signatures.split('\n').any(|line| {
             signature_on(line, origin, key)
                 .is_some_and(|signature| key.verify(body.as_bytes(), &signature))
         });
@@ -184,7 +184,7 @@ pub fn cosigned_at(note: &str, name: &str, key: &PublicKey) -> Option<u64> {
     }
     let (head, signatures) = note.split_once("\n\n")?;
     let body = format!("{head}\n");
-    signatures.lines().find_map(|line| {
+    signatures.split('\n').find_map(|line| {
         let rest = line.strip_prefix("\u{2014} ")?.strip_prefix(name)?;
         let bytes = STANDARD.decode(rest.strip_prefix(' ')?).ok()?;
         let bytes = bytes.strip_prefix(&key_id(name, COSIGNATURE, key))?;
@@ -241,6 +241,8 @@ mod tests {
         assert!(Checkpoint::verify(&note, ORIGIN, &key.public()).is_ok());
         assert_eq!(cosigned_at(&note, name, &public), Some(1_795_300_000));
         assert_eq!(cosigned_at(&note, "witness.example/x", &public), None);
+        let returned = note.strip_suffix('\n').unwrap().to_owned() + "\r\n";
+        assert_eq!(cosigned_at(&returned, name, &public), None);
         assert_eq!(cosigned_at(&note, name, &key.public()), None);
         assert_eq!(
             cosigned_at(&note.replacen("\n7\n", "\n8\n", 1), name, &public),
@@ -313,6 +315,8 @@ mod tests {
         );
         assert!(Checkpoint::verify(&note, "other.example/log", &key.public()).is_err());
         for (from, to) in [
+            ("\n7\n", "\n7\r\n"),
+            ("\n\n", "\r\n\r\n"),
             ("\n7\n", "\n8\n"),
             ("\n7\n", "\n07\n"),
             ("\n7\n", "\n+7\n"),
@@ -324,6 +328,17 @@ mod tests {
                 "{forged}"
             );
         }
+        // A line ends in a line feed and in nothing else.
+        let returned = note.strip_suffix('\n').unwrap().to_owned() + "\r\n";
+        assert_eq!(
+            Checkpoint::verify(&returned, ORIGIN, &key.public()),
+            Err(CheckpointError::Unsigned)
+        );
+        assert_eq!(Checkpoint::claimed_size(&note), Some(7));
+        assert_eq!(
+            Checkpoint::claimed_size(&note.replacen("\n7\n", "\n7\r\n", 1)),
+            None
+        );
         assert!(Checkpoint::verify("", ORIGIN, &key.public()).is_err());
     }
 }

@@ -165,15 +165,41 @@ impl Key {
     }
 }
 
-/// A key set as it is signed, logged and handed out: its canonical form is a leaf of the log.
+/// A key set as it is signed, logged and handed out: its canonical form is a leaf of the log. It is
+/// read in the one spelling in which it is written, so that whoever hashes the text and whoever
+/// hashes what was read find the same leaf.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Json")]
 pub struct SignedKeySet {
     /// The document, signed by the key that may issue it.
     pub key_set: Envelope,
     /// The same document, signed by the key that issues the next ones; when that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cosigned: Option<Envelope>,
+}
+
+/// Its members, in any spelling.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Members {
+    key_set: Envelope,
+    #[serde(default)]
+    cosigned: Option<Envelope>,
+}
+
+impl TryFrom<Json> for SignedKeySet {
+    type Error = JsonError;
+
+    fn try_from(json: Json) -> Result<Self, JsonError> {
+        let Members { key_set, cosigned } = json.to_typed()?;
+        let read = Self { key_set, cosigned };
+        if read.to_jcs() == json.to_jcs() {
+            Ok(read)
+        } else {
+            let why = "a key set in another spelling than its own";
+            Err(JsonError::Rejected(why.to_owned()))
+        }
+    }
 }
 
 /// A key set whose hash and signatures hold. Whether its signer had any authority is for

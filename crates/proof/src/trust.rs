@@ -246,8 +246,16 @@ impl TrustRoot {
 
     /// Those of them whose signature on a new checkpoint counts at this time.
     pub fn checkpoint_keys_at(&self, now: Timestamp) -> Vec<PublicKey> {
-        let listed = |did: &Did| self.listed(Role::Checkpoint).any(|key| key.did == *did);
-        let counts = |did: &&Did| !listed(did) || self.gateway_key(did, Role::Checkpoint, now);
+        let own = |did: &Did| {
+            let did = did.clone();
+            self.listed(Role::Checkpoint)
+                .filter(move |key| key.did == did)
+        };
+        let counts = |did: &&Did| {
+            let stolen = own(did).any(|key| key.revoked_from_leaf.is_some());
+            let listed = own(did).next().is_some();
+            !stolen && (!listed || self.gateway_key(did, Role::Checkpoint, now))
+        };
         self.checkpoint_keys()
             .filter(counts)
             .map(Did::key)
@@ -309,6 +317,14 @@ mod tests {
         assert!(!trust.gateway_key(&did, Role::Receipt, at(9)));
         assert!(!trust.gateway_key(&did, Role::Receipt, at(15)));
         assert!(!trust.gateway_key(&did, Role::Token, at(12)));
+        // A checkpoint that is signed now is later than any place that a revocation names.
+        let mut logs = trust.clone();
+        assert_eq!(logs.checkpoint_keys_at(at(12)), [did.key()], "not listed");
+        logs.gateway[0].role = Role::Checkpoint;
+        assert_eq!(logs.checkpoint_keys_at(at(12)), [did.key()]);
+        assert!(logs.checkpoint_keys_at(at(15)).is_empty());
+        logs.gateway[0].revoked_from_leaf = Some(1_000_000);
+        assert!(logs.checkpoint_keys_at(at(12)).is_empty());
         let approver = did.clone().into();
         assert!(trust.approver("a@example.com", &approver));
         assert!(!trust.approver("b@example.com", &approver));

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `CLAWGATE_KILL_AT` | `NAME` or `NAME:N`, and more of them after commas: the process says `dies at NAME` on standard error and kills itself (`SIGKILL`) when it comes to that point for the N-th time |
 //! | `CLAWGATE_TELL_AT` | `NAME`: each time, a line `reached NAME` goes to standard error |
+//! | `CLAWGATE_SLOW_AT` | `NAME:MILLISECONDS`: each visit takes so long |
 //! | `CLAWGATE_POINTS_SEEN` | a file to which the name of each point is added when it is first reached |
 //! | `CLAWGATE_CLOCK` | a file that holds by how many milliseconds the clock is wrong |
 //!

@@ -124,7 +124,7 @@ codes! {
     ContractWitnessesMissing "CONTRACT_WITNESSES_MISSING" "Fewer witnesses have seen the checkpoint than the contract asks for"
         "The contract's audit.witnesses says how many witnesses must have cosigned the checkpoint, and which. A gateway seals no bundle with fewer, so lines were taken away or the gateway broke the contract. Where the trust root does not list the witnesses that the contract names, their word cannot be checked, and the bundle is not proven."
     AddedInvalid "ADDED_INVALID" "What was added after sealing does not belong to this log"
-        "The member added holds a later checkpoint with more cosignatures. It must be signed by the log's key, and its proof must lead to it from the bundle's own checkpoint. Take the member out, or fetch the bundle anew."
+        "The member added holds a later checkpoint with more cosignatures. It is signed by the log's key, and its proof must lead to it from the bundle's own checkpoint. Take the member out, or fetch the bundle anew."
     TimestampInvalid "TIMESTAMP_INVALID" "A timestamp does not hold"
         "A timestamp (RFC 3161) is over SHA-256 of the signed text of the checkpoint beside it. It is malformed, of something else, not signed by the certificate that it names, by one that is not for timestamps or was not valid then, or its time does not fit the job's."
     TimestampUntrusted "TIMESTAMP_UNTRUSTED" "The trust root does not name the timestamp's authority"

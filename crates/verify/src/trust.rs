@@ -47,6 +47,36 @@ pub fn read(bytes: &[u8]) -> Result<TrustRoot, TrustError> {
     }
 }
 
+/// Whether a key that a trust root lists for a role counts for what has a time and no place in the
+/// log; otherwise why not. A revoked one never does: whoever has stolen it writes what time he
+/// likes.
+pub(crate) fn counts_without_place(
+    root: &TrustRoot,
+    did: &Did,
+    role: Role,
+    signed_at: Timestamp,
+    at: Option<Timestamp>,
+) -> Result<(), String> {
+    let own = || root.listed(role).filter(|key| key.did == *did);
+    if own().next().is_none() {
+        return Err(format!("{did} is no {role} key of the trust root"));
+    }
+    if own().any(|key| key.revoked_at.is_some() || key.revoked_from_leaf.is_some()) {
+        return Err(format!(
+            "the trust root has revoked the {role} key {did}, and nothing here shows that this was \
+             signed before"
+        ));
+    }
+    // Under key sets, what a key signed in its time stays good when another one has followed it.
+    let asked = at.filter(|_| !root.has_key_sets());
+    for moment in [Some(signed_at), asked].into_iter().flatten() {
+        if !root.gateway_key(did, role, moment) {
+            return Err(format!("{did} is a {role} key, but not at {moment}"));
+        }
+    }
+    Ok(())
+}
+
 /// Whom to believe, and as of when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Believed<'a> {
@@ -78,14 +108,51 @@ impl Believed<'_> {
         role: Role,
         signed: Moment,
     ) -> Result<(), (Code, String)> {
-        let mut own = self.root.listed(role).filter(|key| key.did == *did);
+        self.not_revoked_by_root(did, role, signed)?;
+        let Some(keys) = self.keys else {
+            return self.by_list(did, role, signed.at);
+        };
+        let judged = keys.judge(did, role, signed.place, signed.at);
+        judged.map_err(|lapse| lapsed(did, role, signed.place, &lapse))?;
+        self.not_revoked_by_then(keys, did)
+    }
+
+    /// The same for the key of a token, of a call that was recorded up to `late_ms` after the token
+    /// was looked at: so much later than a key's end it counts. Where a place is named from which
+    /// on the key had been stolen, that place counts. Without key sets, revocations alone are known.
+    pub(crate) fn token_key(
+        &self,
+        did: &Did,
+        recorded: Moment,
+        late_ms: i64,
+    ) -> Result<(), (Code, String)> {
+        let (role, place) = (Role::Token, recorded.place);
+        let at = Timestamp::from_millis(recorded.at.millis().saturating_sub(late_ms));
+        self.not_revoked_by_root(did, role, Moment { at, place })?;
+        let Some(keys) = self.keys else {
+            return Ok(());
+        };
+        let just_ended = || keys.stopped_at(did).is_some_and(|stopped| at <= stopped);
+        match keys.judge(did, role, place, recorded.at) {
+            Err(Lapse::Expired(_) | Lapse::Ended(_) | Lapse::Revoked(_)) if just_ended() => {}
+            judged => judged.map_err(|lapse| lapsed(did, role, place, &lapse))?,
+        }
+        self.not_revoked_by_then(keys, did)
+    }
+
+    /// What the trust root says by itself.
+    fn not_revoked_by_root(
+        &self,
+        did: &Did,
+        role: Role,
+        signed: Moment,
+    ) -> Result<(), (Code, String)> {
         let at = self.at.map_or(signed.at, |at| at.max(signed.at));
+        let mut own = self.root.listed(role).filter(|key| key.did == *did);
         // A revocation that is in the bundle, too, is judged by its place: what stands before it was
         // there before it, whatever time it bears.
-        let has_place = |key: &GatewayKey| {
-            let in_bundle = self.keys.and_then(|keys| keys.revoked_at(did));
-            in_bundle.is_some() && in_bundle == key.revoked_at
-        };
+        let in_bundle = self.keys.and_then(|keys| keys.revoked_at(did));
+        let has_place = |key: &GatewayKey| in_bundle.is_some() && in_bundle == key.revoked_at;
         if own.any(|key| match has_place(key) {
             true => key
                 .revoked_from_leaf
@@ -95,28 +162,11 @@ impl Believed<'_> {
             let detail = format!("the trust root has revoked the {role} key {did}");
             return Err((Code::KeyNotValidThen, detail));
         }
-        match self.keys {
-            Some(keys) => self.by_key_sets(keys, did, role, signed),
-            None => self.by_list(did, role, signed.at),
-        }
+        Ok(())
     }
 
-    fn by_key_sets(
-        &self,
-        keys: &History,
-        did: &Did,
-        role: Role,
-        signed: Moment,
-    ) -> Result<(), (Code, String)> {
-        keys.judge(did, role, signed.place, signed.at)
-            .map_err(|lapse| {
-                let code = match lapse {
-                    Lapse::Unknown | Lapse::OtherRole(_) => Code::KeyUnknown,
-                    _ => Code::KeyNotValidThen,
-                };
-                let place = signed.place;
-                (code, format!("{did} as {role} key at {place}: {lapse}"))
-            })?;
+    /// What the key sets say about the moment asked about.
+    fn not_revoked_by_then(&self, keys: &History, did: &Did) -> Result<(), (Code, String)> {
         let revoked = keys.revoked_at(did);
         match self.at {
             Some(at) if revoked.is_some_and(|revoked| revoked <= at) => {
@@ -154,6 +204,15 @@ impl Believed<'_> {
             findings.fail(code, place, detail);
         }
     }
+}
+
+/// A key that did not count at its place, as a finding.
+fn lapsed(did: &Did, role: Role, place: LogPlace, lapse: &Lapse) -> (Code, String) {
+    let code = match lapse {
+        Lapse::Unknown | Lapse::OtherRole(_) => Code::KeyUnknown,
+        _ => Code::KeyNotValidThen,
+    };
+    (code, format!("{did} as {role} key at {place}: {lapse}"))
 }
 
 #[cfg(test)]

@@ -6,18 +6,20 @@ use std::path::Path;
 use std::process::Command;
 
 use clawverify::clawsig::{self, ProofTier, TrustTier};
-use clawverify::testing::{Story, bytes, seal};
+use clawverify::testing::{Keys, Story, bytes, seal, start};
 use proof::bundle::Bundle;
 use proof::export::{ExportError, Exporter, PREDICATE, Verification};
 use proof::keys::Signature;
-use proof::{Hash, Json, SigningKey, Timestamp, Unsigned};
+use proof::trust::{GatewayKey, Role, SeenKeySet, TrustRoot};
+use proof::{Hash, Json, SigningKey, Unsigned};
 
+/// The gateway's close key.
 fn key() -> SigningKey {
-    SigningKey::from_seed(&[77; 32])
+    Keys::from_seed(1).close
 }
 
-fn signed(unsigned: Unsigned<Json>) -> serde_json::Value {
-    let signature = key().sign(unsigned.message());
+fn signed(unsigned: Unsigned<Json>, key: &SigningKey) -> serde_json::Value {
+    let signature = key.sign(unsigned.message());
     let json = unsigned.attach(signature).unwrap();
     serde_json::from_slice(&json.to_jcs()).unwrap()
 }
@@ -43,15 +45,19 @@ impl Sealed {
     fn exporter<'a>(&self, did: &'a proof::Did) -> Exporter<'a> {
         Exporter {
             key: did,
-            at: Timestamp::from_seconds(1_795_000_000),
+            at: start().plus_seconds(3600),
             file: Hash::of(&self.file),
         }
     }
 
     fn clawsig(&self, part: usize) -> Result<serde_json::Value, ExportError> {
-        let did = key().did();
+        self.clawsig_by(&key(), part)
+    }
+
+    fn clawsig_by(&self, key: &SigningKey, part: usize) -> Result<serde_json::Value, ExportError> {
+        let did = key.did();
         let unsigned = self.bundle.to_clawsig(part, &self.exporter(&did))?;
-        Ok(signed(unsigned))
+        Ok(signed(unsigned, key))
     }
 
     fn in_toto(&self) -> serde_json::Value {
@@ -62,14 +68,18 @@ impl Sealed {
             codes: Vec::new(),
         };
         let unsigned = self.bundle.to_in_toto(&verification, &self.exporter(&did));
-        signed(unsigned.unwrap())
+        signed(unsigned.unwrap(), &key())
     }
 
     fn judge(&self, export: &serde_json::Value) -> clawsig::Report {
-        let trust = bytes(&self.story.keys.trust_root());
-        let options = clawsig::Options::from_trust(&trust).unwrap();
-        clawsig::verify(&bytes(export), &options)
+        judge(export, &self.story.keys.trust_root(), None)
     }
+}
+
+fn judge(export: &serde_json::Value, root: &TrustRoot, at: Option<i64>) -> clawsig::Report {
+    let mut options = clawsig::Options::from_trust(&bytes(root)).unwrap();
+    options.at = at.map(|seconds| start().plus_seconds(seconds));
+    clawsig::verify(&bytes(export), &options)
 }
 
 #[test]
@@ -102,6 +112,128 @@ fn a_clawsig_export_passes_as_one() {
         };
         *changed.pointer_mut(pointer).unwrap() = other.into();
         assert_eq!(sealed.judge(&changed).reason_code, expected, "{pointer}");
+    }
+}
+
+/// Days in seconds, from the story's start on.
+const DAYS: i64 = 86_400;
+
+/// A key of the gateway counts in its time and its role, and not at all once it is revoked: a thief
+/// writes what time he likes, and an export has no place in the log.
+#[test]
+fn a_trust_root_has_keys_count_in_their_time() {
+    let sealed = Sealed::new(Story::with_model_calls(3));
+    let export = sealed.clawsig(1).unwrap();
+    let half = serde_json::to_value(&sealed.bundle).unwrap();
+    let rooted = |role: Role, edit: &dyn Fn(&mut GatewayKey)| {
+        let mut root = sealed.story.keys.trust_root();
+        let keys = root.gateway.iter_mut();
+        keys.filter(|key| key.role == role).for_each(edit);
+        root
+    };
+    type Edit = fn(&mut GatewayKey);
+    let cases: [(&str, Edit, Option<i64>, bool); 11] = [
+        ("as it is", |_| (), None, true),
+        ("in its time", |_| (), Some(DAYS / 2), true),
+        ("later than its time", |_| (), Some(2 * DAYS), false),
+        (
+            "revoked later",
+            |key| key.revoked_at = Some(start().plus_seconds(30 * DAYS)),
+            None,
+            false,
+        ),
+        (
+            "revoked later than the moment",
+            |key| key.revoked_at = Some(start().plus_seconds(30 * DAYS)),
+            Some(DAYS / 2),
+            false,
+        ),
+        (
+            "revoked from a later place on",
+            |key| key.revoked_from_leaf = Some(1_000_000),
+            None,
+            false,
+        ),
+        (
+            "ended before",
+            |key| key.not_after = Some(start().plus_seconds(-1)),
+            None,
+            false,
+        ),
+        (
+            "begun later",
+            |key| key.not_before = start().plus_seconds(2 * 3600),
+            None,
+            false,
+        ),
+        (
+            "begun later than the moment",
+            |_| (),
+            Some(-2 * DAYS),
+            false,
+        ),
+        ("another key", |key| key.did = key_of(77), None, false),
+        ("another role", |key| key.role = Role::Token, None, false),
+    ];
+    for (name, edit, at, passes) in cases {
+        for (role, file, code) in [
+            (Role::Receipt, &half, "RECEIPT_VERIFICATION_FAILED"),
+            (Role::Receipt, &export, "RECEIPT_VERIFICATION_FAILED"),
+            (Role::Close, &export, "CLAIM_NOT_FOUND"),
+        ] {
+            let report = judge(file, &rooted(role, &edit), at);
+            let expected = match (passes, name) {
+                (true, _) => "OK",
+                // The moment is that of all keys.
+                (_, "begun later than the moment") if *file == export => {
+                    "FUTURE_TIMESTAMP_POISONING"
+                }
+                (_, "later than its time") if *file == export => "CLAIM_NOT_FOUND",
+                (_, "another role") if role == Role::Receipt => "DEPENDENCY_NOT_CONFIGURED",
+                _ => code,
+            };
+            assert_eq!(report.reason_code, expected, "{name}: {report:?}");
+        }
+    }
+    // Under key sets, another key has followed it, and what it signed before stays.
+    let mut followed = rooted(Role::Receipt, &|_| ());
+    followed.key_sets = vec![SeenKeySet {
+        number: 1,
+        leaf: 0,
+        hash_b64u: Hash::of(b"a key set"),
+    }];
+    for file in [&half, &export] {
+        let report = judge(file, &followed, Some(2 * DAYS));
+        assert_eq!(report.reason_code, "OK", "{report:?}");
+    }
+}
+
+fn key_of(seed: u8) -> proof::Did {
+    SigningKey::from_seed(&[seed; 32]).did()
+}
+
+/// The public verifier's lists name nobody who may issue exports; a trust root does.
+#[test]
+fn an_export_is_issued_by_the_close_key() {
+    let sealed = Sealed::new(Story::with_model_calls(3));
+    let keys = &sealed.story.keys;
+    let anybody = SigningKey::from_seed(&[77; 32]);
+    let listing = clawsig::Options {
+        receipt_signers: vec![keys.receipt.did()],
+        ..clawsig::Options::default()
+    };
+    for (issuer, code) in [
+        (&keys.close, "OK"),
+        (&keys.receipt, "CLAIM_NOT_FOUND"),
+        (&keys.job, "CLAIM_NOT_FOUND"),
+        (&anybody, "CLAIM_NOT_FOUND"),
+    ] {
+        let export = sealed.clawsig_by(issuer, 1).unwrap();
+        let report = sealed.judge(&export);
+        assert_eq!(report.reason_code, code, "{report:?}");
+        assert_eq!(report.verdict == clawsig::Verdict::Pass, code == "OK");
+        let by_list = clawsig::verify(&bytes(&export), &listing);
+        assert_eq!(by_list.reason_code, "OK", "as the reference");
     }
 }
 

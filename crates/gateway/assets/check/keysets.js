@@ -60,19 +60,24 @@
       }
     }
 
-    /** Why a signature of this time does not count that took effect at this place, or null. */
+    /**
+     * Why a signature of this time does not count that took effect at this place, or null: a code,
+     * the reason, and whether the key had counted before.
+     */
     lapse(did, role, place, at) {
       const known = this.known.find(({ key }) => key.did === did);
-      if (known === undefined) return ["KEY_UNKNOWN", "no key set lists it"];
+      if (known === undefined) return ["KEY_UNKNOWN", "no key set lists it", false];
       const { key, introduced, ended } = known;
-      if (key.role !== role) return ["KEY_UNKNOWN", `it is a ${key.role} key`];
+      if (key.role !== role) return ["KEY_UNKNOWN", `it is a ${key.role} key`, false];
+      if (introduced !== null && place <= introduced) {
+        return ["KEY_NOT_VALID_THEN", `it counts only after leaf ${introduced}`, false];
+      }
       const from = key.revoked?.from_leaf;
-      const why = introduced !== null && place <= introduced ? `it counts only after leaf ${introduced}`
-        : from !== undefined && place >= from ? `it was revoked from leaf ${from} on`
+      const why = from !== undefined && place >= from ? `it was revoked from leaf ${from} on`
         : ended !== null && place > ended ? `it was ended or revoked at leaf ${ended}`
         : key.not_after !== undefined && at > key.not_after ? `it counted until ${key.not_after}`
         : null;
-      return why && ["KEY_NOT_VALID_THEN", why];
+      return why && ["KEY_NOT_VALID_THEN", why, true];
     }
 
     /** When a key stopped to count, by the clock; undefined when it was stolen before. */
@@ -166,7 +171,7 @@
 
   /** The size that a note claims to be of, whoever signed it. */
   const claimedSize = (note) => {
-    const line = (note.split("\n")[1] ?? "").replace(/\r$/, "");
+    const line = note.split("\n")[1] ?? "";
     const size = /^\+?[0-9]+$/.test(line) ? Number(line) : 0;
     return size < 2 ** 64 ? size : 0;
   };
@@ -229,28 +234,52 @@
     }
   };
 
-  /**
-   * Whether a gateway's key counted in its role when and where it signed; otherwise why not.
-   * `believed` is the trust root, with the history of key sets as `keys` where they judge.
-   */
-  const keyTrouble = (believed, did, role, { at, place }) => {
-    const listed = believed.gateway.filter((key) => key.did === did && key.role === role);
+  /** What the trust root says by itself. */
+  const revokedByRoot = (believed, did, role, place, at) => {
+    const own = believed.gateway.filter((key) => key.did === did && key.role === role);
     // A revocation that is in the bundle, too, is judged by its place: what stands before it was
     // there before it, whatever time it bears.
     const inBundle = believed.keys?.revokedAt(did);
     const judged = (key) => inBundle !== undefined && inBundle === key.revoked_at
       ? { revoked_from_leaf: key.revoked_from_leaf } : key;
-    if (listed.some((key) => wasRevoked(judged(key), place, at))) {
-      return ["KEY_NOT_VALID_THEN", `the trust root has revoked the ${role} key ${did}`];
-    }
+    return own.some((key) => wasRevoked(judged(key), place, at))
+      ? ["KEY_NOT_VALID_THEN", `the trust root has revoked the ${role} key ${did}`] : null;
+  };
+
+  const lapsed = (did, role, place, lapse) =>
+    lapse && [lapse[0], `${did} as ${role} key at place ${place}: ${lapse[1]}`];
+
+  /**
+   * Whether a gateway's key counted in its role when and where it signed; otherwise why not.
+   * `believed` is the trust root, with the history of key sets as `keys` where they judge.
+   */
+  const keyTrouble = (believed, did, role, { at, place }) => {
+    const revoked = revokedByRoot(believed, did, role, place, at);
+    if (revoked) return revoked;
     if (believed.keys) {
-      const lapse = believed.keys.lapse(did, role, place, at);
-      return lapse && [lapse[0], `${did} as ${role} key at place ${place}: ${lapse[1]}`];
+      return lapsed(did, role, place, believed.keys.lapse(did, role, place, at));
     }
+    const listed = believed.gateway.filter((key) => key.did === did && key.role === role);
     if (listed.length === 0) return ["KEY_UNKNOWN", `${did} is no ${role} key of the trust root`];
     const counts = listed.some((key) => key.not_before <= at
       && (key.not_after === undefined || at <= key.not_after));
     return counts ? null : ["KEY_NOT_VALID_THEN", `${did} is a ${role} key, but not at ${at}`];
+  };
+
+  /**
+   * The same for the key of a token, of a call that was recorded up to `late` milliseconds after
+   * the token was looked at: so much later than a key's end it counts. Where a place is named from
+   * which on the key had been stolen, that place counts. Without key sets, revocations alone are
+   * known.
+   */
+  const tokenKeyTrouble = (believed, did, { at, place }, late) => {
+    const looked = new Date(new Date(at).getTime() - late).toISOString();
+    const revoked = revokedByRoot(believed, did, "token", place, looked);
+    if (revoked || !believed.keys) return revoked;
+    const lapse = believed.keys.lapse(did, "token", place, at);
+    const stopped = believed.keys.stoppedAt(did);
+    const justEnded = lapse?.[2] === true && stopped !== undefined && looked <= stopped;
+    return justEnded ? null : lapsed(did, "token", place, lapse);
   };
 
   const requireKey = (believed, did, role, moment, place, findings) => {
@@ -258,5 +287,5 @@
     if (trouble) findings.fail(trouble[0], place, trouble[1]);
   };
 
-  Object.assign(clawcheck, { checkKeySets, keyTrouble, requireKey, placeOf, sealedPlace });
+  Object.assign(clawcheck, { checkKeySets, keyTrouble, tokenKeyTrouble, requireKey, placeOf, sealedPlace });
 }

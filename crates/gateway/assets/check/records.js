@@ -3,7 +3,7 @@
 "use strict";
 
 {
-  const { hashOf, canonical, toUtf8, open, accepted, requireKey, keyTrouble, placeOf } = clawcheck;
+  const { hashOf, canonical, toUtf8, open, accepted, requireKey, tokenKeyTrouble, placeOf } = clawcheck;
 
   // What an outcome says at most about the tools that a model asked for.
   const MOST_TOOL_CALLS = 64;
@@ -265,14 +265,12 @@
 
   /** The key that signed a token counted when and where the token was used, or a moment before. */
   const checkTokenKey = (bundle, believed, { seq, at }, { signed_by: key }, findings) => {
-    if (!believed.keys || key === undefined) return;
-    const trouble = keyTrouble(believed, key, "token", { at, place: placeOf(bundle, seq) });
-    if (!trouble) return;
-    const [code, why] = trouble;
-    const stopped = code === "KEY_NOT_VALID_THEN" ? believed.keys.stoppedAt(key) : undefined;
-    const atOnce = stopped !== undefined && millis(at) <= millis(stopped) + RECORDING_SLACK_MS;
+    if (key === undefined) return;
+    const recorded = { at, place: placeOf(bundle, seq) };
+    const trouble = tokenKeyTrouble(believed, key, recorded, RECORDING_SLACK_MS);
     // By its number, as it is found when records are out of order, too.
-    if (!atOnce) findings.fail(code, `/records/${Math.max(seq - 1, 0)}/caller/token_hash`, why);
+    const place = `/records/${Math.max(seq - 1, 0)}/caller/token_hash`;
+    if (trouble) findings.fail(trouble[0], place, trouble[1]);
   };
 
   const endOf = ({ claims, revoked_at }) =>

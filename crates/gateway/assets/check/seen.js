@@ -66,19 +66,24 @@
     return openNote(note, origin, counting);
   };
 
-  /** What was added after sealing continues the log. */
+  /**
+   * What was added after sealing continues the log. By nobody whom the trust root knows it says
+   * nothing, for or against: anybody can put it there, and the log's key may have been replaced or
+   * revoked since the bundle was sealed.
+   */
   const checkAdded = async (bundle, checkpoint, believed, findings) => {
     const { added } = bundle;
     if (added === undefined) return null;
-    let wrong = "it does not continue the bundle's own checkpoint";
+    let later;
     try {
-      const later = await noteOfLog(added.checkpoint, believed);
-      if (await continues(checkpoint, later, added.consistency)) return added;
+      later = await noteOfLog(added.checkpoint, believed);
     } catch (error) {
       if (!(error instanceof Unaccepted)) throw error;
-      wrong = error.message;
+      findings.note += `, what was added does not count: ${error.message}`;
+      return null;
     }
-    findings.fail("ADDED_INVALID", "/added/checkpoint", wrong);
+    if (await continues(checkpoint, later, added.consistency)) return added;
+    findings.fail("ADDED_INVALID", "/added/checkpoint", "it does not continue the bundle's own checkpoint");
     return null;
   };
 

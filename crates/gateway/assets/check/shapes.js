@@ -230,10 +230,14 @@
     })),
   });
   const signedKeySet = object({ key_set: envelope, "cosigned?": envelope });
-  /** Its entry is a leaf of the log as it is written. */
+  /** Its entry is a leaf of the log as it is written, and there is one way to write it. */
   const loggedKeySet = object({
     index: natural, path: list(hash),
-    entry: (value) => Object.assign(signedKeySet(value), { written: value }),
+    entry: (value) => {
+      const read = signedKeySet(value);
+      if (value.get("cosigned") === null) misfit("an entry with nothing in words");
+      return Object.assign(read, { written: value });
+    },
   });
 
   const close = object({

@@ -3,10 +3,12 @@
 //! A witness or an authority that was silent then may speak later, though of a later checkpoint: a
 //! witness never goes back. So what is added is that later checkpoint with the proof that it
 //! continues the bundle's own. It stands outside of all seals; the sealed file is never touched.
-//! Two small files lie beside it, under its name: `.awaits` while somebody has not spoken, `.added`
-//! with what was said. They are looked at when the bundle is fetched, so that nothing grows while
-//! nobody asks.
+//! Two small files lie beside it, under its name: `.awaits` with what it was sealed with, where somebody had not
+//! spoken then, and `.added` with what was said. They are looked at when the bundle is fetched, so
+//! that nothing grows while nobody asks. What was signed by a key of the log that was revoked since
+//! is said by nobody: it is left out, and the others are asked again.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use store::BundleRow;
 use tokio::fs;
 
-use super::{BundleError, Sealing, file};
+use super::{BundleError, Sealing, file, log_origin};
 use crate::tlog::attest::Attested;
 use crate::tlog::witnesses::seen_by;
 
@@ -31,6 +33,9 @@ pub(super) const ADDED: &str = "added";
 struct Awaits {
     checkpoint: String,
     has_timestamp: bool,
+    /// Everybody has spoken: nobody is asked while what was added counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    settled: bool,
 }
 
 /// A member of the bundle, and the sealed file without its first byte behind it.
@@ -60,9 +65,9 @@ pub(super) async fn await_others(parts: Sealing<'_>, bundle: &Path, attested: &A
     let awaits = Awaits {
         checkpoint: attested.checkpoint.note.clone(),
         has_timestamp: attested.timestamp.is_some(),
+        settled: false,
     };
-    let bytes = serde_json::to_vec(&awaits).expect("texts");
-    if let Err(error) = write(bundle.with_extension(AWAITS), bytes).await {
+    if let Err(error) = awaits.write(bundle).await {
         // The bundle is what it is; it will not get better.
         tracing::warn!(bundle = %bundle.display(), %error, "late cosignatures will not be added");
     }
@@ -84,47 +89,59 @@ pub(super) async fn remove(bundle: &Path) {
 /// as it is when that fails.
 pub async fn added(parts: Sealing<'_>, row: &BundleRow) -> Option<Front> {
     let bundle = super::path(parts.config, row).await;
-    let known = match read(&bundle, AWAITS).await {
-        None => read(&bundle, ADDED).await,
-        Some(awaits) => match ask_again(parts, row, &bundle, &awaits).await {
-            Ok(added) => added,
-            Err(error) => {
-                let error = crate::cli::chain(&error);
-                tracing::warn!(job = %row.job_id, error, "nobody could be asked about a bundle");
-                read(&bundle, ADDED).await
+    let known = known(parts, &bundle).await;
+    let added = match Awaits::read(&bundle).await {
+        Some(awaits) if !awaits.settled || known.is_none() => {
+            match ask_again(parts, row, &bundle, awaits).await {
+                Ok(more) => more.or(known),
+                Err(error) => {
+                    let error = crate::cli::chain(&error);
+                    tracing::warn!(job = %row.job_id, error, "nobody could be asked about a bundle");
+                    known
+                }
             }
-        },
+        }
+        _ => known,
     };
+    let json = Json::from_value(&added?).expect("texts");
     let mut front = b"{\"added\":".to_vec();
-    front.extend_from_slice(&known?);
+    front.extend_from_slice(&json.to_jcs());
     front.push(b',');
     Some(Front(front))
 }
 
+/// What was said before, as far as whoever gets the trust root now believes it.
+async fn known(parts: Sealing<'_>, bundle: &Path) -> Option<Added> {
+    let bytes = read(bundle, ADDED).await?;
+    let added: Added = serde_json::from_slice(&bytes).ok()?;
+    let origin = log_origin(parts.config);
+    let counts = parts.keys.now().vouch_for(&added.checkpoint, &origin);
+    counts.then_some(added)
+}
+
+/// Asks everybody about the log as it is now; what they say is kept when it is more than is known
+/// by then. Whoever asked at the same time may have got an answer sooner.
 async fn ask_again(
     parts: Sealing<'_>,
     row: &BundleRow,
     bundle: &Path,
-    awaits: &[u8],
-) -> Result<Option<Vec<u8>>, BundleError> {
-    let before = read(bundle, ADDED).await;
-    let Ok(awaits) = serde_json::from_slice::<Awaits>(awaits) else {
-        return Ok(before);
-    };
+    mut awaits: Awaits,
+) -> Result<Option<Added>, BundleError> {
     let sealed = awaits.checkpoint.as_str();
     let mut attested = Attested::now(parts, &Audit::default()).await?;
     let job = parts.store.job(&row.job_id).await?;
     if let Some(closing) = job.as_ref().and_then(|job| job.state.closing()) {
         attested = attested.of_end(parts, closing.at, None);
     }
+    let Some(_turn) = turn(bundle).await? else {
+        return Ok(known(parts, bundle).await);
+    };
+    let known = known(parts, bundle).await;
     let later = attested.checkpoint.note.as_str();
     let worth = |note: &str, stamped: bool| {
         let stamped = stamped || awaits.has_timestamp;
         (seen_by(parts.config, &[sealed, note]).len(), stamped)
     };
-    let known: Option<Added> = before
-        .as_deref()
-        .and_then(|bytes| serde_json::from_slice(bytes).ok());
     let had = match &known {
         Some(known) => worth(&known.checkpoint, known.timestamp.is_some()),
         None => worth(sealed, false),
@@ -132,7 +149,7 @@ async fn ask_again(
     let has = worth(later, attested.timestamp.is_some());
     // Never less than there was.
     if !(has.0 >= had.0 && has.1 >= had.1 && has != had) {
-        return Ok(before);
+        return Ok(known);
     }
     let from = Checkpoint::claimed_size(sealed).unwrap_or(0);
     let path = parts
@@ -145,18 +162,51 @@ async fn ask_again(
         timestamp: attested.timestamp.filter(|_| !awaits.has_timestamp),
     };
     let json = Json::from_value(&added).expect("texts");
-    let bytes = json.to_jcs();
     let path = bundle.with_extension(ADDED);
     let unusable = |source| BundleError::File {
         path: path.clone(),
         source,
     };
-    write(path.clone(), bytes.clone()).await.map_err(unusable)?;
+    write(path.clone(), json.to_jcs()).await.map_err(unusable)?;
     let stamped = has.1 || parts.stamper.is_none();
-    if has.0 == parts.config.log.witnesses.len() && stamped {
-        let _ = fs::remove_file(bundle.with_extension(AWAITS)).await;
+    let settled = has.0 == parts.config.log.witnesses.len() && stamped;
+    if settled != awaits.settled {
+        awaits.settled = settled;
+        // Whoever is asked once more than needed says the same.
+        let _ = awaits.write(bundle).await;
     }
-    Ok(Some(bytes))
+    Ok(Some(added))
+}
+
+impl Awaits {
+    async fn read(bundle: &Path) -> Option<Self> {
+        let bytes = read(bundle, AWAITS).await?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    async fn write(&self, bundle: &Path) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self).expect("texts");
+        write(bundle.with_extension(AWAITS), bytes).await
+    }
+}
+
+/// The turn to write what was added to a bundle, here and in other processes: a lock on the sealed
+/// file, which goes with the handle. `None` while somebody else has it.
+pub(super) async fn turn(bundle: &Path) -> Result<Option<File>, BundleError> {
+    let path = bundle.to_owned();
+    let taken = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || {
+            let file = File::open(path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => Ok(None),
+                // Where there are no locks, what is read right before is nearly as good.
+                Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+            }
+        })
+    };
+    let taken = taken.await.expect("opening a file does not panic");
+    taken.map_err(|source| BundleError::File { path, source })
 }
 
 async fn read(bundle: &Path, what: &str) -> Option<Vec<u8>> {

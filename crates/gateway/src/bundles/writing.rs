@@ -17,7 +17,7 @@ use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
 use store::{JobRow, ReceiptKind, Store, StoredRecord, kill_point};
 
 use super::evidence::Parts;
-use super::{BundleError, Sealing, SignedCheckpoint, place};
+use super::{BundleError, Sealing, SignedCheckpoint, file, place};
 use crate::keys::Keys;
 use crate::tlog::attest::Attested;
 
@@ -418,19 +418,12 @@ struct Seals {
 impl Seals {
     /// Puts the bundle together and gives it its name when it is durable; its hash and length.
     fn put_together(mut self, folder: &Path) -> io::Result<(Hash, u64)> {
-        // For its owner only; removes itself unless it is given its name.
-        let mut file = tempfile::Builder::new()
-            .prefix(".bundle.")
-            .tempfile_in(folder)?;
-        let (sha256, bytes) = self.write_to(file.as_file_mut())?;
-        file.as_file().sync_all()?;
-        let path = folder.join(place::name(&sha256));
-        file.persist(path).map_err(|error| error.error)?;
-        // The names themselves must survive a crash too.
+        let mut temporary = file::Temporary::beside(&folder.join("bundle"), 0o600)?;
+        let (sha256, bytes) = self.write_to(&mut temporary.file)?;
+        temporary.keep_as(&place::name(&sha256))?;
+        // The name of the folder must survive a crash, too.
         let all = folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        for folder in [folder, all] {
-            File::open(folder)?.sync_all()?;
-        }
+        File::open(all)?.sync_all()?;
         Ok((sha256, bytes))
     }
 

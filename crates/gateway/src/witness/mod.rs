@@ -84,6 +84,7 @@ impl Witness {
             TryLockError::WouldBlock => WitnessError::Taken(folder.to_owned()),
             TryLockError::Error(error) => unusable(error),
         })?;
+        file::sweep(folder).map_err(unusable)?;
         Ok(Self {
             name: name.to_owned(),
             key,
@@ -100,7 +101,7 @@ impl Witness {
         let Some(request) = AddCheckpoint::read(body) else {
             return refused(StatusCode::BAD_REQUEST, "not a request to add a checkpoint");
         };
-        let origin = request.note.lines().next().unwrap_or_default();
+        let origin = request.note.split('\n').next().unwrap_or_default();
         let Some(root) = self.logs.iter().find(|root| root.log.origin == origin) else {
             return refused(StatusCode::NOT_FOUND, "the log is not known here");
         };

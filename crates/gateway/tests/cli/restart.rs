@@ -35,6 +35,31 @@ async fn a_restart_while_people_think_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_crash_left_half_written_goes_with_the_next_start() {
+    let mut world = Setup::new().restartable().start().await;
+    let data = world.app().config.data_dir.clone();
+    world.stop().await;
+    let random = clawgate::keys::random_text();
+    let bundles = data.join("bundles");
+    let (bundle, copy) = (
+        bundles.join(format!(".job_1.json.{random}")),
+        data.join(".backup.x1y2z3"),
+    );
+    for folder in [&bundles, &copy] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    for file in [&bundle, &copy.join("making"), &copy.join("clawgate.db")] {
+        std::fs::write(file, b"half").unwrap();
+    }
+    world.start_again().await;
+    // It ends what it has begun.
+    world.stop().await;
+    assert!(!bundle.exists() && !copy.exists());
+    world.start_again().await;
+    world.valid_evidence().await;
+}
+
+#[tokio::test]
 async fn what_was_approved_before_a_restart_is_applied_after_it() {
     let mut world = Setup::new().restartable().start().await;
     let run = world.agent().held_run().await;

@@ -1,6 +1,7 @@
 //! What must hold after each restart, and at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 
 use clawgate::config::Tiles;
@@ -189,7 +190,34 @@ pub(crate) async fn at_the_end(world: &World, kills: u64) -> Counted {
         counted.unrecorded
     );
     counted.checkpoints = all_checkpoints(world).await;
+    world
+        .until("the end of what was half-written", async || {
+            half_written(world).is_empty().then_some(())
+        })
+        .await;
     counted
+}
+
+/// Files that have no name of their own, in the folders of the data and of the published log. What
+/// killed gateways left of them goes with the next start.
+fn half_written(world: &World) -> Vec<PathBuf> {
+    let mut folders = vec![world.config.data_dir.clone()];
+    if let Some(Tiles::Folder(folder)) = &world.config.log.tiles {
+        folders.push(folder.clone());
+    }
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        // A file may get its name, and a folder go, while this looks.
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let dotted = entry.file_name().to_string_lossy().starts_with('.');
+            if dotted {
+                found.push(entry.path());
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
 }
 
 /// What all bundles say together.

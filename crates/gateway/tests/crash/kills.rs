@@ -37,6 +37,10 @@ const FOR_A_POINT: u64 = 60;
 const ARMED: usize = 8;
 const VISITS: u64 = 3;
 
+/// A disk that takes its time, in every second life: were anything answered before it is durable, the
+/// answer would be with its client when the kill comes. On a quick disk nearly no kill falls there.
+const SLOW_COMMITS: &str = "commit.before:30";
+
 /// How a gateway died.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Death {
@@ -162,9 +166,14 @@ async fn one_life(world: &World, chance: &mut Chance) -> Death {
         .map(|_| format!("{}:{}", chance.of(POINTS).name, 1 + chance.below(VISITS)))
         .collect();
     let kill_at = kill_at.join(",");
-    let environment = [("CLAWGATE_KILL_AT", kill_at.as_str())];
-    let environment: &[(&str, &str)] = if at_a_point { &environment } else { &[] };
-    let mut process = Process::start(&world.config_file, environment, world.changed());
+    let mut environment = Vec::new();
+    if at_a_point {
+        environment.push(("CLAWGATE_KILL_AT", kill_at.as_str()));
+    }
+    if chance.below(2) == 0 {
+        environment.push(("CLAWGATE_SLOW_AT", SLOW_COMMITS));
+    }
+    let mut process = Process::start(&world.config_file, &environment, world.changed());
     if !at_a_point && chance.below(4) == 0 {
         sleep(Duration::from_millis(chance.below(STARTING))).await;
         world.kill(&mut process).await;

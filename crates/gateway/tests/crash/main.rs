@@ -12,6 +12,7 @@ mod check;
 #[path = "../cli/client.rs"]
 mod client;
 mod faults;
+mod held;
 mod kills;
 mod ledger;
 mod points;

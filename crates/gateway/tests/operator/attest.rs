@@ -12,8 +12,9 @@ use clawverify::report::Name;
 use clawverify::{Code, Report, Verdict};
 use http::{Request, header};
 use policy::EXAMPLE_CONTRACT;
+use proof::checkpoint::Checkpoint;
 use proof::timestamp::{Authority, Token};
-use proof::{Hash, Numbers};
+use proof::{Hash, Json, Numbers};
 use serde_json::{Value, json};
 
 use crate::log::{witness, witness_at};
@@ -196,6 +197,32 @@ async fn a_cosignature_that_comes_late_gets_into_the_bundle() {
     bytes.push(b'\n');
     assert_eq!(bytes, sealed.bytes);
     assert_eq!(closed["bundle_sha256_b64u"], Hash::of(&bytes).to_string());
+
+    // The log's key turns out to have been stolen since the bundle was sealed: what was added is
+    // left out, until the witness has seen what another key signs.
+    let note = json.at(&["log", "checkpoint"]).and_then(Json::as_str);
+    let size = Checkpoint::claimed_size(note.unwrap()).unwrap().to_string();
+    let stolen = admin.current("checkpoint").await;
+    let revoked = ["revoke", &stolen, "--since", &size, "--reason", "stolen"];
+    admin.changes(&revoked).await;
+    let (verdict, code, detail) = of_checkpoint(&admin.verify(&job).await);
+    assert_eq!((verdict, code), less, "{detail}");
+    assert_eq!(admin.get(&path).await.bytes, sealed.bytes);
+    // Whoever has the bundle from before has what was sealed.
+    let trust = admin.get("/v1/trust").await.bytes;
+    let kept = clawverify::verify(&whole.bytes, &trust, &clawverify::Options::default());
+    let (verdict, code, _) = of_checkpoint(&kept);
+    assert_eq!((verdict, code), less);
+    std::fs::write(folder.path().join("trust.json"), trust).unwrap();
+    let mut second = witness_at(folder.path(), 2, &address).await;
+    for alive in [true, false] {
+        let (verdict, code, detail) = of_checkpoint(&admin.verify(&job).await);
+        assert_eq!((verdict, code), (Verdict::Valid, Code::Ok), "{detail}");
+        assert!(detail.contains("seen by 2 of 2"), "{detail}");
+        if alive {
+            second.kill().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -235,7 +262,8 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
     let path = |job: &str| format!("/v1/jobs/{job}/bundle");
     let whole = admin.get(&path(&jobs[0])).await.bytes;
     second.kill().await.unwrap();
-    let both = [named(0, &["json", "added"]), named(1, &awaits)].concat();
+    let spoken = ["json", "awaits", "added"];
+    let both = [named(0, &spoken), named(1, &awaits)].concat();
     let both = both.into_iter().collect();
     assert_eq!(there(&bundles), both);
 
@@ -266,7 +294,7 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
     std::fs::write(bundles.join(&jobs[1]).join("other.awaits"), "{}").unwrap();
     let prune = ["prune", "--older-than", "0d", "--yes", "--json"];
     told(&store_command(&world, &prune));
-    let kept = named(0, &["json", "added"]).into_iter().collect();
+    let kept = named(0, &spoken).into_iter().collect();
     assert_eq!(there(&bundles), kept);
     assert_eq!(admin.get(&path(&jobs[0])).await.bytes, whole);
 }

@@ -282,6 +282,13 @@ impl History {
         }
     }
 
+    /// Whether a key of the log had been revoked when the log had this size. Then its signature on a
+    /// checkpoint of that size counts for nothing.
+    pub fn was_revoked_over(&self, did: &Did, size: u64) -> bool {
+        let place = self.place(did, Role::Checkpoint, LogPlace::Over(size));
+        matches!(place, Err(Lapse::Revoked(_)))
+    }
+
     /// When a key was revoked, if it was.
     pub fn revoked_at(&self, did: &Did) -> Option<Timestamp> {
         let revoked = self.known(did)?.key.revoked.as_ref()?;

@@ -49,6 +49,15 @@ fn an_entry_comes_back_as_it_was() {
     let verified = entry.verify().unwrap();
     assert_eq!((verified.set, verified.cosigner), (first(), None));
     let text = String::from_utf8(text).unwrap();
+    // What is absent is not written, and `null` is not nothing.
+    for (from, to) in [
+        ("{\"key_set\"", "{\"cosigned\":null,\"key_set\""),
+        ("{\"key_set\"", "{\"more\":null,\"key_set\""),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_ne!(other, text, "{from}");
+        assert!(SignedKeySet::parse(other.as_bytes()).is_err(), "{to}");
+    }
     for (from, to) in [
         ("clawgate.key-set/1", "clawgate.key-set/2"),
         (

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -14,6 +15,8 @@ struct Armed {
     /// The points at which the process ends, and the visits that are left until then.
     kill: Vec<(String, AtomicU64)>,
     tell: Option<String>,
+    /// A point and how long each visit to it takes.
+    slow: Option<(String, Duration)>,
     seen: Option<(PathBuf, Mutex<BTreeSet<String>>)>,
     clock: Option<PathBuf>,
 }
@@ -28,6 +31,7 @@ fn armed() -> &'static Armed {
                 .map(|at| at.split(',').map(place).collect())
                 .unwrap_or_default(),
             tell: std::env::var("CLAWGATE_TELL_AT").ok(),
+            slow: std::env::var("CLAWGATE_SLOW_AT").ok().map(slow),
             seen: path("CLAWGATE_POINTS_SEEN").map(|file| (file, Mutex::default())),
             clock: path("CLAWGATE_CLOCK"),
         }
@@ -39,6 +43,14 @@ fn place(at: &str) -> (String, AtomicU64) {
     let times: u64 = times.parse().expect("CLAWGATE_KILL_AT is NAME or NAME:N");
     assert!(super::is_known(name), "CLAWGATE_KILL_AT: no point `{name}`");
     (name.to_owned(), AtomicU64::new(times))
+}
+
+fn slow(at: &str) -> (String, Duration) {
+    let (name, milliseconds) = at.split_once(':').unwrap_or((at, ""));
+    let milliseconds = milliseconds.parse();
+    let milliseconds = milliseconds.expect("CLAWGATE_SLOW_AT is NAME:MILLISECONDS");
+    assert!(super::is_known(name), "CLAWGATE_SLOW_AT: no point `{name}`");
+    (name.to_owned(), Duration::from_millis(milliseconds))
 }
 
 pub(super) fn reach(name: &str) {
@@ -60,6 +72,9 @@ pub(super) fn reach(name: &str) {
     if armed.tell.as_deref() == Some(name) {
         // Nobody may be reading any more.
         let _ = writeln!(std::io::stderr(), "reached {name}");
+    }
+    if let Some((_, time)) = armed.slow.as_ref().filter(|(slow, _)| slow == name) {
+        std::thread::sleep(*time);
     }
     let mut here = armed.kill.iter().filter(|(at, _)| at == name);
     if here.any(|(_, left)| left.fetch_sub(1, Ordering::Relaxed) == 1) {

@@ -121,6 +121,43 @@ pub(crate) async fn a_receipt_is_the_one_that_the_outcome_names(store: Arc<dyn S
     assert_eq!(store.receipt(&job_id(9), "rcpt_2").await.unwrap(), None);
 }
 
+/// An id begins with its time, and where a call ended is found from there.
+pub(crate) async fn a_receipt_is_found_wherever_its_call_ended(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let id = |ms: i64, n: u32| {
+        let millis = format!("{:012x}", at(ms).millis());
+        format!("rcpt_{}-{}-7abc-8def-{n:012x}", &millis[..8], &millis[8..])
+    };
+    // One that ends at once, one that is open while much else happens, one whose clock was wrong.
+    let calls = [id(10, 1), id(10, 2), id(86_400_000, 3)];
+    let mut intents = Vec::new();
+    for _ in &calls {
+        let intent = append(&store, &job, intent(Lane::Model)).await.unwrap();
+        intents.push(intent.seq);
+    }
+    for (n, (call, intent)) in calls.iter().zip(intents).enumerate() {
+        let (envelope, named) = receipt(EnvelopeType::GatewayReceipt, call);
+        let mut ended = outcome(intent);
+        ended.receipt = Some(named);
+        let now = at(20 + n as i64);
+        let pending = store.append_outcome(&job, now, ended, Some(envelope), Vec::new());
+        pending.await.unwrap();
+        let between: Vec<_> = (0..300)
+            .map(|_| store.append(&job, now, refusal()))
+            .collect();
+        for refused in between {
+            refused.await.unwrap();
+        }
+    }
+    for call in &calls {
+        let found = store.find_receipt(call).await.unwrap();
+        assert_eq!(found.unwrap().0, job, "{call}");
+    }
+    for nobodys in [id(10, 4), id(0, 1), id(86_400_000, 1)] {
+        assert_eq!(store.find_receipt(&nobodys).await.unwrap(), None);
+    }
+}
+
 pub(crate) async fn an_outcome_counts_even_when_an_id_belongs_elsewhere(store: Arc<dyn Store>) {
     let job = open_job(&store, 1).await;
     store

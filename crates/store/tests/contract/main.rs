@@ -121,6 +121,7 @@ suite! {
         only_calls_are_appended_on_their_own,
         an_outcome_answers_one_intent_once,
         a_receipt_is_the_one_that_the_outcome_names,
+        a_receipt_is_found_wherever_its_call_ended,
         an_outcome_counts_even_when_an_id_belongs_elsewhere,
         times_do_not_run_backwards,
         numbers_that_readers_write_differently_are_refused,

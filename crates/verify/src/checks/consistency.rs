@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use proof::checkpoint::{Checkpoint, CheckpointError};
 use proof::consistency::{ConsistencyProof, Inconsistent, judge};
-use proof::keyset::{History, Lapse, LogPlace};
+use proof::keyset::{History, LogPlace};
 use proof::trust::{GatewayKey, Role};
 use proof::{Did, Json, Numbers, PublicKey, json};
 
@@ -74,12 +74,11 @@ fn trusted_keys<'a>(believed: &Believed<'a>) -> Vec<&'a Did> {
 /// Whether a key had been revoked when the log had this size.
 fn was_revoked(did: &Did, size: u64, believed: &Believed<'_>) -> bool {
     let over = LogPlace::Over(size);
-    let place = |keys: &History| keys.place(did, Role::Checkpoint, over);
     let by_root = |key: &GatewayKey| {
         key.did == *did && key.revoked_from_leaf.is_some_and(|leaf| over.reaches(leaf))
     };
-    believed.root.listed(Role::Checkpoint).any(by_root)
-        || matches!(believed.keys.map(place), Some(Err(Lapse::Revoked(_))))
+    let by_key_sets = |keys: &History| keys.was_revoked_over(did, size);
+    believed.root.listed(Role::Checkpoint).any(by_root) || believed.keys.is_some_and(by_key_sets)
 }
 
 /// A note by one of the log's keys that was not revoked before its size.

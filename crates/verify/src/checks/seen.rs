@@ -23,10 +23,10 @@ pub(super) fn check(
     believed: &Believed<'_>,
     findings: &mut Findings,
 ) -> String {
-    let added = check_added(document, checkpoint, believed, findings);
+    let mut said = String::new();
+    let added = check_added(document, checkpoint, believed, &mut said, findings);
     let mut notes = vec![document.bundle.log.checkpoint.as_str()];
     notes.extend(added.map(|added| added.checkpoint.as_str()));
-    let mut said = String::new();
     let known = believed.root.witnesses.as_ref();
     if let Some(witnesses) = known {
         let (seen, count) = (witnesses.count(&notes, |_| true), witnesses.keys.len());
@@ -45,6 +45,8 @@ pub(super) fn check(
         said.push_str(&format!(", stamped at {at}"));
     } else if stamps.unread {
         said.push_str(", with a timestamp that was not looked at: the trust root has no tsa");
+    } else if let Some(why) = &stamps.uncounted {
+        said.push_str(&format!(", the added timestamp does not count: {why}"));
     }
     if audit.is_some_and(|audit| audit.timestamps) {
         stamps.require(findings);
@@ -52,27 +54,34 @@ pub(super) fn check(
     said
 }
 
-/// What was added after sealing continues the log.
+/// What was added after sealing continues the log. By nobody whom the trust root knows it says
+/// nothing, for or against: anybody can put it there, and the log's key may have been replaced or
+/// revoked since the bundle was sealed.
 fn check_added<'a>(
     document: &'a Document,
     checkpoint: &Checkpoint,
     believed: &Believed<'_>,
+    said: &mut String,
     findings: &mut Findings,
 ) -> Option<&'a Added> {
     let added = document.bundle.added.as_ref()?;
-    let wrong = match of_log(&added.checkpoint, believed) {
-        Err(error) => error.to_string(),
-        Ok(later) => {
-            let (from, to) = (checkpoint.size, later.size);
-            let path = &added.consistency;
-            if from <= to && verify_consistency(from, &checkpoint.root, to, &later.root, path) {
-                return Some(added);
-            }
-            "it does not continue the bundle's own checkpoint".to_owned()
+    let later = match of_log(&added.checkpoint, believed) {
+        Ok(later) => later,
+        Err(error) => {
+            said.push_str(&format!(", what was added does not count: {error}"));
+            return None;
         }
     };
-    findings.fail(Code::AddedInvalid, "/added/checkpoint", wrong);
-    None
+    let (from, to) = (checkpoint.size, later.size);
+    let path = &added.consistency;
+    let continues = from <= to && verify_consistency(from, &checkpoint.root, to, &later.root, path);
+    findings.require(
+        continues,
+        Code::AddedInvalid,
+        "/added/checkpoint",
+        "it does not continue the bundle's own checkpoint",
+    );
+    continues.then_some(added)
 }
 
 /// As many of the witnesses that the contract asks for have seen the checkpoint, whatever the trust
@@ -110,7 +119,9 @@ struct Stamps<'a> {
     at: Option<Timestamp>,
     /// One is there that nobody could judge.
     unread: bool,
-    /// One is there that is a finding already.
+    /// Why one that was added after sealing says nothing, for or against.
+    uncounted: Option<String>,
+    /// One is there that holds, or is a finding already.
     found: bool,
 }
 
@@ -127,12 +138,13 @@ impl<'a> Stamps<'a> {
             closed_at: bundle.job.closed_at,
             at: None,
             unread: false,
+            uncounted: None,
             found: false,
         };
         if let Some(token) = &bundle.log.timestamp {
             // The bundle was sealed with it.
-            let (note, until) = (&bundle.log.checkpoint, Some(bundle.close.issued_at));
-            stamps.judge(token, note, until, "/log/timestamp", findings);
+            let (note, sealed_at) = (&bundle.log.checkpoint, Some(bundle.close.issued_at));
+            stamps.judge(token, note, sealed_at, "/log/timestamp", findings);
         }
         if let Some((token, added)) = added.and_then(|it| Some((it.timestamp.as_ref()?, it))) {
             stamps.judge(token, &added.checkpoint, None, "/added/timestamp", findings);
@@ -140,11 +152,12 @@ impl<'a> Stamps<'a> {
         stamps
     }
 
+    /// `sealed_at` is when a bundle was sealed with it; one without was added later.
     fn judge(
         &mut self,
         token: &Token,
         note: &str,
-        until: Option<Timestamp>,
+        sealed_at: Option<Timestamp>,
         place: &str,
         findings: &mut Findings,
     ) {
@@ -153,23 +166,35 @@ impl<'a> Stamps<'a> {
             self.unread = true;
             return;
         }
-        self.found = true;
+        let is_added = sealed_at.is_none();
         let stamp = match token.verify(note, None, authorities) {
             Ok(stamp) => stamp,
+            Err(error @ TimestampError::UnknownAuthority(_)) if is_added => {
+                self.uncounted = Some(error.to_string());
+                return;
+            }
             Err(error @ TimestampError::UnknownAuthority(_)) => {
+                self.found = true;
                 findings.not_proven(Code::TimestampUntrusted, place, error.to_string());
                 return;
             }
             Err(error) => {
+                self.found = true;
                 findings.fail(Code::TimestampInvalid, place, error.to_string());
                 return;
             }
         };
         let at = stamp.at;
-        if !stamp.fits(self.closed_at, until) {
+        let is_later = self.believed.at.is_some_and(|moment| at > moment);
+        if is_added && is_later {
+            self.uncounted = Some("it was made after the moment asked about".to_owned());
+            return;
+        }
+        self.found = true;
+        if !stamp.fits(self.closed_at, sealed_at) {
             let detail = format!("made at {at}, which does not fit the job's end");
             findings.fail(Code::TimestampInvalid, place, detail);
-        } else if self.believed.at.is_some_and(|moment| at > moment) {
+        } else if is_later {
             findings.fail(
                 Code::AfterTheMoment,
                 place,
@@ -185,6 +210,10 @@ impl<'a> Stamps<'a> {
         let place = "/log/timestamp";
         match self {
             Self { found: true, .. } => {}
+            Self {
+                uncounted: Some(why),
+                ..
+            } => findings.not_proven(Code::TimestampUntrusted, "/added/timestamp", why.as_str()),
             Self { unread: true, .. } => {
                 let detail = "the trust root names no authority";
                 findings.not_proven(Code::TimestampUntrusted, place, detail);

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use proof::bundle::Token;
 use proof::record::{Body, Lane, Record};
 use proof::token::Scope;
-use proof::trust::Role;
 
 use crate::checks::contract::Contract;
 use crate::code::Code;
@@ -191,20 +190,11 @@ fn check_key(
     token: &Token,
     findings: &mut Findings,
 ) {
-    let (Some(keys), Some(key)) = (believed.keys, &token.signed_by) else {
+    let Some(key) = &token.signed_by else {
         return;
     };
-    let signed = document.moment(record);
-    let Err((code, detail)) = believed.gateway_key(key, Role::Token, signed) else {
-        return;
-    };
-    let stopped = keys
-        .stopped_at(key)
-        .filter(|_| code == Code::KeyNotValidThen);
-    let at_once = stopped.is_some_and(|stopped| {
-        signed.at.millis() <= stopped.millis().saturating_add(RECORDING_SLACK_MS)
-    });
-    if !at_once {
+    let recorded = document.moment(record);
+    if let Err((code, detail)) = believed.token_key(key, recorded, RECORDING_SLACK_MS) {
         let place = format!(
             "/records/{}/caller/token_hash",
             record.seq.saturating_sub(1)

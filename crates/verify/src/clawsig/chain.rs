@@ -292,7 +292,7 @@ pub(super) fn receipts(payload: &Json, place: &str, chain: &Chain, options: &Opt
             return Ok(false);
         }
         let signer = text(receipt, "signer_did");
-        if options.receipt_signers.is_empty() {
+        if !options.knows_receipt_signers() {
             return Err(fault(
                 "DEPENDENCY_NOT_CONFIGURED",
                 place,
@@ -301,13 +301,10 @@ pub(super) fn receipts(payload: &Json, place: &str, chain: &Chain, options: &Opt
         }
         let failed =
             |place: &str, detail: &str| fault("RECEIPT_VERIFICATION_FAILED", place, detail);
-        if !options
-            .receipt_signers
-            .iter()
-            .any(|did| did.as_str() == signer)
-        {
-            return Err(failed(&place, "by a key that is not allowed"));
-        }
+        let signed_at = receipt.at(&["payload", "timestamp"]);
+        let signed_at = signed_at.and_then(Json::as_str).unwrap_or_default();
+        let admitted = options.admits_receipt(signer, signed_at);
+        admitted.map_err(|why| failed(&place, &why))?;
         envelope::signature(receipt, &place).map_err(|f| failed(&f.place, &f.detail))?;
         let binding = binding.unwrap_or(&Json::Null);
         if binding.get("run_id").is_none() || !chain.agrees(binding) {

@@ -193,6 +193,7 @@ fn own_options(file: &[u8], options: &mut Options) {
         let signers = signers.as_array().unwrap_or_default().iter();
         let signers = signers.filter_map(|did| did.as_str()?.parse::<Did>().ok());
         options.receipt_signers = signers.collect();
+        options.root = None;
     }
     options.policy_profile = text("causal_policy_profile").or(options.policy_profile.take());
     options.connectivity = text("causal_connectivity_mode").or(options.connectivity.take());

@@ -35,6 +35,9 @@ pub(super) fn check(
     times(export, options)?;
     manifest(export, artifacts)?;
     sealed(export)?;
+    let issuer = (text(export, "issuer_did"), text(export, "issued_at"));
+    let admitted = options.admits_export(issuer.0, issuer.1);
+    admitted.map_err(|why| fault("CLAIM_NOT_FOUND", "/issuer_did", why))?;
     let half = artifacts
         .get("proof_bundle_envelope")
         .unwrap_or(&Json::Null);

@@ -23,7 +23,7 @@ mod tools;
 mod vir;
 
 use proof::json::{self, Numbers};
-use proof::trust::Role;
+use proof::trust::{Role, TrustRoot};
 use proof::{Did, Hash, Json, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub struct Options {
     pub receipt_signers: Vec<Did>,
     /// Keys whose derivation attestations count.
     pub derivation_signers: Vec<Did>,
+    /// A trust root of ours. Its receipt keys count besides, each in its time and no revoked one;
+    /// and an export counts only when one of its closing keys has issued it.
+    pub root: Option<TrustRoot>,
     /// The run manifest, when the bundle refers to one.
     pub urm: Option<Vec<u8>>,
     /// Expiry is judged at this moment. Without one, a file that may have expired is not proven.
@@ -103,15 +106,48 @@ impl Options {
                 ..Self::default()
             }),
             _ => Ok(Self {
-                receipt_signers: trust::read(bytes)?
-                    .gateway
-                    .into_iter()
-                    .filter(|key| key.role == Role::Receipt)
-                    .map(|key| key.did)
-                    .collect(),
+                root: Some(trust::read(bytes)?),
                 ..Self::default()
             }),
         }
+    }
+
+    /// Whether there is anybody whose receipts count.
+    fn knows_receipt_signers(&self) -> bool {
+        let root = self.root.as_ref();
+        let mut listed = root.into_iter().flat_map(|root| root.listed(Role::Receipt));
+        !self.receipt_signers.is_empty() || listed.next().is_some()
+    }
+
+    /// Whether a receipt counts that this key signed at this time; otherwise why not.
+    fn admits_receipt(&self, signer: &str, time: &str) -> Result<(), String> {
+        match &self.root {
+            _ if self
+                .receipt_signers
+                .iter()
+                .any(|did| did.as_str() == signer) =>
+            {
+                Ok(())
+            }
+            Some(root) => self.admits(root, signer, Role::Receipt, time),
+            None => Err("by a key that is not allowed".to_owned()),
+        }
+    }
+
+    /// Whether an export counts that this key issued at this time; otherwise why not. Only a trust
+    /// root says who may.
+    fn admits_export(&self, issuer: &str, time: &str) -> Result<(), String> {
+        let root = self.root.as_ref();
+        root.map_or(Ok(()), |root| self.admits(root, issuer, Role::Close, time))
+    }
+
+    fn admits(&self, root: &TrustRoot, did: &str, role: Role, time: &str) -> Result<(), String> {
+        let did: Did = did
+            .parse()
+            .map_err(|_| "not an Ed25519 did:key".to_owned())?;
+        let signed_at = shape::millis(time).ok_or_else(|| "at no time".to_owned())?;
+        let signed_at = Timestamp::from_millis(signed_at);
+        trust::counts_without_place(root, &did, role, signed_at, self.at)
     }
 }
 

@@ -17,6 +17,7 @@ mod seen;
 use proof::bundle::{Bundle, Evidence};
 use proof::trust::TrustRoot;
 use proof::{Envelope, Json, SigningKey};
+use serde_json::Value;
 
 use super::{Keys, Story, bytes, log_for, seal};
 use crate::{Code, Options, Report, Verdict, verify};
@@ -35,6 +36,7 @@ pub struct Forgery {
     evidence: Edit<Evidence>,
     bundle: Edit<Bundle>,
     trust: Edit<TrustRoot>,
+    file: Option<Edit<Value>>,
     /// What the verifier is asked.
     pub options: Options,
 }
@@ -49,6 +51,7 @@ pub fn forgery(name: &'static str, code: Code) -> Forgery {
         evidence: Box::new(|_| ()),
         bundle: Box::new(|_| ()),
         trust: Box::new(|_| ()),
+        file: None,
         options: Options::default(),
     }
 }
@@ -85,6 +88,12 @@ impl Forgery {
         self
     }
 
+    /// Changes the file itself, in what our types would not write.
+    fn file(mut self, edit: impl Fn(&mut Value) + 'static) -> Self {
+        self.file = Some(Box::new(edit));
+        self
+    }
+
     fn at(mut self, time: &str) -> Self {
         self.options.at = Some(time.parse().unwrap());
         self
@@ -117,7 +126,15 @@ impl Forgery {
         (self.bundle)(&mut bundle);
         let mut trust = keys().trust_root();
         (self.trust)(&mut trust);
-        (bytes(&bundle), bytes(&trust))
+        let file = match &self.file {
+            None => bytes(&bundle),
+            Some(edit) => {
+                let mut written = serde_json::to_value(&bundle).unwrap();
+                edit(&mut written);
+                bytes(&written)
+            }
+        };
+        (file, bytes(&trust))
     }
 }
 

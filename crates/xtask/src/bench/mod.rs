@@ -34,7 +34,7 @@ pub(crate) struct Options {
     write: bool,
     /// Measure the people's pages, and nothing else.
     pages: bool,
-    /// Measure appends and look-ups in a store of so many records, and nothing else.
+    /// Measure decisions, appends and look-ups in a store of so many records, and nothing else.
     records: Option<u32>,
     /// Seal and verify a bundle of so many receipts, and nothing else.
     receipts: Option<u32>,
@@ -54,8 +54,8 @@ cargo xtask bench [--receipts N] [--streams N]
   --json             print the figures as JSON; all else goes to the standard error
   --write            put the figures into docs/performance.md
   --pages            only the people's pages, on a store of 100,000 jobs; takes 1 GB of disk
-  --records N        only appends and look-ups in a store of N records beside one of 10,000, on
-                     SQLite, and on PostgreSQL where CLAWGATE_TEST_POSTGRES names a server
+  --records N        only decisions, appends and look-ups in a store of N records beside one of
+                     10,000, on SQLite, and on PostgreSQL where CLAWGATE_TEST_POSTGRES names a server
   --receipts N       only a job of N receipts that is sealed and verified, and its memory
   --streams N        only N streams that stand open beside 64 that do not, and their memory";
 
@@ -115,16 +115,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     if let Some(records) = options.records {
         let records = records.to_string();
-        let words = [
-            "run",
-            "--release",
-            "--package",
-            "clawgate-store",
-            "--example",
-        ];
-        return succeed(cargo(
-            &[&words[..], &["endurance", "--", &records]].concat(),
-        ));
+        let words = ["run", "--release", "--package", "clawgate", "--example"];
+        return succeed(cargo(&[&words[..], &["records", "--", &records]].concat()));
     }
     if options.receipts.is_some() || options.streams.is_some() {
         return endurance(options);

@@ -1,7 +1,7 @@
 //! A job's model budget: reserved before a call from the request's own limits, settled after it
 //! from what the provider reports.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use policy::contract::Models;
 use policy::decide::ModelCost;
@@ -11,6 +11,7 @@ use proof::Timestamp;
 use store::{
     Budget, Conflict, ModelLimits, ModelSpend, Reservation, Store, StoreError, kill_point,
 };
+use tokio::sync::watch;
 
 use super::{ModelCall, Provider};
 use crate::clawproxy::authenticate::unavailable;
@@ -62,14 +63,38 @@ impl Reserved {
                 cost: used.cost.max(self.most.cost),
             },
         };
-        settle(&*self.store, self.id, used).await;
+        settle(&self.store, self.id, used).await;
     }
 }
 
-async fn settle(store: &dyn Store, id: u64, used: ModelSpend) {
-    // An unsettled reservation stays in force: the budget can only come out too small.
+/// An unsettled reservation stays in force: the budget can only come out too small. When the store
+/// does not write just now, this is done again as soon as it does.
+async fn settle(store: &Arc<dyn Store>, id: u64, used: ModelSpend) {
     if let Err(error) = store.settle_model(id, used).await {
-        tracing::warn!(reservation = id, %error, "a model budget was not settled");
+        tracing::warn!(reservation = id, %error, "a model budget is not settled yet");
+        tokio::spawn(settle_later(
+            Arc::downgrade(store),
+            store.commits(),
+            id,
+            used,
+        ));
+    }
+}
+
+/// Tries after each commit until it is settled, is known not to be open any more, or the store is
+/// closed; what is open then is settled as spent by the next gateway.
+async fn settle_later(
+    store: Weak<dyn Store>,
+    mut commits: watch::Receiver<u64>,
+    id: u64,
+    used: ModelSpend,
+) {
+    while commits.changed().await.is_ok() {
+        let Some(store) = store.upgrade() else { return };
+        match store.settle_model(id, used).await {
+            Ok(()) | Err(StoreError::Conflict(_)) => return,
+            Err(_) => {}
+        }
     }
 }
 
@@ -79,7 +104,7 @@ impl Drop for Reserved {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (store, id) = (Arc::clone(&self.store), self.id);
-            runtime.spawn(async move { settle(&*store, id, ModelSpend::default()).await });
+            runtime.spawn(async move { settle(&store, id, ModelSpend::default()).await });
         }
     }
 }

@@ -13,7 +13,7 @@ use super::super::{Failure, term};
 use super::Where;
 use crate::bundles::KEPT;
 use crate::config::Config;
-use crate::storage::Place;
+use crate::storage::{self, BeingMade, Place};
 
 /// The store's name in a folder.
 const STORE: &str = "clawgate.db";
@@ -97,6 +97,7 @@ fn prepare(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;
 
     fs::create_dir_all(folder).map_err(unusable(folder))?;
+    storage::sweep_backups(folder).map_err(unusable(folder))?;
     let mut entries = fs::read_dir(folder).map_err(unusable(folder))?;
     if entries.next().is_some() {
         let why = format!("`{}` is not empty", folder.display());
@@ -118,10 +119,8 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
         _ => Path::new("."),
     };
     // In a folder of its own: the check leaves SQLite's files and a lock beside it.
-    let beside = tempfile::Builder::new()
-        .prefix(".backup.")
-        .tempdir_in(folder)
-        .map_err(unusable(folder))?;
+    storage::sweep_backups(folder).map_err(unusable(folder))?;
+    let beside = BeingMade::within(folder).map_err(unusable(folder))?;
     let part = beside.path().join(STORE);
     store::copy_store(from, &part)
         .map_err(|error| Failure::new(format!("the store: {}", super::super::chain(&error))))?;

@@ -8,6 +8,7 @@ use proof::checkpoint::Checkpoint;
 use proof::keyset::KeySet;
 use proof::trust::{GatewayKey, Role, SeenKeySet, TrustRoot};
 use proof::{Hash, SigningKey};
+use serde_json::Value;
 
 use super::{Forgery, foreign, forgery, keys, resign};
 use crate::Code;
@@ -70,7 +71,12 @@ fn replaced(sets: &mut KeySets) {
     sets.rotate(6, Role::Receipt, &new(), 3600, &keys().root);
 }
 
-/// The same, and the old one revoked at place 8.
+/// Another key for tokens after the last use of the old one, which counts for an hour on.
+fn replaced_token(sets: &mut KeySets) {
+    sets.rotate(24, Role::Token, &new(), 3600, &keys().root);
+}
+
+/// Another key for receipts, and the old one revoked at place 8.
 fn revoked(sets: &mut KeySets) {
     replaced(sets);
     sets.revoke(8, &keys().receipt, None, &keys().root);
@@ -80,6 +86,30 @@ fn revoked(sets: &mut KeySets) {
 fn late_revoked(sets: &mut KeySets) {
     sets.rotate(24, Role::Receipt, &new(), 3600, &keys().root);
     sets.revoke(26, &keys().receipt, None, &keys().root);
+}
+
+/// Another key for tokens from place 10 on, and the old one revoked at that place, when the story
+/// is so many seconds old. Calls with its token stand at 3, 7, 11 and 17, the last after 1.7 s.
+fn token_revoked(place: u64, seconds: i64) -> impl Fn(&mut KeySets) {
+    move |sets| {
+        sets.rotate(10, Role::Token, &new(), 3600, &keys().root);
+        let (token, at) = (keys().token.did(), start().plus_seconds(seconds));
+        let set = sets.history().revoke(&token, at, None, "stolen");
+        sets.add(place, &set.unwrap(), &keys().root, None);
+    }
+}
+
+/// A trust root that says this of the story's key of a role.
+fn tells(role: Role, edit: impl Fn(&mut GatewayKey)) -> impl Fn(&mut TrustRoot) {
+    move |trust| {
+        *trust = rooted(&keys());
+        let key = match role {
+            Role::Token => keys().token,
+            Role::Checkpoint => keys().log,
+            _ => keys().receipt,
+        };
+        trust.gateway.push(listed(&key, role, &edit));
+    }
 }
 
 fn listed(did: &SigningKey, role: Role, edit: impl Fn(&mut GatewayKey)) -> GatewayKey {
@@ -177,6 +207,18 @@ pub(super) fn honest() -> Vec<Forgery> {
                 sets.rotate(20, Role::Token, &new(), 3600, &keys().root);
                 sets.revoke(22, &keys().token, None, &keys().root);
             })
+            .valid(),
+        forgery(
+            "a call is recorded just after its token's key ended",
+            Code::Ok,
+        )
+        .under(token_revoked(14, 1))
+        .valid(),
+        forgery("the same, and the trust root tells of the end", Code::Ok)
+            .under(token_revoked(14, 1))
+            .trust(tells(Role::Token, |key| {
+                key.revoked_at = Some(start().plus_seconds(1))
+            }))
             .valid(),
     ]
 }
@@ -280,6 +322,10 @@ fn chains() -> Vec<Forgery> {
             .under_with(replaced, |e| e.log.key_sets[1].path.swap(0, 1)),
         forgery("a key set at an earlier place", Code::InclusionInvalid)
             .under_with(replaced, |e| e.log.key_sets[1].index = 2),
+        // Hashed as it is written it is another leaf, hashed as it is read the one of the log.
+        forgery("a key set with nothing in words", Code::FileShape)
+            .under(replaced)
+            .file(|file| file["log"]["key_sets"][0]["entry"]["cosigned"] = Value::Null),
     ]
 }
 
@@ -371,13 +417,48 @@ fn revocations() -> Vec<Forgery> {
             Code::KeyNotValidThen,
         )
         .under(|_| ())
+        .trust(tells(Role::Receipt, |key| key.revoked_from_leaf = Some(12))),
+        forgery(
+            "a token key of which only the trust root knows since when it was stolen",
+            Code::KeyNotValidThen,
+        )
+        .under(replaced_token)
+        .trust(tells(Role::Token, |key| key.revoked_from_leaf = Some(12))),
+        forgery(
+            "a token key that the trust root has revoked before its end",
+            Code::KeyNotValidThen,
+        )
+        .under(replaced_token)
+        .trust(tells(Role::Token, |key| key.revoked_at = Some(start()))),
+        forgery(
+            "a token key that was revoked at the moment asked about",
+            Code::KeyNotValidThen,
+        )
+        .under(token_revoked(26, 60))
+        .at("2026-11-22T12:00:00.000Z"),
+        forgery(
+            "a token key that a trust root without key sets has revoked",
+            Code::KeyNotValidThen,
+        )
+        .evidence(|e| e.tokens[0].signed_by = Some(keys().token.did()))
         .trust(|trust| {
-            *trust = rooted(&keys());
-            let stolen = listed(&keys().receipt, Role::Receipt, |key| {
-                key.revoked_from_leaf = Some(12);
-            });
-            trust.gateway.push(stolen);
+            let revoked = |key: &mut GatewayKey| key.revoked_from_leaf = Some(12);
+            trust
+                .gateway
+                .push(listed(&keys().token, Role::Token, revoked));
         }),
+        forgery("a token before its key begins", Code::KeyNotValidThen).under_with(
+            |sets| {
+                sets.rotate(10, Role::Token, &new(), 3600, &keys().root);
+                sets.rotate(12, Role::Token, &foreign().token, 3600, &keys().root);
+            },
+            |e| e.tokens[0].signed_by = Some(new().did()),
+        ),
+        forgery(
+            "a call recorded long after its token's key was revoked",
+            Code::KeyNotValidThen,
+        )
+        .under(token_revoked(14, 0)),
         forgery(
             "a revocation that the trust root puts earlier than the key set",
             Code::KeyNotValidThen,

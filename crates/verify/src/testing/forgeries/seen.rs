@@ -4,7 +4,7 @@ use proof::bundle::{Added, Bundle, Evidence};
 use proof::checkpoint::Checkpoint;
 use proof::merkle::{self, consistency_path, leaf_hash};
 use proof::timestamp::testing::{Purpose, SoftAuthority};
-use proof::trust::{TrustRoot, WitnessKey, Witnesses};
+use proof::trust::{Role, TrustRoot, WitnessKey, Witnesses};
 use proof::{SigningKey, Timestamp};
 use serde_json::{Value, json};
 
@@ -49,6 +49,12 @@ fn lines(checkpoint: &Checkpoint, numbers: &[u8]) -> String {
         checkpoint.cosign(&name(*n), &key, 1_795_300_000)
     };
     numbers.iter().map(line).collect()
+}
+
+/// As others write lines; a note's end in a line feed alone.
+fn with_carriage_return(note: &mut String) {
+    note.pop();
+    note.push_str("\r\n");
 }
 
 fn cosigned(numbers: &'static [u8]) -> impl Fn(&mut Evidence) {
@@ -99,6 +105,21 @@ fn stamped(authority: SoftAuthority, after: i64) -> impl Fn(&mut Evidence) {
     }
 }
 
+/// The same of a later checkpoint, more than an hour after sealing.
+fn stamped_later(authority: SoftAuthority) -> impl Fn(&mut Bundle) {
+    move |bundle| {
+        let mut added = added(bundle, &[], &keys().log);
+        let at = bundle.job.closed_at.plus_seconds(4000);
+        added.timestamp = Some(authority.stamp(&added.checkpoint, None, at));
+        bundle.added = Some(added);
+    }
+}
+
+fn other_authority() -> SoftAuthority {
+    let known = authority();
+    SoftAuthority::new(2, known.not_before, known.not_after)
+}
+
 pub(super) fn honest() -> Vec<Forgery> {
     let two = || json!({"witnesses": {"required": 2, "names": [name(1), name(2), name(3)]}});
     vec![
@@ -118,6 +139,29 @@ pub(super) fn honest() -> Vec<Forgery> {
             .trust(knows(&[7, 8]))
             .bundle(adds(&[7, 8]))
             .valid(),
+        // A trust root from before the log's key was replaced, or from after it was revoked, or
+        // anybody's addition: the bundle is what it was when it was sealed.
+        forgery("added by a key that nobody knows", Code::Ok)
+            .bundle(|b| b.added = Some(added(b, &[1], &super::foreign().log)))
+            .valid(),
+        forgery(
+            "added by a key that was revoked later than the bundle",
+            Code::Ok,
+        )
+        .bundle(adds(&[1]))
+        .trust(|trust| {
+            let mut keys = trust.gateway.iter_mut();
+            let log = keys.find(|key| key.role == Role::Checkpoint);
+            log.unwrap().revoked_from_leaf = Some(30);
+        })
+        .valid(),
+        forgery("added what is no checkpoint", Code::Ok)
+            .bundle(|b| {
+                let mut added = added(b, &[1], &keys().log);
+                added.checkpoint = "not a note".to_owned();
+                b.added = Some(added);
+            })
+            .valid(),
         forgery("a timestamp that nobody asked for", Code::Ok)
             .evidence(stamped(authority(), 0))
             .trust(knows_authority)
@@ -132,14 +176,26 @@ pub(super) fn honest() -> Vec<Forgery> {
             .valid(),
         forgery("a timestamp that came later", Code::Ok)
             .story(asks(json!({"timestamps": true})))
-            .bundle(|b| {
-                let mut added = added(b, &[], &keys().log);
-                let at = b.job.closed_at.plus_seconds(4000);
-                added.timestamp = Some(authority().stamp(&added.checkpoint, None, at));
-                b.added = Some(added);
-            })
+            .bundle(stamped_later(authority()))
             .trust(knows_authority)
             .valid(),
+        // A trust root from before the authority was replaced.
+        forgery(
+            "a timestamp that came later, by an unknown authority",
+            Code::Ok,
+        )
+        .evidence(stamped(authority(), 1))
+        .bundle(stamped_later(other_authority()))
+        .trust(knows_authority)
+        .valid(),
+        forgery(
+            "a timestamp that came after the moment asked about",
+            Code::Ok,
+        )
+        .bundle(stamped_later(authority()))
+        .trust(knows_authority)
+        .at("2026-11-22T08:30:00.000Z")
+        .valid(),
     ]
 }
 
@@ -174,8 +230,23 @@ fn witnesses() -> Vec<Forgery> {
             .story(asks(json!({"witnesses": {"required": 1}})))
             .trust(knows(&[1]))
             .evidence(cosigned(&[2])),
-        forgery("added by another log's key", Code::AddedInvalid)
-            .bundle(|b| b.added = Some(added(b, &[1], &super::foreign().log))),
+        forgery("witnesses of what was added by an unknown key", missing)
+            .story(asks(two()))
+            .trust(knows(&[1, 2, 3]))
+            .evidence(cosigned(&[1]))
+            .bundle(|b| b.added = Some(added(b, &[2], &super::foreign().log))),
+        forgery(
+            "a signature's line that ends in a carriage return",
+            Code::CheckpointInvalid,
+        )
+        .evidence(|e| with_carriage_return(&mut e.log.checkpoint)),
+        forgery("a witness's line that ends in a carriage return", missing)
+            .story(asks(json!({"witnesses": {"required": 1}})))
+            .trust(knows(&[1]))
+            .evidence(|e| {
+                cosigned(&[1])(e);
+                with_carriage_return(&mut e.log.checkpoint);
+            }),
         forgery("added of another past", Code::AddedInvalid).bundle(|b| {
             let mut other = added(b, &[1], &keys().log);
             other.consistency[0] = leaf_hash(b"another past");
@@ -201,7 +272,6 @@ fn timestamps() -> Vec<Forgery> {
     other_purpose.purpose = Purpose::NotCritical;
     let mut expired = authority();
     expired.not_after = start().plus_seconds(-1);
-    let foreign = SoftAuthority::new(2, authority().not_before, authority().not_after);
     vec![
         forgery(
             "no timestamp though the contract asks",
@@ -217,9 +287,21 @@ fn timestamps() -> Vec<Forgery> {
         .evidence(stamped(authority(), 0))
         .not_proven(),
         forgery("another authority", Code::TimestampUntrusted)
-            .evidence(stamped(foreign, 0))
+            .evidence(stamped(other_authority(), 0))
             .trust(knows_authority)
             .not_proven(),
+        forgery("another authority, later", Code::TimestampUntrusted)
+            .story(asked())
+            .bundle(stamped_later(other_authority()))
+            .trust(knows_authority)
+            .not_proven(),
+        forgery("a timestamp of another checkpoint, later", invalid)
+            .bundle(|b| {
+                let mut added = added(b, &[], &keys().log);
+                added.timestamp = Some(authority().stamp(&b.log.checkpoint, None, b.job.closed_at));
+                b.added = Some(added);
+            })
+            .trust(knows_authority),
         forgery("a certificate that is not for timestamps", invalid)
             .evidence(stamped(other_purpose, 0))
             .trust(knows_authority),
