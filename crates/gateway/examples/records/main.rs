@@ -114,6 +114,8 @@ impl Side {
             contract.to_vec(),
             cloud,
             |config| {
+                // A connection may wait for its turn.
+                config.limits.header_timeout_seconds = 3600;
                 config.limits.records_per_job = 1_000_000;
                 config.limits.evidence_bytes_per_job = 1 << 30;
                 config.store.url = url.map(SecretSource::File);

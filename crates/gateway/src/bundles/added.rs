@@ -3,10 +3,10 @@
 //! A witness or an authority that was silent then may speak later, though of a later checkpoint: a
 //! witness never goes back. So what is added is that later checkpoint with the proof that it
 //! continues the bundle's own. It stands outside of all seals; the sealed file is never touched.
-//! Two small files lie beside it, under its name: `.awaits` with what it was sealed with, where somebody had not
-//! spoken then, and `.added` with what was said. They are looked at when the bundle is fetched, so
-//! that nothing grows while nobody asks. What was signed by a key of the log that was revoked since
-//! is said by nobody: it is left out, and the others are asked again.
+//! Two small files lie beside it, under its name: `.awaits` with what it was sealed with, where
+//! somebody had not spoken then, and `.added` with what was said. They are looked at when the bundle
+//! is fetched, so that nothing grows while nobody asks. What was signed by a key of the log that was
+//! revoked since is said by nobody: it is left out, and the others are asked again.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -180,7 +180,7 @@ async fn ask_again(
 
 impl Awaits {
     async fn read(bundle: &Path) -> Option<Self> {
-        let bytes = read(bundle, AWAITS).await?;
+        let bytes = self::read(bundle, AWAITS).await?;
         serde_json::from_slice(&bytes).ok()
     }
 

@@ -61,7 +61,7 @@ impl Temporary {
         }
     }
 
-    /// The same under another name, which was not known at the beginning.
+    /// The same under another name, which was not known before.
     pub(crate) fn keep_as(mut self, name: &str) -> io::Result<()> {
         self.later.set_file_name(name);
         self.keep()

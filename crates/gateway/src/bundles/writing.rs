@@ -421,7 +421,7 @@ impl Seals {
         let mut temporary = file::Temporary::beside(&folder.join("bundle"), 0o600)?;
         let (sha256, bytes) = self.write_to(&mut temporary.file)?;
         temporary.keep_as(&place::name(&sha256))?;
-        // The name of the folder must survive a crash, too.
+        // The folder's own name must survive a crash too.
         let all = folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
         File::open(all)?.sync_all()?;
         Ok((sha256, bytes))

@@ -31,7 +31,7 @@ fn armed() -> &'static Armed {
                 .map(|at| at.split(',').map(place).collect())
                 .unwrap_or_default(),
             tell: std::env::var("CLAWGATE_TELL_AT").ok(),
-            slow: std::env::var("CLAWGATE_SLOW_AT").ok().map(slow),
+            slow: std::env::var("CLAWGATE_SLOW_AT").ok().map(|at| slow(&at)),
             seen: path("CLAWGATE_POINTS_SEEN").map(|file| (file, Mutex::default())),
             clock: path("CLAWGATE_CLOCK"),
         }
