@@ -8,6 +8,7 @@
 //! is fetched, so that nothing grows while nobody asks. What was signed by a key of the log that was
 //! revoked since is said by nobody: it is left out, and the others are asked again.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -91,7 +92,7 @@ pub async fn added(parts: Sealing<'_>, row: &BundleRow) -> Option<Front> {
     let known = known(parts, &bundle).await;
     let added = match Awaits::read(&bundle).await {
         Some(awaits) if !awaits.settled || known.is_none() => {
-            match ask_again(parts, row, &bundle, awaits, known.as_ref()).await {
+            match ask_again(parts, row, &bundle, awaits).await {
                 Ok(more) => more.or(known),
                 Err(error) => {
                     let error = crate::cli::chain(&error);
@@ -118,13 +119,13 @@ async fn known(parts: Sealing<'_>, bundle: &Path) -> Option<Added> {
     (!disowned).then_some(added)
 }
 
-/// Asks everybody about the log as it is now; what they say is kept when it is more than was known.
+/// Asks everybody about the log as it is now; what they say is kept when it is more than is known
+/// by then. Whoever asked at the same time may have got an answer sooner.
 async fn ask_again(
     parts: Sealing<'_>,
     row: &BundleRow,
     bundle: &Path,
     mut awaits: Awaits,
-    known: Option<&Added>,
 ) -> Result<Option<Added>, BundleError> {
     let sealed = awaits.checkpoint.as_str();
     let mut attested = Attested::now(parts, &Audit::default()).await?;
@@ -132,19 +133,23 @@ async fn ask_again(
     if let Some(closing) = job.as_ref().and_then(|job| job.state.closing()) {
         attested = attested.of_end(parts, closing.at, None);
     }
+    let Some(_turn) = turn(bundle).await? else {
+        return Ok(known(parts, bundle).await);
+    };
+    let known = known(parts, bundle).await;
     let later = attested.checkpoint.note.as_str();
     let worth = |note: &str, stamped: bool| {
         let stamped = stamped || awaits.has_timestamp;
         (seen_by(parts.config, &[sealed, note]).len(), stamped)
     };
-    let had = match known {
+    let had = match &known {
         Some(known) => worth(&known.checkpoint, known.timestamp.is_some()),
         None => worth(sealed, false),
     };
     let has = worth(later, attested.timestamp.is_some());
     // Never less than there was.
     if !(has.0 >= had.0 && has.1 >= had.1 && has != had) {
-        return Ok(None);
+        return Ok(known);
     }
     let from = Checkpoint::claimed_size(sealed).unwrap_or(0);
     let path = parts
@@ -183,6 +188,25 @@ impl Awaits {
         let bytes = serde_json::to_vec(self).expect("texts");
         write(bundle.with_extension(AWAITS), bytes).await
     }
+}
+
+/// The turn to write what was added to a bundle, here and in other processes: a lock on the sealed
+/// file, which goes with the handle. `None` while somebody else has it.
+pub(super) async fn turn(bundle: &Path) -> Result<Option<File>, BundleError> {
+    let path = bundle.to_owned();
+    let taken = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || {
+            let file = File::open(path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => Ok(None),
+                // Where there are no locks, what is read right before is nearly as good.
+                Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+            }
+        })
+    };
+    let taken = taken.await.expect("opening a file does not panic");
+    taken.map_err(|source| BundleError::File { path, source })
 }
 
 async fn read(bundle: &Path, what: &str) -> Option<Vec<u8>> {

@@ -171,6 +171,20 @@ async fn who_was_thought_gone_overwrites_no_bundle() {
     assert_eq!(kept.count(), 1, "nothing else stays");
 }
 
+/// Two that fetch a bundle at once ask everybody at once; one may have got less, later.
+#[tokio::test]
+async fn one_at_a_time_writes_what_is_added() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let bundle = path(&fixture.config, &row).await;
+    let mine = added::turn(&bundle).await.unwrap();
+    assert!(mine.is_some());
+    assert!(added::turn(&bundle).await.unwrap().is_none());
+    drop(mine);
+    assert!(added::turn(&bundle).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_file_that_was_changed_is_not_served() {
     use tokio::io::AsyncReadExt as _;

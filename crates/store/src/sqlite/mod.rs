@@ -138,7 +138,7 @@ fn connect_bounded(
     let connection = Either::Sqlite(connection);
     if settles {
         settle(&connection).map_err(|error| match error {
-            StoreError::Busy if seat == Seat::Gateway => StoreError::unavailable(Read),
+            StoreError::Busy if seat == Seat::Gateway => StoreError::unavailable(Held),
             error => error,
         })?;
     }
@@ -153,12 +153,12 @@ fn settle(connection: &Either) -> Result<(), StoreError> {
     connection.commit()
 }
 
-/// A command reads all the time.
+/// Another process reads or writes all the time.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a command reads from it and keeps it from being put in order; start again when that has ended"
+    "another process holds it and keeps it from being put in order; start again when that has ended"
 )]
-struct Read;
+struct Held;
 
 /// What holds for every connection that writes.
 fn prepare(connection: &Connection) -> Result<(), StoreError> {

@@ -267,7 +267,7 @@ async fn whoever_serves_settles_what_was_left_beside_a_command() {
     let count = |sql| reader.query_row(sql, [], |row| row.get::<_, i64>(0));
     count("SELECT count(*) FROM jobs").unwrap();
     let reads = why(place.open_as(Seat::Gateway));
-    assert!(reads.contains("a command reads from it"), "{reads}");
+    assert!(reads.contains("another process holds it"), "{reads}");
     reader.execute_batch("COMMIT").unwrap();
     place.open_as(Seat::Gateway).unwrap();
 }
