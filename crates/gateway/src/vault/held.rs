@@ -74,10 +74,21 @@ impl Held {
     /// # Errors
     /// [`Unsettled`]: something may still go that was about to.
     pub async fn settle(&self) -> Result<(), Unsettled> {
+        self.in_turn(async {}).await
+    }
+
+    /// Does something in a turn: holds that are placed meanwhile are not answered before its end.
+    ///
+    /// # Errors
+    /// [`Unsettled`]: the turn cannot be had now, and nothing was done.
+    pub async fn in_turn<T>(&self, work: impl Future<Output = T>) -> Result<T, Unsettled> {
         let turn = self.take_turn().await?;
-        self.store.release(TURN).await?;
+        let done = work.await;
+        if let Err(error) = self.store.release(TURN).await {
+            tracing::warn!(%error, "a turn at removing is not given back yet");
+        }
         drop(turn);
-        Ok(())
+        Ok(done)
     }
 
     /// Since when content is held, as far as is known without a turn. Blocks.
