@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -33,7 +32,59 @@ const QUEUE: usize = 64;
 
 /// The modules of this process. A module is initialised once in a process and stays so: others may
 /// use it until the end.
-static MODULES: LazyLock<Mutex<HashMap<PathBuf, Pkcs11>>> = LazyLock::new(Mutex::default);
+static MODULES: LazyLock<Mutex<HashMap<PathBuf, Arc<Module>>>> = LazyLock::new(Mutex::default);
+
+/// A library, and what its tokens said to PINs.
+struct Module {
+    calls: Pkcs11,
+    logins: Logins,
+}
+
+/// Logins to the tokens of one module, one at a time. A PIN that a token has refused is not tried
+/// again, by no role and no thread: tokens lock themselves after a few.
+#[derive(Default)]
+struct Logins(Mutex<Vec<Refused>>);
+
+/// A PIN that a token has refused.
+struct Refused {
+    token_label: String,
+    pin: Secret,
+}
+
+impl Logins {
+    /// Logs in, unless this PIN was refused before.
+    fn log_in(
+        &self,
+        token_label: &str,
+        pin: &Secret,
+        log_in: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), String> {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_refused =
+            |known: &Refused| known.token_label == token_label && known.pin.matches(pin.expose());
+        if refused.iter().any(was_refused) {
+            return Err(
+                "the PIN was refused, and is not tried again: correct it and start \
+                        the gateway anew"
+                    .to_owned(),
+            );
+        }
+        match log_in() {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Err(Error::Pkcs11(
+                error @ (RvError::PinIncorrect | RvError::PinLocked | RvError::PinExpired),
+                _,
+            )) => {
+                refused.push(Refused {
+                    token_label: token_label.to_owned(),
+                    pin: pin.clone(),
+                });
+                Err(format!("the PIN is refused: {error}"))
+            }
+            Err(error) => Err(format!("cannot log in: {error}")),
+        }
+    }
+}
 
 /// A key on a token.
 pub struct Pkcs11Place {
@@ -48,11 +99,9 @@ struct Job {
 
 /// What is needed to log in and to find the key.
 struct Token {
-    module: Pkcs11,
+    module: Arc<Module>,
     settings: Pkcs11Key,
     pin: Secret,
-    /// A wrong PIN is not tried again: tokens lock themselves after a few.
-    pin_refused: AtomicBool,
 }
 
 impl Pkcs11Place {
@@ -75,7 +124,6 @@ fn open(settings: Pkcs11Key, pin: Secret) -> Result<(Pkcs11Place, Did), String> 
         module: module(&settings.module)?,
         settings,
         pin,
-        pin_refused: AtomicBool::new(false),
     };
     let (session, _) = token.open()?;
     let public = token.public(&session)?;
@@ -125,19 +173,23 @@ impl Token {
     /// A session that is logged in, and the private key.
     fn open(&self) -> Result<(Session, ObjectHandle), String> {
         let label = &self.settings.token_label;
-        let slots = self.module.get_slots_with_token();
+        let slots = self.module.calls.get_slots_with_token();
         let slots = slots.map_err(|error| format!("its tokens: {error}"))?;
         let mut found = slots.into_iter().filter(|slot| {
-            let info = self.module.get_token_info(*slot);
+            let info = self.module.calls.get_token_info(*slot);
             info.is_ok_and(|info| info.label().trim_end() == label)
         });
         let (slot, none) = (found.next(), found.next().is_none());
         let Some(slot) = slot.filter(|_| none) else {
             return Err(format!("there must be one token with the label `{label}`"));
         };
-        let session = self.module.open_ro_session(slot);
+        let session = self.module.calls.open_ro_session(slot);
         let session = session.map_err(|error| format!("no session: {error}"))?;
-        self.log_in(&session)?;
+        let logins = &self.module.logins;
+        logins.log_in(label, &self.pin, || {
+            let pin = AuthPin::from(self.pin.expose().to_owned());
+            session.login(UserType::User, Some(&pin))
+        })?;
         let key = self.find(&session, ObjectClass::PRIVATE_KEY)?;
         let Some(key) = key else {
             let label = &self.settings.key_label;
@@ -146,28 +198,6 @@ impl Token {
             ));
         };
         Ok((session, key))
-    }
-
-    fn log_in(&self, session: &Session) -> Result<(), String> {
-        if self.pin_refused.load(Ordering::Acquire) {
-            return Err(
-                "the PIN was refused, and is not tried again: correct it and start \
-                        the gateway anew"
-                    .to_owned(),
-            );
-        }
-        let pin = AuthPin::from(self.pin.expose().to_owned());
-        match session.login(UserType::User, Some(&pin)) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Err(Error::Pkcs11(
-                error @ (RvError::PinIncorrect | RvError::PinLocked | RvError::PinExpired),
-                _,
-            )) => {
-                self.pin_refused.store(true, Ordering::Release);
-                Err(format!("the PIN is refused: {error}"))
-            }
-            Err(error) => Err(format!("cannot log in: {error}")),
-        }
     }
 
     /// The Ed25519 key of the label; `None` when there is none, or when there are several.
@@ -223,19 +253,21 @@ impl Token {
     }
 }
 
-fn module(path: &Path) -> Result<Pkcs11, String> {
+fn module(path: &Path) -> Result<Arc<Module>, String> {
     let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = modules.get(path) {
-        return Ok(module.clone());
+        return Ok(Arc::clone(module));
     }
-    let module = Pkcs11::new(path)
+    let calls = Pkcs11::new(path)
         .map_err(|error| format!("cannot load the module `{}`: {error}", path.display()))?;
     let threads = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-    match module.initialize(threads) {
+    match calls.initialize(threads) {
         Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
         Err(error) => return Err(format!("the module does not start: {error}")),
     }
-    modules.insert(path.to_owned(), module.clone());
+    let logins = Logins::default();
+    let module = Arc::new(Module { calls, logins });
+    modules.insert(path.to_owned(), Arc::clone(&module));
     Ok(module)
 }
 
@@ -252,5 +284,45 @@ impl Place for Pkcs11Place {
             waits.map_err(|_| "too many signatures wait for the module".to_owned())?;
             signed.await.map_err(|_| "the module broke off")?
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use cryptoki::context::Function;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_pin_is_tried_once_however_many_want_to() {
+        let (logins, tried) = (Logins::default(), AtomicUsize::new(0));
+        let wrong = Secret::new("4321".to_owned());
+        let refuse = || {
+            tried.fetch_add(1, Ordering::Relaxed);
+            Err(Error::Pkcs11(RvError::PinIncorrect, Function::Login))
+        };
+        let together = Barrier::new(WORKERS);
+        std::thread::scope(|scope| {
+            for _ in 0..WORKERS {
+                scope.spawn(|| {
+                    together.wait();
+                    let said = logins.log_in("gateway", &wrong, refuse).unwrap_err();
+                    assert!(said.contains("refused"), "{said}");
+                });
+            }
+        });
+        assert_eq!(tried.load(Ordering::Relaxed), 1);
+        // Another token may have this PIN, and this token has another one.
+        assert_eq!(logins.log_in("another", &wrong, || Ok(())), Ok(()));
+        let right = Secret::new("1234".to_owned());
+        assert_eq!(logins.log_in("gateway", &right, || Ok(())), Ok(()));
+        // What is no word about the PIN is tried again.
+        let away = || Err(Error::Pkcs11(RvError::TokenNotPresent, Function::Login));
+        let said = logins.log_in("gateway", &right, away).unwrap_err();
+        assert!(said.contains("cannot log in"), "{said}");
+        assert_eq!(logins.log_in("gateway", &right, || Ok(())), Ok(()));
     }
 }

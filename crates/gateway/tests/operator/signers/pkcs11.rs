@@ -82,6 +82,14 @@ async fn inside() {
     let said = refused(&table("").replace(PIN, "4321")).await;
     assert!(said.contains("the PIN is refused"), "{said}");
     assert!(!said.contains("4321"), "{said}");
+    // Not for another key of the token either.
+    let said = refused(
+        &table("")
+            .replace(PIN, "4321")
+            .replace("\"receipts\"", "\"curve\""),
+    )
+    .await;
+    assert!(said.contains("is not tried again"), "{said}");
 
     let said = refused(&table("")).await;
     let did = said
