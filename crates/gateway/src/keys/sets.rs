@@ -348,8 +348,11 @@ impl From<KeySetError> for KeysError {
 
 #[cfg(test)]
 mod tests {
+    use proof::checkpoint::Checkpoint;
+
     use super::*;
     use crate::bundles::{self, Sealing};
+    use crate::keys::SignError;
     use crate::operator::testing::{Fixture, now};
 
     fn sealing<'a>(fixture: &'a Fixture, keys: &'a KeyRing) -> Sealing<'a> {
@@ -467,5 +470,63 @@ mod tests {
             ),
             "{refused:?}"
         );
+    }
+
+    /// The log has the key set, and the files cannot be changed: whatever the key sets have ended
+    /// signs nothing more.
+    #[tokio::test]
+    async fn a_key_that_was_ended_is_not_used_when_the_files_fail() {
+        let fixture = Fixture::new();
+        let folder = fixture.config.keys_dir();
+        let ring = open_again(&fixture).await.unwrap();
+        let root = read_key(&place(&folder, Role::Keyset)).unwrap();
+        let checkpoint = Checkpoint {
+            origin: "gateway.example/log".to_owned(),
+            size: 0,
+            root: proof::Hash::of(b""),
+        };
+        for role in [Role::Receipt, Role::Token, Role::Checkpoint, Role::Close] {
+            let keys = ring.now();
+            let new = prepare(&keys, &folder, role).unwrap();
+            let mut history = keys.history.clone();
+            let set = history.rotate(role, &new, now(), now()).unwrap();
+            let entry = SignedKeySet::sign(&set, &root, None).unwrap();
+            history.extend(&entry, 1).unwrap();
+            let old = keys.did(role);
+            let set = history.revoke(&old, now(), None, "stolen").unwrap();
+            let entry = SignedKeySet::sign(&set, &root, None).unwrap();
+            history.extend(&entry, 2).unwrap();
+            // The key in use cannot be linked where it is kept on, or not be read and replaced.
+            let (here, aside) = (place(&folder, role), folder.join("aside"));
+            fs::rename(&here, &aside).unwrap();
+            if role != Role::Checkpoint {
+                fs::create_dir(&here).unwrap();
+            }
+            let (failed, wrong) = (*keys).clone().under(history.clone(), &folder, now());
+            assert!(wrong.is_some(), "{role}");
+            assert_eq!(failed.history, history);
+            assert_eq!(failed.lacking.len(), 1, "{role}");
+            failed.check(now()).unwrap_err();
+            let signer = match role {
+                Role::Receipt => &failed.receipt,
+                Role::Token => &failed.token,
+                Role::Checkpoint => &failed.checkpoint,
+                _ => &failed.close,
+            };
+            let signed = signer.checkpoint(&checkpoint).await;
+            assert!(
+                matches!(signed, Err(SignError::Replaced(_))),
+                "{role}: {signed:?}"
+            );
+            // When the files can be changed again, the new key takes its place.
+            let _ = fs::remove_dir(&here);
+            fs::rename(&aside, &here).unwrap();
+            let (again, wrong) = failed.under(history, &folder, now());
+            assert!(wrong.is_none(), "{role}: {wrong:?}");
+            assert_eq!(again.did(role), new);
+            again.check(now()).unwrap();
+            // The next role begins with the keys as they were.
+            let _ = fs::remove_file(old_place(&folder, role, &old));
+        }
     }
 }
