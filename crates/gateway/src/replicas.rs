@@ -59,7 +59,10 @@ pub fn follow(app: &Arc<App>) -> Arc<Left> {
             }
             Happened::Withdrawn(contract) => app.live.withdraw_contract(&contract),
             Happened::KeySet(_) => app.keys.tell(),
-            Happened::GatewayGone => gone.0.store(true, Ordering::Release),
+            Happened::GatewayGone => {
+                gone.0.store(true, Ordering::Release);
+                app.keys.go_on();
+            }
             Happened::CutOff => app.live.forget_all(),
         }
     }));

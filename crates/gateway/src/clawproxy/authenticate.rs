@@ -92,6 +92,10 @@ pub fn check_now(app: &App, token: &LiveToken) -> Result<(), Refusal> {
     if let Some(reason) = token.ended() {
         return Err(reason.into());
     }
+    // Whatever became of the tokens' own revocations.
+    if app.keys.now().has_revoked_signer(token.signed_by.as_ref()) {
+        return Err(ReasonCode::TokenRevoked.into());
+    }
     if !app.store.is_current() {
         return Err(ReasonCode::StoreUnavailable.into());
     }

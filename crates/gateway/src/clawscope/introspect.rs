@@ -7,6 +7,7 @@ use serde::Serialize;
 use store::{Store, StoreError, TokenRow};
 
 use crate::clawcontrols;
+use crate::keys::Keys;
 use crate::live::Live;
 use crate::shapes;
 
@@ -86,6 +87,7 @@ pub struct Known {
 pub async fn introspect(
     store: &dyn Store,
     live: &Live,
+    keys: &Keys,
     token_hash: &Hash,
     now: Timestamp,
 ) -> Result<Introspection, StoreError> {
@@ -96,7 +98,10 @@ pub async fn introspect(
             known: None,
         });
     };
-    let code = reason_against(store, live, &row, now).await?;
+    let code = match keys.has_revoked_signer(row.token.signed_by.as_ref()) {
+        true => Some(ReasonCode::TokenRevoked),
+        false => reason_against(store, live, &row, now).await?,
+    };
     Ok(Introspection {
         active: code.is_none(),
         code,

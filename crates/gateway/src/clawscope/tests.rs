@@ -281,7 +281,7 @@ async fn introspection_says_what_would_happen_now() {
     let (store, live) = (&*fixture.store, &fixture.live);
     let hash = fixture.published().await;
     let job = fixture.job(hash).await;
-    let unknown = introspect(store, live, &Hash::of(b"x"), now())
+    let unknown = introspect(store, live, &fixture.keys.now(), &Hash::of(b"x"), now())
         .await
         .unwrap();
     assert_eq!(
@@ -290,7 +290,9 @@ async fn introspection_says_what_would_happen_now() {
     );
 
     let token = ask(&fixture, &job, None, None).await.unwrap();
-    let seen = introspect(store, live, &token.hash, now()).await.unwrap();
+    let seen = introspect(store, live, &fixture.keys.now(), &token.hash, now())
+        .await
+        .unwrap();
     assert!(seen.active && seen.code.is_none());
     let view = serde_json::to_value(&seen).unwrap();
     assert_eq!(view["token_hash"], token.hash.to_hex());
@@ -298,22 +300,30 @@ async fn introspection_says_what_would_happen_now() {
     assert!(view["scope"].as_str().unwrap().contains("tfc:plan"));
 
     let late = now().plus_seconds(1800);
-    let seen = introspect(store, live, &token.hash, late).await.unwrap();
+    let seen = introspect(store, live, &fixture.keys.now(), &token.hash, late)
+        .await
+        .unwrap();
     assert_eq!((seen.active, seen.code), (false, Some(R::TokenExpired)));
     revoke(store, live, "olga", &token.hash, "lost", now())
         .await
         .unwrap();
-    let seen = introspect(store, live, &token.hash, now()).await.unwrap();
+    let seen = introspect(store, live, &fixture.keys.now(), &token.hash, now())
+        .await
+        .unwrap();
     assert_eq!((seen.active, seen.code), (false, Some(R::TokenRevoked)));
 
     let other = ask(&fixture, &job, None, None).await.unwrap();
     withdraw(store, live, "olga", &hash, "wrong", now())
         .await
         .unwrap();
-    let seen = introspect(store, live, &other.hash, now()).await.unwrap();
+    let seen = introspect(store, live, &fixture.keys.now(), &other.hash, now())
+        .await
+        .unwrap();
     assert_eq!(seen.code, Some(R::ContractWithdrawn));
     store.close_job(&job, "olga", "done", now()).await.unwrap();
-    let seen = introspect(store, live, &other.hash, now()).await.unwrap();
+    let seen = introspect(store, live, &fixture.keys.now(), &other.hash, now())
+        .await
+        .unwrap();
     assert_eq!(seen.code, Some(R::TokenJobClosed));
 }
 

@@ -1,12 +1,11 @@
 //! Taking a new key set: into the log, and into use.
 
 use policy::{ReasonCode, Refusal};
+use proof::Timestamp;
 use proof::keyset::{History, SignedKeySet};
-use proof::trust::Role;
-use proof::{Did, Timestamp};
 use store::{Conflict, StoreError};
 
-use super::follow::{announce, newly_revoked, others_took_up, put_into_use, take_up};
+use super::follow::{announce, others_took_up, put_into_use, take_up};
 use super::sets::{HELD, waiting};
 use super::{Keys, KeysError, Replaced};
 use crate::app::App;
@@ -23,7 +22,8 @@ pub struct Changed {
     pub number: u64,
     /// Its place in the log.
     pub leaf: u64,
-    /// How many tokens were revoked with the key that had signed them.
+    /// How many tokens were revoked with the key that had signed them. When the store fails amid,
+    /// the others follow: they are refused all the same.
     pub tokens_revoked: u64,
     /// Whether every gateway uses its keys by now.
     pub followed_by_all: bool,
@@ -46,6 +46,8 @@ pub enum ChangeError {
 /// Takes a key set that operators have signed: it becomes a leaf of the log, and its keys are used
 /// from then on. Tokens that a revoked key has signed are revoked.
 ///
+/// When this ends early once the log has the key set, [`super::follow`] goes on.
+///
 /// # Errors
 /// See [`ChangeError`].
 pub async fn change(
@@ -63,7 +65,6 @@ pub async fn change(
         .extend(&entry, size)
         .map_err(|error| refused(error.to_string()))?;
     check(app, &keys, &expected, now)?;
-    let newly_revoked = newly_revoked(&keys.history, &expected);
     let last = expected.sets().last().expect("one was added");
     let action = Action {
         operator,
@@ -90,13 +91,17 @@ pub async fn change(
     history
         .extend(&entry, leaf)
         .map_err(|error| ChangeError::Keys(error.into()))?;
+    app.keys.set_tokens_left(true);
     let lacking = put_into_use(app, &keys, history);
     drop(all_signed);
     tracing::info!(number, leaf, operator, "the gateway's keys were changed");
     // One that was lacking before is for whoever brings it.
     let is_new = |lack: &Replaced| keys.history.current(lack.role) != Some(&lack.by);
     match lacking {
-        Some(error) if app.keys.now().lacking.iter().any(is_new) => return Err(error.into()),
+        Some(error) if app.keys.now().lacking.iter().any(is_new) => {
+            app.keys.tell();
+            return Err(error.into());
+        }
         _ => {}
     }
     if let Err(error) = announce(app).await {
@@ -104,10 +109,9 @@ pub async fn change(
         app.keys.tell();
     }
     let mut tokens_revoked = 0;
-    for (role, key) in newly_revoked {
-        if role == Role::Token {
-            tokens_revoked += revoke_tokens(app, operator, &key).await?;
-        }
+    if let Err(error) = revoke_tokens(app, operator, &mut tokens_revoked).await {
+        tracing::warn!(%error, "tokens of a revoked key are refused, and not all are revoked yet");
+        app.keys.tell();
     }
     Ok(Changed {
         number,
@@ -141,18 +145,37 @@ fn check(app: &App, keys: &Keys, expected: &History, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Revokes every token that a key has signed. None is signed by it any more.
-async fn revoke_tokens(app: &App, operator: &str, key: &Did) -> Result<u64, StoreError> {
-    let mut count = 0;
-    loop {
-        let tokens = app.store.tokens_signed_by(key).await?;
-        if tokens.is_empty() {
-            return Ok(count);
-        }
-        for hash in tokens {
-            let reason = "the key that signed it was revoked";
-            clawscope::revoke(&*app.store, &app.live, operator, &hash, reason, app.now()).await?;
-            count += 1;
+/// Revokes every token that a revoked key has signed, as far as nobody has, and counts them; whoever
+/// calls it holds [`super::KeyRing::changing`]. None is signed by such a key any more.
+///
+/// # Errors
+/// The store's. Some may be revoked then, and the rest is for the next time.
+pub(super) async fn revoke_tokens(
+    app: &App,
+    operator: &str,
+    count: &mut u64,
+) -> Result<(), StoreError> {
+    app.keys.set_tokens_left(false);
+    let revoked = revoke_each(app, operator, count).await;
+    if revoked.is_err() {
+        app.keys.set_tokens_left(true);
+    }
+    revoked
+}
+
+async fn revoke_each(app: &App, operator: &str, count: &mut u64) -> Result<(), StoreError> {
+    for key in app.keys.now().revoked_token_keys() {
+        loop {
+            let tokens = app.store.tokens_signed_by(key).await?;
+            if tokens.is_empty() {
+                break;
+            }
+            for hash in tokens {
+                let (live, reason) = (&app.live, "the key that signed it was revoked");
+                clawscope::revoke(&*app.store, live, operator, &hash, reason, app.now()).await?;
+                *count += 1;
+            }
         }
     }
+    Ok(())
 }

@@ -9,13 +9,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proof::Did;
 use proof::keyset::History;
-use proof::trust::Role;
 use store::StoreError;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::change::revoke_tokens;
 use super::{Keys, KeysError};
 use crate::app::App;
 
@@ -26,21 +25,24 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// times as long as one that can needs.
 const FOLLOWED: Duration = Duration::from_secs(5);
 
+/// Who revokes tokens whose key an operator has revoked, when that was broken off.
+const GATEWAY: &str = "gateway";
+
 /// Has this gateway use the keys that the log names, as soon as it names them, whichever gateway
 /// has put that there. While one of them is not here it looks for it.
+///
+/// It also goes on with a change of keys that broke off here, or in a gateway that has ended since:
+/// tokens of a revoked key are refused whatever is said of themselves, but their jobs' records and
+/// the list of revocations are to have them.
 pub async fn follow(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
-    if !app.store.is_shared() {
-        return;
-    }
     let mut said = None;
     loop {
-        let taken = {
+        let wrong = {
             let _one = app.keys.changing().await;
-            take_up(&app).await
-        };
-        let wrong = match taken {
-            Ok(lacking) => lacking,
-            Err(error) => Some(error),
+            match take_up(&app).await {
+                Ok(lacking) => finish(&app).await.err().or(lacking),
+                Err(error) => Some(error),
+            }
         };
         let wrong = wrong.map(|error| crate::cli::chain(&error));
         match &wrong {
@@ -57,6 +59,19 @@ pub async fn follow(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// Revokes the tokens that a change of keys has left.
+async fn finish(app: &App) -> Result<(), KeysError> {
+    if !app.keys.has_tokens_left() {
+        return Ok(());
+    }
+    let mut count = 0;
+    let finished = revoke_tokens(app, GATEWAY, &mut count).await;
+    if count > 0 {
+        tracing::info!(count, "tokens were revoked whose key had been");
+    }
+    finished.map_err(KeysError::Store)
 }
 
 /// Takes up what the log has and is not known here; whoever calls it holds
@@ -86,23 +101,15 @@ pub(super) async fn take_up(app: &App) -> Result<Option<KeysError>, KeysError> {
 /// Uses the keys of these key sets from now on. Tokens by a key that they revoke end at once.
 /// Returns why a key is not used; the key sets count all the same.
 pub(super) fn put_into_use(app: &App, before: &Keys, history: History) -> Option<KeysError> {
-    let revoked = newly_revoked(&before.history, &history);
     let folder = app.config.keys_dir();
     let (keys, wrong) = before.clone().under(history, &folder, app.now());
     if (&keys.history, &keys.lacking) != (&before.history, &before.lacking) {
         app.keys.replace(keys);
     }
-    for (_, key) in revoked.iter().filter(|(role, _)| *role == Role::Token) {
+    for key in app.keys.now().revoked_token_keys() {
         app.live.revoke_signed_by(key);
     }
     wrong
-}
-
-/// Keys that are revoked, and were not before.
-pub(super) fn newly_revoked(before: &History, after: &History) -> Vec<(Role, Did)> {
-    let revoked = after.keys().filter(|key| key.revoked.is_some());
-    let newly = revoked.filter(|key| before.revoked_at(&key.did).is_none());
-    newly.map(|key| (key.role, key.did.clone())).collect()
 }
 
 /// Lets the others know which key set is followed here; whoever calls it holds

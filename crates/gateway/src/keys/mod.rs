@@ -278,6 +278,20 @@ impl Keys {
         }
     }
 
+    /// Whether the key that signed a token was revoked, or may have been: of a token from before key
+    /// sets nobody knows which one did.
+    pub fn has_revoked_signer(&self, signed_by: Option<&Did>) -> bool {
+        let mut revoked = self.revoked_token_keys();
+        revoked.any(|key| signed_by.is_none_or(|by| by == key))
+    }
+
+    /// The keys whose tokens are not taken any more, however long they live.
+    fn revoked_token_keys(&self) -> impl Iterator<Item = &Did> {
+        let keys = self.history.keys();
+        let revoked = keys.filter(|key| key.role == Role::Token && key.revoked.is_some());
+        revoked.map(|key| &key.did)
+    }
+
     /// Every key that has signed checkpoints of the log, the one in use first.
     pub fn checkpoint_keys(&self) -> Vec<PublicKey> {
         let own = self.checkpoint.public();

@@ -1,7 +1,7 @@
 //! The keys in use, which change while the gateway runs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub struct KeyRing {
     changing: Mutex<()>,
     told: Notify,
     announced: AtomicU64,
+    tokens_left: AtomicBool,
 }
 
 impl From<Keys> for KeyRing {
@@ -34,6 +35,8 @@ impl From<Keys> for KeyRing {
             changing: Mutex::default(),
             told: Notify::new(),
             announced: AtomicU64::new(0),
+            // Who changed keys last may have ended before it was through.
+            tokens_left: AtomicBool::new(true),
         }
     }
 }
@@ -80,6 +83,22 @@ impl KeyRing {
     /// They know now of this one.
     pub(super) fn set_announced(&self, key_set: u64) {
         self.announced.store(key_set, Ordering::Release);
+    }
+
+    /// Whether tokens may be left to revoke whose key was revoked.
+    pub(super) fn has_tokens_left(&self) -> bool {
+        self.tokens_left.load(Ordering::Acquire)
+    }
+
+    /// There may be some, or somebody sees to them.
+    pub(super) fn set_tokens_left(&self, left: bool) {
+        self.tokens_left.store(left, Ordering::Release);
+    }
+
+    /// A gateway has ended, perhaps amid a change of keys: this one goes on with that.
+    pub fn go_on(&self) {
+        self.set_tokens_left(true);
+        self.tell();
     }
 
     pub(super) fn replace(&self, keys: Keys) {

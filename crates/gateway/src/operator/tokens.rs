@@ -204,7 +204,7 @@ pub(super) async fn introspect(
 ) -> Result<Json<Introspection>, Problem> {
     let hash = named(body.token.as_deref(), body.token_hash.as_deref())?;
     Ok(Json(
-        clawscope::introspect(&*app.store, &app.live, &hash, app.now()).await?,
+        clawscope::introspect(&*app.store, &app.live, &app.keys.now(), &hash, app.now()).await?,
     ))
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
 use clawgate::bundles::{self, Sealing};
 use clawgate::operator::credential::Role;
@@ -14,6 +15,9 @@ use proof::trust::TrustRoot;
 use serde_json::{Value, json};
 
 use crate::world::{Caller, World};
+
+/// How long it takes at most until a gateway has done by itself what was left to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const ROLES: [&str; 6] = ["receipt", "token", "checkpoint", "close", "jobs", "keyset"];
 
@@ -28,6 +32,32 @@ impl World {
         let request = Request::get(format!("{url}/api/v2/workspaces/ws-staging-app"))
             .header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.call(request, Vec::new()).await
+    }
+
+    /// The code with which a token is refused.
+    async fn refuses(&self, token: &str) -> Value {
+        let refused = self.reads(token).await;
+        assert_eq!(refused.status, 401);
+        refused.json()["errors"][0]["code"].clone()
+    }
+
+    async fn is_revoked(&self, token: &str) -> bool {
+        let hash = proof::token::token_hash(token);
+        let row = self.gateway.app.store.token(&hash).await.unwrap();
+        row.unwrap().revoked.is_some()
+    }
+
+    /// Waits until the store has the revocation of each.
+    async fn revokes(&self, tokens: &[&str]) {
+        let mut commits = self.gateway.app.store.commits();
+        let waiting = async {
+            for token in tokens {
+                while !self.is_revoked(token).await {
+                    commits.changed().await.unwrap();
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     }
 }
 
@@ -161,9 +191,7 @@ async fn a_revoked_token_key_ends_its_tokens_at_once() {
         .await;
     assert_eq!(made["key_sets"][1]["tokens_revoked"], 2, "{made}");
     for token in [&token, &unused] {
-        let refused = world.reads(token).await;
-        assert_eq!(refused.status, 401);
-        assert_eq!(refused.json()["errors"][0]["code"], "TOKEN_REVOKED");
+        assert_eq!(world.refuses(token).await, "TOKEN_REVOKED");
     }
     let kid = |did: &str| did.parse::<proof::Did>().unwrap().key().kid();
     let jwks = admin.get("/.well-known/jwks.json").await.ok();
@@ -178,6 +206,74 @@ async fn a_revoked_token_key_ends_its_tokens_at_once() {
     let next = admin.token(&job).await;
     assert_eq!(world.reads(&next).await.status, 200);
     is_valid(&admin.closed(&job).await);
+}
+
+/// The store takes the key set and then no revocation of a token: those are refused all the same,
+/// and what is missing follows when the store takes it again.
+#[tokio::test]
+async fn revocations_that_the_store_did_not_take_follow() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    let (used, unused) = (admin.token(&job).await, admin.token(&job).await);
+    assert_eq!(world.reads(&used).await.status, 200);
+    let app = &world.gateway.app;
+    let aside = rusqlite::Connection::open(app.config.store_file()).unwrap();
+    let fails = "CREATE TRIGGER fails BEFORE UPDATE OF revoked_at ON tokens
+                 BEGIN SELECT RAISE(ABORT, 'no'); END";
+    aside.execute_batch(fails).unwrap();
+    let key = admin.current("token").await;
+    let made = admin.changes(&["revoke", &key, "--reason", "stolen"]).await;
+    assert_eq!(made["key_sets"][1]["tokens_revoked"], 0, "{made}");
+    assert!(!world.is_revoked(&used).await);
+    assert_eq!(world.refuses(&used).await, "TOKEN_REVOKED");
+    assert_eq!(world.refuses(&unused).await, "TOKEN_UNKNOWN_KEY");
+    // As it is when it was read from the store beside the change of keys.
+    app.live.forget_all();
+    for token in [&used, &unused] {
+        let hash = proof::token::token_hash(token);
+        clawgate::clawscope::succeed(app, &hash, &hash)
+            .await
+            .unwrap();
+        assert_eq!(world.refuses(token).await, "TOKEN_REVOKED");
+        let body = json!({ "token": token });
+        let seen = admin.post("/v1/tokens/introspect", &body).await.ok();
+        assert_eq!(
+            (&seen["active"], &seen["code"]),
+            (&json!(false), &json!("TOKEN_REVOKED"))
+        );
+    }
+    aside.execute_batch("DROP TRIGGER fails").unwrap();
+    world.revokes(&[&used, &unused]).await;
+    is_valid(&admin.closed(&job).await);
+}
+
+/// The gateway ended between the key set and the revocations of the tokens.
+#[tokio::test]
+async fn revocations_that_a_crash_left_follow_at_the_next_start() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let job = admin.job().await;
+    let token = admin.token(&job).await;
+    assert_eq!(world.reads(&token).await.status, 200);
+    let old = admin.current("token").await.parse().unwrap();
+    admin.changes(&["rotate", "token"]).await;
+    assert_eq!(world.reads(&token).await.status, 200);
+    let root = clawgate::keys::read_key(&world.root_key()).unwrap();
+    let now = world.gateway.app.now();
+    let world = world
+        .restarted(async |config| {
+            let place = clawgate::storage::Place::of(config).await.unwrap();
+            let store = place.open(store::Seat::Alone).unwrap();
+            let history = clawgate::keys::history(&*store).await.unwrap();
+            let set = history.revoke(&old, now, None, "stolen").unwrap();
+            let entry = SignedKeySet::sign(&set, &root, None).unwrap();
+            store.append_key_set(set.number, entry, now).await.unwrap();
+        })
+        .await;
+    world.revokes(&[&token]).await;
+    assert_eq!(world.refuses(&token).await, "TOKEN_REVOKED");
+    is_valid(&world.admin().await.closed(&job).await);
 }
 
 #[tokio::test]
