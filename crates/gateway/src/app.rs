@@ -79,7 +79,7 @@ pub struct App {
     /// Keeps what is said to models and by them, when the operator wants that.
     pub conversations: Option<Arc<Conversations>>,
     /// What vaults keep because a job is held.
-    pub held: Arc<Held>,
+    pub held: Held,
     /// What agents asked models before their runs, where contracts let approvers see it.
     pub prompts: Arc<Prompts>,
     /// What upstream says about the contracts' workspaces.

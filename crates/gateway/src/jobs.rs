@@ -113,7 +113,8 @@ pub enum JobError {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is closed, and its bundle could not be written; closing it again tries again.
+    /// It is closed, and its bundle could not be sealed; that is tried again from time to time, and
+    /// when it is closed again.
     #[error("the job is closed, but its bundle could not be sealed")]
     Seal(#[source] BundleError),
 }
@@ -257,8 +258,15 @@ pub async fn end(
     let (app, job_id) = (Arc::clone(app), job_id.clone());
     let (operator, reason) = (operator.to_owned(), reason.to_owned());
     let closing = tokio::spawn(
-        async move { close_and_seal(&app, &operator, &job_id, &reason, running).await }
-            .in_current_span(),
+        async move {
+            let closed = close_and_seal(&app, &operator, &job_id, &reason, running).await;
+            if let Err(JobError::Store(_)) = &closed {
+                // It may be closed all the same; whoever looks through the closed jobs sees that.
+                app.pending.add();
+            }
+            closed
+        }
+        .in_current_span(),
     );
     closing
         .await
@@ -317,23 +325,19 @@ async fn close_and_seal(
 
 /// Seals a closed job.
 async fn finish(app: &App, job: JobRow, unknown: Vec<u64>) -> Result<EndedJob, JobError> {
-    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, app.now()).await;
+    let bundle = bundles::seal(bundles::Sealing::of(app), &job.job_id, crate::app::now).await;
+    // Nothing more can be done in it. Whatever keeps its bundle from being sealed, it is sealed
+    // when that is over.
+    app.leases.end(&job.job_id);
     match &bundle {
         Ok(sealed) => {
             app.metrics.bundles.count();
-            // Not before: a lease that lapses is what seals the bundle of a job when this failed.
-            app.leases.end(&job.job_id);
             if !matches!(job.state, JobState::Sealed { .. }) {
                 bundles::announce(app, sealed).await;
                 kill_point!("seal.announced");
             }
         }
-        Err(BundleError::Pending(_)) => {
-            // Nothing more can be done in it, and the bundle is sealed when others have spoken.
-            app.leases.end(&job.job_id);
-            app.pending.add();
-        }
-        Err(_) => {}
+        Err(_) => app.pending.add(),
     }
     let closing = job.state.closing().cloned().ok_or(ReasonCode::JobUnknown)?;
     Ok(EndedJob {

@@ -209,6 +209,11 @@ async fn close(app: Arc<App>, job_id: JobId, lease: Lease) {
         Err(JobError::Refused(refusal)) if refusal.code == ReasonCode::BundlePending => {
             tracing::info!(job = %job_id, "closed: {reason}; its bundle waits for others");
         }
+        // It is closed, and its bundle is tried again without a lease.
+        Err(JobError::Seal(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(job = %job_id, error, "closed: {reason}; its bundle is not sealed yet");
+        }
         // It was never opened.
         Err(JobError::Refused(refusal)) if refusal.code == ReasonCode::JobUnknown => {}
         Err(error) => {

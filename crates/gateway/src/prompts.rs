@@ -5,8 +5,9 @@
 //! held then goes into a file of the run, in clear text, readable by the gateway's user only; no
 //! record, receipt or bundle ever has it. The file goes when so many days as the contract says
 //! have passed since the run ended; that of a run that never ends, 30 days later than if it had
-//! ended at once. The folder is looked at at each start and each hour, and a page shows nothing
-//! whose time is over. What a crash left half written goes at the next start.
+//! ended at once; none while its job is held. The folder is looked at at each start and each hour,
+//! and a page shows nothing whose time is over. What a crash left half written goes at the next
+//! start.
 
 mod excerpt;
 
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::clawproxy::terraform::sensitive;
+use crate::vault::{self, Unsettled};
 
 /// Requests of a job that are held, and jobs of which some are; all are let go then.
 const MOST: usize = 3;
@@ -234,11 +236,16 @@ impl Prompts {
     ///
     /// # Errors
     /// When the folder or the store cannot be read, or a file does not go; the others went.
-    pub async fn forget(&self, store: &dyn Store, now: Timestamp) -> Result<usize, ForgetError> {
+    pub async fn forget(
+        &self,
+        store: &dyn Store,
+        held: &vault::Held,
+        now: Timestamp,
+    ) -> Result<usize, ForgetError> {
         let mut entries = tokio::fs::read_dir(&self.folder).await?;
         let (mut gone, mut failed) = (0, None);
         while let Some(entry) = entries.next_entry().await? {
-            match forget_file(&entry.path(), store, now).await {
+            match forget_file(&entry.path(), store, held, now).await {
                 Ok(went) => gone += usize::from(went),
                 Err(error) => failed = Some(error),
             }
@@ -247,20 +254,36 @@ impl Prompts {
     }
 }
 
-/// Removes a file whose time is over; whether it was.
-async fn forget_file(path: &Path, store: &dyn Store, now: Timestamp) -> Result<bool, ForgetError> {
+/// Removes a file whose time is over, and whose job nobody holds; whether it went.
+async fn forget_file(
+    path: &Path,
+    store: &dyn Store,
+    held: &vault::Held,
+    now: Timestamp,
+) -> Result<bool, ForgetError> {
     let text = tokio::fs::read(path).await.unwrap_or_default();
-    let over = match serde_json::from_slice::<Kept>(&text) {
-        Ok(kept) if path.extension().is_some_and(|end| end == "json") => {
-            let run = store.run(&kept.run_id).await?;
-            kept.is_over(run.as_ref(), now)
-        }
-        _ => true,
+    let kept = serde_json::from_slice::<Kept>(&text).ok();
+    let kept = kept.filter(|_| path.extension().is_some_and(|end| end == "json"));
+    let run = match &kept {
+        Some(kept) => store.run(&kept.run_id).await?,
+        None => None,
     };
-    if over {
-        tokio::fs::remove_file(path).await?;
+    if kept.is_some_and(|kept| !kept.is_over(run.as_ref(), now)) {
+        return Ok(false);
     }
-    Ok(over)
+    let removing = async {
+        if let Some(run) = &run
+            && !store
+                .holds(Some(&run.job_id), true, None, 1)
+                .await?
+                .is_empty()
+        {
+            return Ok(false);
+        }
+        tokio::fs::remove_file(path).await?;
+        Ok(true)
+    };
+    held.in_turn(removing).await?
 }
 
 /// Why something may be there for longer than it should.
@@ -272,12 +295,15 @@ pub enum ForgetError {
     /// The store.
     #[error("the store does not say how the runs stand")]
     Store(#[from] StoreError),
+    /// Others are removing something.
+    #[error("nothing can be removed now")]
+    Turn(#[from] Unsettled),
 }
 
 /// Removes what has had its time, now and each hour, until the gateway stops.
 pub async fn forget_in_time(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     loop {
-        match app.prompts.forget(&*app.store, app.now()).await {
+        match app.prompts.forget(&*app.store, &app.held, app.now()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "prompts were removed in time"),
             Err(error) => tracing::error!(%error, "prompts are kept for longer than they should"),

@@ -29,7 +29,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 /// The longest, for what failed.
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
-/// How often the size of jobs is read that other gateways may have made larger.
+/// How often size and time of jobs are read that other gateways may have made larger and later.
 const WEIGH: Duration = Duration::from_secs(5);
 
 /// Whether a gateway has gone whose calls nobody has ended yet.
@@ -187,8 +187,8 @@ pub async fn end_unknown(app: &App, intent: OpenIntent) -> Result<(), StoreError
     Ok(())
 }
 
-/// Reads now and then how large the jobs have become of which this gateway takes calls: others
-/// may take some, too, and the bounds of a job are for all of them.
+/// Reads now and then how large the jobs have become of which this gateway takes calls, and the
+/// time of their latest records: others may take some, too, and the bounds of a job are for all.
 pub async fn weigh(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     if !app.store.is_shared() {
         return;
@@ -201,7 +201,9 @@ pub async fn weigh(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
         for job in app.live.jobs() {
             let read = async {
                 let row = app.store.job(&job.id).await?;
-                let records = row.map_or(0, |row| row.counters.records);
+                let Some(row) = row else { return Ok(()) };
+                let records = row.counters.records;
+                job.wrote_at(row.last_at);
                 if job.knows_of(records) {
                     return Ok(());
                 }

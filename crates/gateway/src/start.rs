@@ -115,8 +115,7 @@ async fn start_at(
     let keys = keys::open(keys, &*store, &config.keys_dir(), now())
         .await
         .context("cannot take up the gateway's keys")?;
-    let held = Arc::new(Held::default());
-    held.read(&*store).await.context("cannot read the holds")?;
+    let held = Held::of(&store);
     let vault = open_vault(&config, &held)?;
     let conversations = Conversations::open(&config, &held)?;
     let prompts = Prompts::open(&config.data_dir).context("cannot open the folder of prompts")?;
@@ -210,7 +209,6 @@ async fn start_at(
         serve_agents(agents, &app, &stopping),
         serve_people(people, &app, &stopping),
         tokio::spawn(prompts::forget_in_time(Arc::clone(&app), stopping.clone())),
-        tokio::spawn(Held::keep_up(Arc::clone(&app), stopping.clone())),
         tokio::spawn(replicas::while_leading(
             Arc::clone(&app),
             stopping.clone(),
@@ -253,7 +251,7 @@ async fn go_on_from(app: &App, published: &tlog::Place) -> anyhow::Result<()> {
 }
 
 /// Where inspected uploads are kept, when they are.
-fn open_vault(config: &Config, held: &Arc<Held>) -> Result<Option<Arc<Vault>>, VaultError> {
+fn open_vault(config: &Config, held: &Held) -> Result<Option<Arc<Vault>>, VaultError> {
     let Some(kept) = config.vault.as_ref().filter(|vault| vault.uploads) else {
         return Ok(None);
     };

@@ -63,11 +63,10 @@ impl Place {
     /// Opens it, and makes it when it is not there.
     ///
     /// # Errors
-    /// Those of [`store::open_sqlite`], [`store::open_sqlite_alone`] and [`store::open_postgres`].
+    /// Those of [`store::open_sqlite_as`] and [`store::open_postgres`].
     pub fn open(&self, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
         match self {
-            Self::File(file) if seat == Seat::Alone => store::open_sqlite_alone(file),
-            Self::File(file) => store::open_sqlite(file),
+            Self::File(file) => store::open_sqlite_as(file, seat),
             Self::Database(place) => store::open_postgres(place, seat),
         }
     }

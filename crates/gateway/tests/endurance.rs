@@ -148,7 +148,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
         .await
         .unwrap();
     let watch = Watch::start();
-    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, app.now())).await;
+    let (sealed, grown) = growth(bundles::seal(Sealing::of(app), &job, clawgate::app::now)).await;
     let sealed = sealed.unwrap();
     eprintln!(
         "sealed {} MiB in {watch}: {} MiB more memory at the most",
@@ -159,7 +159,7 @@ async fn many_receipts(rig: &Rig, receipts: usize) {
     assert!(grown < most, "sealing took {grown} bytes more");
 
     let trust = rig.operator("GET", "/v1/trust").send().await.body;
-    let path = bundles::path(&app.config, &job);
+    let path = bundles::path(&app.config, &sealed).await;
     let watch = Watch::start();
     let verifying = async {
         let bytes = std::fs::read(&path).unwrap();

@@ -83,6 +83,9 @@ pub enum Conflict {
     /// Somebody holds the job: nothing of it may go.
     #[error("job `{0}` is held")]
     JobHeld(JobId),
+    /// A link to the job's bundle is good: the bundle may not go.
+    #[error("a link to the bundle of job `{0}` is good")]
+    JobLinked(JobId),
     /// Nothing of the job was to go.
     #[error("nothing of job `{0}` was to go")]
     NotPruned(JobId),
@@ -111,9 +114,13 @@ pub enum Conflict {
     /// Another key set was appended meanwhile, or one is missing.
     #[error("key set {0} is the last one; another one follows it")]
     KeySetNumber(u64),
-    /// A token of the job was revoked: none of its tokens is renewed any more.
+    /// The token was revoked, and begins nothing any more; or one of its job's was, of which none
+    /// is renewed then.
     #[error("a token of the job was revoked")]
     TokenRevoked,
+    /// The token has expired by the time that the record would bear.
+    #[error("the token has expired by the time of the job's latest record")]
+    TokenExpired,
     /// A token of this hash exists.
     #[error("the token exists already")]
     TokenExists,

@@ -90,7 +90,7 @@ pub use retention::{
 pub use runs::{ConfigurationRow, GateState, RunBrief, RunRow, RunUpdate, Runs};
 pub use sessions::{Account, SessionProof, SessionRow, Sessions};
 pub use sql::transfer::TransferError;
-pub use sqlite::{open_sqlite, open_sqlite_alone, open_sqlite_bounded, open_sqlite_in_memory};
+pub use sqlite::{open_sqlite, open_sqlite_as, open_sqlite_bounded, open_sqlite_in_memory};
 pub use task_calls::{TaskCall, TaskCallRow, TaskCalls, TaskJudgement, TaskStage, UnknownStage};
 pub use tokens::{
     Bound, ElevatedApproval, NewToken, RevocationRow, Revoked, TokenRevocation, TokenRow, Tokens,

@@ -25,19 +25,16 @@ impl StorePlace<'_> {
     /// within an async runtime.
     fn with<T: Send>(
         self,
-        alone: bool,
+        seat: Seat,
         work: impl FnOnce(&Connection) -> Result<T, TransferError> + Send,
     ) -> Result<T, TransferError> {
         std::thread::scope(|scope| {
             let task = scope.spawn(|| match self {
                 Self::File(path) => {
-                    let (connection, _lock) = sqlite::connect(path, alone)?;
+                    let (connection, _locks) = sqlite::connect(path, seat)?;
                     work(&connection)
                 }
-                Self::Database(place) => {
-                    let seat = if alone { Seat::Alone } else { Seat::Beside };
-                    work(&postgres::connect(place, seat)?)
-                }
+                Self::Database(place) => work(&postgres::connect(place, seat)?),
             });
             task.join().unwrap_or_else(|_| {
                 Err(StoreError::Corrupt("the store's task ended early".to_owned()).into())
@@ -51,7 +48,7 @@ impl StorePlace<'_> {
 /// # Errors
 /// Those of [`open_sqlite`](crate::open_sqlite) and [`open_postgres`](crate::open_postgres).
 pub fn migrate_store(place: StorePlace<'_>) -> Result<(), TransferError> {
-    place.with(false, |_| Ok(()))
+    place.with(Seat::Beside, |_| Ok(()))
 }
 
 /// Checks that a store is whole, also while a gateway uses it.
@@ -59,10 +56,9 @@ pub fn migrate_store(place: StorePlace<'_>) -> Result<(), TransferError> {
 /// # Errors
 /// When it cannot be read; what is not in order is [`Soundness::faults`].
 pub fn check_store(place: StorePlace<'_>) -> Result<Soundness, TransferError> {
-    place.with(
-        false,
-        |connection| Ok(connection.in_snapshot(check::check)?),
-    )
+    place.with(Seat::Beside, |connection| {
+        Ok(connection.in_snapshot(check::check)?)
+    })
 }
 
 /// Copies SQLite's file to a new one as one state of it is seen, also while a gateway writes to it.
@@ -82,7 +78,7 @@ pub fn export_store(
     place: StorePlace<'_>,
     file: &mut (dyn Write + Send),
 ) -> Result<u64, TransferError> {
-    place.with(false, |connection| {
+    place.with(Seat::Beside, |connection| {
         connection.in_snapshot(|connection| Ok(transfer::export(connection, file)))?
     })
 }
@@ -96,7 +92,7 @@ pub fn import_store(
     place: StorePlace<'_>,
     file: &mut (dyn BufRead + Send),
 ) -> Result<Soundness, TransferError> {
-    place.with(true, |connection| {
+    place.with(Seat::Alone, |connection| {
         connection.begin()?;
         let imported = transfer::import(connection, file);
         match imported {

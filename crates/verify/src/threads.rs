@@ -94,6 +94,13 @@ struct Items<T> {
     ended: bool,
 }
 
+impl<T> Items<T> {
+    const fn take_place(&mut self) -> usize {
+        self.count += 1;
+        self.count - 1
+    }
+}
+
 impl<T> Default for Found<T> {
     fn default() -> Self {
         let items = Items {
@@ -116,19 +123,18 @@ impl<T> Found<T> {
 
     /// Hands one in.
     pub(crate) fn push(&self, item: T) {
-        self.hand_in(item, VecDeque::push_back);
+        let mut items = self.locked();
+        let place = items.take_place();
+        items.waiting.push_back((place, item));
+        drop(items);
+        self.changed.notify_one();
     }
 
     /// Hands in one that takes long: who began it last would keep the others waiting.
     pub(crate) fn push_first(&self, item: T) {
-        self.hand_in(item, VecDeque::push_front);
-    }
-
-    fn hand_in(&self, item: T, queue: fn(&mut VecDeque<(usize, T)>, (usize, T))) {
         let mut items = self.locked();
-        let place = items.count;
-        items.count += 1;
-        queue(&mut items.waiting, (place, item));
+        let place = items.take_place();
+        items.waiting.push_front((place, item));
         drop(items);
         self.changed.notify_one();
     }

@@ -3,26 +3,30 @@
 //! A witness or an authority that was silent then may speak later, though of a later checkpoint: a
 //! witness never goes back. So what is added is that later checkpoint with the proof that it
 //! continues the bundle's own. It stands outside of all seals; the sealed file is never touched.
-//! Two small files lie beside it: `.awaits` with what it was sealed with, where somebody had not
-//! spoken then, and `.added` with what was said. They are looked at when the bundle is fetched, so
-//! that nothing grows while nobody asks. What was signed by a key of the log that was revoked since
-//! is said by nobody: it is left out, and the others are asked again.
+//! Two small files lie beside it, under its name: `.awaits` with what it was sealed with, where
+//! somebody had not spoken then, and `.added` with what was said. They are looked at when the bundle
+//! is fetched, so that nothing grows while nobody asks. What was signed by a key of the log that was
+//! revoked since is said by nobody: it is left out, and the others are asked again.
 
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use policy::contract::Audit;
 use proof::Json;
 use proof::bundle::Added;
 use proof::checkpoint::Checkpoint;
-use proof::record::JobId;
 use serde::{Deserialize, Serialize};
+use store::BundleRow;
 use tokio::fs;
 
 use super::{BundleError, Sealing, file, log_origin};
-use crate::config::Config;
 use crate::tlog::attest::Attested;
 use crate::tlog::witnesses::seen_by;
+
+/// What the two files end with.
+pub(super) const AWAITS: &str = "awaits";
+pub(super) const ADDED: &str = "added";
 
 /// What a bundle was sealed with, while others may still speak.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,11 +57,9 @@ impl Front {
     }
 }
 
-/// Remembers that somebody has not spoken about a bundle that is being sealed.
-pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &Attested) {
+/// Remembers that somebody has not spoken about a bundle that is being sealed into this file.
+pub(super) async fn await_others(parts: Sealing<'_>, bundle: &Path, attested: &Attested) {
     if attested.is_complete(parts) {
-        // An earlier try that a crash ended may have left a word about another checkpoint.
-        let _ = fs::remove_file(beside(parts, job_id, "awaits")).await;
         return;
     }
     let awaits = Awaits {
@@ -65,23 +67,36 @@ pub(super) async fn await_others(parts: Sealing<'_>, job_id: &JobId, attested: &
         has_timestamp: attested.timestamp.is_some(),
         settled: false,
     };
-    if let Err(error) = awaits.write(parts, job_id).await {
+    if let Err(error) = awaits.write(bundle).await {
         // The bundle is what it is; it will not get better.
-        tracing::warn!(job = %job_id, %error, "late cosignatures will not be added");
+        tracing::warn!(bundle = %bundle.display(), %error, "late cosignatures will not be added");
+    }
+}
+
+/// Removes a bundle that does not count, with what lies beside it.
+pub(super) async fn remove(bundle: &Path) {
+    for path in [bundle.to_owned(), bundle.with_extension(AWAITS)] {
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a file of no use stays");
+            }
+            _ => {}
+        }
     }
 }
 
 /// What was added to a bundle, asking those who have not spoken once more. A bundle is given out
 /// as it is when that fails.
-pub async fn added(parts: Sealing<'_>, job_id: &JobId) -> Option<Front> {
-    let known = known(parts, job_id).await;
-    let added = match Awaits::read(parts, job_id).await {
+pub async fn added(parts: Sealing<'_>, row: &BundleRow) -> Option<Front> {
+    let bundle = super::path(parts.config, row).await;
+    let known = known(parts, &bundle).await;
+    let added = match Awaits::read(&bundle).await {
         Some(awaits) if !awaits.settled || known.is_none() => {
-            match ask_again(parts, job_id, awaits, known.as_ref()).await {
+            match ask_again(parts, row, &bundle, awaits).await {
                 Ok(more) => more.or(known),
                 Err(error) => {
                     let error = crate::cli::chain(&error);
-                    tracing::warn!(job = %job_id, error, "nobody could be asked about a bundle");
+                    tracing::warn!(job = %row.job_id, error, "nobody could be asked about a bundle");
                     known
                 }
             }
@@ -96,36 +111,45 @@ pub async fn added(parts: Sealing<'_>, job_id: &JobId) -> Option<Front> {
 }
 
 /// What was said before, as far as whoever gets the trust root now believes it.
-async fn known(parts: Sealing<'_>, job_id: &JobId) -> Option<Added> {
-    let bytes = read(beside(parts, job_id, "added")).await?;
+async fn known(parts: Sealing<'_>, bundle: &Path) -> Option<Added> {
+    let bytes = read(bundle, ADDED).await?;
     let added: Added = serde_json::from_slice(&bytes).ok()?;
     let origin = log_origin(parts.config);
-    let counts = parts.keys.now().vouch_for(&added.checkpoint, &origin);
-    counts.then_some(added)
+    let disowned = parts.keys.now().disown(&added.checkpoint, &origin);
+    (!disowned).then_some(added)
 }
 
-/// Asks everybody about the log as it is now; what they say is kept when it is more than was known.
+/// Asks everybody about the log as it is now; what they say is kept when it is more than is known
+/// by then. Whoever asked at the same time may have got an answer sooner.
 async fn ask_again(
     parts: Sealing<'_>,
-    job_id: &JobId,
+    row: &BundleRow,
+    bundle: &Path,
     mut awaits: Awaits,
-    known: Option<&Added>,
 ) -> Result<Option<Added>, BundleError> {
     let sealed = awaits.checkpoint.as_str();
-    let attested = Attested::now(parts, &Audit::default()).await?;
+    let mut attested = Attested::now(parts, &Audit::default()).await?;
+    let job = parts.store.job(&row.job_id).await?;
+    if let Some(closing) = job.as_ref().and_then(|job| job.state.closing()) {
+        attested = attested.of_end(parts, closing.at, None);
+    }
+    let Some(_turn) = turn(bundle).await? else {
+        return Ok(known(parts, bundle).await);
+    };
+    let known = known(parts, bundle).await;
     let later = attested.checkpoint.note.as_str();
     let worth = |note: &str, stamped: bool| {
         let stamped = stamped || awaits.has_timestamp;
         (seen_by(parts.config, &[sealed, note]).len(), stamped)
     };
-    let had = match known {
+    let had = match &known {
         Some(known) => worth(&known.checkpoint, known.timestamp.is_some()),
         None => worth(sealed, false),
     };
     let has = worth(later, attested.timestamp.is_some());
     // Never less than there was.
     if !(has.0 >= had.0 && has.1 >= had.1 && has != had) {
-        return Ok(None);
+        return Ok(known);
     }
     let from = Checkpoint::claimed_size(sealed).unwrap_or(0);
     let path = parts
@@ -138,7 +162,7 @@ async fn ask_again(
         timestamp: attested.timestamp.filter(|_| !awaits.has_timestamp),
     };
     let json = Json::from_value(&added).expect("texts");
-    let path = beside(parts, job_id, "added");
+    let path = bundle.with_extension(ADDED);
     let unusable = |source| BundleError::File {
         path: path.clone(),
         source,
@@ -149,39 +173,44 @@ async fn ask_again(
     if settled != awaits.settled {
         awaits.settled = settled;
         // Whoever is asked once more than needed says the same.
-        let _ = awaits.write(parts, job_id).await;
+        let _ = awaits.write(bundle).await;
     }
     Ok(Some(added))
 }
 
 impl Awaits {
-    async fn read(parts: Sealing<'_>, job_id: &JobId) -> Option<Self> {
-        let bytes = read(beside(parts, job_id, "awaits")).await?;
+    async fn read(bundle: &Path) -> Option<Self> {
+        let bytes = self::read(bundle, AWAITS).await?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    async fn write(&self, parts: Sealing<'_>, job_id: &JobId) -> io::Result<()> {
+    async fn write(&self, bundle: &Path) -> io::Result<()> {
         let bytes = serde_json::to_vec(self).expect("texts");
-        write(beside(parts, job_id, "awaits"), bytes).await
+        write(bundle.with_extension(AWAITS), bytes).await
     }
 }
 
-/// How the names of the files beside a bundle end. Whoever copies them takes the first one first:
-/// when it goes meanwhile, the second is as it stays.
-pub const BESIDE: [&str; 2] = ["awaits", "added"];
-
-/// The files beside a job's bundle, which are there or not.
-pub fn files(config: &Config, job_id: &JobId) -> [PathBuf; 2] {
-    let bundle = super::path(config, job_id);
-    BESIDE.map(|what| bundle.with_extension(what))
+/// The turn to write what was added to a bundle, here and in other processes: a lock on the sealed
+/// file, which goes with the handle. `None` while somebody else has it.
+pub(super) async fn turn(bundle: &Path) -> Result<Option<File>, BundleError> {
+    let path = bundle.to_owned();
+    let taken = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || {
+            let file = File::open(path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => Ok(None),
+                // Where there are no locks, what is read right before is nearly as good.
+                Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+            }
+        })
+    };
+    let taken = taken.await.expect("opening a file does not panic");
+    taken.map_err(|source| BundleError::File { path, source })
 }
 
-fn beside(parts: Sealing<'_>, job_id: &JobId, what: &str) -> PathBuf {
-    super::path(parts.config, job_id).with_extension(what)
-}
-
-async fn read(path: PathBuf) -> Option<Vec<u8>> {
-    fs::read(path).await.ok()
+async fn read(bundle: &Path, what: &str) -> Option<Vec<u8>> {
+    fs::read(bundle.with_extension(what)).await.ok()
 }
 
 async fn write(path: PathBuf, bytes: Vec<u8>) -> io::Result<()> {

@@ -61,6 +61,12 @@ impl Temporary {
         }
     }
 
+    /// The same under another name, which was not known before.
+    pub(crate) fn keep_as(mut self, name: &str) -> io::Result<()> {
+        self.later.set_file_name(name);
+        self.keep()
+    }
+
     /// Makes it durable and gives it its name.
     pub(crate) fn keep(mut self) -> io::Result<()> {
         self.file.sync_all()?;

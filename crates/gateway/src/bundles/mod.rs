@@ -3,15 +3,16 @@
 //! The file is durable before the store knows of it, so that a bundle which the store names can
 //! be served. A crash between closing and sealing is made good by [`resume`].
 
-pub(crate) mod added;
+mod added;
 mod announce;
 mod evidence;
 pub mod export;
 pub(crate) mod file;
 mod pending;
+mod place;
 mod writing;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,13 +26,14 @@ use proof::trust::{
     WitnessKey, Witnesses as TrustedWitnesses,
 };
 use store::{
-    BundleRow, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store, StoreError,
-    kill_point,
+    BundleRow, Conflict, JobFilter, JobPhase, JobRow, JobState, Part, PasskeyRow, Store,
+    StoreError, kill_point,
 };
 
 pub use added::added;
 pub use announce::announce;
 pub use pending::{Pending, complete};
+pub use place::{KEPT, folder, open, path, path_before, read, remove};
 
 use crate::app::App;
 use crate::config::Config;
@@ -42,7 +44,11 @@ use crate::tlog::witnesses::Witnesses;
 
 /// One bundle is sealed at a time: two closings of one job must not write two files, and a
 /// bundle takes its size on the disk three times while it is made.
-static SEALING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SEALING: tokio::sync::Mutex<Unsaved> = tokio::sync::Mutex::const_new(Unsaved::new());
+
+/// Files of bundles that were written, and of which the store did not say that it knows them. They
+/// go with the next try: a store that fails must not fill the disk.
+type Unsaved = BTreeMap<JobId, PathBuf>;
 
 /// How long it is waited for another gateway that seals the same job.
 const CLAIMED: std::time::Duration = std::time::Duration::from_secs(60);
@@ -96,6 +102,9 @@ pub enum BundleError {
     /// The key for checkpoints or for closing does not sign.
     #[error(transparent)]
     Signer(#[from] SignError),
+    /// The file holds something else than was sealed.
+    #[error("the file of the bundle of job `{0}` is not the one that was sealed")]
+    Altered(JobId),
     /// The file cannot be written or read.
     #[error("cannot use the bundle file `{path}`")]
     File {
@@ -107,19 +116,21 @@ pub enum BundleError {
     },
 }
 
-/// Seals a closed job; one that is sealed keeps its bundle.
+/// Seals a closed job; one that is sealed keeps its bundle. The clock is asked when the bundle's
+/// turn has come and others have spoken, which can take minutes: verifiers compare the time of
+/// sealing with an authority's timestamp.
 ///
 /// # Errors
 /// See [`BundleError`]. The job stays closed, and sealing can be tried again.
 pub async fn seal(
     parts: Sealing<'_>,
     job_id: &JobId,
-    now: Timestamp,
+    clock: impl Fn() -> Timestamp,
 ) -> Result<BundleRow, BundleError> {
-    let _one = SEALING.lock().await;
+    let mut unsaved = SEALING.lock().await;
     let name = format!("seal/{job_id}");
     claim(parts.store, &name).await?;
-    let sealed = seal_claimed(parts, job_id, now).await;
+    let sealed = seal_claimed(parts, job_id, clock, &mut unsaved).await;
     if let Err(error) = parts.store.release(&name).await {
         // It goes with this gateway, which may take it again.
         tracing::warn!(%error, job = %job_id, "a sealed job was not given back");
@@ -144,32 +155,63 @@ async fn claim(store: &dyn Store, name: &str) -> Result<(), StoreError> {
 async fn seal_claimed(
     parts: Sealing<'_>,
     job_id: &JobId,
-    now: Timestamp,
+    clock: impl Fn() -> Timestamp,
+    unsaved: &mut Unsaved,
 ) -> Result<BundleRow, BundleError> {
     let job = parts.store.job(job_id).await?;
     let job = job.ok_or_else(|| BundleError::NotClosed(job_id.clone()))?;
-    let now = match &job.state {
-        JobState::Open => return Err(BundleError::NotClosed(job_id.clone())),
+    match &job.state {
+        JobState::Open => Err(BundleError::NotClosed(job_id.clone())),
         JobState::Sealed { .. } => {
-            let known = parts.store.bundle(job_id).await?;
-            return known.ok_or(BundleError::Incomplete("the row of the sealed bundle"));
+            let row = sealed(parts.store, job_id).await?;
+            // What the store had not answered for may be what it knows.
+            let left = unsaved.remove(job_id);
+            if let Some(left) = left.filter(|left| !left.ends_with(place::name(&row.sha256))) {
+                added::remove(&left).await;
+            }
+            Ok(row)
         }
-        // A clock that has gone back must not seal a job before its last record.
-        JobState::Closed(closing) => now.max(closing.at),
-    };
-    let audit = audit(parts.store, &job).await?;
-    let (keys, attested) = attested_under(parts, &audit).await?;
+        JobState::Closed(closing) => {
+            if let Some(left) = unsaved.remove(job_id) {
+                added::remove(&left).await;
+            }
+            seal_closed(parts, &job, closing.at, clock, unsaved).await
+        }
+    }
+}
+
+/// The bundle of a job that is sealed.
+async fn sealed(store: &dyn Store, job_id: &JobId) -> Result<BundleRow, BundleError> {
+    let known = store.bundle(job_id).await?;
+    known.ok_or(BundleError::Incomplete("the row of the sealed bundle"))
+}
+
+/// Seals a job that was seen to be closed. Another gateway may have sealed it by the end of this, if
+/// this one stood still for so long that it was thought gone; then that bundle counts.
+async fn seal_closed(
+    parts: Sealing<'_>,
+    job: &JobRow,
+    closed_at: Timestamp,
+    clock: impl Fn() -> Timestamp,
+    unsaved: &mut Unsaved,
+) -> Result<BundleRow, BundleError> {
+    let job_id = &job.job_id;
+    let audit = audit(parts.store, job).await?;
+    let (keys, attested, now) = attested_under(parts, &audit, clock).await?;
+    // A clock that has gone back must not seal a job before its last record.
+    let now = now.max(closed_at);
+    let attested = attested.of_end(parts, closed_at, Some(now));
     // Its public half names the key for receipts, which has to count.
     keys.check(now).map_err(SignError::from)?;
     if let Some(why) = attested.lacks(parts, &audit) {
         return Err(BundleError::Pending(why));
     }
-    let path = path(parts.config, job_id);
     let writing::Written {
+        path,
         sha256,
         bytes,
         state_versions,
-    } = writing::write(parts, &keys, &job, &attested, now, &path).await?;
+    } = writing::write(parts, &keys, job, &attested, now).await?;
     kill_point!("seal.written");
     let row = BundleRow {
         job_id: job_id.clone(),
@@ -179,8 +221,20 @@ async fn seal_claimed(
         verdict: None,
     };
     // Before the row: once there is one, nobody looks at the job again.
-    added::await_others(parts, job_id, &attested).await;
-    parts.store.save_bundle(row.clone(), state_versions).await?;
+    added::await_others(parts, &path, &attested).await;
+    let saving = parts.store.save_bundle(row.clone(), state_versions).await;
+    match saving {
+        Ok(()) => {}
+        Err(StoreError::Conflict(Conflict::JobSealed(_))) => {
+            tracing::info!(job = %job_id, "another gateway has sealed the job meanwhile");
+            added::remove(&path).await;
+            return sealed(parts.store, job_id).await;
+        }
+        Err(error) => {
+            unsaved.insert(job_id.clone(), path);
+            return Err(error.into());
+        }
+    }
     kill_point!("seal.saved");
     tracing::info!(job = %job_id, %sha256, bytes, "the job's bundle is sealed");
     Ok(row)
@@ -198,31 +252,59 @@ async fn audit(store: &dyn Store, job: &JobRow) -> Result<Audit, BundleError> {
         .map_err(|_| unreadable)
 }
 
-/// A checkpoint with what others say of it, and the keys that are in use under it: what they sign
-/// over it counts.
+/// A checkpoint with what others say of it, the keys that are in use under it, and the time after
+/// that: what they sign over it then counts.
 async fn attested_under(
     parts: Sealing<'_>,
     audit: &Audit,
-) -> Result<(Arc<Keys>, Attested), BundleError> {
+    clock: impl Fn() -> Timestamp,
+) -> Result<(Arc<Keys>, Attested, Timestamp), BundleError> {
     loop {
         let keys = parts.keys.now();
         let attested = Attested::now(parts, audit).await?;
+        let now = clock();
         // Keys change seldom, and one change at a time.
         if Arc::ptr_eq(&keys, &parts.keys.now()) {
-            return Ok((keys, attested));
+            return Ok((keys, attested, now));
         }
     }
 }
 
-/// Seals every job that was closed and not sealed, at start and while some wait for others. One
-/// that cannot be sealed is reported and left for the next try; it keeps nobody else waiting.
-/// Returns how many were sealed.
+/// What became of the closed jobs that were looked through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Bundles that were sealed.
+    pub sealed: usize,
+    /// Those that wait for witnesses or an authority.
+    pub waiting: usize,
+    /// Those that failed.
+    pub failed: usize,
+}
+
+/// Seals every job that was closed and not sealed, at start and while some are left. One that
+/// cannot be sealed is reported and left for the next try; it keeps nobody else waiting, unless the
+/// gateway's keys do not sign, which would keep all.
 ///
 /// # Errors
-/// When the store does not answer.
-pub async fn resume(app: &App) -> Result<usize, StoreError> {
-    let mut sealed = 0;
-    let mut pending = 0;
+/// When the store does not answer. The next try is made all the same.
+pub async fn resume(app: &App) -> Result<Looked, StoreError> {
+    let added = app.pending.added();
+    let looked = look_through(app).await;
+    match &looked {
+        Ok((looked, All::Seen)) => app.pending.found(looked.waiting + looked.failed, added),
+        Ok((_, All::GivenUp)) | Err(_) => app.pending.found_some(),
+    }
+    looked.map(|(looked, _)| looked)
+}
+
+/// Whether all closed jobs were looked at.
+enum All {
+    Seen,
+    GivenUp,
+}
+
+async fn look_through(app: &App) -> Result<(Looked, All), StoreError> {
+    let mut looked = Looked::default();
     // Contracts that a bundle was just seen to wait under: the others of it wait, too.
     let mut waiting = HashSet::new();
     let mut before = None;
@@ -235,49 +317,57 @@ pub async fn resume(app: &App) -> Result<usize, StoreError> {
         };
         let jobs = app.store.jobs(filter).await?;
         let Some(last) = jobs.last() else {
-            app.pending.set(pending);
-            return Ok(sealed);
+            return Ok((looked, All::Seen));
         };
         before = Some(last.job_id.clone());
         for job in jobs {
             if waiting.contains(&job.policy_hash) {
-                pending += 1;
+                looked.waiting += 1;
                 continue;
             }
-            match seal(Sealing::of(app), &job.job_id, app.now()).await {
+            match seal(Sealing::of(app), &job.job_id, crate::app::now).await {
                 Ok(bundle) => {
                     app.metrics.bundles.count();
                     announce(app, &bundle).await;
-                    sealed += 1;
+                    looked.sealed += 1;
                 }
                 Err(BundleError::Pending(why)) => {
                     tracing::info!(job = %job.job_id, why, "a bundle waits");
                     waiting.insert(job.policy_hash);
-                    pending += 1;
+                    looked.waiting += 1;
                 }
                 Err(error) => {
+                    looked.failed += 1;
+                    let signer = matches!(error, BundleError::Signer(_));
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(job = %job.job_id, error, "a closed job cannot be sealed");
+                    if signer {
+                        return Ok((looked, All::GivenUp));
+                    }
                 }
             }
         }
     }
 }
 
-/// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note.
+/// Signs a checkpoint over the log as it is, and keeps it. The same size gets the same note, unless
+/// its key was revoked just when it signed.
 ///
 /// # Errors
 /// When the store does not answer, or the key does not sign.
 pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, BundleError> {
     let size = parts.store.log_size().await?;
-    if let Some(latest) = parts.store.latest_checkpoint().await?
-        && latest.size == size
-    {
-        return Ok(SignedCheckpoint {
-            size,
-            note: latest.note,
-        });
-    }
+    let (keys, origin) = (parts.keys.now(), log_origin(parts.config));
+    let latest = parts.store.latest_checkpoint().await?;
+    let latest = latest.filter(|latest| latest.size == size);
+    let disowned = |note: &str| keys.disown(note, &origin);
+    let is_disowned = match latest {
+        Some(latest) if !disowned(&latest.note) => {
+            let note = latest.note;
+            return Ok(SignedCheckpoint { size, note });
+        }
+        latest => latest.is_some(),
+    };
     let root = match size {
         0 => proof::merkle::empty_root(),
         _ => {
@@ -285,15 +375,13 @@ pub async fn sign_checkpoint(parts: Sealing<'_>) -> Result<SignedCheckpoint, Bun
             root.ok_or(BundleError::Incomplete("the root of the log"))?
         }
     };
-    let checkpoint = Checkpoint {
-        origin: log_origin(parts.config),
-        size,
-        root,
-    };
-    let keys = parts.keys.now();
+    let checkpoint = Checkpoint { origin, size, root };
     let note = keys.sign_checkpoint(&checkpoint, crate::app::now()).await?;
     kill_point!("checkpoint.signed");
-    parts.store.save_checkpoint(&note, size).await?;
+    match is_disowned {
+        true => parts.store.cosign_checkpoint(&note, size).await?,
+        false => parts.store.save_checkpoint(&note, size).await?,
+    }
     kill_point!("checkpoint.saved");
     Ok(SignedCheckpoint { size, note })
 }
@@ -331,11 +419,6 @@ pub async fn pruned(
         let (at, by) = (went.at, went.by);
         format!("{what} was removed after its retention, at {at} by {by}")
     }))
-}
-
-/// Where a job's bundle lies.
-pub fn path(config: &Config, job_id: &JobId) -> PathBuf {
-    config.bundles_dir().join(format!("{job_id}.json"))
 }
 
 /// The trust root: what a verifier is given, outside every bundle. Keys that were replaced and

@@ -1,3 +1,6 @@
+use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use proof::bundle::Bundle;
 use proof::trust::Role;
 use proof::{Hash, Json};
@@ -35,23 +38,53 @@ async fn a_closed_job_is_sealed_once() {
     let fixture = Fixture::new();
     let open = fixture.job(fixture.published().await).await;
     assert!(matches!(
-        seal(parts(&fixture), &open, now()).await,
+        seal(parts(&fixture), &open, now).await,
         Err(BundleError::NotClosed(_))
     ));
     let job = closed_job(&fixture).await;
-    let row = seal(parts(&fixture), &job, now()).await.unwrap();
-    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let place = path(&fixture.config, &row).await;
+    let bytes = std::fs::read(&place).unwrap();
     assert_eq!(
         (Hash::of(&bytes), bytes.len() as u64),
         (row.sha256, row.bytes)
     );
-    let again = seal(parts(&fixture), &job, now().plus_seconds(60))
-        .await
-        .unwrap();
+    let again = seal(parts(&fixture), &job, || now().plus_seconds(60));
+    let again = again.await.unwrap();
     assert_eq!(again, row, "the same bundle, not a second one");
-    assert_eq!(std::fs::read(path(&fixture.config, &job)).unwrap(), bytes);
+    assert_eq!(std::fs::read(place).unwrap(), bytes);
     let job = fixture.store.job(&job).await.unwrap().unwrap();
     assert!(matches!(job.state, JobState::Sealed { bundle, .. } if bundle == row.sha256));
+}
+
+/// Others stamp the checkpoint when the bundle's turn has come; a close that is dated long before
+/// that contradicts them for ever.
+#[tokio::test]
+async fn a_bundle_is_dated_when_its_turn_has_come() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let waited = AtomicI64::new(0);
+    let turn = SEALING.lock().await;
+    let clock = || now().plus_seconds(waited.load(Ordering::Relaxed));
+    let mut sealing = pin!(seal(parts(&fixture), &job, clock));
+    assert!(futures_util::poll!(sealing.as_mut()).is_pending());
+    waited.store(600, Ordering::Relaxed);
+    drop(turn);
+    let row = sealing.await.unwrap();
+    let later = now().plus_seconds(600);
+    assert_eq!(row.sealed_at, later);
+    let bytes = read(&fixture.config, &row).await.unwrap();
+    let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
+    let close: proof::bundle::Close = bundle.close.payload.to_typed().unwrap();
+    assert_eq!(close.issued_at, later);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_seals_nothing_before_its_end() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let row = seal(parts(&fixture), &job, || now().plus_seconds(-3600));
+    assert_eq!(row.await.unwrap().sealed_at, now());
 }
 
 #[tokio::test]
@@ -65,8 +98,8 @@ async fn a_bundle_holds_what_happened_and_proves_it() {
         .close_job(&other, "olga", "done", now())
         .await
         .unwrap();
-    seal(parts(&fixture), &job, now()).await.unwrap();
-    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let bytes = read(&fixture.config, &row).await.unwrap();
     let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
 
     assert_eq!(bundle.job.job_id, job);
@@ -94,11 +127,103 @@ async fn a_bundle_whose_file_was_written_but_not_noted_is_sealed_again() {
     let fixture = Fixture::new();
     let job = closed_job(&fixture).await;
     // What a crash between the two leaves behind, however it got there.
-    let place = path(&fixture.config, &job);
-    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    std::fs::write(&place, b"half a bun").unwrap();
-    let row = seal(parts(&fixture), &job, now()).await.unwrap();
-    assert_eq!(Hash::of(&std::fs::read(&place).unwrap()), row.sha256);
+    let folder = folder(&fixture.config, &job);
+    std::fs::create_dir_all(&folder).unwrap();
+    let before = path_before(&fixture.config, &job);
+    for name in [folder.join("left.json"), before] {
+        std::fs::write(name, b"half a bun").unwrap();
+    }
+    // And what this process knows that the store did not take.
+    let unsaved = folder.join("unsaved.json");
+    std::fs::write(&unsaved, b"whole").unwrap();
+    SEALING.lock().await.insert(job.clone(), unsaved.clone());
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let bytes = read(&fixture.config, &row).await.unwrap();
+    assert_eq!(Hash::of(&bytes), row.sha256);
+    assert!(!unsaved.exists() && folder.join("left.json").exists());
+    // It did take what it names now.
+    let own = path(&fixture.config, &row).await;
+    for (left, stays) in [(&own, true), (&unsaved, false)] {
+        std::fs::write(&unsaved, b"whole").unwrap();
+        SEALING.lock().await.insert(job.clone(), left.clone());
+        seal(parts(&fixture), &job, now).await.unwrap();
+        assert_eq!(left.exists(), stays);
+    }
+    // With the bundle goes what was left, too.
+    remove(&fixture.config, &job).unwrap();
+    let left = std::fs::read_dir(fixture.config.bundles_dir()).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+/// A gateway that stands still while it seals is thought gone, and another one seals the job.
+#[tokio::test]
+async fn who_was_thought_gone_overwrites_no_bundle() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let seen = fixture.store.job(&job).await.unwrap().unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let bytes = read(&fixture.config, &row).await.unwrap();
+    let later = || now().plus_seconds(60);
+    let late = seal_closed(parts(&fixture), &seen, now(), later, &mut Unsaved::new()).await;
+    assert_eq!(late.unwrap(), row, "the one that counts");
+    assert!(read(&fixture.config, &row).await.unwrap() == bytes);
+    let kept = std::fs::read_dir(folder(&fixture.config, &job)).unwrap();
+    assert_eq!(kept.count(), 1, "nothing else stays");
+}
+
+/// Two that fetch a bundle at once ask everybody at once; one may have got less, later.
+#[tokio::test]
+async fn one_at_a_time_writes_what_is_added() {
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let bundle = path(&fixture.config, &row).await;
+    let mine = added::turn(&bundle).await.unwrap();
+    assert!(mine.is_some());
+    assert!(added::turn(&bundle).await.unwrap().is_none());
+    drop(mine);
+    assert!(added::turn(&bundle).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_is_not_served() {
+    use tokio::io::AsyncReadExt as _;
+
+    let fixture = Fixture::new();
+    let job = closed_job(&fixture).await;
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let config = &fixture.config;
+    let bytes = read(config, &row).await.unwrap();
+    let own = path(config, &row).await;
+    // Sealed before bundles were called by their hash.
+    let before = path_before(config, &job);
+    std::fs::rename(&own, &before).unwrap();
+    let mut served = Vec::new();
+    let mut file = open(config, &row).await.unwrap();
+    file.read_to_end(&mut served).await.unwrap();
+    assert!(served == bytes && read(config, &row).await.unwrap() == bytes);
+
+    let altered = |found: Result<(), BundleError>| matches!(found, Err(BundleError::Altered(_)));
+    let mut other = bytes.clone();
+    other[40] ^= 1;
+    for (file, changed, opens) in [
+        (&before, &other[..], false),
+        (&before, &bytes[1..], false),
+        // Whoever changes a file under its own name changes what its reader will not believe; who
+        // hands it on by pieces sees it by its length only.
+        (&own, &other[..], true),
+        (&own, &bytes[1..], false),
+    ] {
+        std::fs::write(file, changed).unwrap();
+        assert!(altered(read(config, &row).await.map(drop)), "{file:?}");
+        let opened = open(config, &row).await.map(drop);
+        assert_eq!(opened.is_ok(), opens, "{file:?}");
+        assert!(opens || altered(opened), "{file:?}");
+    }
+    std::fs::remove_file(own).unwrap();
+    std::fs::remove_file(before).unwrap();
+    let missing = open(config, &row).await;
+    assert!(matches!(missing, Err(BundleError::File { .. })));
 }
 
 #[tokio::test]
@@ -107,13 +232,13 @@ async fn a_bundle_that_cannot_be_written_leaves_the_job_closed() {
     let job = closed_job(&fixture).await;
     std::fs::write(fixture.config.bundles_dir(), b"in the way").unwrap();
     assert!(matches!(
-        seal(parts(&fixture), &job, now()).await,
+        seal(parts(&fixture), &job, now).await,
         Err(BundleError::File { .. })
     ));
     let state = fixture.store.job(&job).await.unwrap().unwrap().state;
     assert!(matches!(state, JobState::Closed(_)));
     std::fs::remove_file(fixture.config.bundles_dir()).unwrap();
-    assert!(seal(parts(&fixture), &job, now()).await.is_ok());
+    assert!(seal(parts(&fixture), &job, now).await.is_ok());
 }
 
 #[tokio::test]
@@ -182,8 +307,8 @@ async fn a_long_job_is_written_as_its_canonical_form() {
     }
     let store = &fixture.store;
     store.close_job(&job, "olga", "done", now()).await.unwrap();
-    let row = seal(parts(&fixture), &job, now()).await.unwrap();
-    let bytes = std::fs::read(path(&fixture.config, &job)).unwrap();
+    let row = seal(parts(&fixture), &job, now).await.unwrap();
+    let bytes = read(&fixture.config, &row).await.unwrap();
     assert_eq!(Hash::of(&bytes), row.sha256);
     let bundle: Bundle = proof::json::from_slice(&bytes).unwrap();
     assert!(
@@ -209,8 +334,6 @@ async fn a_long_job_is_written_as_its_canonical_form() {
         .flat_map(|half| half.event_chain)
         .collect();
     assert_eq!(events, proof::bundle::events(&bundle.records));
-    let left: Vec<_> = std::fs::read_dir(fixture.config.bundles_dir())
-        .unwrap()
-        .collect();
-    assert_eq!(left.len(), 1, "nothing else lies there");
+    let left = std::fs::read_dir(folder(&fixture.config, &job)).unwrap();
+    assert_eq!(left.count(), 1, "nothing else lies there");
 }

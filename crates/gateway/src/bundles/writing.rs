@@ -3,12 +3,12 @@
 //! The records are read three times, a page at a time: for their places in the log, for their
 //! text, and for the chain of events with the receipts. What is kept of each receipt and event
 //! is a few bytes. The evidence and the public half go to files without a name; the bundle is put
-//! together from them, and has its name when it is durable.
+//! together from them, and is called by its hash when it is durable.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proof::bundle::stream::{self, Evidence, Halves};
 use proof::bundle::{CLOSE, Close, Inclusion, Job, LoggedKeySet, PublicHalf, SealError, Tie};
@@ -17,7 +17,7 @@ use proof::{Envelope, EnvelopeType, Hash, Json, SigningKey, Timestamp};
 use store::{JobRow, ReceiptKind, Store, StoredRecord, kill_point};
 
 use super::evidence::Parts;
-use super::{BundleError, Sealing, SignedCheckpoint, file};
+use super::{BundleError, Sealing, SignedCheckpoint, file, place};
 use crate::keys::Keys;
 use crate::tlog::attest::Attested;
 
@@ -26,34 +26,30 @@ const PAGE: u32 = 1000;
 
 /// A file that was sealed.
 pub(super) struct Written {
+    pub(super) path: PathBuf,
     pub(super) sha256: Hash,
     pub(super) bytes: u64,
     /// State versions that the job's applies made.
     pub(super) state_versions: Vec<String>,
 }
 
-/// Seals a closed job into the file `path`, with proofs under the given checkpoint and what others
-/// say of it.
+/// Seals a closed job into a file in the folder of the job, with proofs under the given checkpoint
+/// and what others say of it. No file is overwritten but by the same bytes.
 pub(super) async fn write(
     parts: Sealing<'_>,
     keys: &Keys,
     row: &JobRow,
     attested: &Attested,
     now: Timestamp,
-    path: &Path,
 ) -> Result<Written, BundleError> {
-    let unusable = |source| BundleError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let folder = place::folder(parts.config, &row.job_id);
     let few = Parts::collect(parts.store, row).await?;
     let job_key = keys.job_of(&row.job_id, &row.agent_did);
     let job_key = job_key.ok_or(BundleError::Incomplete("the key of the job"))?;
     let desk = Desk {
         store: parts.store,
         job_id: &row.job_id,
-        folder: path.parent().unwrap_or(Path::new("")),
-        path,
+        folder: &folder,
     };
     let key_sets = desk.key_sets(&attested.checkpoint).await?;
     let last_key_set = key_sets.last();
@@ -83,7 +79,7 @@ pub(super) async fn write(
     };
     let halves = desk.halves(&few.job, tie, places, &job_key, now).await?;
     kill_point!("seal.collected");
-    let target = path.to_owned();
+    let target = folder.clone();
     let written = on_disk(move || {
         let seals = Seals {
             evidence,
@@ -93,9 +89,10 @@ pub(super) async fn write(
         };
         seals.put_together(&target)
     });
-    let (sha256, bytes) = written.await.map_err(unusable)?;
+    let (sha256, bytes) = written.await.map_err(|error| desk.unusable(error))?;
     let versions = few.runs.iter();
     Ok(Written {
+        path: folder.join(place::name(&sha256)),
         sha256,
         bytes,
         state_versions: versions
@@ -111,13 +108,12 @@ struct Desk<'a> {
     store: &'a dyn Store,
     job_id: &'a JobId,
     folder: &'a Path,
-    path: &'a Path,
 }
 
 impl Desk<'_> {
     fn unusable(&self, source: io::Error) -> BundleError {
         BundleError::File {
-            path: self.path.to_owned(),
+            path: self.folder.to_owned(),
             source,
         }
     }
@@ -421,10 +417,13 @@ struct Seals {
 
 impl Seals {
     /// Puts the bundle together and gives it its name when it is durable; its hash and length.
-    fn put_together(mut self, path: &Path) -> io::Result<(Hash, u64)> {
-        let mut temporary = file::Temporary::beside(path, 0o600)?;
+    fn put_together(mut self, folder: &Path) -> io::Result<(Hash, u64)> {
+        let mut temporary = file::Temporary::beside(&folder.join("bundle"), 0o600)?;
         let (sha256, bytes) = self.write_to(&mut temporary.file)?;
-        temporary.keep()?;
+        temporary.keep_as(&place::name(&sha256))?;
+        // The folder's own name must survive a crash too.
+        let all = folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        File::open(all)?.sync_all()?;
         Ok((sha256, bytes))
     }
 

@@ -336,7 +336,7 @@ impl NotProven {
     /// The reason, for the caller.
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::Store(error) => unavailable(error),
+            Self::Store(error) => not_recorded(error),
             Self::Signer(error) => error.refusal(),
         }
     }
@@ -644,6 +644,10 @@ pub fn counted(app: &App, job_id: &JobId, refusal: proof::record::Refusal) -> Bo
 fn not_recorded(error: StoreError) -> Refusal {
     match error.conflict() {
         Some(store::Conflict::JobClosed(_)) => ReasonCode::TokenJobClosed.into(),
+        // By another gateway, of which this one was not told yet.
+        Some(store::Conflict::TokenRevoked) => ReasonCode::TokenRevoked.into(),
+        // By the time of a record that another gateway has made.
+        Some(store::Conflict::TokenExpired) => ReasonCode::TokenExpired.into(),
         _ => match error {
             StoreError::Busy => ReasonCode::Overloaded.into(),
             other => unavailable(other),

@@ -99,7 +99,10 @@ pub async fn change(
         Some(error) if app.keys.now().lacking.iter().any(is_new) => return Err(error.into()),
         _ => {}
     }
-    announce(app).await?;
+    if let Err(error) = announce(app).await {
+        tracing::warn!(%error, "the others are not told yet which keys are used here");
+        app.keys.tell();
+    }
     let mut tokens_revoked = 0;
     for (role, key) in newly_revoked {
         if role == Role::Token {
@@ -110,7 +113,7 @@ pub async fn change(
         number,
         leaf,
         tokens_revoked,
-        followed_by_all: others_took_up(app, number).await?,
+        followed_by_all: others_took_up(app, number).await,
     })
 }
 

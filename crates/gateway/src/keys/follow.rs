@@ -121,30 +121,22 @@ pub(super) async fn announce(app: &App) -> Result<(), StoreError> {
 }
 
 /// Waits until every gateway that is there follows this key set, not for long, and returns whether
-/// all do.
-///
-/// # Errors
-/// The store's.
-pub(super) async fn others_took_up(app: &App, number: u64) -> Result<bool, StoreError> {
+/// all are known to.
+pub(super) async fn others_took_up(app: &App, number: u64) -> bool {
     let mut commits = app.store.commits();
     let waiting = async {
         loop {
             commits.mark_unchanged();
             if app.store.all_took_up(number).await? {
-                return Ok(true);
+                return Ok::<_, StoreError>(());
             }
             // The sender lives as long as the store.
             let _ = commits.changed().await;
         }
     };
-    match timeout(FOLLOWED, waiting).await {
-        Ok(waited) => waited,
-        Err(_) => {
-            tracing::warn!(
-                number,
-                "another gateway does not follow this key set; what it signs now may not count"
-            );
-            Ok(false)
-        }
+    let follow = matches!(timeout(FOLLOWED, waiting).await, Ok(Ok(())));
+    if !follow {
+        tracing::warn!(number, "another gateway does not follow this key set yet");
     }
+    follow
 }

@@ -288,13 +288,15 @@ impl Keys {
             .collect()
     }
 
-    /// Whether one of them that was not revoked has signed a checkpoint of this log. Whoever gets
-    /// the trust root now believes no other.
-    pub fn vouch_for(&self, note: &str, origin: &str) -> bool {
+    /// Whether a checkpoint of this log was signed by keys that were revoked, and by no other that
+    /// is known here. Whoever gets the trust root now does not believe it.
+    pub fn disown(&self, note: &str, origin: &str) -> bool {
         let size = Checkpoint::claimed_size(note).unwrap_or(0);
-        let mut keys = self.checkpoint_keys();
-        keys.retain(|key| !self.history.was_revoked_over(&key.did(), size));
-        Checkpoint::verify_any(note, origin, &keys).is_ok()
+        let was_revoked = |key: &PublicKey| self.history.was_revoked_over(&key.did(), size);
+        let (revoked, others): (Vec<_>, Vec<_>) =
+            self.checkpoint_keys().into_iter().partition(was_revoked);
+        let signed = |keys: &[_]| Checkpoint::verify_any(note, origin, keys).is_ok();
+        !signed(&others) && signed(&revoked)
     }
 
     /// Signs a checkpoint by the key of the log; while one is being replaced, by both.

@@ -392,8 +392,8 @@ mod tests {
         let seal = sealing(&fixture, &ring);
         let closing = fixture.store.close_job(&job, "olga", "done", now());
         closing.await.unwrap();
-        bundles::seal(seal, &job, now()).await.unwrap();
-        let bundle = fs::read(bundles::path(&fixture.config, &job)).unwrap();
+        let row = bundles::seal(seal, &job, now).await.unwrap();
+        let bundle = bundles::read(&fixture.config, &row).await.unwrap();
         let trust = bundles::trust_root(&fixture.config, &ring.now(), &[]);
         let trust = serde_json::to_vec(&trust).unwrap();
         let report = clawverify::verify(&bundle, &trust, &Default::default());

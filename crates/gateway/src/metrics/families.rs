@@ -72,7 +72,7 @@ families! {
     LOG_SIZE Gauge "clawgate_log_size" [] "Leaves of the log.";
     LOG_PUBLISHED Gauge "clawgate_log_published_size" [] "Leaves of the log that are published as static files; left out while nothing is.";
     LOG_PUBLISHING Gauge "clawgate_log_publishing" ["state"] "1 for how publishing the log stands: off, starting, published, failing or forked.";
-    BUNDLES_PENDING Gauge "clawgate_bundles_pending" [] "Closed jobs whose bundles wait for witnesses or a timestamp that their contracts ask for.";
+    BUNDLES_PENDING Gauge "clawgate_bundles_pending" [] "Closed jobs whose bundles are not sealed yet: they wait for witnesses or a timestamp that their contracts ask for, or it failed and is tried again.";
     RUNS Gauge "clawgate_runs" ["gate"] "Runs that have not ended, by where they stand at the gate.";
     APPROVALS_WAITING Gauge "clawgate_approvals_waiting" [] "Plans that wait for a person.";
     APPROVALS_OLDEST Gauge "clawgate_approval_oldest_seconds" [] "How long the oldest of them has waited; 0 without any.";

@@ -14,7 +14,6 @@ use proof::{Envelope, Hash};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{JobState, Part};
-use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
 use super::extract::{Id, Params};
@@ -54,20 +53,8 @@ pub(super) async fn bundle(
         let detail = format!("{gone}; its SHA-256 was {sha256}");
         return Err(Problem::new(ReasonCode::ContentPruned, detail));
     }
-    let path = bundles::path(&app.config, &job_id);
-    let unusable = |source| {
-        Problem::internal(&BundleError::File {
-            path: path.clone(),
-            source,
-        })
-    };
-    let mut file = File::open(&path).await.map_err(unusable)?;
-    if file.metadata().await.map_err(unusable)?.len() != row.bytes {
-        let shortened =
-            std::io::Error::other("the file has another length than it was sealed with");
-        return Err(unusable(shortened));
-    }
-    let front = bundles::added(Sealing::of(&app), &job_id).await;
+    let mut file = bundles::open(&app.config, &row).await?;
+    let front = bundles::added(Sealing::of(&app), &row).await;
     let (length, version) = match &front {
         None => (row.bytes, row.sha256.to_string()),
         Some(front) => (
@@ -77,7 +64,8 @@ pub(super) async fn bundle(
     };
     if front.is_some() {
         // What was added stands in the place of the first byte.
-        file.seek(SeekFrom::Start(1)).await.map_err(unusable)?;
+        let sought = file.seek(SeekFrom::Start(1)).await;
+        sought.map_err(|error| Problem::internal(&error))?;
     }
     let name = format!("attachment; filename=\"{job_id}.json\"");
     let headers = [
@@ -155,9 +143,7 @@ pub(super) async fn export(
         let detail = "it is larger than a verifier reads";
         return Err(Problem::new(ReasonCode::BundleInvalid, detail));
     }
-    let path = bundles::path(&app.config, &job_id);
-    let file = tokio::fs::read(&path).await;
-    let file = file.map_err(|source| Problem::internal(&BundleError::File { path, source }))?;
+    let file = bundles::read(&app.config, &sealed).await?;
     let passkeys = app.store.passkeys().await?;
     let keys = app.keys.now();
     let trust = bundles::trust_root(&app.config, &keys, &passkeys);
@@ -216,6 +202,7 @@ impl From<BundleError> for Problem {
             BundleError::Store(error) => error.into(),
             BundleError::NotClosed(_) => ReasonCode::BundleUnknown.into(),
             BundleError::Signer(error) => error.refusal().into(),
+            BundleError::Altered(_) => Self::new(ReasonCode::BundleInvalid, error.to_string()),
             other => Self::internal(&other),
         }
     }

@@ -118,7 +118,13 @@ pub(super) async fn place(
         })
     })
     .await?;
-    app.held.read(&*app.store).await?;
+    app.held.settle().await.map_err(|error| {
+        let detail = format!(
+            "hold {number} stands, but {error}: sealed content may have gone since; see the \
+             vault's notes"
+        );
+        Problem::new(ReasonCode::StoreUnavailable, detail)
+    })?;
     let went = app.store.prunings(&job_id).await?;
     Ok(Json(Placed {
         hold: number,
@@ -176,7 +182,6 @@ pub(super) async fn lift(
         }
     })
     .await?;
-    app.held.read(&*app.store).await?;
     let standing = app
         .store
         .holds(Some(&job_id), true, None, MAX_HOLDS)

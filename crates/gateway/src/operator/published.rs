@@ -304,7 +304,7 @@ async fn answer(
     let row = app.store.bundle(&job_id).await?;
     let row = row.ok_or(ReasonCode::PageUnknown)?;
     let place = app.published.take()?;
-    let path = bundles::path(&app.config, &job_id);
+    let path = bundles::path(&app.config, &row).await;
     let making = tokio::task::spawn_blocking(move || {
         let bundle = std::fs::read(path).map_err(|error| Problem::internal(&error))?;
         if Hash::of(&bundle) != row.sha256 {

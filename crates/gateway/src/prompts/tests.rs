@@ -142,17 +142,18 @@ async fn what_is_over_is_gone_from_the_disk() {
     for (name, text) in [("run-2.part", "a sentence"), ("run-3.json", "no JSON")] {
         std::fs::write(prompts.folder.join(name), text).unwrap();
     }
+    let held = vault::Held::of(&store);
     // What does not go is said, and keeps nothing else.
     let stays = prompts.folder.join("a-folder");
     std::fs::create_dir(&stays).unwrap();
     // The store has no such run.
-    assert!(prompts.forget(&*store, at(0)).await.is_err());
+    assert!(prompts.forget(&*store, &held, at(0)).await.is_err());
     assert_eq!(files(&prompts), 1);
     std::fs::remove_dir(stays).unwrap();
-    assert_eq!(prompts.forget(&*store, at(0)).await.unwrap(), 0);
+    assert_eq!(prompts.forget(&*store, &held, at(0)).await.unwrap(), 0);
     drop(folder);
     assert!(
-        prompts.forget(&*store, at(0)).await.is_err(),
+        prompts.forget(&*store, &held, at(0)).await.is_err(),
         "said, not hidden"
     );
 }

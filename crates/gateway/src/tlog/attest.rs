@@ -1,6 +1,7 @@
 //! A checkpoint with what others say of it.
 
 use policy::contract::Audit;
+use proof::Timestamp;
 use proof::timestamp::Token;
 
 use super::witnesses;
@@ -32,6 +33,22 @@ impl Attested {
         })
     }
 
+    /// Without a timestamp that verifiers would not take for the end of a job.
+    pub fn of_end(
+        mut self,
+        parts: Sealing<'_>,
+        closed_at: Timestamp,
+        sealed_at: Option<Timestamp>,
+    ) -> Self {
+        let note = &self.checkpoint.note;
+        let fits = |token: &Token| {
+            let stamper = parts.stamper;
+            stamper.is_some_and(|stamper| stamper.fits(token, note, closed_at, sealed_at))
+        };
+        self.timestamp = self.timestamp.filter(fits);
+        self
+    }
+
     /// What a contract asks for and is not there yet, for people.
     pub fn lacks(&self, parts: Sealing<'_>, audit: &Audit) -> Option<String> {
         let seen_by = self.seen_by(parts);
@@ -47,7 +64,8 @@ impl Attested {
             }
         }
         if audit.timestamps && self.timestamp.is_none() {
-            lacks.push("the timestamping authority has not answered".to_owned());
+            let why = "the timestamping authority has not answered, or not as of the job's end";
+            lacks.push(why.to_owned());
         }
         Some(lacks.join("; "))
     }

@@ -68,7 +68,7 @@ pub enum TlogError {
         #[source]
         source: std::sync::Arc<object_store::Error>,
     },
-    /// Somebody else writes into the bucket at the same time.
+    /// Somebody else publishes at the same time.
     #[error("`{0}` was written by somebody else meanwhile")]
     Elsewhere(String),
     /// A record is not what its leaf was made of.

@@ -54,11 +54,11 @@ impl Place {
         }
     }
 
-    /// Puts a checkpoint in the place of the one that was read before; it is durable when this
-    /// returns.
+    /// Puts a checkpoint in the place of the one that was read before, never of a larger one; it is
+    /// durable when this returns.
     pub(super) async fn put_checkpoint(&self, bytes: Vec<u8>) -> Result<(), TlogError> {
         match self {
-            Self::Folder(folder) => folder.replace("checkpoint", bytes).await,
+            Self::Folder(folder) => folder.put_checkpoint(bytes).await,
             Self::Bucket(bucket) => bucket.put_checkpoint(bytes).await,
         }
     }

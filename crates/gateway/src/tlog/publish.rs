@@ -253,6 +253,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_checkpoint_never_goes_back() {
+        let (fixture, place) = (Fixture::new(), tempfile::tempdir().unwrap());
+        let folder = Place::Folder(Folder::new(place.path()));
+        let read = || fs::read(place.path().join("checkpoint")).unwrap();
+        let mut notes = Vec::new();
+        for more in [5, 4] {
+            jobs(&fixture, more).await;
+            write_up(parts(&fixture), &folder, false).await.unwrap();
+            notes.push(read());
+        }
+        // The one of 5 records is put by somebody who stood still meanwhile.
+        let [old, new] = &notes[..] else { panic!() };
+        let elsewhere = |put| matches!(put, Err(TlogError::Elsewhere(_)));
+        assert!(elsewhere(folder.put_checkpoint(old.clone()).await));
+        assert!(read() == *new);
+        // Or while another one is at it.
+        let mut more = new.clone();
+        more.extend("\u{2014} witness.example/1 AAAA\n".as_bytes());
+        let lock = fs::File::open(place.path().join(".checkpoint.lock")).unwrap();
+        lock.lock().unwrap();
+        assert!(elsewhere(folder.put_checkpoint(more.clone()).await));
+        assert!(read() == *new);
+        drop(lock);
+        folder.put_checkpoint(more.clone()).await.unwrap();
+        assert!(read() == more);
+    }
+
+    #[tokio::test]
     async fn a_contradiction_is_a_fork_and_nothing_is_written() {
         let fixture = Fixture::new();
         jobs(&fixture, 5).await;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use proof::timestamp::{Authority, MAX_TOKEN_BYTES, QUERY, REPLY, Token, question};
+use proof::Timestamp;
+use proof::timestamp::{Authority, CLOCKS_DIFFER, MAX_TOKEN_BYTES, QUERY, REPLY, Token, question};
 use tokio::time::timeout;
 
 use crate::app::now;
@@ -15,9 +16,6 @@ use crate::upstream::{HttpClient, cause};
 
 /// For how long an authority that was silent is not asked: it must not make each bundle wait.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// By how much an authority's clock may differ from ours, in seconds; verifiers allow the same.
-const CLOCKS_DIFFER: i64 = 300;
 
 /// The authority of the configuration.
 pub struct Stamper {
@@ -74,6 +72,26 @@ impl Stamper {
                 None
             }
         }
+    }
+
+    /// Whether verifiers take a timestamp of a note for the end of a job; see
+    /// [`Stamp::fits`](proof::timestamp::Stamp::fits). It does not when the gateway's clock had
+    /// jumped ahead when the job was closed.
+    pub fn fits(
+        &self,
+        token: &Token,
+        note: &str,
+        closed_at: Timestamp,
+        sealed_at: Option<Timestamp>,
+    ) -> bool {
+        let stamp = token.verify(note, None, &self.authorities);
+        let fits = stamp.is_ok_and(|stamp| stamp.fits(closed_at, sealed_at));
+        if !fits {
+            tracing::warn!(%closed_at, "a timestamp does not fit the job's end, and is left out");
+            // The next one is asked for anew, also where the log has not grown.
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        fits
     }
 
     async fn ask(&self, note: &str) -> Result<Token, String> {

@@ -36,9 +36,10 @@ use serde::Deserialize;
 use store::Part;
 
 use crate::app::App;
+use crate::bundles::{self, BundleError};
 use crate::operator::Visit;
 use crate::pages::{Frame, Place, broken, failed, html, nothing_here, pruned};
-use crate::{bundles, watching};
+use crate::watching;
 
 pub use crate::pages::words;
 pub use story::{Story, StoryBounds};
@@ -144,18 +145,21 @@ pub(crate) async fn bundle(
     match app.store.bundle(&job_id).await {
         Ok(Some(row)) => {
             // Served only when it is the file that was sealed: the page shows its digest.
-            match tokio::fs::read(bundles::path(&app.config, &job_id)).await {
-                Ok(bytes) if proof::Hash::of(&bytes) == row.sha256 => {
-                    let added = bundles::added(bundles::Sealing::of(&app), &job_id).await;
+            match bundles::read(&app.config, &row).await {
+                Ok(bytes) => {
+                    let added = bundles::added(bundles::Sealing::of(&app), &row).await;
                     let whole = match added {
                         Some(front) => front.with(&bytes),
                         None => bytes,
                     };
                     download(&job_id, whole)
                 }
-                Ok(_) => broken(frame, "The bundle's file is not the one that was sealed."),
+                Err(BundleError::Altered(_)) => {
+                    broken(frame, "The bundle's file is not the one that was sealed.")
+                }
                 Err(error) => {
-                    tracing::error!(%error, job = %job_id, "a sealed bundle cannot be read");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, job = %job_id, "a sealed bundle cannot be read");
                     broken(frame, "The bundle's file cannot be read.")
                 }
             }

@@ -76,7 +76,7 @@ impl Conversations {
     ///
     /// # Errors
     /// [`VaultError::Recipient`], [`VaultError::Folder`].
-    pub fn open(config: &Config, held: &Arc<Held>) -> Result<Option<Arc<Self>>, VaultError> {
+    pub fn open(config: &Config, held: &Held) -> Result<Option<Arc<Self>>, VaultError> {
         let Some(vault) = &config.vault else {
             return Ok(None);
         };

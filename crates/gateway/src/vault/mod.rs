@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use age::x25519::Recipient;
@@ -24,7 +24,7 @@ use proof::hash::Hasher;
 use tempfile::NamedTempFile;
 
 use crate::config;
-pub use held::Held;
+pub use held::{Held, TURN, Unsettled};
 
 use files::{Kind, SealedFile, for_each_file};
 use notes::{Note, Notes};
@@ -133,7 +133,7 @@ pub struct Vault {
     folder: PathBuf,
     bounds: Bounds,
     notes: Notes,
-    held: Arc<Held>,
+    held: Option<Held>,
     used: Mutex<Used>,
 }
 
@@ -190,7 +190,7 @@ impl Vault {
             folder: folder.to_owned(),
             bounds,
             notes: Notes::of(folder),
-            held: Arc::default(),
+            held: None,
             used: Mutex::new(Used {
                 sealed: 0,
                 being_written: 0,
@@ -201,8 +201,8 @@ impl Vault {
 
     /// Keeps what is held, too.
     #[must_use]
-    pub fn with_holds(mut self, held: &Arc<Held>) -> Self {
-        self.held = Arc::clone(held);
+    pub fn with_holds(mut self, held: &Held) -> Self {
+        self.held = Some(held.clone());
         self
     }
 
@@ -285,23 +285,25 @@ impl Vault {
     fn sweep_at(&self, used: &mut Used, now: SystemTime) -> io::Result<()> {
         let mut sealed = 0;
         let mut gone = Vec::new();
+        let held = self.held_since();
         for_each_file(&self.folder, |file| {
             let age = now.duration_since(file.modified).unwrap_or_default();
             let old = match file.kind {
-                Kind::Sealed(_) => age > self.bounds.retention && !self.held.keeps(file.modified),
+                Kind::Sealed(_) => age > self.bounds.retention && !is_held(&file, held),
                 Kind::Part => age > ABANDONED,
             };
             if old {
                 gone.push(file);
                 if gone.len() == REMOVED_AT_ONCE {
-                    self.remove(std::mem::take(&mut gone), "older than the retention")?;
+                    let old = std::mem::take(&mut gone);
+                    sealed += self.remove(old, "older than the retention")?.kept;
                 }
             } else if matches!(file.kind, Kind::Sealed(_)) {
                 sealed += file.bytes;
             }
             Ok(())
         })?;
-        self.remove(gone, "older than the retention")?;
+        sealed += self.remove(gone, "older than the retention")?.kept;
         used.sealed = sealed;
         used.swept = now;
         Ok(())
@@ -312,11 +314,12 @@ impl Vault {
     fn make_room(&self, used: &mut Used, more: u64) -> io::Result<()> {
         let most = self.bounds.max_bytes;
         let goal = (most - most / 20).saturating_sub(more.saturating_add(used.being_written));
+        let since = self.held_since();
         while used.sealed > goal {
             let mut oldest = BinaryHeap::new();
             let mut held = false;
             for_each_file(&self.folder, |file| {
-                if matches!(file.kind, Kind::Sealed(_)) && self.held.keeps(file.modified) {
+                if is_held(&file, since) {
                     held = true;
                 } else if matches!(file.kind, Kind::Sealed(_)) {
                     oldest.push(file);
@@ -326,40 +329,79 @@ impl Vault {
                 }
                 Ok(())
             })?;
+            if oldest.is_empty() {
+                // All that is there is held: there is no room. Or the count was wrong, and
+                // nothing is there.
+                if !held {
+                    used.sealed = 0;
+                }
+                return Ok(());
+            }
             let mut gone = Vec::new();
+            let mut left = used.sealed;
             for file in oldest.into_sorted_vec() {
-                if used.sealed > goal {
-                    used.sealed = used.sealed.saturating_sub(file.bytes);
+                if left > goal {
+                    left = left.saturating_sub(file.bytes);
                     gone.push(file);
                 }
             }
-            if gone.is_empty() && held {
-                // All that is there is held: there is no room.
+            let removal = self.remove(gone, "the oldest when there was no room")?;
+            used.sealed = used.sealed.saturating_sub(removal.removed);
+            if removal.kept > 0 {
+                // Held since a moment ago.
                 return Ok(());
             }
-            if gone.is_empty() {
-                // The count was wrong; nothing is there.
-                used.sealed = 0;
-            }
-            self.remove(gone, "the oldest when there was no room")?;
         }
         Ok(())
     }
 
-    /// Removes files. What is removed is noted first: a crash in between leaves a note too many,
-    /// which nobody reads while the file is there.
-    fn remove(&self, files: Vec<SealedFile>, why: &str) -> io::Result<()> {
+    /// Since when content is held, as it was a moment ago; [`Self::remove`] looks again.
+    fn held_since(&self) -> Option<SystemTime> {
+        self.held.as_ref().and_then(Held::since)
+    }
+
+    /// Removes files, except for sealed ones that are held. What is removed is noted first: a
+    /// crash in between leaves a note too many, which nobody reads while the file is there.
+    fn remove(&self, files: Vec<SealedFile>, why: &str) -> io::Result<Removal> {
+        let mut removal = Removal::default();
+        if files.is_empty() {
+            return Ok(removal);
+        }
+        let turn = self.held.as_ref().map(Held::begin);
+        let stays = |file: &SealedFile| match (&file.kind, &turn) {
+            (Kind::Part, _) | (Kind::Sealed(_), None) => false,
+            (Kind::Sealed(_), Some(None)) => true,
+            (Kind::Sealed(_), Some(Some(turn))) => turn.keeps(file.modified),
+        };
+        let going = files.iter().filter(|file| !stays(file));
         let at = crate::app::now();
-        let notes: Vec<Note> = files.iter().filter_map(|file| file.note(at, why)).collect();
+        let notes: Vec<Note> = going.filter_map(|file| file.note(at, why)).collect();
         self.notes.write(&notes);
         for file in files {
+            // Once more, since time goes by.
+            if stays(&file) {
+                removal.kept += file.bytes;
+                continue;
+            }
             match fs::remove_file(&file.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                _ => removal.removed += file.bytes,
             }
         }
-        Ok(())
+        Ok(removal)
     }
+}
+
+/// What became of files that were to go, in bytes.
+#[derive(Debug, Default)]
+struct Removal {
+    removed: u64,
+    kept: u64,
+}
+
+fn is_held(file: &SealedFile, since: Option<SystemTime>) -> bool {
+    let sealed = matches!(file.kind, Kind::Sealed(_));
+    sealed && since.is_some_and(|since| file.modified >= since)
 }
 
 /// Content on its way into the vault. Dropped before [`Sealing::finish`], it leaves nothing.

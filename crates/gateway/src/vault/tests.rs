@@ -427,7 +427,7 @@ async fn what_is_held_stays_whatever_its_age_and_makes_no_room() {
 
     let kit = Kit::new();
     let fixture = Fixture::new();
-    let held = Arc::new(Held::default());
+    let held = Held::of(&fixture.store);
     let bounds = Bounds {
         retention: days(1),
         max_bytes: 150_000,
@@ -450,7 +450,6 @@ async fn what_is_held_stays_whatever_its_age_and_makes_no_room() {
         .hold(&job, "eve", "a lawsuit", crate::operator::testing::now())
         .await
         .unwrap();
-    held.read(&**store).await.unwrap();
     let now = at(opened + 30 * 86_400);
     vault.sweep_at(&mut vault.used(), now).unwrap();
     assert!(!kit.path().join(file_name(&older)).exists());
@@ -464,7 +463,30 @@ async fn what_is_held_stays_whatever_its_age_and_makes_no_room() {
         .lift_hold(&job, 1, "eve", "settled", crate::operator::testing::now())
         .await
         .unwrap();
-    held.read(&**store).await.unwrap();
     vault.sweep_at(&mut vault.used(), now).unwrap();
     assert!(!kit.path().join(file_name(&newer)).exists());
+}
+
+/// From the answer on nothing goes: it waits for whatever is being removed without having seen the
+/// hold.
+#[tokio::test]
+async fn a_hold_is_answered_when_nobody_removes_any_more() {
+    use crate::operator::testing::Fixture;
+
+    let fixture = Fixture::new();
+    let held = Held::of(&fixture.store);
+    let job = fixture.job(fixture.published().await).await;
+    let now = SystemTime::now();
+    let removing = held.begin().unwrap();
+    assert!(!removing.keeps(now), "nothing is held");
+    let placed = crate::operator::testing::now();
+    let hold = fixture.store.hold(&job, "eve", "a lawsuit", placed);
+    hold.await.unwrap();
+    let mut answering = std::pin::pin!(held.settle());
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(answering.as_mut().poll(context).is_pending());
+    drop(removing);
+    answering.await.unwrap();
+    let next = held.begin().unwrap();
+    assert!(next.keeps(now), "whoever removes then has seen it");
 }

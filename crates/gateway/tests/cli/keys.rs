@@ -32,6 +32,18 @@ impl Gateway {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// `clawgate keys adopt`, on its machine.
+    async fn adopt(&self, world: &World) -> std::process::Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+            .args(["keys", "adopt", "--config"])
+            .arg(self.file(world))
+            .arg("--key")
+            .arg(world.config.keys_dir().join("keyset.key"))
+            .output()
+            .await
+            .unwrap()
+    }
+
     /// The key that it fulfils a role with, as far as it knows.
     async fn current(&self, world: &World, role: &str) -> String {
         let answer = self.operator(world).get("/v1/keys").await.ok();
@@ -145,6 +157,24 @@ async fn what_one_gateway_changes_the_others_take_up() {
         gateway.reads(&issued).await.ok();
     }
 
+    // A key that was put in its place by hand is adopted beside them, and used by all.
+    let place = world.config.keys_dir().join("close.key");
+    let adopted = clawgate::keys::random_key();
+    std::fs::remove_file(&place).unwrap();
+    clawgate::keys::write_key(&place, &adopted).unwrap();
+    let output = gateways[0].adopt(world).await;
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(
+        output.status.success() && said.contains("is the close key now"),
+        "{said}"
+    );
+    for gateway in gateways {
+        let new = adopted.did().to_string();
+        gateway
+            .until(async |gateway| (gateway.current(world, "close").await == new).then_some(()))
+            .await;
+    }
+
     // A revoked token key ends its tokens everywhere; those of other keys count on.
     let stolen = gateways[2].current(world, "token").await;
     let made = gateways[0]
@@ -193,6 +223,7 @@ async fn what_one_gateway_changes_the_others_take_up() {
     is_valid(&report);
     let mut found = Vec::new();
     signers(&bundle, &mut found);
+    used.push(adopted.did().to_string());
     for key in &used {
         assert!(found.contains(key), "{key} has signed nothing");
     }

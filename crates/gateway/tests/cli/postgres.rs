@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use clawgate::secret::SecretSource;
+use clawgate::vault::{Bounds, Held, TURN, Vault, VaultError, WhenFull};
 use rustls::pki_types::PrivateKeyDer;
 use store::GateState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,6 +50,34 @@ async fn a_whole_job_with_restarts_and_lost_connections() {
     assert!(again.contains("No changes."), "{again}");
     world.valid_evidence().await;
     drop(world);
+}
+
+/// Two gateways with one folder: while the other one removes, this one removes nothing, and answers
+/// nobody that something is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_take_turns_at_removing_from_vaults() {
+    let Some(schema) = server::Schema::new() else {
+        return;
+    };
+    let (one, other) = (schema.open(), schema.open());
+    let held = Held::of(&one);
+    assert!(other.claim(TURN).await.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let auditor = age::x25519::Identity::generate().to_public().to_string();
+    let bounds = Bounds {
+        retention: std::time::Duration::from_secs(3600),
+        max_bytes: 10_000,
+        when_full: WhenFull::RemoveOldest,
+    };
+    let vault = Vault::open(&[auditor], folder.path(), bounds).unwrap();
+    let vault = vault.with_holds(&held);
+    vault.seal(&[1; 6000][..]).unwrap();
+    let full = vault.seal(&[2; 6000][..]);
+    assert!(matches!(full, Err(VaultError::Full { .. })), "{full:?}");
+    let (settled, released) = tokio::join!(held.settle(), other.release(TURN));
+    settled.unwrap();
+    released.unwrap();
+    vault.seal(&[2; 6000][..]).unwrap();
 }
 
 /// Runs `clawgate store` and gives back what it prints, and whether it did what it says.

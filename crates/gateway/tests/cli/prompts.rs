@@ -101,13 +101,20 @@ async fn what_an_agent_asked_is_shown_to_approvers_for_its_time_only() {
     world.approve(&run).await;
     world.run_at(&run, store::GateState::Applied).await;
     let (prompts, store) = (&world.app().prompts, &*world.app().store);
+    let held = &world.app().held;
     let in_days = |days: i64| now().plus_seconds(days * 86_400 + 60);
-    assert_eq!(prompts.forget(store, in_days(6)).await.unwrap(), 0);
+    assert_eq!(prompts.forget(store, held, in_days(6)).await.unwrap(), 0);
     let row = store.run(&run).await.unwrap().unwrap();
     assert!(prompts.of_run(&row, in_days(6)).await.is_some());
     // Its time is over, though nobody has looked at the folder yet.
     assert!(prompts.of_run(&row, in_days(7)).await.is_none());
-    assert_eq!(prompts.forget(store, in_days(7)).await.unwrap(), 1);
+    // A hold keeps the file, and shows it to nobody.
+    let hold = store.hold(&row.job_id, "eve", "a lawsuit", now());
+    let hold = hold.await.unwrap().unwrap();
+    assert_eq!(prompts.forget(store, held, in_days(7)).await.unwrap(), 0);
+    let lifted = store.lift_hold(&row.job_id, hold, "eve", "settled", now());
+    assert!(lifted.await.unwrap());
+    assert_eq!(prompts.forget(store, held, in_days(7)).await.unwrap(), 1);
     assert_eq!(world.files_with(SAID), Vec::<PathBuf>::new());
     assert!(!world.page("approvals", &run).await.contains(SAID));
     let bundle = serde_json::to_string(&world.valid_evidence().await).unwrap();

@@ -133,7 +133,7 @@ impl Gateway {
         gateway
     }
 
-    fn file(&self, world: &World) -> std::path::PathBuf {
+    pub(crate) fn file(&self, world: &World) -> std::path::PathBuf {
         let name = format!("{}.toml", self.config.agent_listener.address.ip());
         world.folder().join(name)
     }

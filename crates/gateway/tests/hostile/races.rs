@@ -283,3 +283,43 @@ async fn runs_that_wait_for_their_turn_do_not_survive_the_revocation() {
     let asked = |r: &&sim::Request| r.method == "POST" && r.path == "/api/v2/runs";
     assert_eq!(requests.iter().filter(asked).count(), 1);
 }
+
+/// What another gateway has revoked, and this one was not told of yet: nothing is changed any more,
+/// nothing is answered, and the job's evidence has no call from after the revocation.
+#[tokio::test]
+async fn a_revocation_counts_from_its_record_on_whoever_knows_of_it() {
+    let rig = Rig::start().await;
+    let job = &rig.sandbox.job_id;
+    let token = rig.token(job).await;
+    let workspaces = "/api/v2/organizations/acme/workspaces";
+    rig.nobody("GET", workspaces)
+        .bearer(&token)
+        .send()
+        .await
+        .ok();
+    let hash = token_hash(&token);
+    let store = &rig.app().store;
+    let revoked = store.revoke(&hash, OPERATOR, "a test", now()).await;
+    let revoked = revoked.unwrap().unwrap().appended.unwrap();
+    let seen = rig.seen();
+    let open = rig.nobody(
+        "POST",
+        "/api/v2/workspaces/ws-staging-app/configuration-versions",
+    );
+    let chat = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "x"}]});
+    let chat = rig
+        .nobody("POST", "/openai/v1/chat/completions")
+        .json(&chat);
+    let opened = open.json_api(&configuration()).bearer(&token).send().await;
+    assert_eq!(opened.refusal().1, "TOKEN_REVOKED");
+    rig.assert_silent(&seen, "a change under a revoked token");
+    let read = rig.nobody("GET", workspaces).bearer(&token).send().await;
+    assert_eq!(read.refusal().1, "TOKEN_REVOKED");
+    let chatted = chat.bearer(&token).send().await;
+    assert_eq!(chatted.refusal().1, "STORE_UNAVAILABLE");
+    let after = store.records(job, revoked.seq, 100).await.unwrap();
+    let calls = after
+        .iter()
+        .filter(|row| matches!(row.record.body, Body::Intent(_)));
+    assert_eq!(calls.count(), 0, "{after:?}");
+}

@@ -250,3 +250,22 @@ async fn bad_requests_are_refused_with_their_reason() {
         assert_eq!(admin.get(path).await.code(), code, "{path}");
     }
 }
+
+/// What one gateway knows by heart would not follow what the other one ends.
+#[tokio::test]
+async fn one_gateway_serves_from_a_data_folder() {
+    let world = World::new().await;
+    let why = world.not_started_beside().await;
+    let folder = world.folder.path().display().to_string();
+    for part in [
+        "cannot open the store",
+        &folder,
+        "another gateway serves from it",
+        "store.url",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    world.admin().await.job().await;
+    let world = world.restarted(async |_| {}).await;
+    world.admin().await.job().await;
+}

@@ -237,10 +237,18 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
         close(&admin, job).await.ok();
     }
     let bundles = world.gateway.app.config.bundles_dir();
-    let there = |of: &Path| {
+    let entries = |of: &Path| {
         let entries = std::fs::read_dir(of).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.collect::<std::collections::BTreeSet<_>>()
+        entries.map(|entry| entry.unwrap().path())
+    };
+    // What lies in the folder of each job, without the bundle's hash.
+    let there = |of: &Path| {
+        let kept = entries(of).flat_map(|folder| {
+            let job = folder.file_name().unwrap().to_str().unwrap().to_owned();
+            let ends = entries(&folder).map(|file| file.extension().unwrap().to_owned());
+            ends.map(move |end| format!("{job}.{}", end.to_str().unwrap()))
+        });
+        kept.collect::<std::collections::BTreeSet<_>>()
     };
     let named = |job: usize, ends: &[&str]| -> Vec<String> {
         let names = ends.iter().map(|end| format!("{}.{end}", jobs[job]));
@@ -254,7 +262,8 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
     let path = |job: &str| format!("/v1/jobs/{job}/bundle");
     let whole = admin.get(&path(&jobs[0])).await.bytes;
     second.kill().await.unwrap();
-    let both = [named(0, &["json", "added"]), named(1, &awaits)].concat();
+    let spoken = ["json", "awaits", "added"];
+    let both = [named(0, &spoken), named(1, &awaits)].concat();
     let both = both.into_iter().collect();
     assert_eq!(there(&bundles), both);
 
@@ -282,10 +291,10 @@ async fn what_is_kept_beside_a_bundle_is_copied_held_and_removed_with_it() {
     let held = json!({ "reason": "case 7" });
     let holds = format!("/v1/jobs/{}/holds", jobs[0]);
     admin.post(&holds, &held).await.ok();
-    std::fs::write(bundles.join(&named(1, &["awaits"])[0]), "{}").unwrap();
+    std::fs::write(bundles.join(&jobs[1]).join("other.awaits"), "{}").unwrap();
     let prune = ["prune", "--older-than", "0d", "--yes", "--json"];
     told(&store_command(&world, &prune));
-    let kept = named(0, &["json", "added"]).into_iter().collect();
+    let kept = named(0, &spoken).into_iter().collect();
     assert_eq!(there(&bundles), kept);
     assert_eq!(admin.get(&path(&jobs[0])).await.bytes, whole);
 }
@@ -495,6 +504,37 @@ async fn what_openssl_stamps_holds_and_no_byte_of_it_can_be_changed() {
             assert_eq!((found, why), (verdict, code));
         }
     }
+}
+
+/// The gateway's clock had jumped a day ahead when the job was closed, and came back: what an
+/// authority says now is not of that end, and spoils nothing.
+#[tokio::test]
+async fn a_timestamp_that_does_not_fit_the_jobs_end_is_left_out() {
+    let authority = Authorities::start("rsa:2048", "stamps").await;
+    let world = authority.world().await;
+    let admin = world.admin().await;
+    let (job, asks) = (
+        admin.job().await,
+        job_under(&admin, r#""timestamps": true"#).await,
+    );
+    drop(admin);
+    let ahead = clawgate::app::now().plus_seconds(24 * 3600);
+    let world = world
+        .restarted(async |config| {
+            let store = store::open_sqlite(&config.store_file()).unwrap();
+            for job in [&job, &asks] {
+                let id = job.parse().unwrap();
+                store.close_job(&id, "olga", "done", ahead).await.unwrap();
+            }
+        })
+        .await;
+    let admin = world.admin().await;
+    let (verdict, code, detail) = of_checkpoint(&admin.verify(&job).await);
+    assert_eq!((verdict, code), (Verdict::Valid, Code::Ok), "{detail}");
+    assert!(!detail.contains("stamped"), "{detail}");
+    // Where the contract asks for one, the bundle waits until the clocks agree again.
+    let bundle = admin.get(&format!("/v1/jobs/{asks}/bundle")).await;
+    assert_eq!(bundle.code(), "BUNDLE_PENDING");
 }
 
 /// The gateway believes no authority that a verifier would not.

@@ -93,7 +93,9 @@ async fn a_bundle_is_exported_by_the_gateway_and_beside_it() {
     let refused = export(&beside, "in-toto").await.unwrap_err();
     assert!(refused.contains("not valid: "), "{refused}");
     assert!(refused.contains("clawverify"), "{refused}");
-    let kept = bundles::path(&world.gateway.app.config, &job.parse().unwrap());
+    let app = &world.gateway.app;
+    let row = app.store.bundle(&job.parse().unwrap()).await.unwrap();
+    let kept = bundles::path(&app.config, &row.unwrap()).await;
     std::fs::write(kept, &changed).unwrap();
     assert_eq!(
         admin.get(&format!("{path}?as=in-toto")).await.code(),

@@ -220,3 +220,33 @@ async fn open_intent(world: &World, job: &str) -> u64 {
         .unwrap()
         .seq
 }
+
+/// The opener of the first job has gone, and its lease ends; nobody asks for its bundle again.
+#[tokio::test]
+async fn a_bundle_that_could_not_be_sealed_is_sealed_later() {
+    let world = World::with("log = { publish_seconds = 1 }").await;
+    let admin = world.admin().await;
+    let app = &world.gateway.app;
+    let folder = app.config.bundles_dir();
+    std::fs::write(&folder, "in the way").unwrap();
+    let mut pending = app.pending.watch();
+    let hash = admin.publish().await;
+    let body = json!({ "name": "a job", "policy_hash_b64u": hash, "lease_seconds": 2 });
+    let opened = admin.post("/v1/jobs", &body).await.ok();
+    let leased = opened["job_id"].as_str().unwrap().to_owned();
+    pending.wait_for(|count| *count == 1).await.unwrap();
+    let state = admin.get(&format!("/v1/jobs/{leased}")).await.ok()["state"].clone();
+    assert_eq!(state, "closed");
+    // By hand it is not sealed either, and is not forgotten.
+    let job = admin.job().await;
+    let path = format!("/v1/jobs/{job}/close");
+    let closed = admin.post(&path, &json!({ "reason": "done" })).await;
+    assert_eq!(closed.status, 500);
+    assert!(app.pending.count() > 0);
+
+    std::fs::remove_file(&folder).unwrap();
+    pending.wait_for(|count| *count == 0).await.unwrap();
+    for job in [leased, job] {
+        assert_eq!(admin.verify(&job).await.verdict, Verdict::Valid);
+    }
+}

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
+use clawgate::bundles::{self, Sealing};
 use clawgate::operator::credential::Role;
 use clawverify::{Code, Report, Verdict};
 use http::{Request, header};
@@ -208,6 +209,35 @@ async fn what_a_stolen_key_has_signed_is_not_believed() {
     // A revoked key does not come back.
     let said = admin.refuses(&since).await;
     assert!(said.contains("was revoked before"), "{said}");
+}
+
+/// Whoever signs checkpoints is told of each leaf, and may be faster than the change of keys that
+/// the leaf is about.
+#[tokio::test]
+async fn a_checkpoint_by_a_key_that_was_just_revoked_is_signed_anew() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let app = &world.gateway.app;
+    let file = app.config.keys_dir().join("checkpoint.key");
+    let stolen = clawgate::keys::read_key(&file).unwrap();
+    let did = stolen.did().to_string();
+    admin.changes(&["revoke", &did, "--reason", "stolen"]).await;
+
+    let size = app.store.log_size().await.unwrap();
+    let checkpoint = Checkpoint {
+        origin: "gateway.example/log".to_owned(),
+        size,
+        root: app.store.log_root(size).await.unwrap().unwrap(),
+    };
+    let note = checkpoint.sign(&stolen);
+    app.store.save_checkpoint(&note, size).await.unwrap();
+    app.store.cosign_checkpoint(&note, size).await.unwrap();
+    let key = admin.trust().await.log.key.key();
+    for _ in 0..2 {
+        let signed = bundles::sign_checkpoint(Sealing::of(app)).await.unwrap();
+        let read = Checkpoint::verify(&signed.note, &checkpoint.origin, &key);
+        assert_eq!(read.as_ref(), Ok(&checkpoint));
+    }
 }
 
 #[tokio::test]

@@ -193,7 +193,8 @@ async fn a_folder_takes_store_and_bundles() {
     let again = store_command(&world, &["backup", &name]);
     assert!(!again.status.success(), "it is not empty any more");
     let bundle = admin.get(&format!("/v1/jobs/{job}/bundle")).await.bytes;
-    let copied = std::fs::read(to.join(format!("bundles/{job}.json"))).unwrap();
+    let sha256 = Hash::of(&bundle).to_hex();
+    let copied = std::fs::read(to.join(format!("bundles/{job}/{sha256}.json"))).unwrap();
     assert_eq!(copied, bundle.to_vec());
     let names: Vec<_> = std::fs::read_dir(&to).unwrap().collect();
     assert_eq!(names.len(), 2, "{names:?}");

@@ -139,6 +139,18 @@ impl World {
         self.stopped().await.start_again().await.err().unwrap()
     }
 
+    /// Starts another gateway on the same folder and says why it does not serve.
+    pub(crate) async fn not_started_beside(&self) -> String {
+        let config = config(
+            &self.folder,
+            &self.cloud,
+            &self.author,
+            &self.approver,
+            self.differs,
+        );
+        format!("{:#}", start(config).await.err().unwrap())
+    }
+
     /// Stops the gateway; all else stays.
     pub(crate) async fn stopped(self) -> Stopped {
         let config = config(

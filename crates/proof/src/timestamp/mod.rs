@@ -54,11 +54,23 @@ const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
 const SHA512: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03];
 const NULL: &[u8] = &[0x05, 0x00];
 
+/// By how much the clocks of a gateway and of an authority may differ, in seconds.
+pub const CLOCKS_DIFFER: i64 = 300;
+
 /// What a token says, once it is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// When the authority saw the text.
     pub at: Timestamp,
+}
+
+impl Stamp {
+    /// Whether it can be of the end of a job that was closed then; and, of a token that its bundle
+    /// was sealed with, from before that.
+    pub fn fits(&self, closed_at: Timestamp, sealed_at: Option<Timestamp>) -> bool {
+        self.at >= closed_at.plus_seconds(-CLOCKS_DIFFER)
+            && sealed_at.is_none_or(|sealed_at| self.at <= sealed_at.plus_seconds(CLOCKS_DIFFER))
+    }
 }
 
 /// Why a token is not accepted.

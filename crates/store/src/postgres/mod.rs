@@ -28,6 +28,7 @@
 //! that may have happened all the same: the safe side for evidence, since a refused caller does
 //! nothing, and what was reserved or used stays so.
 
+mod link;
 mod schema;
 mod seat;
 mod session;
@@ -37,8 +38,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::Config;
-use postgres::config::{Host, SslMode};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 
 use crate::sql::connection::Connection;
 use crate::sql::{Database, Readers};
@@ -148,6 +149,14 @@ impl PostgresPlace {
         Ok(Self { config, tls })
     }
 
+    /// How long connecting may take when each host may take so long, and what is said on the
+    /// connection then as much.
+    fn longest(&self, each: Duration) -> Duration {
+        let config = &self.config;
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+        each * (u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Host, port and database, for people; never the password.
     pub fn name(&self) -> String {
         let host = match self.config.get_hosts().first() {
@@ -210,7 +219,7 @@ pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>
         Ok(Connection::Postgres(Box::new(Session::reading(place))))
     })?;
     let shared = (seat == Seat::Gateway).then(|| Arc::new(Shared::new()));
-    let writer = connected(place, seat, shared.clone())?;
+    let writer = connected(place, seat, shared.clone(), false)?;
     let Some(shared) = shared else {
         return Database::start(writer, Some(readers), None);
     };
@@ -219,21 +228,27 @@ pub fn open_postgres(place: &PostgresPlace, seat: Seat) -> Result<Arc<dyn Store>
     })
 }
 
-/// A connection that writes, to a store that is up to date.
+/// A connection for work on a whole store, which is up to date: no statement is too long.
 pub(crate) fn connect(place: &PostgresPlace, seat: Seat) -> Result<Connection, StoreError> {
-    connected(place, seat, None)
+    connected(place, seat, None, true)
 }
 
 fn connected(
     place: &PostgresPlace,
     seat: Seat,
     shared: Option<Arc<Shared>>,
+    whole: bool,
 ) -> Result<Connection, StoreError> {
     // The client waits on a runtime of its own, which may not be within another one.
     let opened = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             let session = Session::writing(place, seat, shared)?;
+            // A step may read and write whole tables.
+            session.take_time()?;
             migrate(&session)?;
+            if !whole {
+                session.hurry()?;
+            }
             session.sit_down()?;
             // The first transaction looks after what others left behind.
             session.begin()?;

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use postgres::SimpleQueryMessage;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::session::Session;
 use crate::StoreError;
@@ -21,12 +21,12 @@ use crate::sql::connection::Value;
 /// What a process that opens the store wants there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seat {
-    /// To serve: a gateway, one of several perhaps.
+    /// To serve: a gateway; on a database one of several perhaps, on a file the only one.
     Gateway,
     /// Anything else, beside gateways that may be running: commands. Whatever would append to
-    /// the log is refused.
+    /// the log is refused, but for key sets, which gateways follow.
     Beside,
-    /// To write as no gateway does, such as a whole store; refused while one uses the database.
+    /// To write as no gateway does, such as a whole store; refused while one uses it, and on a file while anybody has it open.
     Alone,
 }
 

@@ -5,16 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use postgres::error::SqlState;
-use postgres::types::ToSql;
-use postgres::{Client, NoTls, SimpleQueryMessage, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
-use super::PostgresPlace;
+use super::link::{Link, LinkError};
 use super::seat::{self, Seat, Tended};
 use super::shared::{CHANNEL, Shared};
+use super::{CONNECT, PostgresPlace};
 use crate::StoreError;
 use crate::sql::connection::Value;
 
@@ -25,6 +25,17 @@ const SETTINGS: &str = "SET statement_timeout = 20000;
     SET lock_timeout = 5000;
     SET idle_in_transaction_session_timeout = 30000;
     SET client_min_messages = warning";
+
+/// The same for work on a whole store, which nobody waits for: a statement may read a table from
+/// end to end, and what comes between two of them may wait for a pipe.
+const UNHURRIED: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
+/// How long an answer may take: the longest statement, and some way. Then the connection counts as
+/// lost, although it may still stand.
+const ANSWERED: Duration = Duration::from_secs(25);
+
+/// The same for what is said last.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What holds for each transaction that writes: others wait for it, so one whose process stands
 /// still is ended soon.
@@ -68,7 +79,7 @@ struct UnknownCommit;
 struct NoWriter;
 
 struct Live {
-    client: Client,
+    link: Link,
     /// It is PostgreSQL itself, and not a database that speaks its protocol.
     plain: bool,
     prepared: HashMap<String, Statement>,
@@ -79,6 +90,8 @@ pub(crate) struct Session {
     place: PostgresPlace,
     live: RefCell<Option<Live>>,
     standing: Cell<Standing>,
+    /// How long an answer may take; for ever in work on a whole store.
+    patience: Cell<Option<Duration>>,
     /// Conflicts in a row.
     conflicts: Cell<u32>,
     /// Of one that writes: why, under which number, and the number of its transaction.
@@ -116,6 +129,7 @@ impl Session {
             place: place.clone(),
             live: RefCell::new(None),
             standing: Cell::new(Standing::Idle),
+            patience: Cell::new(Some(ANSWERED)),
             conflicts: Cell::new(0),
             seat,
             number: Cell::new(0),
@@ -139,53 +153,79 @@ impl Session {
     /// Connects, unless it is.
     fn connect(&self) -> Result<(), StoreError> {
         let mut live = self.live.borrow_mut();
-        if let Some(Live { client, .. }) = &mut *live
-            && client.check_connection().is_ok()
-        {
-            return Ok(());
+        if let Some(Live { link, .. }) = &mut *live {
+            // Nothing stands in the way of this answer.
+            let patience = self.patience.get().unwrap_or(CONNECT);
+            link.wait_until(Some(Instant::now() + patience.min(CONNECT)));
+            if link.check().is_ok() {
+                return Ok(());
+            }
         }
         *live = None;
-        let config = &self.place.config;
-        let connected = match &self.place.tls {
-            Some(tls) => config.connect(MakeRustlsConnect::new(tls.clone())),
-            None => config.connect(NoTls),
-        };
-        let mut client = connected.map_err(StoreError::unavailable)?;
-        client
-            .batch_execute(SETTINGS)
-            .map_err(StoreError::unavailable)?;
-        let durable = client.query_one("SHOW synchronous_commit", &[]);
-        if durable.is_ok_and(|row| row.get::<_, String>(0) == "off") {
-            client
-                .batch_execute("SET synchronous_commit = on")
-                .map_err(StoreError::unavailable)?;
-        }
-        let plain = speaks_notify(&mut client).map_err(StoreError::unavailable)?;
-        *live = Some(Live {
-            client,
-            plain,
-            prepared: HashMap::new(),
-        });
+        *live = Some(self.connected().map_err(StoreError::unavailable)?);
         self.standing.set(Standing::Idle);
         Ok(())
+    }
+
+    fn connected(&self) -> Result<Live, LinkError> {
+        let place = &self.place;
+        let until = Instant::now() + place.longest(CONNECT);
+        let mut link = Link::connect(place, &place.config, Some(until))?;
+        link.wait_until(self.deadline());
+        link.batch_execute(SETTINGS)?;
+        if self.patience.get().is_none() {
+            link.batch_execute(UNHURRIED)?;
+        }
+        let durable = link.query_one("SHOW synchronous_commit", &[]);
+        if durable.is_ok_and(|row| row.get::<_, String>(0) == "off") {
+            link.batch_execute("SET synchronous_commit = on")?;
+        }
+        let plain = speaks_notify(&mut link)?;
+        Ok(Live {
+            link,
+            plain,
+            prepared: HashMap::new(),
+        })
+    }
+
+    /// Until when what is asked now is waited for.
+    fn deadline(&self) -> Option<Instant> {
+        Some(Instant::now() + self.patience.get()?)
+    }
+
+    /// From now on no statement is too long.
+    pub(super) fn take_time(&self) -> Result<(), StoreError> {
+        self.patience.set(None);
+        self.batch(UNHURRIED)
+    }
+
+    /// The opposite, as at the beginning.
+    pub(super) fn hurry(&self) -> Result<(), StoreError> {
+        self.patience.set(Some(ANSWERED));
+        self.batch(SETTINGS)
     }
 
     /// Uses the connection; every error is judged for what it means for the transaction.
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Live) -> Result<T, postgres::Error>,
+        work: impl FnOnce(&mut Live) -> Result<T, LinkError>,
     ) -> Result<T, StoreError> {
         let mut live = self.live.borrow_mut();
         let Some(connected) = live.as_mut() else {
             return Err(StoreError::unavailable(Lost));
         };
+        connected.link.wait_until(self.deadline());
         work(connected).map_err(|error| {
-            let closed = connected.client.is_closed();
+            let closed = connected.link.is_closed();
             self.judge(error, closed)
         })
     }
 
-    fn judge(&self, error: postgres::Error, closed: bool) -> StoreError {
+    fn judge(&self, error: LinkError, closed: bool) -> StoreError {
+        let LinkError::Client(error) = error else {
+            self.standing.set(Standing::Lost);
+            return StoreError::unavailable(error);
+        };
         let Some(state) = error.code().cloned() else {
             // No answer of the server: the connection, or a value that does not fit its column.
             let cut = error
@@ -231,7 +271,7 @@ impl Session {
 
     /// Runs statements without parameters and gives back all that was answered.
     pub(super) fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
-        self.with(|live| live.client.simple_query(sql))
+        self.with(|live| live.link.simple_query(sql))
     }
 
     /// Runs statements without parameters and tells how many rows the last of them changed.
@@ -245,24 +285,20 @@ impl Session {
     }
 
     pub(crate) fn batch(&self, sql: &str) -> Result<(), StoreError> {
-        self.with(|live| live.client.batch_execute(sql))
+        self.with(|live| live.link.batch_execute(sql))
     }
 
-    pub(crate) fn query(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-    ) -> Result<Vec<postgres::Row>, StoreError> {
+    pub(crate) fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         self.with(|live| {
             let statement = live.prepare(sql)?;
-            live.client.query(&statement, &as_params(values))
+            live.link.query(&statement, &as_params(values))
         })
     }
 
     pub(crate) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize, StoreError> {
         let changed = self.with(|live| {
             let statement = live.prepare(sql)?;
-            live.client.execute(&statement, &as_params(values))
+            live.link.execute(&statement, &as_params(values))
         })?;
         usize::try_from(changed).map_err(StoreError::unavailable)
     }
@@ -296,6 +332,12 @@ impl Session {
         }
     }
 
+    /// Bounds how long the others wait for a process that stands still in its turn.
+    fn standstill(&self) -> String {
+        let most = self.patience.get().map_or(0, |_| STANDSTILL.as_millis());
+        format!("SET LOCAL idle_in_transaction_session_timeout = {most}")
+    }
+
     fn is_plain(&self) -> bool {
         self.live.borrow().as_ref().is_some_and(|live| live.plain)
     }
@@ -310,11 +352,11 @@ impl Session {
             self.batch.set(self.batch.get() + 1);
             let begun = self.open(&format!(
                 "BEGIN ISOLATION LEVEL SERIALIZABLE; {};
-                 SET LOCAL idle_in_transaction_session_timeout = {};
+                 {};
                  SET LOCAL clawgate.writer = '{number}';
                  UPDATE writers SET batch = {}, seen = {now} WHERE number = {number}",
                 self.turn(),
-                STANDSTILL.as_millis(),
+                self.standstill(),
                 self.batch.get(),
             ))?;
             if begun == 1 {
@@ -482,6 +524,7 @@ impl Drop for Session {
         if self.seat.is_none() || self.live.borrow().is_none() {
             return;
         }
+        self.patience.set(Some(FAREWELL));
         let _ = self.rollback();
         let number = self.number.get();
         // Whoever takes the row out settles what is left. What cannot be said now is found out.
@@ -492,11 +535,11 @@ impl Drop for Session {
 }
 
 impl Live {
-    fn prepare(&mut self, sql: &str) -> Result<Statement, postgres::Error> {
+    fn prepare(&mut self, sql: &str) -> Result<Statement, LinkError> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(&translated(sql))?;
+        let statement = self.link.prepare(&translated(sql))?;
         if self.prepared.len() >= PREPARED {
             self.prepared.clear();
         }
@@ -507,8 +550,8 @@ impl Live {
 
 /// Whether the server is PostgreSQL itself; others speak its protocol and have no `NOTIFY`, or
 /// take it and say nothing.
-pub(super) fn speaks_notify(client: &mut Client) -> Result<bool, postgres::Error> {
-    let version: String = client.query_one("SELECT version()", &[])?.try_get(0)?;
+pub(super) fn speaks_notify(link: &mut Link) -> Result<bool, LinkError> {
+    let version: String = link.query_one("SELECT version()", &[])?.try_get(0)?;
     Ok(version.starts_with("PostgreSQL ") && !version.contains("-YB-"))
 }
 

@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::{Client, GenericClient, NoTls};
 use proof::Hash;
 use tokio::sync::watch;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::Row;
 
 use super::PostgresPlace;
+use super::link::{Link, LinkError};
 use super::session::speaks_notify;
 use crate::{Follower, Happened, StoreError};
 
@@ -27,8 +26,8 @@ const EVERY: Duration = Duration::from_millis(200);
 /// does not decide.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// After so long without a look this gateway is cut off. With the longest look, [`GIVE_UP`] to
-/// connect and as much to ask, it is sooner than the others count it as gone.
+/// After so long without a look this gateway is cut off, whatever the look under way waits for.
+/// Each has [`GIVE_UP`] at least, so it is sooner than the others count it as gone.
 const CUT_OFF: Duration = Duration::from_secs(4);
 const GIVE_UP: Duration = Duration::from_secs(2);
 
@@ -86,6 +85,13 @@ impl Shared {
         self.looked.borrow().elapsed()
     }
 
+    /// Until when a look may take that begins now. One that begins late has some time yet: it is
+    /// the process that stood still, perhaps, and not the database.
+    fn cut_off_at(&self) -> Instant {
+        let at = *self.looked.borrow() + CUT_OFF;
+        at.max(Instant::now() + GIVE_UP)
+    }
+
     fn tell(&self, news: Happened) {
         if let Some(follower) = &*lock(&self.follower) {
             follower(news);
@@ -117,7 +123,7 @@ impl Looking {
             .name("store-look".to_owned())
             .spawn(move || {
                 let mut look = Look::new(place);
-                let result = look.again(&shared);
+                let result = look.again(&shared, look.longest());
                 let failed = result.is_err();
                 let _ = first.send(result.map(drop));
                 if !failed {
@@ -152,7 +158,11 @@ fn run(look: &mut Look, shared: &Shared, commits: &watch::Sender<u64>, ended: &A
     let mut cut_off = false;
     while !ended.load(Ordering::Acquire) {
         look.wait();
-        match look.again(shared) {
+        let until = match cut_off {
+            true => look.longest(),
+            false => shared.cut_off_at(),
+        };
+        match look.again(shared, until) {
             Ok(changed) => {
                 if cut_off {
                     tracing::warn!("the database answers again");
@@ -174,12 +184,18 @@ fn run(look: &mut Look, shared: &Shared, commits: &watch::Sender<u64>, ended: &A
     }
 }
 
-/// What was seen so far.
 struct Look {
     place: PostgresPlace,
-    client: Option<Client>,
+    link: Option<Link>,
     listens: bool,
     is_first: bool,
+    seen: Seen,
+}
+
+/// How far the store was seen and told of. It is replaced as a whole, when a look has succeeded:
+/// what a look that failed has read was told to nobody, and is read again.
+#[derive(Clone)]
+struct Seen {
     writers: Vec<Writer>,
     revocation: i64,
     closing: i64,
@@ -191,25 +207,25 @@ impl Look {
     fn new(place: PostgresPlace) -> Self {
         Self {
             place,
-            client: None,
+            link: None,
             listens: false,
             is_first: true,
-            writers: Vec::new(),
-            revocation: 0,
-            closing: -1,
-            key_set: 0,
-            withdrawn: HashSet::new(),
+            seen: Seen {
+                writers: Vec::new(),
+                revocation: 0,
+                closing: -1,
+                key_set: 0,
+                withdrawn: HashSet::new(),
+            },
         }
     }
 
     /// Until somebody says something, or it is time.
     fn wait(&mut self) {
-        match &mut self.client {
-            Some(client) if self.listens => {
-                let mut notifications = client.notifications();
-                if notifications.timeout_iter(EVERY).next().is_err() {
-                    drop(notifications);
-                    self.client = None;
+        match &mut self.link {
+            Some(link) if self.listens => {
+                if link.notification(EVERY).is_err() {
+                    self.link = None;
                     std::thread::sleep(EVERY);
                 }
             }
@@ -217,31 +233,33 @@ impl Look {
         }
     }
 
+    /// Until when a look may take that nobody waits for: each host is tried, and then asked.
+    fn longest(&self) -> Instant {
+        Instant::now() + self.place.longest(GIVE_UP)
+    }
+
     /// Looks, tells what is new, and says whether anybody has written. A connection that fails is
     /// not used again.
-    fn again(&mut self, shared: &Shared) -> Result<bool, postgres::Error> {
-        let mut client = match self.client.take() {
-            Some(client) if !client.is_closed() => client,
-            _ => self.connect()?,
+    fn again(&mut self, shared: &Shared, until: Instant) -> Result<bool, LinkError> {
+        let mut link = match self.link.take() {
+            Some(link) if !link.is_closed() => link,
+            _ => self.connect(until)?,
         };
+        link.wait_until(Some(until));
         let began = Instant::now();
-        let changed = self.look(&mut client, shared)?;
-        self.client = Some(client);
+        let changed = self.look(&mut link, shared)?;
+        self.link = Some(link);
         shared.looked.send_replace(began);
         Ok(changed)
     }
 
-    fn look(&mut self, client: &mut Client, shared: &Shared) -> Result<bool, postgres::Error> {
-        if writers(client)? == self.writers {
+    fn look(&mut self, seeing: &mut Link, shared: &Shared) -> Result<bool, LinkError> {
+        if writers(seeing)? == self.seen.writers {
             return Ok(false);
         }
-        let (revocation, closing) = (self.revocation, self.closing);
-        let mut seeing = client
-            .build_transaction()
-            .isolation_level(postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()?;
-        let writers = writers(&mut seeing)?;
+        let mut seen = self.seen.clone();
+        seeing.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        seen.writers = writers(seeing)?;
         let mut news = Vec::new();
         if self.is_first {
             let row = seeing.query_one(
@@ -249,82 +267,82 @@ impl Look {
                      (SELECT coalesce(max(leaf_index), -1) FROM records WHERE kind = 'job-close')",
                 &[],
             )?;
-            (self.revocation, self.closing) = (row.try_get(0)?, row.try_get(1)?);
+            (seen.revocation, seen.closing) = (row.try_get(0)?, row.try_get(1)?);
         } else {
             let revoked = "SELECT id, token_hash FROM revocations WHERE id > $1 ORDER BY id";
-            for row in seeing.query(revoked, &[&revocation])? {
-                self.revocation = row.try_get(0)?;
+            for row in seeing.query(revoked, &[&seen.revocation])? {
+                seen.revocation = row.try_get(0)?;
                 news.extend(hash(row.try_get(1)?).map(Happened::Revoked));
             }
             let closed = "SELECT leaf_index, job_id FROM records JOIN jobs USING (job)
                 WHERE kind = 'job-close' AND leaf_index > $1 ORDER BY leaf_index";
-            for row in seeing.query(closed, &[&closing])? {
-                self.closing = row.try_get(0)?;
+            for row in seeing.query(closed, &[&seen.closing])? {
+                seen.closing = row.try_get(0)?;
                 let job: String = row.try_get(1)?;
                 news.extend(job.parse().ok().map(Happened::Closed));
             }
         }
         let last = "SELECT coalesce(max(number), 0) FROM key_sets";
         let last: i64 = seeing.query_one(last, &[])?.try_get(0)?;
-        if self.key_set < last {
-            self.key_set = last;
+        if seen.key_set < last {
+            seen.key_set = last;
             news.extend(u64::try_from(last).map(Happened::KeySet));
         }
         let withdrawn = "SELECT policy_hash FROM contracts WHERE withdrawn_at IS NOT NULL";
         for row in seeing.query(withdrawn, &[])? {
             if let Some(hash) = hash(row.try_get(0)?)
-                && self.withdrawn.insert(hash)
+                && seen.withdrawn.insert(hash)
                 && !self.is_first
             {
                 news.push(Happened::Withdrawn(hash));
             }
         }
-        seeing.commit()?;
-        let is_there = |gone: &Writer| writers.iter().any(|there| there.number == gone.number);
-        let mut gateways = self.writers.iter().filter(|writer| writer.is_gateway);
+        seeing.batch_execute("COMMIT")?;
+        let is_there = |gone: &Writer| {
+            let mut there = seen.writers.iter();
+            there.any(|there| there.number == gone.number)
+        };
+        let mut gateways = self.seen.writers.iter().filter(|writer| writer.is_gateway);
         if gateways.any(|writer| !is_there(writer)) {
             news.push(Happened::GatewayGone);
         }
         for one in news {
             shared.tell(one);
         }
-        (self.writers, self.is_first) = (writers, false);
+        (self.seen, self.is_first) = (seen, false);
         Ok(true)
     }
 
-    fn connect(&mut self) -> Result<Client, postgres::Error> {
+    fn connect(&mut self, until: Instant) -> Result<Link, LinkError> {
         let mut config = self.place.config.clone();
         config.connect_timeout(GIVE_UP).tcp_user_timeout(GIVE_UP);
-        let mut client = match &self.place.tls {
-            Some(tls) => config.connect(MakeRustlsConnect::new(tls.clone()))?,
-            None => config.connect(NoTls)?,
-        };
-        client.batch_execute(&format!(
+        let mut link = Link::connect(&self.place, &config, Some(until))?;
+        link.batch_execute(&format!(
             "SET statement_timeout = {}; SET client_min_messages = warning",
             GIVE_UP.as_millis()
         ))?;
-        self.listens = speaks_notify(&mut client)?;
+        self.listens = speaks_notify(&mut link)?;
         if self.listens {
-            client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
+            link.batch_execute(&format!("LISTEN {CHANNEL}"))?;
         }
-        Ok(client)
+        Ok(link)
     }
 }
 
 /// A writer with the number of its last transaction.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Writer {
     number: i64,
     batch: i64,
     is_gateway: bool,
 }
 
-fn writers(client: &mut impl GenericClient) -> Result<Vec<Writer>, postgres::Error> {
-    let rows = client.query(
+fn writers(link: &mut Link) -> Result<Vec<Writer>, LinkError> {
+    let rows = link.query(
         "SELECT number, batch, gateway = 1 FROM writers ORDER BY number",
         &[],
     )?;
-    let writer = |row: &postgres::Row| {
+    let writer = |row: &Row| {
         Ok(Writer {
             number: row.try_get(0)?,
             batch: row.try_get(1)?,

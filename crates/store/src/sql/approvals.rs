@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use proof::approval::{Decision, Subject};
 use proof::record::{ApprovalRecord, ApprovalVia, Body, JobId};
-use proof::{Hash, jcs};
+use proof::{Hash, Timestamp, jcs};
 
 use super::column::{self, Columns as _, bytes};
 use super::connection::{Connection, Row, params};
@@ -127,10 +127,12 @@ fn record_statement(
     if run.subject.as_ref() != Some(&subject) {
         return Ok(StatementOutcome::SubjectChanged);
     }
-    let question_lapsed = run
-        .approval_expires_at
-        .is_some_and(|expires| new.at >= expires);
-    if new.at >= statement.expires_at || question_lapsed {
+    let job = jobs::require(connection, &run.job_id)?;
+    // By the time that its record would bear: other gateways, whose clocks differ, have written
+    // what came before and asked the question.
+    let at = new.at.max(job.last_at).max(run.updated_at);
+    let question_lapsed = run.approval_expires_at.is_some_and(|expires| at >= expires);
+    if at >= statement.expires_at || question_lapsed {
         return Ok(StatementOutcome::Lapsed);
     }
     let counts = match statement.decision {
@@ -139,14 +141,14 @@ fn record_statement(
         // transition to `rechecking`, and after this no longer does.
         Decision::Deny => matches!(gate, GateState::AwaitingApproval | GateState::Approved),
     };
-    if !jobs::require(connection, &run.job_id)?.state.is_open() {
+    if !job.state.is_open() {
         return if counts {
             Err(Conflict::JobClosed(run.job_id).into())
         } else {
             Ok(StatementOutcome::NotAwaiting(gate))
         };
     }
-    let at = keep(connection, &run, &new, &subject_hash, counts)?;
+    let at = keep(connection, &run, &new, at, &subject_hash, counts)?;
     if !counts {
         return Ok(StatementOutcome::NotAwaiting(gate));
     }
@@ -231,9 +233,10 @@ fn keep(
     connection: &Connection,
     run: &RunRow,
     new: &NewStatement,
+    at: Timestamp,
     subject_hash: &Hash,
     counted: bool,
-) -> Result<proof::Timestamp, StoreError> {
+) -> Result<Timestamp, StoreError> {
     let statement = &new.statement;
     let record = Body::Approval(ApprovalRecord {
         run_id: run.run_id.clone(),
@@ -244,7 +247,7 @@ fn keep(
         plan_sha256_b64u: statement.plan_sha256_b64u,
         via: new.via,
     });
-    let appended = log::append(connection, &run.job_id, new.at, record)?;
+    let appended = log::append(connection, &run.job_id, at, record)?;
     if new.sign_count.is_some() {
         passkeys::used_at(connection, &statement.approver_did, appended.at)?;
     }

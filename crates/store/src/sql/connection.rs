@@ -5,8 +5,8 @@
 //! that inserts, never by the engine. Where one engine has to be told more than the other, the
 //! statement asks for [`Connection::dialect`].
 
-use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::StoreError;
 use crate::postgres::Session;
@@ -199,7 +199,7 @@ impl<'v> FromSql<'v> for Value<'v> {
 /// A row of an answer.
 pub(crate) enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
-    Postgres(&'r postgres::Row),
+    Postgres(&'r tokio_postgres::Row),
 }
 
 impl Row<'_> {

@@ -5,9 +5,10 @@
 //! another process may write in between and a rollback has nothing to undo here.
 
 use proof::approval::Decision;
-use proof::record::{Body, EventChain, JobId, Lane, Outcome, Record};
+use proof::record::{Body, EventChain, Intent, JobId, Lane, Outcome, Record};
 use proof::tiles::MAX_ENTRY_BYTES;
-use proof::{Envelope, EnvelopeType, Json, Timestamp};
+use proof::token::Claims;
+use proof::{Envelope, EnvelopeType, Hash, Json, Timestamp};
 
 use super::column::{self, Columns as _};
 use super::connection::{Connection, Row, params};
@@ -76,6 +77,14 @@ struct End {
     counts: Counts,
 }
 
+/// What a token's life says about a call that it begins.
+#[derive(Clone, Copy)]
+struct Life {
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    revoked: bool,
+}
+
 /// The ends that a group of records moves on; [`Ends::finish`] writes them back.
 pub(super) struct Ends<'c> {
     connection: &'c Connection,
@@ -84,6 +93,8 @@ pub(super) struct Ends<'c> {
     /// The latest time of any of them.
     latest: Option<Timestamp>,
     jobs: Vec<End>,
+    /// Those that have begun something in this group; none of a token that was never issued.
+    tokens: Vec<(String, Option<Life>)>,
 }
 
 impl<'c> Ends<'c> {
@@ -96,6 +107,7 @@ impl<'c> Ends<'c> {
             size,
             latest: exports::latest_before(connection, size)?,
             jobs: Vec::new(),
+            tokens: Vec::new(),
         })
     }
 
@@ -103,12 +115,28 @@ impl<'c> Ends<'c> {
     /// takes no other of its group with it.
     pub(super) fn check<'r>(&mut self, new: &'r mut NewRecord) -> Result<Checked<'r>, StoreError> {
         let index = self.end_of(&new.record.job_id)?;
+        let life = match &new.record.body {
+            Body::Intent(intent) => self.life_of(intent)?,
+            _ => None,
+        };
         let end = &self.jobs[index];
         if !end.open {
             return Err(Conflict::JobClosed(new.record.job_id.clone()).into());
         }
         new.record.seq = end.seq + 1;
         new.record.at = new.at.max(end.at);
+        if let Some(life) = life {
+            // Here is decided what counts for all gateways, whose clocks differ and of which one
+            // may not know yet what another has revoked: a call before the token's issue or after
+            // its end would condemn the whole job's evidence.
+            new.record.at = new.record.at.max(life.issued_at);
+            if life.revoked {
+                return Err(Conflict::TokenRevoked.into());
+            }
+            if life.expires_at <= new.record.at {
+                return Err(Conflict::TokenExpired.into());
+            }
+        }
         let record = &new.record;
         let mut receipt = None;
         if let Body::Outcome(outcome) = &record.body {
@@ -271,6 +299,35 @@ impl<'c> Ends<'c> {
         Ok(self.jobs.len() - 1)
     }
 
+    /// The life of the token by which a call is made; the gateway's own are made by none.
+    fn life_of(&mut self, intent: &Intent) -> Result<Option<Life>, StoreError> {
+        if intent.lane == Lane::Gateway {
+            return Ok(None);
+        }
+        let named = &intent.caller.token_hash;
+        if let Some((_, life)) = self.tokens.iter().find(|(known, _)| known == named) {
+            return Ok(*life);
+        }
+        let life = match hash_from_hex(named) {
+            None => None,
+            Some(hash) => column::one(
+                self.connection,
+                "SELECT issued_at, claims, revoked_at FROM tokens WHERE token_hash = ?1",
+                [column::bytes(&hash)],
+                |row| {
+                    let claims: Claims = row.json("claims")?;
+                    Ok(Life {
+                        issued_at: row.time("issued_at")?,
+                        expires_at: claims.expires_at(),
+                        revoked: row.time_opt("revoked_at")?.is_some(),
+                    })
+                },
+            )?,
+        };
+        self.tokens.push((named.clone(), life));
+        Ok(life)
+    }
+
     /// Whether the intent waits for its outcome; each has one.
     fn check_open(&self, end: &End, seq: u64) -> Result<(), StoreError> {
         if end.open_seqs.binary_search(&seq).is_ok() {
@@ -397,6 +454,18 @@ impl Counts {
             Body::Outcome(_) | Body::JobOpen(_) | Body::Revocation(_) | Body::JobClose(_) => {}
         }
     }
+}
+
+/// What records write of a token.
+fn hash_from_hex(text: &str) -> Option<Hash> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok())
+        .collect();
+    let bytes = <[u8; 32]>::try_from(bytes?).ok()?;
+    rest.is_empty().then(|| Hash::from_bytes(bytes))
 }
 
 fn has_double(json: &Json) -> bool {

@@ -220,6 +220,14 @@ fn close_job(
     if let Some(closing) = job.state.closing() {
         return Ok(JobClosing::Before(closing.clone()));
     }
+    // Not before a token's issue, by the clock of whichever gateway.
+    let issued = column::one(
+        connection,
+        "SELECT max(issued_at) AS last FROM tokens WHERE job = ?1",
+        [key(connection, job_id)?],
+        |row| row.time_opt("last"),
+    )?;
+    let at = issued.flatten().map_or(at, |issued| at.max(issued));
     let cut = ends::open_intents_of(connection, job_id)?;
     for intent_seq in &cut {
         log::append_outcome(connection, job_id, at, cut_off(*intent_seq), None, &[])?;

@@ -42,13 +42,13 @@ mod tokens;
 pub(crate) mod transfer;
 mod writer;
 
-use std::fs::File;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
 use crate::postgres::{Looking, Shared};
+use crate::sqlite::Locks;
 use crate::{Commits, Store, StoreError};
 use connection::{Connection, Dialect};
 use tokens::Touches;
@@ -67,14 +67,14 @@ pub(crate) struct Database {
     writer: Writer,
     touches: Arc<Touches>,
     /// Held as long as the store is open.
-    _lock: Option<File>,
+    _locks: Option<Locks>,
 }
 
 impl Database {
     pub(crate) fn start(
         connection: Connection,
         readers: Option<Readers>,
-        lock: Option<File>,
+        locks: Option<Locks>,
     ) -> Result<Arc<dyn Store>, StoreError> {
         let touches = Arc::new(Touches::default());
         let writer = Writer::start(connection, Arc::clone(&touches))?;
@@ -83,7 +83,7 @@ impl Database {
             sharing: None,
             writer,
             touches,
-            _lock: lock,
+            _locks: locks,
         }))
     }
 
@@ -102,7 +102,7 @@ impl Database {
             sharing: Some((shared, looking)),
             writer,
             touches,
-            _lock: None,
+            _locks: None,
         }))
     }
 

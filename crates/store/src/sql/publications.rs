@@ -7,7 +7,7 @@ use super::column::{self, Columns as _, bytes};
 use super::connection::{Connection, Row, params};
 use super::{Database, jobs};
 use crate::publications::MAX_PUBLICATIONS;
-use crate::{Conflict, JobState, Publication, Publications, StoreError};
+use crate::{Conflict, JobState, Part, Publication, Publications, StoreError};
 
 #[async_trait]
 impl Publications for Database {
@@ -81,6 +81,15 @@ fn publish(connection: &Connection, publication: &Publication) -> Result<bool, S
         }
     }
     let job = jobs::key(connection, &publication.job_id)?;
+    let pruned = column::one(
+        connection,
+        "SELECT 1 AS one FROM prunings WHERE job = ?1 AND part = ?2",
+        params![job, Part::Bundle.as_str()],
+        |row| row.int("one"),
+    )?;
+    if pruned.is_some() {
+        return Err(Conflict::ContentPruned(publication.job_id.clone()).into());
+    }
     let good = column::one(
         connection,
         "SELECT count(*) AS good FROM publications

@@ -18,6 +18,10 @@ const PAGE: u32 = 1000;
 /// Whether a hold on a job stands.
 const HELD: &str = "SELECT 1 AS one FROM holds WHERE job = ?1 AND lifted_at IS NULL LIMIT 1";
 
+/// Whether a link to a job's bundle is good at a time.
+const LINKED: &str = "SELECT 1 AS one FROM publications
+    WHERE job = ?1 AND withdrawn_at IS NULL AND expires_at > ?2 LIMIT 1";
+
 #[async_trait]
 impl Retention for Database {
     async fn hold(
@@ -207,6 +211,12 @@ impl Retention for Database {
             let active = "SELECT 1 AS one FROM runs WHERE job = ?1 AND active = 1 LIMIT 1";
             if exists(connection, active, job)? {
                 return Err(Conflict::JobOpen(job_id.clone()).into());
+            }
+            if part == Part::Bundle {
+                let now = [job, at.millis()];
+                if column::one(connection, LINKED, now, |row| row.int("one"))?.is_some() {
+                    return Err(Conflict::JobLinked(job_id.clone()).into());
+                }
             }
             let begun = column::change(
                 connection,

@@ -22,6 +22,11 @@ const PAGE: u32 = 1000;
 /// holder a call, whose intent brings the next batch, so it takes a stuck disk to get here.
 const TOUCHED: usize = 65_536;
 
+/// A use at `?3` of the token of the row. Gateways' clocks differ, and verifiers take no use from
+/// outside of a token's life.
+const WITHIN_LIFE: &str = "CASE WHEN revoked_at < ?3 THEN revoked_at
+    WHEN issued_at > ?3 THEN issued_at ELSE ?3 END";
+
 #[async_trait]
 impl Tokens for Database {
     async fn issue(&self, token: NewToken) -> Result<(), StoreError> {
@@ -62,8 +67,11 @@ impl Tokens for Database {
         self.write(move |connection| {
             let bound = column::change(
                 connection,
-                "UPDATE tokens SET holder = ?2, first_used_at = ?3, last_used_at = ?3
-                 WHERE token_hash = ?1 AND holder IS NULL",
+                &format!(
+                    "UPDATE tokens SET holder = ?2, first_used_at = {WITHIN_LIFE},
+                         last_used_at = {WITHIN_LIFE}
+                     WHERE token_hash = ?1 AND holder IS NULL"
+                ),
                 params![bytes(&hash), holder, at.millis()],
             )?;
             let row = by_hash(connection, &hash)?;
@@ -180,9 +188,11 @@ impl Touches {
     fn upon(&self, mut row: TokenRow) -> TokenRow {
         let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if row.first_used_at.is_some() {
-            row.last_used_at = row
-                .last_used_at
-                .max(uses.get(&row.token.token_hash).copied());
+            let used = uses.get(&row.token.token_hash).copied();
+            // As it will be written: see `WITHIN_LIFE`.
+            let end = row.revoked.as_ref().map(|revoked| revoked.at);
+            let used = used.map(|used| end.map_or(used, |end| used.min(end)));
+            row.last_used_at = row.last_used_at.max(used);
         }
         row
     }
@@ -198,9 +208,11 @@ impl Touches {
         uses: &HashMap<Hash, Timestamp>,
     ) -> Result<(), StoreError> {
         for (hash, at) in uses {
+            // No later than its end: see `WITHIN_LIFE`.
             column::change(
                 connection,
-                "UPDATE tokens SET last_used_at = ?2
+                "UPDATE tokens
+                 SET last_used_at = CASE WHEN revoked_at < ?2 THEN revoked_at ELSE ?2 END
                  WHERE token_hash = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
                 params![bytes(hash), at.millis()],
             )?;
@@ -280,6 +292,9 @@ fn revoke(
         }));
     }
     let job_id = &row.token.job_id;
+    // Not before its issue or its last use, by the clock of whichever gateway.
+    let at = at.max(row.token.issued_at);
+    let at = row.last_used_at.map_or(at, |used| at.max(used));
     // The record comes first: it decides the time that all three places show.
     let appended = if jobs::require(connection, job_id)?.state.is_open() {
         let record = Revocation {

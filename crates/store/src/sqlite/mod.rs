@@ -1,14 +1,15 @@
 //! The embedded engine: SQLite in WAL mode.
 
 pub(crate) mod copy;
+mod locks;
 #[cfg(test)]
 pub(crate) mod plans;
 pub(crate) mod schema;
 mod session;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::sql::connection::Connection as Either;
 use crate::sql::{Database, Readers, clear_leftovers, column};
-use crate::{Store, StoreError};
+use crate::{Seat, Store, StoreError};
 
+pub(crate) use locks::Locks;
 pub(crate) use session::Session;
 
 /// How long a statement waits for another process that writes to the same file.
@@ -36,26 +38,28 @@ const LOG_BYTES: i64 = 64 << 20;
 /// again in the meantime, as the end of each table is with every commit, is folded once.
 const LOG_PAGES: i64 = 4000;
 
-/// Opens the store in the file `path`, makes it when it is not there, and brings its schema up
-/// to date.
+/// Opens the store in the file `path` beside a gateway that may serve from it, makes it when it is
+/// not there, and brings its schema up to date.
 ///
-/// The file is readable by its owner only; beside it stand SQLite's own `-wal` and `-shm` and a
-/// `.lock` that tells whether another process has it open.
+/// The file is readable by its owner only; beside it stand SQLite's own `-wal` and `-shm`, a `.lock`
+/// that tells whether another process has it open, and a `.serve` that one gateway holds.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] when it cannot be opened or written, [`StoreError::Corrupt`] when
-/// it is not a store or was damaged, and
-/// [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
+/// it is not a store or was damaged, [`StoreError::Busy`] when another process puts it in order or
+/// has it alone, and [`Conflict::NewerSchema`](crate::Conflict::NewerSchema).
 pub fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, None, false)
+    open(path, None, Seat::Beside)
 }
 
-/// As [`open_sqlite`], when nobody else has the file open; until it is closed nobody else gets it.
+/// As [`open_sqlite`], for what the process wants there. One gateway serves from a file: what another
+/// one knows by heart would not follow what this one ends.
 ///
 /// # Errors
-/// Those of [`open_sqlite`], and [`StoreError::Busy`] when a gateway has it open.
-pub fn open_sqlite_alone(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, None, true)
+/// Those of [`open_sqlite`]; [`StoreError::Unavailable`] for a gateway beside another one,
+/// [`StoreError::Busy`] for whoever wants to be alone and is not.
+pub fn open_sqlite_as(path: &Path, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
+    open(path, None, seat)
 }
 
 /// As [`open_sqlite`], with a bound on the size of the file in bytes: beyond it, writes fail as
@@ -64,7 +68,7 @@ pub fn open_sqlite_alone(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// Those of [`open_sqlite`].
 pub fn open_sqlite_bounded(path: &Path, max_bytes: u64) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, Some(max_bytes), false)
+    open(path, Some(max_bytes), Seat::Beside)
 }
 
 /// A store without a file, for tests. It ends with its last handle.
@@ -78,8 +82,8 @@ pub fn open_sqlite_in_memory() -> Result<Arc<dyn Store>, StoreError> {
     Database::start(Either::Sqlite(Session::new(connection)), None, None)
 }
 
-fn open(path: &Path, max_bytes: Option<u64>, alone: bool) -> Result<Arc<dyn Store>, StoreError> {
-    let (connection, lock) = connect_bounded(path, max_bytes, alone)?;
+fn open(path: &Path, max_bytes: Option<u64>, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
+    let (connection, locks) = connect_bounded(path, max_bytes, seat)?;
     let readers = Readers::start(READERS, || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
@@ -89,25 +93,21 @@ fn open(path: &Path, max_bytes: Option<u64>, alone: bool) -> Result<Arc<dyn Stor
         connection.pragma_update(None, "trusted_schema", false)?;
         Ok(Either::Sqlite(Session::new(connection)))
     })?;
-    Database::start(connection, Some(readers), Some(lock))
+    Database::start(connection, Some(readers), Some(locks))
 }
 
-/// A connection that writes, to a store that is up to date; with `alone`, only when nobody else
-/// has it open. The lock is held as long as the file that comes with it is.
-pub(crate) fn connect(path: &Path, alone: bool) -> Result<(Either, File), StoreError> {
-    connect_bounded(path, None, alone)
+/// A connection that writes, to a store that is up to date, and the locks that go with the seat.
+pub(crate) fn connect(path: &Path, seat: Seat) -> Result<(Either, Locks), StoreError> {
+    connect_bounded(path, None, seat)
 }
 
 fn connect_bounded(
     path: &Path,
     max_bytes: Option<u64>,
-    must_be_alone: bool,
-) -> Result<(Either, File), StoreError> {
+    seat: Seat,
+) -> Result<(Either, Locks), StoreError> {
+    let mut locks = Locks::take(path, seat)?;
     private_file(path)?;
-    let (lock, alone) = lock(path)?;
-    if must_be_alone && !alone {
-        return Err(StoreError::Busy);
-    }
     // Without SQLITE_OPEN_URI the path is taken literally, and without CREATE only the file
     // above, with its mode, is opened.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -129,21 +129,36 @@ fn connect_bounded(
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     schema::migrate(&mut connection)?;
-    let connection = match alone {
+    // Whoever serves was not there before, and neither was whoever is alone: what lies here was left.
+    let settles = seat == Seat::Gateway || locks.are_alone();
+    let connection = match settles {
         true => Session::first(connection),
         false => Session::new(connection),
     };
     let connection = Either::Sqlite(connection);
-    if alone {
-        connection.begin()?;
-        clear_leftovers(&connection)?;
-        connection.commit()?;
+    if settles {
+        settle(&connection).map_err(|error| match error {
+            StoreError::Busy if seat == Seat::Gateway => StoreError::unavailable(Held),
+            error => error,
+        })?;
     }
-    if !must_be_alone {
-        lock.lock_shared().map_err(StoreError::unavailable)?;
-    }
-    Ok((connection, lock))
+    locks.let_others_in(seat)?;
+    Ok((connection, locks))
 }
+
+/// Puts the file in order and clears what a crash has left in it.
+fn settle(connection: &Either) -> Result<(), StoreError> {
+    connection.begin()?;
+    clear_leftovers(connection)?;
+    connection.commit()
+}
+
+/// Another process reads or writes all the time.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another process holds it and keeps it from being put in order; start again when that has ended"
+)]
+struct Held;
 
 /// What holds for every connection that writes.
 fn prepare(connection: &Connection) -> Result<(), StoreError> {
@@ -186,21 +201,6 @@ fn narrow(path: &Path) -> Result<(), StoreError> {
 #[cfg(not(unix))]
 fn narrow(_path: &Path) -> Result<(), StoreError> {
     Ok(())
-}
-
-/// Opens the lock file and tells whether nobody else has the store open. Whoever is alone holds
-/// the lock exclusively until the leftovers of a crash are cleared, and shares it after that.
-fn lock(path: &Path) -> Result<(File, bool), StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    private_file(&name)?;
-    let file = File::open(&name).map_err(StoreError::unavailable)?;
-    match file.try_lock() {
-        Ok(()) => Ok((file, true)),
-        Err(TryLockError::WouldBlock) => Ok((file, false)),
-        Err(TryLockError::Error(error)) => Err(StoreError::unavailable(error)),
-    }
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -189,7 +189,10 @@ pub(crate) async fn nothing_counts_before_or_after_its_time(store: Arc<dyn Store
         assert_eq!(lapsed, StatementOutcome::Lapsed, "{nonce}");
     }
     assert_eq!(records(&store, &job).await.len(), 1, "nothing was kept");
-    assert_eq!(say("n5", at(59), at(60)).await, COMPLETE);
+    // Another gateway's clock is ahead, and the statement's record would follow what it has written.
+    store.append(&job, at(58), refusal()).await.unwrap();
+    assert_eq!(say("n5", at(30), at(58)).await, StatementOutcome::Lapsed);
+    assert_eq!(say("n6", at(59), at(60)).await, COMPLETE);
 }
 
 pub(crate) async fn what_changed_voids_what_was_said(store: Arc<dyn Store>) {

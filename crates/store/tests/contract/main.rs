@@ -206,6 +206,8 @@ suite! {
         a_token_is_renewed_until_one_of_its_job_is_revoked,
         a_token_is_bound_to_its_first_holder,
         uses_are_noted_with_the_next_write,
+        a_call_is_begun_within_the_tokens_life_only,
+        a_job_is_closed_after_its_tokens_were_issued,
         a_revocation_is_written_in_all_three_places,
         a_token_of_a_closed_job_is_revoked_without_a_record,
         an_elevated_token_is_used_only_while_it_is_good;

@@ -103,6 +103,22 @@ pub(crate) async fn what_is_needed_does_not_go(store: Arc<dyn Store>) {
         prunable(&store, Part::Bundle, 41).await,
         std::slice::from_ref(&free)
     );
+    // Somebody has made the link since the job was listed.
+    let begun = store.begin_pruning(&linked, Part::Bundle, "ada", at(99));
+    assert_conflict!(begun.await, Conflict::JobLinked(_));
+    let begun = store.begin_pruning(&linked, Part::Bundle, "ada", at(100));
+    assert!(begun.await.unwrap(), "the link has ended");
+    // And no link to what is going.
+    let late = Publication {
+        id: "pub_2".into(),
+        link_hash: hash("late"),
+        job_id: linked.clone(),
+        published_by: "ada".into(),
+        published_at: at(100),
+        expires_at: at(200),
+        withdrawn: None,
+    };
+    assert_conflict!(store.publish_job(late).await, Conflict::ContentPruned(_));
     assert_eq!(store.held_back(at(41)).await.unwrap(), 1);
     assert_conflict!(
         store.prune_records(&free, None).await,

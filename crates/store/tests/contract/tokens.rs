@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proof::approval::Decision;
-use proof::record::{Body, JobId};
+use proof::record::{Body, JobId, Lane};
 use store::{Conflict, ElevatedApproval, NewToken, Store};
 
 use crate::assert_conflict;
@@ -115,6 +115,70 @@ pub(crate) async fn uses_are_noted_with_the_next_write(store: Arc<dyn Store>) {
     store.touch(&new.token_hash, at(10));
     append(&store, &job, refusal()).await.unwrap();
     assert_eq!(last().await, Some(at(30)), "never back");
+}
+
+fn by(new: &NewToken, lane: Lane) -> Body {
+    let mut intent = bare_intent(lane);
+    intent.caller.token_hash = new.token_hash.to_hex();
+    Body::Intent(Box::new(intent))
+}
+
+/// Gateways' clocks differ, and one may not know yet what another has revoked: what counts is
+/// decided where the records are put in order.
+pub(crate) async fn a_call_is_begun_within_the_tokens_life_only(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let (first, second) = (token(&job, 1), token(&job, 2));
+    for new in [&first, &second] {
+        store.issue(new.clone()).await.unwrap();
+    }
+    let begin = async |new: &NewToken, lane, ms| {
+        let begun = store.append(&job, at(ms), by(new, lane)).await;
+        begun.map(|appended| appended.at)
+    };
+    // By a clock that stands before the issue.
+    let begun = begin(&first, Lane::Model, 0).await.unwrap();
+    assert_eq!(begun, first.issued_at);
+    // Another gateway binds and uses it, by a clock that is ahead.
+    let bound = store.bind_holder(&first.token_hash, "one", at(1500));
+    bound.await.unwrap();
+    let revoked = store.revoke(&first.token_hash, "ada", "lost", at(20)).await;
+    let end = revoked.unwrap().unwrap().revocation.at;
+    assert_eq!(end, at(1500), "not before its last use");
+    for lane in [Lane::Model, Lane::Terraform] {
+        assert_conflict!(begin(&first, lane, 3000).await, Conflict::TokenRevoked);
+    }
+    store.touch(&first.token_hash, at(3000));
+    // The gateway's own calls for the job go on, and so does the other token.
+    begin(&first, Lane::Gateway, 3000).await.unwrap();
+    begin(&second, Lane::Model, 899_999).await.unwrap();
+    let row = store.token(&first.token_hash).await.unwrap().unwrap();
+    assert_eq!(row.last_used_at, Some(end), "no use after its end");
+    // It is a moment before its end here, and the job has a record from after it.
+    store.append(&job, at(900_000), refusal()).await.unwrap();
+    let late = begin(&second, Lane::Model, 899_999).await;
+    assert_conflict!(late, Conflict::TokenExpired);
+    // One that was never used before it was revoked.
+    let third = token(&job, 3);
+    store.issue(third.clone()).await.unwrap();
+    let revoked = store.revoke(&third.token_hash, "ada", "lost", at(0)).await;
+    let end = revoked.unwrap().unwrap().revocation.at;
+    let bound = store.bind_holder(&third.token_hash, "one", at(2_000_000));
+    bound.await.unwrap();
+    let row = store.token(&third.token_hash).await.unwrap().unwrap();
+    assert_eq!(
+        (row.first_used_at, row.last_used_at),
+        (Some(end), Some(end))
+    );
+}
+
+pub(crate) async fn a_job_is_closed_after_its_tokens_were_issued(store: Arc<dyn Store>) {
+    let job = open_job(&store, 1).await;
+    let mut ahead = token(&job, 1);
+    ahead.issued_at = at(1500);
+    store.issue(ahead).await.unwrap();
+    store.close_job(&job, "ada", "done", at(20)).await.unwrap();
+    let row = store.job(&job).await.unwrap().unwrap();
+    assert_eq!(row.state.closing().unwrap().at, at(1500));
 }
 
 pub(crate) async fn a_revocation_is_written_in_all_three_places(store: Arc<dyn Store>) {

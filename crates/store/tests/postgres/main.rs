@@ -164,7 +164,7 @@ async fn what_became_of_a_commit_is_asked_and_never_guessed() {
         let n = if happens { 1 } else { 2 };
         let job = open_job(&store, n).await;
         let size = store.log_size().await.unwrap();
-        proxy.arm(cut);
+        proxy.arm(cut.clone());
         let appended = append(&store, &job, refusal()).await;
         assert!(proxy.has_cut(), "{cut:?}");
         match (&appended, happens) {

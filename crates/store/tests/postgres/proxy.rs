@@ -2,20 +2,24 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What does not arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// The client's next commit.
     Commit,
     /// The server's answer to it.
     Answer,
+    /// Whatever follows an answer in which these bytes are, on its connection.
+    After(Vec<u8>),
 }
 
 pub(crate) struct Proxy {
     port: u16,
     armed: Arc<Mutex<Option<Cut>>>,
+    frozen: Arc<AtomicBool>,
     through: Arc<Mutex<Through>>,
 }
 
@@ -31,6 +35,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let armed: Arc<Mutex<Option<Cut>>> = Arc::default();
+        let frozen: Arc<AtomicBool> = Arc::default();
+        let is_frozen = Arc::clone(&frozen);
         let through: Arc<Mutex<Through>> = Arc::default();
         let (server, shared) = (server.to_owned(), Arc::clone(&armed));
         let all = Arc::clone(&through);
@@ -41,18 +47,19 @@ impl Proxy {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else {
                     continue;
                 };
-                let armed = Arc::clone(&shared);
+                let (armed, frozen) = (Arc::clone(&shared), Arc::clone(&is_frozen));
                 let mut all = all.lock().unwrap();
                 if all.closed {
                     continue;
                 }
                 all.streams.push(client.try_clone().unwrap());
-                std::thread::spawn(move || pass(client, server, &armed));
+                std::thread::spawn(move || pass(client, server, &armed, &frozen));
             }
         });
         Self {
             port,
             armed,
+            frozen,
             through,
         }
     }
@@ -79,6 +86,17 @@ impl Proxy {
         self.through.lock().unwrap().closed = false;
     }
 
+    /// Takes whatever is sent, also by whoever connects, and passes nothing on.
+    pub(crate) fn freeze(&self) {
+        self.frozen.store(true, Ordering::SeqCst);
+    }
+
+    /// Passes on what comes from now on. What was sent meanwhile is lost, so those that were
+    /// connected wait for ever.
+    pub(crate) fn thaw(&self) {
+        self.frozen.store(false, Ordering::SeqCst);
+    }
+
     pub(crate) fn arm(&self, cut: Cut) {
         *self.armed.lock().unwrap() = Some(cut);
     }
@@ -89,16 +107,35 @@ impl Proxy {
 }
 
 /// Passes bytes on in both directions until one side ends, or a commit is cut.
-fn pass(client: TcpStream, server: TcpStream, armed: &Mutex<Option<Cut>>) {
+fn pass(
+    client: TcpStream,
+    server: TcpStream,
+    armed: &Arc<Mutex<Option<Cut>>>,
+    frozen: &Arc<AtomicBool>,
+) {
     let back = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let silent = Arc::new(Mutex::new(false));
-    let hushed = Arc::clone(&silent);
+    // What comes from the server and from the client is lost from now on.
+    let (silent, deaf): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+    let (hushed, heard, watched) = (Arc::clone(&silent), Arc::clone(&deaf), Arc::clone(armed));
+    let stuck = Arc::clone(frozen);
     let answers = std::thread::spawn(move || {
         let (mut client, mut server) = back;
         let mut bytes = [0; 16 * 1024];
         while let Ok(count) = server.read(&mut bytes) {
+            if count > 0 && stuck.load(Ordering::SeqCst) {
+                continue;
+            }
+            let answered = &bytes[..count];
+            let holds = |part: &Vec<u8>| answered.windows(part.len()).any(|at| at == part);
+            let mut armed = watched.lock().unwrap();
+            if matches!(&*armed, Some(Cut::After(part)) if holds(part)) {
+                *armed = None;
+                heard.store(true, Ordering::SeqCst);
+            }
+            drop(armed);
             // An answer has come: what was committed is committed.
-            if count == 0 || *hushed.lock().unwrap() || client.write_all(&bytes[..count]).is_err() {
+            let is_silent = hushed.load(Ordering::SeqCst);
+            if count == 0 || is_silent || client.write_all(answered).is_err() {
                 break;
             }
         }
@@ -108,12 +145,19 @@ fn pass(client: TcpStream, server: TcpStream, armed: &Mutex<Option<Cut>>) {
     let (mut client, mut server) = (client, server);
     let mut bytes = [0; 16 * 1024];
     while let Ok(count) = client.read(&mut bytes) {
+        if count > 0 && frozen.load(Ordering::SeqCst) {
+            continue;
+        }
         let sent = &bytes[..count];
+        if deaf.load(Ordering::SeqCst) {
+            break;
+        }
         if sent.windows(6).any(|word| word == b"COMMIT") {
-            match armed.lock().unwrap().take() {
+            let mut armed = armed.lock().unwrap();
+            match armed.take_if(|cut| !matches!(cut, Cut::After(_))) {
                 Some(Cut::Commit) => break,
-                Some(Cut::Answer) => *silent.lock().unwrap() = true,
-                None => {}
+                Some(Cut::Answer) => silent.store(true, Ordering::SeqCst),
+                Some(Cut::After(_)) | None => {}
             }
         }
         if count == 0 || server.write_all(sent).is_err() {

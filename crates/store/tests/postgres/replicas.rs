@@ -13,7 +13,7 @@ use store::{
 };
 
 use crate::fixtures::*;
-use crate::proxy::Proxy;
+use crate::proxy::{Cut, Proxy};
 use crate::server::Schema;
 
 /// How long something that must come may take on a busy machine.
@@ -284,6 +284,79 @@ async fn whoever_cannot_look_is_not_current_and_is_told() {
         .unwrap();
     wait_for(&news, &Happened::Revoked(token.token_hash));
     append(&cut, &job, refusal()).await.unwrap();
+}
+
+/// What stands between a gateway and its database has stopped, and still takes bytes: no
+/// connection breaks, and nobody answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_answered_is_cut_off_and_comes_back() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::start(&schema.server_address());
+    let place = PostgresPlace::parse(&proxy.instead_of(&schema.address()), None, false).unwrap();
+    let cut = store::open_postgres(&place, Seat::Gateway).unwrap();
+    leads(&cut, true).await;
+    let other = schema.open();
+    let job = open_job(&other, 1).await;
+    let token = token(&job, 1);
+    other.issue(token.clone()).await.unwrap();
+    let news = news(&cut);
+    proxy.freeze();
+    wait_for(&news, &Happened::CutOff);
+    assert!(!cut.is_current());
+    assert!(!*cut.leads().borrow());
+    let reading = cut.job(&job).await;
+    assert!(matches!(reading, Err(StoreError::Unavailable(_))));
+    assert!(matches!(
+        append(&cut, &job, refusal()).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    other
+        .revoke(&token.token_hash, "ada", "lost", at(5))
+        .await
+        .unwrap();
+    proxy.thaw();
+    wait_for(&news, &Happened::Revoked(token.token_hash));
+    append(&cut, &job, refusal()).await.unwrap();
+    // Each of the connections that hang is found out when it is used.
+    for _ in 0..8 {
+        cut.job(&job).await.unwrap();
+    }
+}
+
+/// A connection that breaks in the middle of a look, after the news was read and before anybody
+/// was told: the next look tells it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_broken_look_has_read_is_told_by_the_next_one() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::start(&schema.server_address());
+    let place = PostgresPlace::parse(&proxy.instead_of(&schema.address()), None, false).unwrap();
+    let other = store::open_postgres(&place, Seat::Gateway).unwrap();
+    let one = schema.open();
+    let job = open_job(&one, 1).await;
+    let token = token(&job, 1);
+    one.issue(token.clone()).await.unwrap();
+    let published = contract("other", "v2");
+    one.publish(published.clone()).await.unwrap();
+    let news = news(&other);
+
+    proxy.arm(Cut::After(token.token_hash.as_bytes().to_vec()));
+    one.revoke(&token.token_hash, "ada", "lost", at(5))
+        .await
+        .unwrap();
+    wait_for(&news, &Happened::Revoked(token.token_hash));
+    assert!(proxy.has_cut());
+
+    proxy.arm(Cut::After(published.policy_hash.as_bytes().to_vec()));
+    one.withdraw(&published.policy_hash, "ada", at(6))
+        .await
+        .unwrap();
+    wait_for(&news, &Happened::Withdrawn(published.policy_hash));
+    assert!(proxy.has_cut());
+
+    proxy.arm(Cut::After(job.as_str().as_bytes().to_vec()));
+    one.close_job(&job, "ada", "done", at(7)).await.unwrap();
+    wait_for(&news, &Happened::Closed(job));
+    assert!(proxy.has_cut());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -248,3 +248,48 @@ async fn a_check_names_what_is_not_in_order() {
     let missing = Path::new("/no/such/folder/store.db");
     assert!(check_store(StorePlace::File(missing)).is_err());
 }
+
+/// Tables that take longer to read than a statement may elsewhere. They say so themselves: whoever
+/// is in a hurry finds them empty, or may not write them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_on_a_whole_store_takes_its_time() {
+    let (Some(schema), Some(other)) = (Schema::new(), Schema::new()) else {
+        return;
+    };
+    let store = schema.open();
+    fill(&store).await;
+    drop(store);
+    let (place, there) = (schema.place(), other.place());
+    let exported = export(StorePlace::Database(&place));
+    schema
+        .tamper(
+            "ALTER TABLE jobs RENAME TO large;
+             CREATE VIEW jobs AS SELECT * FROM large
+                 WHERE current_setting('statement_timeout') = '0'",
+        )
+        .unwrap();
+    let checked = check_store(StorePlace::Database(&place)).unwrap();
+    assert_eq!((checked.faults, checked.jobs), (Vec::new(), 1));
+    assert_eq!(export(StorePlace::Database(&place)), exported);
+
+    store::migrate_store(StorePlace::Database(&there)).unwrap();
+    other
+        .tamper(
+            "CREATE FUNCTION in_no_hurry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF current_setting('statement_timeout') <> '0'
+                     OR current_setting('idle_in_transaction_session_timeout') <> '0' THEN
+                     RAISE 'in a hurry';
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER in_no_hurry BEFORE INSERT ON jobs
+                 FOR EACH ROW EXECUTE FUNCTION in_no_hurry()",
+        )
+        .unwrap();
+    import_store(StorePlace::Database(&there), &mut exported.as_slice()).unwrap();
+    // What is done for callers has its bound as before.
+    let gateway = other.open();
+    gateway.publish(contract("other", "v2")).await.unwrap();
+    let opened = gateway.open_job(job_id(7), at(0), opening("v2")).await;
+    assert!(opened.is_err(), "{opened:?}");
+}

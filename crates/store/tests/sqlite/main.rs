@@ -17,8 +17,8 @@ use proof::approval::Decision;
 use proof::record::Lane;
 use proof::{EnvelopeType, Hash, merkle};
 use store::{
-    Conflict, GateState, ModelLimits, ModelSpend, ModelUsage, Pending, RunUpdate, StatementOutcome,
-    Store, StoreError, open_sqlite, open_sqlite_bounded,
+    Conflict, GateState, ModelLimits, ModelSpend, ModelUsage, Pending, RunUpdate, Seat,
+    StatementOutcome, Store, StoreError, open_sqlite, open_sqlite_as, open_sqlite_bounded,
 };
 
 struct Place {
@@ -38,6 +38,16 @@ impl Place {
 
     fn open(&self) -> Arc<dyn Store> {
         open_sqlite(&self.path).unwrap()
+    }
+
+    fn open_as(&self, seat: Seat) -> Result<Arc<dyn Store>, StoreError> {
+        open_sqlite_as(&self.path, seat)
+    }
+
+    /// How long its write-ahead log is.
+    fn log(&self) -> u64 {
+        let name = format!("{}-wal", self.path.display());
+        std::fs::metadata(name).map_or(0, |file| file.len())
     }
 
     /// Changes the file behind the store's back.
@@ -126,14 +136,10 @@ async fn a_copy_of_the_files_of_a_running_store_holds_what_was_answered() {
         let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
         std::fs::copy(name(&place.path), name(&copy.path)).unwrap();
     }
-    let log = || {
-        let name = format!("{}-wal", copy.path.display());
-        std::fs::metadata(name).map_or(0, |file| file.len())
-    };
-    let left = log();
+    let left = copy.log();
     let copied = copy.open();
     // Of pages that a failed sync left behind nothing is believed: all are written anew.
-    assert!(left > 0 && log() < left, "{left} {}", log());
+    assert!(left > 0 && copy.log() < left, "{left} {}", copy.log());
     assert_eq!(records(&copied, &job).await, records(&store, &job).await);
     assert_eq!(
         copied.log_root(21).await.unwrap(),
@@ -180,6 +186,90 @@ async fn reservations_of_a_crash_are_spent() {
     assert_eq!(store.model_usage(&job).await.unwrap(), spent);
     let claimed = store.claim_model_key(&job, key, key, at(1)).await;
     assert_eq!(claimed.unwrap(), store::KeyClaim::Lost);
+}
+
+/// Why a store was not opened.
+fn why(opened: Result<Arc<dyn Store>, StoreError>) -> String {
+    match opened.err() {
+        Some(StoreError::Unavailable(why)) => why.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn one_gateway_serves_from_a_file() {
+    let place = Place::new();
+    let serving = place.open_as(Seat::Gateway).unwrap();
+    let second = why(place.open_as(Seat::Gateway));
+    assert!(
+        second.contains("another gateway serves from it"),
+        "{second}"
+    );
+    assert_eq!(why(place.open_as(Seat::Alone)), "Some(Busy)");
+    // Commands run beside it, and beside the next one.
+    let command = place.open();
+    drop(serving);
+    assert_eq!(why(place.open_as(Seat::Alone)), "Some(Busy)");
+    let serving = place.open_as(Seat::Gateway).unwrap();
+    drop((serving, command));
+    let alone = place.open_as(Seat::Alone).unwrap();
+    let beside = why(place.open_as(Seat::Gateway));
+    assert!(
+        beside.contains("another gateway serves from it"),
+        "{beside}"
+    );
+    // It does not wait for ever.
+    assert_eq!(why(open_sqlite(&place.path)), "Some(Busy)");
+    drop(alone);
+    place.open_as(Seat::Gateway).unwrap();
+}
+
+/// A command that goes on through the crash of a gateway keeps the next one from being the only one
+/// that has the file open, and from nothing else.
+#[tokio::test]
+async fn whoever_serves_settles_what_was_left_beside_a_command() {
+    let place = Place::new();
+    let store = place.open_as(Seat::Gateway).unwrap();
+    let job = open_job(&store, 1).await;
+    let limits = ModelLimits::default();
+    let most = ModelSpend {
+        tokens: 70,
+        cost: 700,
+    };
+    let reserving = store.reserve_model(&job, limits, most, at(1));
+    reserving.await.unwrap();
+    let key = Hash::of(b"key");
+    let claimed = store.claim_model_key(&job, key, key, at(1)).await;
+    assert_eq!(claimed.unwrap(), store::KeyClaim::New);
+    for _ in 0..20 {
+        append(&store, &job, refusal()).await.unwrap();
+    }
+    let command = place.open();
+    drop(store);
+    let claimed = command.claim_model_key(&job, key, key, at(1)).await;
+    assert_eq!(
+        claimed.unwrap(),
+        store::KeyClaim::InFlight,
+        "not a command's to settle"
+    );
+    let left = place.log();
+    let store = place.open_as(Seat::Gateway).unwrap();
+    assert!(left > place.log(), "{left} {}", place.log());
+    let claimed = store.claim_model_key(&job, key, key, at(1)).await;
+    assert_eq!(claimed.unwrap(), store::KeyClaim::Lost);
+    let usage = store.model_usage(&job).await.unwrap();
+    assert_eq!((usage.tokens, usage.reserved), (70, 0));
+    drop(store);
+
+    // One that reads all the time keeps the file from being put in order.
+    let reader = rusqlite::Connection::open(&place.path).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = |sql| reader.query_row(sql, [], |row| row.get::<_, i64>(0));
+    count("SELECT count(*) FROM jobs").unwrap();
+    let reads = why(place.open_as(Seat::Gateway));
+    assert!(reads.contains("another process holds it"), "{reads}");
+    reader.execute_batch("COMMIT").unwrap();
+    place.open_as(Seat::Gateway).unwrap();
 }
 
 #[tokio::test]

@@ -15,9 +15,6 @@ use crate::document::Document;
 use crate::report::Findings;
 use crate::trust::Believed;
 
-/// By how much the clocks of a gateway and of an authority may differ, in seconds.
-const CLOCKS_DIFFER: i64 = 300;
-
 /// Checks everything that others said; returns what was found, for the check's line.
 pub(super) fn check(
     document: &Document,
@@ -170,8 +167,8 @@ impl<'a> Stamps<'a> {
             return;
         }
         let is_added = sealed_at.is_none();
-        let at = match token.verify(note, None, authorities) {
-            Ok(stamp) => stamp.at,
+        let stamp = match token.verify(note, None, authorities) {
+            Ok(stamp) => stamp,
             Err(error @ TimestampError::UnknownAuthority(_)) if is_added => {
                 self.uncounted = Some(error.to_string());
                 return;
@@ -187,15 +184,14 @@ impl<'a> Stamps<'a> {
                 return;
             }
         };
+        let at = stamp.at;
         let is_later = self.believed.at.is_some_and(|moment| at > moment);
         if is_added && is_later {
             self.uncounted = Some("it was made after the moment asked about".to_owned());
             return;
         }
         self.found = true;
-        let fits = at >= self.closed_at.plus_seconds(-CLOCKS_DIFFER)
-            && sealed_at.is_none_or(|sealed| at <= sealed.plus_seconds(CLOCKS_DIFFER));
-        if !fits {
+        if !stamp.fits(self.closed_at, sealed_at) {
             let detail = format!("made at {at}, which does not fit the job's end");
             findings.fail(Code::TimestampInvalid, place, detail);
         } else if is_later {

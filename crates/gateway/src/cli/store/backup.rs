@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +11,7 @@ use store::{Soundness, StorePlace};
 
 use super::super::{Failure, term};
 use super::Where;
-use crate::bundles::added::BESIDE;
+use crate::bundles::KEPT;
 use crate::config::Config;
 use crate::storage::{self, BeingMade, Place};
 
@@ -141,41 +142,50 @@ fn copy(from: &Path, to: &Path) -> Result<Soundness, Failure> {
     Ok(found)
 }
 
-/// Copies every sealed bundle, and what is kept beside it; how many bundles there are.
+/// Copies every sealed bundle, and what is kept beside it; how many bundles there are. Each job has a
+/// folder; a bundle from before lies among those.
 fn copy_bundles(config: &Config, to: &Path) -> Result<u64, Failure> {
-    let from = config.bundles_dir();
-    let entries = match fs::read_dir(&from) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(unusable(&from))?,
-    };
-    fs::create_dir(to).map_err(unusable(to))?;
-    let [awaits, added] = BESIDE;
-    let mut named = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(unusable(&from))?.file_name();
-        let end = Path::new(&name).extension().and_then(OsStr::to_str);
-        let end = ["json", awaits, added]
-            .iter()
-            .position(|known| Some(*known) == end);
-        // What is being written has a dot before its name.
-        if let Some(end) = end.filter(|_| !name.to_string_lossy().starts_with('.')) {
-            named.push((end, name));
-        }
-    }
-    named.sort();
     let mut copied = 0;
-    for (end, name) in named {
-        let target = to.join(&name);
-        match fs::copy(from.join(&name), &target) {
-            // Removed after its retention meanwhile, or not waited for any more.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            copied => copied.map_err(unusable(&target))?,
+    let mut folders = vec![(config.bundles_dir(), to.to_owned())];
+    while let Some((from, to)) = folders.pop() {
+        let entries = match fs::read_dir(&from) {
+            // There is none yet, or they were removed after their retention meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(unusable(&from))?,
         };
-        let file = File::open(&target).map_err(unusable(&target))?;
-        file.sync_all().map_err(unusable(&target))?;
-        copied += u64::from(end == 0);
+        fs::create_dir(&to).map_err(unusable(&to))?;
+        let mut named = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(unusable(&from))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let end = path.extension().and_then(OsStr::to_str);
+            let end = KEPT.iter().position(|known| Some(*known) == end);
+            if entry.file_type().map_err(unusable(&path))?.is_dir() {
+                folders.push((path, to.join(name)));
+            // What is being written has a dot before its name.
+            } else if let Some(end) = end.filter(|_| !name.to_string_lossy().starts_with('.')) {
+                named.push((end, name));
+            }
+        }
+        named.sort();
+        for (end, name) in named {
+            if copy_file(&from.join(&name), &to.join(&name))? {
+                copied += u64::from(end == 0);
+            }
+        }
+        let folder = File::open(&to).map_err(unusable(&to))?;
+        folder.sync_all().map_err(unusable(&to))?;
     }
-    let folder = File::open(to).map_err(unusable(to))?;
-    folder.sync_all().map_err(unusable(to))?;
     Ok(copied)
+}
+
+/// Copies a file durably; `false` when it has gone meanwhile.
+fn copy_file(from: &Path, to: &Path) -> Result<bool, Failure> {
+    match fs::copy(from, to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        copied => copied.map_err(unusable(to))?,
+    };
+    let file = File::open(to).map_err(unusable(to))?;
+    file.sync_all().map_err(unusable(to))?;
+    Ok(true)
 }

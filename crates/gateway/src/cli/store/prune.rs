@@ -234,8 +234,10 @@ impl Desk<'_> {
             for job in &page {
                 match self.let_go(part, &job.job_id).await {
                     Ok(()) => gone.add(job),
-                    // Somebody holds it since it was listed.
-                    Err(StoreError::Conflict(Conflict::JobHeld(_) | Conflict::JobOpen(_))) => {
+                    // Somebody holds it since it was listed, or has made a link to it.
+                    Err(StoreError::Conflict(
+                        Conflict::JobHeld(_) | Conflict::JobOpen(_) | Conflict::JobLinked(_),
+                    )) => {
                         gone.held += 1;
                     }
                     Err(error) => return Err(failed(&error)),
@@ -257,10 +259,8 @@ impl Desk<'_> {
                 self.remove_entries(job).await?;
             }
             Part::Bundle => {
-                let [awaits, added] = bundles::added::files(self.config, job);
-                for path in [bundles::path(self.config, job), awaits, added] {
-                    remove(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-                }
+                let removed = bundles::remove(self.config, job);
+                removed.map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
             }
         }
         self.store.finish_pruning(job, part).await
