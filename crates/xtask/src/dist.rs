@@ -1,9 +1,9 @@
 //! What a release hands out: for each program an archive with its licence and what it is made of,
 //! and the checksums of all.
 //!
-//! Built so that whoever builds the same sources with the same compiler should get the same bytes: paths
-//! are written as if the sources lay in `/source`, archives hold no owner, and their times are those
-//! of the last commit.
+//! Whoever builds the same sources with the same compiler gets the same bytes: paths are written as
+//! if the sources lay in `/source`, archives hold no owner, and their times are those of the last
+//! commit.
 
 use std::ffi::OsStr;
 use std::fs;

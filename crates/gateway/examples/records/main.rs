@@ -3,11 +3,12 @@
 //! `cargo run --release -p clawgate --example records -- [RECORDS]`; the figures stand in
 //! `docs/performance.md`.
 //!
-//! Both stores are filled through their own methods, and a whole gateway runs on each, in this
-//! process. They are measured in turns, a batch here and a batch there, so that what else the
-//! machine does weighs on both. Cost is processor time by the kernel's account: of the gateway's
-//! threads, and of the sessions that the server has for it. Clients and stand-ins of upstreams run
-//! on threads of their own, which are not counted. Prints a table.
+//! Both stores are filled as files, through the store's own methods, and carried to the server by
+//! its own import; a whole gateway runs on each, in this process. They are measured in turns, a
+//! batch here and a batch there, so that what else the machine does weighs on both. Cost is
+//! processor time by the kernel's account: of the gateway's threads, and of the sessions that the
+//! server has for it. Clients and stand-ins of upstreams run on threads of their own, which are not
+//! counted. Prints a table.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on fails")]
 
@@ -27,6 +28,9 @@ mod fixtures;
 )]
 mod server;
 
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,6 +41,7 @@ use clawgate::secret::SecretSource;
 use clawgate::start::{Running, start};
 use policy::Contract;
 use sim::{Engine, ModelProvider, TerraformCloud, TerraformCloudConfig};
+use store::StorePlace;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -100,11 +105,6 @@ struct Side {
 impl Side {
     fn new(outside: &Runtime, records: u64, schema: Option<server::Schema>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = schema.as_ref().map(|schema| {
-            let file = folder.path().join("database.url");
-            std::fs::write(&file, schema.address()).unwrap();
-            file
-        });
         let began = Instant::now();
         let contract = policy::EXAMPLE_CONTRACT.as_bytes();
         let cloud = TerraformCloudConfig::acme(Engine::Recorded);
@@ -118,7 +118,6 @@ impl Side {
                 config.limits.header_timeout_seconds = 3600;
                 config.limits.records_per_job = 1_000_000;
                 config.limits.evidence_bytes_per_job = 1 << 30;
-                config.store.url = url.map(SecretSource::File);
             },
         ));
         let Sandbox {
@@ -146,16 +145,18 @@ impl Side {
             first.stop().await;
             (own, tokens)
         });
-        if let Some(schema) = &schema {
-            // By these the server plans its queries; they come with use, here they come now.
-            schema.tamper("ANALYZE").unwrap();
-        }
         eprintln!(
             "{records} records after {:.0} s",
             began.elapsed().as_secs_f64()
         );
         // As after a restart, on threads of its own: it knows nothing that it was not asked.
-        let config = Config::load(&data.join("clawgate.toml")).unwrap();
+        let mut config = Config::load(&data.join("clawgate.toml")).unwrap();
+        if let Some(schema) = &schema {
+            carry(&config, schema, folder.path());
+            let file = folder.path().join("database.url");
+            std::fs::write(&file, schema.address()).unwrap();
+            config.store.url = Some(SecretSource::File(file));
+        }
         let gateway = runtime("gateway");
         let running = gateway.block_on(start(config)).unwrap();
         filled.store = Arc::clone(&running.app.store);
@@ -237,6 +238,21 @@ impl Side {
         drop((filled, gateway));
         drop(schema);
     }
+}
+
+/// Carries a store from its file to the server, as an installation is: filling it there takes many
+/// times as long.
+fn carry(config: &Config, schema: &server::Schema, folder: &Path) {
+    let lines = folder.join("store.jsonl");
+    let mut out = BufWriter::new(File::create_new(&lines).unwrap());
+    store::export_store(StorePlace::File(&config.store_file()), &mut out).unwrap();
+    drop(out.into_inner().unwrap());
+    let place = schema.place();
+    let mut from = BufReader::new(File::open(&lines).unwrap());
+    store::import_store(StorePlace::Database(&place), &mut from).unwrap();
+    std::fs::remove_file(lines).unwrap();
+    // By these the server plans its queries; they come with use, here they come now.
+    schema.tamper("ANALYZE").unwrap();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

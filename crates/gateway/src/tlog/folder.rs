@@ -14,7 +14,7 @@ use crate::bundles::file;
 const MODE: u32 = 0o640;
 
 /// What is locked while a checkpoint takes the place of another one.
-const LOCK: &str = ".checkpoint.lock";
+const LOCK: &str = "checkpoint.lock";
 
 /// A folder of static files.
 #[derive(Debug, Clone)]

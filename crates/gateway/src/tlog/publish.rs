@@ -271,7 +271,7 @@ mod tests {
         // Or while another one is at it.
         let mut more = new.clone();
         more.extend("\u{2014} witness.example/1 AAAA\n".as_bytes());
-        let lock = fs::File::open(place.path().join(".checkpoint.lock")).unwrap();
+        let lock = fs::File::open(place.path().join("checkpoint.lock")).unwrap();
         lock.lock().unwrap();
         assert!(elsewhere(folder.put_checkpoint(more.clone()).await));
         assert!(read() == *new);

@@ -8,7 +8,7 @@
 //! turns at removing, each reads the holds in its turn, and an answer waits for the turn that was
 //! under way. What cannot be found out is held.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use proof::Timestamp;
@@ -34,7 +34,8 @@ const LONGEST_TURN: Duration = Duration::from_secs(5);
 /// The holds in the store, for vaults.
 #[derive(Clone)]
 pub struct Held {
-    store: Arc<dyn Store>,
+    /// Threads that seal may live a little longer than the gateway; the store does not.
+    store: Weak<dyn Store>,
     runtime: Handle,
     /// The turn within this process.
     turn: Arc<Mutex<()>>,
@@ -46,6 +47,9 @@ pub enum Unsettled {
     /// Another gateway is still removing, or cannot be asked.
     #[error("a vault was being cleared, and did not end in time")]
     Removing,
+    /// The gateway stops.
+    #[error("the store is closed")]
+    Closed,
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -63,7 +67,7 @@ impl Held {
     /// The holds in a store. Within a runtime, on which vaults then ask.
     pub fn of(store: &Arc<dyn Store>) -> Self {
         Self {
-            store: Arc::clone(store),
+            store: Arc::downgrade(store),
             runtime: Handle::current(),
             turn: Arc::default(),
         }
@@ -84,7 +88,7 @@ impl Held {
     pub async fn in_turn<T>(&self, work: impl Future<Output = T>) -> Result<T, Unsettled> {
         let turn = self.take_turn().await?;
         let done = work.await;
-        if let Err(error) = self.store.release(TURN).await {
+        if let Err(error) = self.give_back().await {
             tracing::warn!(%error, "a turn at removing is not given back yet");
         }
         drop(turn);
@@ -93,7 +97,7 @@ impl Held {
 
     /// Since when content is held, as far as is known without a turn. Blocks.
     pub(super) fn since(&self) -> Option<SystemTime> {
-        self.wait(async { Ok(self.store.held_since().await?) })
+        self.wait(async { Ok(self.store()?.held_since().await?) })
             .map_or_else(unknown, |since| since.map(begin_of))
     }
 
@@ -101,9 +105,9 @@ impl Held {
     pub(super) fn begin(&self) -> Option<Turn> {
         let begun = self.wait(async {
             let here = self.take_turn().await?;
-            let since = self.store.held_since().await;
+            let since = self.store()?.held_since().await;
             if since.is_err() {
-                let _ = self.store.release(TURN).await;
+                let _ = self.give_back().await;
             }
             Ok((here, since?))
         });
@@ -121,17 +125,30 @@ impl Held {
         }
     }
 
+    fn store(&self) -> Result<Arc<dyn Store>, Unsettled> {
+        self.store.upgrade().ok_or(Unsettled::Closed)
+    }
+
+    async fn give_back(&self) -> Result<(), Unsettled> {
+        Ok(self.store()?.release(TURN).await?)
+    }
+
     async fn take_turn(&self) -> Result<OwnedMutexGuard<()>, Unsettled> {
-        let taking = async {
-            let here = Arc::clone(&self.turn).lock_owned().await;
-            while !self.store.claim(TURN).await? {
+        let here = timeout(PATIENCE, Arc::clone(&self.turn).lock_owned());
+        let here = here.await.map_err(|_| Unsettled::Removing)?;
+        let claiming = async {
+            while !self.store()?.claim(TURN).await? {
                 sleep(LOOK_AGAIN).await;
             }
-            Ok(here)
+            Ok(())
         };
-        timeout(PATIENCE, taking)
-            .await
-            .unwrap_or(Err(Unsettled::Removing))
+        let claimed = timeout(PATIENCE, claiming).await;
+        let claimed = claimed.unwrap_or(Err(Unsettled::Removing));
+        if claimed.is_err() {
+            // It may have been given all the same, a moment too late; then others wait for it.
+            let _ = timeout(PATIENCE, self.give_back()).await;
+        }
+        claimed.map(|()| here)
     }
 
     /// Waits on the runtime, wherever this is called: vaults are opened within one, too.
@@ -140,7 +157,7 @@ impl Held {
         work: impl Future<Output = Result<T, Unsettled>> + Send,
     ) -> Result<T, Unsettled> {
         let bounded = async {
-            timeout(2 * PATIENCE, work)
+            timeout(4 * PATIENCE, work)
                 .await
                 .unwrap_or(Err(Unsettled::Removing))
         };
@@ -166,10 +183,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let released = self
-            .held
-            .wait(async { Ok(self.held.store.release(TURN).await?) });
-        if let Err(error) = released {
+        if let Err(error) = self.held.wait(self.held.give_back()) {
             tracing::warn!(%error, "a turn at removing from vaults is not given back yet");
         }
     }
