@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 
 use clawverify::clawsig::{self, Options};
 use clawverify::testing::{Keys, Story, seal, start};
+use proof::Hash;
 use proof::checkpoint::Checkpoint;
 use proof::consistency::{ConsistencyProof, judge};
 use proof::export::Exporter;
 use proof::json::{self, Numbers};
 use proof::merkle::{Nodes, consistency_path, leaf_hash, root, verify_consistency};
 use proof::tiles::{MAX_LEVEL, Tile, Tiles, WIDTH};
-use proof::Hash;
 
 use crate::choice;
 use crate::evidence::patched;
@@ -104,7 +104,12 @@ fn tile(data: &[u8]) {
     }
     if let Ok(root) = root(&tiles, size) {
         // One tile is enough for a tree that it holds whole.
-        let hashes: Vec<Hash> = bytes.as_chunks::<32>().0.iter().map(|hash| Hash::from_bytes(*hash)).collect();
+        let hashes: Vec<Hash> = bytes
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .map(|hash| Hash::from_bytes(*hash))
+            .collect();
         assert_eq!(root, root_of(&hashes, size));
     }
     let _ = tiles.node(0, size - 1);

@@ -26,6 +26,9 @@ pub fn timestamp(data: &[u8]) {
         assert_eq!(Token::try_from(String::from(token.clone())), Ok(token));
     }
     if let Ok(authority) = Authority::new(data.to_vec()) {
-        assert_eq!(Authority::try_from(String::from(authority.clone())), Ok(authority));
+        assert_eq!(
+            Authority::try_from(String::from(authority.clone())),
+            Ok(authority)
+        );
     }
 }
