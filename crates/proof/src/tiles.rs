@@ -103,9 +103,9 @@ impl Tile {
         };
         let mut index = 0u64;
         for part in place.split('/') {
-            let digits: u64 = part.strip_prefix('x').unwrap_or(part).parse().ok()?;
+            let digits: u16 = part.strip_prefix('x').unwrap_or(part).parse().ok()?;
             // No log has 2^48 leaves, and nothing overflows below that.
-            index = (index * 1000 + digits).min(1 << 48);
+            index = (index * 1000 + u64::from(digits)).min(1 << 48);
         }
         let tile = Self {
             holds,
@@ -270,6 +270,7 @@ mod tests {
             "tile/0/000.p/1/",
             "tile/data/000",
             "tile/0/../000",
+            "tile/0/x001/18446744073709551615",
             "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
             "/tile/0/000",
         ] {
