@@ -69,14 +69,13 @@ pub struct Running {
 /// When the configuration, a key, a credential, the store or a port cannot be used.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let place = Place::of(&config).await?;
-    let resolver = Arc::new(SystemResolver);
-    start_at(
-        config,
-        &place.name(),
-        || place.open(Seat::Gateway),
-        resolver,
-    )
-    .await
+    let name = place.name();
+    // It may wait for a gateway that is just ending, which may be one in this process.
+    let opening = async {
+        let opened = tokio::task::spawn_blocking(move || place.open(Seat::Gateway));
+        opened.await.expect("opening a store does not panic")
+    };
+    start_at(config, &name, opening, Arc::new(SystemResolver)).await
 }
 
 /// As [`start`], with a store in the data folder that is opened in another way, and names that are
@@ -91,13 +90,13 @@ pub async fn start_with(
 ) -> anyhow::Result<Running> {
     let file = config.store_file();
     let place = file.display().to_string();
-    start_at(config, &place, || open_store(&file), resolver).await
+    start_at(config, &place, async { open_store(&file) }, resolver).await
 }
 
 async fn start_at(
     mut config: Config,
     place: &str,
-    open_store: impl FnOnce() -> Result<Arc<dyn Store>, StoreError>,
+    opening: impl Future<Output = Result<Arc<dyn Store>, StoreError>>,
     resolver: Arc<dyn Resolve>,
 ) -> anyhow::Result<Running> {
     config.check()?;
@@ -110,7 +109,8 @@ async fn start_at(
     let keys = Keys::open(&config, &client)
         .await
         .context("cannot use the gateway's keys; `clawgate init` makes those that are files")?;
-    let store = open_store().with_context(|| format!("cannot open the store `{place}`"))?;
+    let opened = opening.await;
+    let store = opened.with_context(|| format!("cannot open the store `{place}`"))?;
     kill_point!("start.opened");
     let keys = keys::open(keys, &*store, &config.keys_dir(), now())
         .await

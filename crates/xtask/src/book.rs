@@ -42,6 +42,7 @@ pub(crate) fn run(sources: Option<&str>) -> anyhow::Result<()> {
         }
     }
     fs::copy(root().join("docs/book.toml"), out.join("book.toml"))?;
+    draw_diagrams(&out)?;
     let built = Command::new("mdbook").arg("build").arg(&out).status();
     let built = built.context("`mdbook` is missing: cargo install mdbook")?;
     if !built.success() {
@@ -49,6 +50,22 @@ pub(crate) fn run(sources: Option<&str>) -> anyhow::Result<()> {
     }
     println!("{}", out.join("html/index.html").display());
     Ok(())
+}
+
+/// Has the site draw its diagrams, where there is a program for it; otherwise they stay text.
+fn draw_diagrams(out: &Path) -> anyhow::Result<()> {
+    match Command::new("mdbook-mermaid")
+        .arg("install")
+        .arg(out)
+        .status()
+    {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("mdbook-mermaid ended with {status}"),
+        Err(_) => {
+            println!("diagrams stay text without `mdbook-mermaid`: cargo install mdbook-mermaid");
+            Ok(())
+        }
+    }
 }
 
 /// What the site is made of, by paths from the repository's root.

@@ -29,17 +29,23 @@ pub(crate) struct Locks {
 struct Served;
 
 impl Locks {
-    /// Takes what belongs to a seat.
+    /// Takes what belongs to a seat. A gateway waits for one that is just ending, as at a restart.
     pub(super) fn take(path: &Path, seat: Seat) -> Result<Self, StoreError> {
         let serve = match seat {
             Seat::Beside => None,
-            Seat::Gateway | Seat::Alone => {
+            Seat::Gateway => {
                 let serve = file(path, ".serve")?;
-                match (is_free(serve.try_lock())?, seat) {
-                    (true, _) => Some(serve),
-                    (false, Seat::Alone) => return Err(StoreError::Busy),
-                    (false, _) => return Err(StoreError::unavailable(Served)),
+                if !in_time(|| serve.try_lock())? {
+                    return Err(StoreError::unavailable(Served));
                 }
+                Some(serve)
+            }
+            Seat::Alone => {
+                let serve = file(path, ".serve")?;
+                if !is_free(serve.try_lock())? {
+                    return Err(StoreError::Busy);
+                }
+                Some(serve)
             }
         };
         let open = file(path, ".lock")?;
@@ -65,12 +71,8 @@ impl Locks {
         if seat == Seat::Alone {
             return Ok(());
         }
-        let until = Instant::now() + BUSY_TIMEOUT;
-        while !is_free(self.open.try_lock_shared())? {
-            if Instant::now() >= until {
-                return Err(StoreError::Busy);
-            }
-            std::thread::sleep(STEP_BACK);
+        if !in_time(|| self.open.try_lock_shared())? {
+            return Err(StoreError::Busy);
         }
         self.alone = false;
         Ok(())
@@ -83,6 +85,18 @@ fn file(path: &Path, suffix: &str) -> Result<File, StoreError> {
     name.push(suffix);
     private_file(name.as_ref())?;
     File::open(&name).map_err(StoreError::unavailable)
+}
+
+/// Tries until the lock is free, and gives up in the end.
+fn in_time(lock: impl Fn() -> Result<(), TryLockError>) -> Result<bool, StoreError> {
+    let until = Instant::now() + BUSY_TIMEOUT;
+    while !is_free(lock())? {
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        std::thread::sleep(STEP_BACK);
+    }
+    Ok(true)
 }
 
 fn is_free(tried: Result<(), TryLockError>) -> Result<bool, StoreError> {

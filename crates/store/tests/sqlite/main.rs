@@ -206,6 +206,17 @@ async fn one_gateway_serves_from_a_file() {
         "{second}"
     );
     assert_eq!(why(place.open_as(Seat::Alone)), "Some(Busy)");
+    // The next one waits for it to end.
+    let (begins, has_begun) = std::sync::mpsc::channel();
+    let path = place.path.clone();
+    let next = std::thread::spawn(move || {
+        begins.send(()).unwrap();
+        open_sqlite_as(&path, Seat::Gateway).map(drop)
+    });
+    has_begun.recv().unwrap();
+    drop(serving);
+    next.join().unwrap().unwrap();
+    let serving = place.open_as(Seat::Gateway).unwrap();
     // Commands run beside it, and beside the next one.
     let command = place.open();
     drop(serving);
