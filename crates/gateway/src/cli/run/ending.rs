@@ -49,8 +49,8 @@ impl Ending {
     }
 
     pub(super) fn kill(&mut self, child: &mut Child) {
-        say("the command does not end by itself; it is killed");
         let _ = child.start_kill();
+        say("the command does not end by itself; it is killed");
         self.kill_at = None;
     }
 }
