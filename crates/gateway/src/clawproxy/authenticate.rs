@@ -11,9 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderValue, header};
 use policy::{ReasonCode, Refusal};
-use proof::Hash;
 use proof::record::JobId;
 use proof::token::{TokenError, UnverifiedToken, token_hash};
+use proof::{Did, Hash, PublicKey};
 use zeroize::Zeroizing;
 
 use super::{Asked, Surface};
@@ -199,10 +199,16 @@ async fn verify(app: &App, text: &str, hash: &Hash) -> Result<Arc<LiveToken>, Re
         return Err(ReasonCode::TokenMalformed.into());
     }
     let unverified = UnverifiedToken::parse(text).map_err(|error| refusal_of(&error))?;
-    let keys = app.keys.now().token_keys(app.now());
-    let key = keys.iter().find(|key| key.kid() == unverified.kid());
+    let keys = app.keys.now();
+    let counting = keys.token_keys(app.now());
+    let revoked: Vec<PublicKey> = keys.revoked_token_keys().map(Did::key).collect();
+    let mut known = counting.iter().chain(&revoked);
+    let key = known.find(|key| key.kid() == unverified.kid());
     let key = key.ok_or(ReasonCode::TokenUnknownKey)?;
     let verified = unverified.verify(key).map_err(|error| refusal_of(&error))?;
+    if revoked.contains(key) {
+        return Err(ReasonCode::TokenRevoked.into());
+    }
     let claims = verified.claims;
     if claims.aud != app.config.gateway_id {
         return Err(ReasonCode::TokenAudience.into());

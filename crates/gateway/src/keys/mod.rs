@@ -286,7 +286,7 @@ impl Keys {
     }
 
     /// The keys whose tokens are not taken any more, however long they live.
-    fn revoked_token_keys(&self) -> impl Iterator<Item = &Did> {
+    pub fn revoked_token_keys(&self) -> impl Iterator<Item = &Did> {
         let keys = self.history.keys();
         let revoked = keys.filter(|key| key.role == Role::Token && key.revoked.is_some());
         revoked.map(|key| &key.did)
