@@ -72,17 +72,25 @@ impl Reserved {
 async fn settle(store: &Arc<dyn Store>, id: u64, used: ModelSpend) {
     if let Err(error) = store.settle_model(id, used).await {
         tracing::warn!(reservation = id, %error, "a model budget is not settled yet");
-        tokio::spawn(settle_later(
-            Arc::downgrade(store),
-            store.commits(),
-            id,
-            used,
-        ));
+        if may_pass(&error) {
+            tokio::spawn(settle_later(
+                Arc::downgrade(store),
+                store.commits(),
+                id,
+                used,
+            ));
+        }
     }
 }
 
-/// Tries after each commit until it is settled, is known not to be open any more, or the store is
-/// closed; what is open then is settled as spent by the next gateway.
+/// Whether the same may be written later. What a try that must fail has undone is a commit, too,
+/// after which it would be tried again without end.
+const fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Busy | StoreError::Unavailable(_))
+}
+
+/// Tries after each commit until it is settled, cannot be, or the store is closed; what is open
+/// then is settled as spent by the next gateway.
 async fn settle_later(
     store: Weak<dyn Store>,
     mut commits: watch::Receiver<u64>,
@@ -92,8 +100,8 @@ async fn settle_later(
     while commits.changed().await.is_ok() {
         let Some(store) = store.upgrade() else { return };
         match store.settle_model(id, used).await {
-            Ok(()) | Err(StoreError::Conflict(_)) => return,
-            Err(_) => {}
+            Err(error) if may_pass(&error) => {}
+            Ok(()) | Err(_) => return,
         }
     }
 }
