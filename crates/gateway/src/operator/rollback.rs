@@ -76,7 +76,8 @@ pub(super) async fn job(
         error => {
             let chain = crate::cli::chain(error);
             tracing::error!(job = %job_id, error = chain, "a stopped job cannot be sealed");
-            "it could not be sealed; closing the job again tries again".to_owned()
+            "it could not be sealed, which is tried again by itself; the gateway's log says why"
+                .to_owned()
         }
     });
     let bundle = bundle.ok();
