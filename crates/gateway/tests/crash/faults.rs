@@ -14,7 +14,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::chance::Chance;
 use crate::check;
 use crate::process::Process;
 use crate::story::{self, Ending, Story};
@@ -161,16 +160,6 @@ async fn a_disk_that_fails_stops_everything_and_loses_nothing() {
 #[tokio::test]
 async fn a_disk_that_fails_now_and_then_is_survived() {
     let world = World::with_outages().await;
-    let mut chance = Chance::new(7);
-    let ended = std::cell::Cell::new(false);
-    let enough = || ended.get();
-    let (one, two) = (chance.split(), chance.split());
-    let people = async {
-        tokio::join!(
-            story::asking(&world, "asker", one, enough),
-            story::planning(&world, "ws-staging-app", two, enough),
-        );
-    };
     let fails = async {
         let mut process = world.start_for_good().await;
         for (turn, (_, how)) in DISK.iter().cycle().take(8).enumerate() {
@@ -187,10 +176,9 @@ async fn a_disk_that_fails_now_and_then_is_survived() {
                 tokio::time::sleep(Duration::from_millis(150)).await;
             }
         }
-        ended.set(true);
         process
     };
-    let ((), mut process) = tokio::join!(people, fails);
+    let mut process = story::under_load(&world, 7, fails).await;
     check::at_the_end(&world, 20).await;
     world.kill(&mut process).await;
     check::store_is_sound(&world);

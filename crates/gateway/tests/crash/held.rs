@@ -1,8 +1,6 @@
 //! Another process that holds the store's file for itself: for a moment, and for longer than anybody
 //! waits.
 
-use std::time::Duration;
-
 use http::Method;
 use proof::approval::Decision;
 use rusqlite::Connection;
@@ -10,7 +8,6 @@ use serde_json::{Value, json};
 use sim::{Fault, FaultAction};
 use tokio::time::timeout;
 
-use crate::chance::Chance;
 use crate::check;
 use crate::story::{self, Ending, Story};
 use crate::world::{PATIENCE, World};
@@ -120,41 +117,50 @@ fn is_refused(answer: &crate::client::Answer) {
     assert!(answer.status == 503 && told, "{}", answer.text());
 }
 
-/// The same under load, again and again, for a moment and for too long, and with a kill while it is
-/// held.
+/// The same under load, again and again: for a moment, for longer than anybody waits, and with a
+/// kill while it is held.
 #[tokio::test]
 async fn a_store_that_is_held_now_and_then_loses_nothing() {
     let world = World::with_outages().await;
-    let mut chance = Chance::new(11);
-    let ended = std::cell::Cell::new(false);
-    let enough = || ended.get();
-    let (one, two) = (chance.split(), chance.split());
-    let people = async {
-        tokio::join!(
-            story::asking(&world, "asker", one, enough),
-            story::planning(&world, "ws-staging-app", two, enough),
-        );
-    };
     let holds = async {
         let mut process = world.start_for_good().await;
-        for milliseconds in [50, 400, 6_000, 900, 5_100] {
+        for turn in [Turn::Moment, Turn::TooLong, Turn::Killed, Turn::TooLong] {
             let lock = WriteLock::of(&world);
-            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-            let kill = milliseconds == 900;
-            if kill {
-                world.kill(&mut process).await;
+            match turn {
+                Turn::Moment => drop(world.operator("/healthz", None).await.unwrap()),
+                Turn::TooLong => {
+                    let failed = async || refuses(&world).await;
+                    world.until("a write that fails", failed).await;
+                }
+                Turn::Killed => world.kill(&mut process).await,
             }
             lock.let_go();
-            if kill {
+            if turn == Turn::Killed {
                 process = world.start_for_good().await;
             }
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            story::goes_on(&world).await;
         }
-        ended.set(true);
         process
     };
-    let ((), mut process) = tokio::join!(people, holds);
+    let mut process = story::under_load(&world, 11, holds).await;
     check::at_the_end(&world, 6).await;
     world.kill(&mut process).await;
     check::store_is_sound(&world);
+}
+
+/// What comes of the file's being held.
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    /// Somebody waits.
+    Moment,
+    /// Somebody waits in vain.
+    TooLong,
+    /// The gateway dies meanwhile.
+    Killed,
+}
+
+/// That a write failed, and whoever asked was told.
+async fn refuses(world: &World) -> Option<()> {
+    let ready = world.operator("/readyz", None).await;
+    ready.is_err().then_some(())
 }

@@ -9,7 +9,6 @@ use clawgate::secret::SecretSource;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::chance::Chance;
 use crate::check;
 use crate::story;
 use crate::world::World;
@@ -144,16 +143,6 @@ async fn a_server_that_dies_and_connections_that_are_cut_lose_nothing() {
     let mut world = World::with(|config| config.store.url = Some(SecretSource::File(file))).await;
     world.outages = true;
     let world = world;
-    let mut chance = Chance::new(11);
-    let ended = std::cell::Cell::new(false);
-    let enough = || ended.get();
-    let (one, two) = (chance.split(), chance.split());
-    let people = async {
-        tokio::join!(
-            story::asking(&world, "asker", one, enough),
-            story::planning(&world, "ws-staging-app", two, enough),
-        );
-    };
     let fails = async {
         let process = world.start_for_good().await;
         for turn in 0..9 {
@@ -164,10 +153,9 @@ async fn a_server_that_dies_and_connections_that_are_cut_lose_nothing() {
                 _ => tokio::task::block_in_place(|| server.restart()),
             }
         }
-        ended.set(true);
         process
     };
-    let ((), mut process) = tokio::join!(people, fails);
+    let mut process = story::under_load(&world, 11, fails).await;
     check::at_the_end(&world, 9).await;
     world.kill(&mut process).await;
     check::store_is_sound(&world);

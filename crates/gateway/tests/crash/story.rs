@@ -11,7 +11,7 @@ use sim::{Fault, FaultAction, Request};
 
 use crate::chance::Chance;
 use crate::client::{Answer, archive, run_body};
-use crate::ledger::Receipt;
+use crate::ledger::{Held, Receipt};
 use crate::world::{Lost, MAX_CALLS, World};
 
 /// How a job's plan ends.
@@ -523,6 +523,36 @@ pub(crate) async fn asking(
         }
         story.closes().await;
     }
+}
+
+/// Does something while people ask and plan, by this seed, and ends when both have.
+pub(crate) async fn under_load<T>(world: &World, seed: u64, work: impl Future<Output = T>) -> T {
+    let mut chance = Chance::new(seed);
+    let ended = std::cell::Cell::new(false);
+    let enough = || ended.get();
+    let (one, two) = (chance.split(), chance.split());
+    let work = async {
+        let done = work.await;
+        ended.set(true);
+        done
+    };
+    let ((), (), done) = tokio::join!(
+        asking(world, "asker", one, enough),
+        planning(world, "ws-staging-app", two, enough),
+        work,
+    );
+    done
+}
+
+/// Waits until a call is answered that was not before.
+pub(crate) async fn goes_on(world: &World) {
+    let answered = || {
+        let count = |held: &mut Held| held.jobs.values().map(|job| job.receipts.len()).sum();
+        world.ledger.with(count)
+    };
+    let before: usize = answered();
+    let more = async || (answered() > before).then_some(());
+    world.until("a call that is answered", more).await;
 }
 
 /// Endings that do not disturb others in the same world.
