@@ -19,8 +19,10 @@ use crate::server::Schema;
 /// How long something that must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A gateway of which nothing was heard for long.
-const SILENT: &str = "UPDATE writers SET seen = 0 WHERE number = (SELECT min(number) FROM writers)";
+/// The gateway that is there, by the number that it has now; and that nothing was heard of it for
+/// long.
+const WHICH: &str = "CREATE TABLE silent AS SELECT number FROM writers";
+const SILENT: &str = "UPDATE writers SET seen = 0 WHERE number IN (SELECT number FROM silent)";
 
 fn news(store: &Arc<dyn Store>) -> Receiver<Happened> {
     let (sender, news) = channel();
@@ -231,6 +233,7 @@ async fn what_a_gateway_leaves_behind_is_settled_and_what_others_do_is_not() {
 async fn whoever_was_counted_as_gone_begins_anew() {
     let Some(schema) = Schema::new() else { return };
     let first = schema.open();
+    schema.tamper(WHICH).unwrap();
     let second = schema.open();
     let job = open_job(&first, 1).await;
     let intent = append(&first, &job, intent(Lane::Model)).await.unwrap();
