@@ -21,8 +21,10 @@ mod testing;
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use stub::Stub;
 
@@ -46,6 +48,9 @@ pub async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
+/// How long each address of a host has to take a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// Connects to the first address of a host that takes it.
 ///
 /// # Errors
@@ -53,9 +58,10 @@ pub async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for ip in look_up(host).await? {
-        match TcpStream::connect((ip, port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
+        match timeout(CONNECT, TcpStream::connect((ip, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(failed)
