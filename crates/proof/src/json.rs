@@ -16,7 +16,7 @@ mod canonical;
 mod from_value;
 mod typed;
 
-pub use canonical::Canonical;
+pub use canonical::{Canonical, Kind};
 pub(crate) use typed::{TextWithout, Without};
 
 /// Deepest nesting that is read; the value is our own choice, far above any document of ours.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::{self, Read as _, Seek, SeekFrom};
 
 use proof::bundle::{BUNDLE, Bundle, NOT_EVIDENCE, Run};
 use proof::checkpoint::Checkpoint;
@@ -23,6 +24,7 @@ use crate::trust::Moment;
 
 mod apart;
 mod opened;
+mod walk;
 
 pub(crate) use opened::{Half, Receipt};
 
@@ -66,16 +68,34 @@ pub(crate) struct Document {
 
 impl Document {
     /// Reads the file; what is wrong is a finding.
-    pub(crate) fn read(bytes: &[u8], findings: &mut Findings) -> Option<Self> {
-        if bytes.len() > MAX_BUNDLE_BYTES {
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub(crate) fn read(
+        mut source: impl io::Read + Seek,
+        findings: &mut Findings,
+    ) -> io::Result<Option<Self>> {
+        let length = source.seek(SeekFrom::End(0))?;
+        if length > MAX_BUNDLE_BYTES as u64 {
             let detail = format!("more than {MAX_BUNDLE_BYTES} bytes");
             findings.not_proven(Code::FileTooLarge, "", detail);
-            return None;
+            return Ok(None);
         }
-        let read = match apart::read(bytes) {
-            Some(read) => read,
-            None => Read::whole(bytes, findings)?,
+        source.rewind()?;
+        let read = match apart::read(source.by_ref().take(length), walk::PIECE)? {
+            Some(read) => Some(read),
+            None => {
+                source.rewind()?;
+                let mut bytes = Vec::new();
+                source.take(length).read_to_end(&mut bytes)?;
+                Read::whole(&bytes, findings)
+            }
         };
+        Ok(read.and_then(|read| Self::of(read, length, findings)))
+    }
+
+    /// What a file of so many bytes says.
+    fn of(read: Read, length: u64, findings: &mut Findings) -> Option<Self> {
         let Read {
             bundle,
             halves,
@@ -110,7 +130,7 @@ impl Document {
                 events.push(event);
             }
         }
-        findings.note(format!("{} bytes", bytes.len()));
+        findings.note(format!("{length} bytes"));
         Some(Self {
             evidence_hash,
             leaves: hashes.into_iter().map(|hashes| hashes.leaf).collect(),

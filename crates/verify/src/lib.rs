@@ -24,6 +24,8 @@ pub mod testing;
 mod threads;
 pub mod trust;
 
+use std::io::{self, Cursor, Read, Seek};
+
 use proof::Timestamp;
 use proof::trust::TrustRoot;
 
@@ -33,7 +35,7 @@ use checks::{
     runs, tokens,
 };
 use document::Document;
-use report::{Checks, Name};
+use report::{Checks, Findings, Name};
 
 pub use checks::consistency::MAX_PROOF_BYTES;
 pub use code::Code;
@@ -62,20 +64,39 @@ pub struct Since {
 
 /// Verifies a bundle against a trust root.
 pub fn verify(bundle: &[u8], trust: &[u8], options: &Options) -> Report {
+    verify_file(Cursor::new(bundle), trust, options).expect("memory can be read")
+}
+
+/// The same for a bundle in a file. Of one in canonical form, as a gateway writes it, a piece is
+/// held at a time, beside what is found in it; another one is read whole.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn verify_file(
+    bundle: impl Read + Seek,
+    trust: &[u8],
+    options: &Options,
+) -> io::Result<Report> {
     let mut checks = Checks::default();
     if options.since.is_some() {
         checks.ask_for(Name::Consistency);
     }
+    let root = checks.run(Name::TrustRoot, |f| read_trust(trust, f));
+    let mut document = Ok(None);
+    checks.run(Name::File, |f| {
+        document = Document::read(bundle, f);
+        matches!(document, Ok(Some(_))).then_some(())
+    });
     // Either may be missing; whatever is not run below counts as not proven.
-    if let (Some(root), Some(document)) = read(&mut checks, bundle, trust) {
+    if let (Some(root), Some(document)) = (root, document?) {
         judge(&mut checks, &root, &document, options);
         document.release();
     }
-    checks.finish()
+    Ok(checks.finish())
 }
 
-fn read(checks: &mut Checks, bundle: &[u8], trust: &[u8]) -> (Option<TrustRoot>, Option<Document>) {
-    let root = checks.run(Name::TrustRoot, |findings| match trust::read(trust) {
+fn read_trust(trust: &[u8], findings: &mut Findings) -> Option<TrustRoot> {
+    match trust::read(trust) {
         Ok(root) => {
             let (keys, authors) = (root.gateway.len(), root.authors.len());
             let approvers = root.approvers.len() + root.passkeys.len();
@@ -88,9 +109,7 @@ fn read(checks: &mut Checks, bundle: &[u8], trust: &[u8]) -> (Option<TrustRoot>,
             findings.not_proven(Code::TrustRootUnreadable, "", error.to_string());
             None
         }
-    });
-    let document = checks.run(Name::File, |f| Document::read(bundle, f));
-    (root, document)
+    }
 }
 
 fn judge(checks: &mut Checks, root: &TrustRoot, document: &Document, options: &Options) {

@@ -155,7 +155,6 @@ fn run(arguments: &Verify) -> Result<ExitCode, String> {
     }
     // A trust root that is none is a mistake in the call, not a word about the bundle.
     trust::read(&trust).map_err(|error| error.to_string())?;
-    let bundle = read(bundle, MAX_BUNDLE_BYTES)?;
     let since = match &arguments.since {
         None => None,
         Some(kept) => Some(Since {
@@ -167,7 +166,12 @@ fn run(arguments: &Verify) -> Result<ExitCode, String> {
         }),
     };
     let at = arguments.at;
-    let report = clawverify::verify(&bundle, &trust, &Options { at, since });
+    let options = Options { at, since };
+    let report = match seekable(bundle)? {
+        Some(file) => clawverify::verify_file(file, &trust, &options)
+            .map_err(|error| cannot_read(bundle, &error))?,
+        None => clawverify::verify(&read(bundle, MAX_BUNDLE_BYTES)?, &trust, &options),
+    };
     print(&report, arguments).map_err(cannot_print)?;
     Ok(ExitCode::from(match report.verdict {
         Verdict::Valid => 0,
@@ -274,7 +278,6 @@ fn cannot_print(error: std::io::Error) -> String {
 /// Reads a file, but never much more than the verifier takes: one byte more tells it that the
 /// file is too large.
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
-    let name = path.display();
     let mut bytes = Vec::new();
     let most = limit as u64 + 1;
     let read = if path.as_os_str() == "-" {
@@ -284,8 +287,25 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
     };
     match read {
         Ok(_) => Ok(bytes),
-        Err(error) => Err(format!("cannot read {name}: {error}")),
+        Err(error) => Err(cannot_read(path, &error)),
     }
+}
+
+/// A file that can be read from its beginning again; none when it is a pipe.
+fn seekable(path: &Path) -> Result<Option<File>, String> {
+    if path.as_os_str() == "-" {
+        return Ok(None);
+    }
+    // Not by opening it: a pipe would take that for its reader.
+    let opened = std::fs::metadata(path).and_then(|about| match about.is_file() {
+        true => File::open(path).map(Some),
+        false => Ok(None),
+    });
+    opened.map_err(|error| cannot_read(path, &error))
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> String {
+    format!("cannot read {}: {error}", path.display())
 }
 
 fn print(report: &Report, arguments: &Verify) -> std::io::Result<()> {

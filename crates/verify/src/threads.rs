@@ -9,6 +9,9 @@ use std::thread;
 /// So many small items are taken at a time; fewer are not worth a thread.
 const STEP: usize = 16;
 
+/// Large items that may wait for a thread.
+const WAITING: usize = 32;
+
 /// Asked once: the answer takes several files of the system to read.
 static PROCESSORS: LazyLock<usize> =
     LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
@@ -50,39 +53,46 @@ fn spread<T: Sync, R: Send>(
     in_order(done).flatten().collect()
 }
 
-/// Works on large items while `find` is still finding them, and gives the results in the order in
-/// which they were handed in; none when `find` gives up.
+/// Works on large items while `find` is still handing them in, and gives the results in that order;
+/// none when `find` gives up. Of the items [`WAITING`] wait at the most: when there are more, whoever
+/// finds them works on them as well.
 pub(crate) fn map_found<T: Send, R: Send>(
-    find: impl FnOnce(&Found<T>) -> Option<()>,
+    find: impl FnOnce(&mut dyn FnMut(T)) -> Option<()>,
     work: impl Fn(T) -> R + Sync,
 ) -> Option<Vec<R>> {
     let found = Found::default();
-    let run = || {
-        let mut done = Vec::new();
+    let run = |mut done: Vec<(usize, R)>| {
         while let Some((n, item)) = found.next() {
             done.push((n, work(item)));
         }
         done
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..*PROCESSORS).map(|_| scope.spawn(run)).collect();
+        let others: Vec<_> = (1..*PROCESSORS)
+            .map(|_| scope.spawn(|| run(Vec::new())))
+            .collect();
         // Also when it panics: the others must not wait for more.
         let end = End(&found);
-        let whole = find(&found).is_some();
-        if !whole {
+        let mut own = Vec::new();
+        let whole = find(&mut |item| {
+            if let Some((n, item)) = found.push(item) {
+                own.push((n, work(item)));
+            }
+        });
+        if whole.is_none() {
             found.locked().waiting.clear();
         }
         drop(end);
-        let mut done = vec![run()];
+        let mut done = vec![run(own)];
         for thread in others {
             done.push(joined(thread));
         }
-        whole.then(|| in_order(done).collect())
+        whole.map(|()| in_order(done).collect())
     })
 }
 
 /// Items on their way from the thread that finds them.
-pub(crate) struct Found<T> {
+struct Found<T> {
     items: Mutex<Items<T>>,
     changed: Condvar,
 }
@@ -92,13 +102,6 @@ struct Items<T> {
     waiting: VecDeque<(usize, T)>,
     count: usize,
     ended: bool,
-}
-
-impl<T> Items<T> {
-    const fn take_place(&mut self) -> usize {
-        self.count += 1;
-        self.count - 1
-    }
 }
 
 impl<T> Default for Found<T> {
@@ -121,22 +124,18 @@ impl<T> Found<T> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands one in.
-    pub(crate) fn push(&self, item: T) {
+    /// Hands one in. When too many wait, gives the one that has waited longest, with its place.
+    fn push(&self, item: T) -> Option<(usize, T)> {
         let mut items = self.locked();
-        let place = items.take_place();
+        let place = items.count;
+        items.count += 1;
         items.waiting.push_back((place, item));
+        if items.waiting.len() > WAITING {
+            return items.waiting.pop_front();
+        }
         drop(items);
         self.changed.notify_one();
-    }
-
-    /// Hands in one that takes long: who began it last would keep the others waiting.
-    pub(crate) fn push_first(&self, item: T) {
-        let mut items = self.locked();
-        let place = items.take_place();
-        items.waiting.push_front((place, item));
-        drop(items);
-        self.changed.notify_one();
+        None
     }
 
     /// The next one with its place, when there is one; none after the last.
@@ -219,12 +218,7 @@ mod tests {
             assert_eq!(map_large(&items, |_, item| item * 2), mapped);
             let found = map_found(
                 |found| {
-                    for item in &items {
-                        match item % 3 {
-                            0 => found.push_first(*item),
-                            _ => found.push(*item),
-                        }
-                    }
+                    items.iter().for_each(|item| found(*item));
                     Some(())
                 },
                 |item| item * 2,
@@ -237,7 +231,7 @@ mod tests {
     fn nothing_comes_of_a_search_that_gives_up() {
         let given_up = map_found(
             |found| {
-                (0..100).for_each(|item| found.push(item));
+                (0..100).for_each(found);
                 None
             },
             |item| item,
@@ -247,11 +241,35 @@ mod tests {
 
     #[test]
     fn a_panic_while_searching_leaves_nobody_waiting() {
-        let searched = std::panic::catch_unwind(|| {
-            map_found(|_: &Found<()>| panic!("while searching"), |()| ())
-        });
+        let searched =
+            std::panic::catch_unwind(|| map_found(|_| panic!("while searching"), |()| ()));
         assert!(searched.is_err());
     }
+
+    /// However slow the work is: whoever finds more than can wait takes part in it.
+    #[test]
+    fn few_items_wait() {
+        let (found, worked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut most = 0;
+        let done = map_found(
+            |push| {
+                for n in 0..1000 {
+                    found.fetch_add(1, Ordering::SeqCst);
+                    push(n);
+                    let waiting = found.load(Ordering::SeqCst) - worked.load(Ordering::SeqCst);
+                    most = most.max(waiting);
+                }
+                Some(())
+            },
+            |n| {
+                std::hint::black_box((0..n).sum::<u64>());
+                worked.fetch_add(1, Ordering::SeqCst);
+            },
+        );
+        assert_eq!(done.map(|done| done.len()), Some(1000));
+        assert!(most <= WAITING + *PROCESSORS, "{most}");
+    }
+
     #[test]
     fn both_are_done() {
         let (mut one, mut other) = (0, 0);

@@ -132,6 +132,23 @@ fn standard_input_is_read() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// A pipe with a name is read once, from its one writer.
+#[test]
+fn a_named_pipe_is_read() {
+    let files = Files::new("pipe");
+    let bundle = fs::read(files.0.join("bundle.json")).unwrap();
+    // An earlier run's.
+    let _ = fs::remove_file(files.0.join("pipe"));
+    let made = Command::new("mkfifo").arg(files.0.join("pipe")).status();
+    assert!(made.unwrap().success());
+    let mut child = files
+        .command(&["pipe", "--trust", "trust.json", "--quiet"])
+        .spawn()
+        .unwrap();
+    fs::write(files.0.join("pipe"), &bundle).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn every_code_is_explained() {
     let files = Files::new("explain");

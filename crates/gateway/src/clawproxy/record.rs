@@ -5,24 +5,29 @@
 //! [`intent_to_apply`], are its only makers, and nothing goes upstream on an agent's behalf
 //! without one.
 
+mod facts;
+mod refusals;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use policy::reason::Origin;
 use policy::{Decision, DecisionInput, ReasonCode, Refusal, Verdict};
 use proof::receipt::{self, Binding, GatewayReceipt, ResultStatus, ToolReceipt};
 use proof::record::{
-    Body, Caller as RecordedCaller, CausedBy, Egress, Ended, Intent, JobId, Lane, Outcome,
-    ReceiptRef, ToolCall, Usage,
+    Body, Caller as RecordedCaller, CausedBy, Ended, Intent, JobId, Lane, Outcome, ReceiptRef,
+    Usage,
 };
 use proof::{Did, Envelope, EnvelopeType, Hash, Json, Timestamp};
-use store::{Appended, ObjectRow, Pending, RunUpdate, StoreError, kill_point};
+use store::{Appended, Pending, RunUpdate, StoreError, kill_point};
 
 use super::authenticate::{Caller, unavailable};
-use super::{Asked, weight};
+use super::weight;
 use crate::app::App;
 use crate::keys::{SignError, random_bytes, timed_uuid};
 use crate::live::Underway;
+
+pub use facts::{Facts, ModelNames, end_unsigned};
+pub use refusals::{counted, refusal};
 
 /// Whether the store takes records, as far as the last of them told.
 #[derive(Debug, Default)]
@@ -260,67 +265,6 @@ impl Unrecorded {
     }
 }
 
-/// How a call ended, for its outcome and its receipt.
-#[derive(Debug)]
-pub struct Facts {
-    /// Status that the caller saw.
-    pub status: Option<u16>,
-    /// Status of upstream.
-    pub upstream_status: Option<u16>,
-    /// Hash of upstream's body bytes.
-    pub response_hash: Hash,
-    /// Their number.
-    pub response_bytes: u64,
-    /// Milliseconds to the first of them.
-    pub first_byte_ms: Option<u64>,
-    /// How it ended.
-    pub ended: Ended,
-    /// The object that the call made or concerned.
-    pub object_id: Option<String>,
-    /// Why it was refused after all.
-    pub code: Option<ReasonCode>,
-    /// Tokens, for a model call.
-    pub usage: Option<Usage>,
-    /// By which means they were counted here, when the provider did not say.
-    pub counted_by: Option<&'static str>,
-    /// Tools that the model asked for.
-    pub tool_calls: Vec<ToolCall>,
-    /// Ids that the answer taught us.
-    pub learned: Vec<ObjectRow>,
-    /// What was sent elsewhere, of a call of the egress lane.
-    pub egress: Option<Box<Egress>>,
-}
-
-impl Facts {
-    /// A call that the gateway answered itself, with these bytes.
-    pub fn answered(status: u16, body: &[u8]) -> Self {
-        Self {
-            status: Some(status),
-            upstream_status: None,
-            response_hash: Hash::of(body),
-            response_bytes: body.len() as u64,
-            first_byte_ms: None,
-            ended: Ended::Complete,
-            object_id: None,
-            code: None,
-            usage: None,
-            counted_by: None,
-            tool_calls: Vec::new(),
-            learned: Vec::new(),
-            egress: None,
-        }
-    }
-}
-
-/// What is said about a model call in its receipt.
-#[derive(Debug, Clone)]
-pub struct ModelNames {
-    /// The provider's name in the configuration.
-    pub provider: String,
-    /// The model that was asked for.
-    pub model: String,
-}
-
 /// Why the end of a call cannot be proven, so that its answer is not given out.
 #[derive(Debug, thiserror::Error)]
 pub enum NotProven {
@@ -340,14 +284,6 @@ impl NotProven {
             Self::Signer(error) => error.refusal(),
         }
     }
-}
-
-/// Makes an outcome that of a call for which nothing is signed.
-pub fn end_unsigned(outcome: &mut Outcome) {
-    outcome.ended = Ended::Unknown;
-    outcome.code = Some(ReasonCode::SignerUnavailable.as_str().to_owned());
-    outcome.receipt = None;
-    outcome.egress = None;
 }
 
 /// The end of a recorded call.
@@ -564,80 +500,11 @@ impl Permit {
     }
 }
 
-/// Most refusals of one token for its own sake that are recorded: whoever holds a stolen or a
-/// revoked token must not be able to fill the job's evidence. All are logged, and uses by
-/// others than the holder are counted.
-const MAX_TOKEN_REFUSALS: u64 = 100;
-
-/// Records a refusal in the caller's job, when the caller is known and the job is open. An
-/// unknown caller's refusal goes to the log file only: nobody may grow a job's evidence without
-/// a token of that job.
-pub async fn refusal(app: &App, asked: &Asked, refusal: &Refusal) {
-    let Some(caller) = &asked.caller else {
-        tracing::info!(code = %refusal.code, asked = asked.name, "refused an unknown caller");
-        return;
-    };
-    if refusal.code.origin() == Origin::Upstream {
-        // Not a policy answer; the call itself left an intent and an outcome.
-        return;
-    }
-    if [ReasonCode::ModelRateLimited, ReasonCode::EgressBusy].contains(&refusal.code) {
-        // Nothing was decided, and whoever asks too often must not fill the job's evidence.
-        tracing::info!(job = %caller.token.job.id, asked = asked.name, "asked too often");
-        return;
-    }
-    if refusal.code == ReasonCode::JobFull {
-        // The record of the last call that was taken is the last one: whoever goes on asking must
-        // not be able to make the evidence larger than it can be sealed and verified.
-        tracing::warn!(job = %caller.token.job.id, asked = asked.name, "refused: the job is full");
-        return;
-    }
-    if refusal.code.origin() == Origin::Token && caller.token.count_refused() >= MAX_TOKEN_REFUSALS
-    {
-        tracing::info!(code = %refusal.code, job = %caller.token.job.id, "refused again");
-        return;
-    }
-    let refused = proof::record::Refusal {
-        // Who really called: a thief's attempt must not look like the owner's.
-        caller: RecordedCaller {
-            holder: asked.peer.to_string(),
-            ..caller.recorded()
-        },
-        lane: asked.lane,
-        asked: asked.name.clone(),
-        target_hash_b64u: asked.target_hash,
-        code: refusal.code.as_str().to_owned(),
-        reasons: vec![refusal.detail.chars().take(500).collect()],
-        run_id: asked.run_id.clone(),
-        input: asked.input.clone(),
-        policy_hash_b64u: caller.contract().hash,
-    };
-    let job_id = &caller.token.job.id;
-    let body = counted(app, job_id, refused);
-    tracing::info!(code = %refusal.code, asked = asked.name, job = %job_id, "refused");
-    let appended = app.store.append(job_id, app.now(), body).await;
-    kill_point!("call.refused");
-    app.recording.note(&appended);
-    note_time(app, job_id, &appended);
-    if let Err(error) = appended {
-        // Still refused: what cannot be recorded is not done.
-        tracing::warn!(%error, job = %job_id, "a refusal could not be recorded");
-    }
-}
-
 /// Remembers when a job's latest record was made.
 fn note_time(app: &App, job_id: &JobId, appended: &Result<Appended, StoreError>) {
     if let (Ok(appended), Some(job)) = (appended, app.live.job(job_id)) {
         job.wrote_at(appended.at);
     }
-}
-
-/// A refusal on its way to the records of a job, counted in the job's evidence.
-pub fn counted(app: &App, job_id: &JobId, refusal: proof::record::Refusal) -> Body {
-    if let Some(job) = app.live.job(job_id) {
-        job.count(1, weight::of_refusal(&refusal));
-    }
-    Body::Refusal(Box::new(refusal))
 }
 
 /// A store that does not take the intent, in the words of the caller's side.

@@ -7,6 +7,24 @@
 use super::{MAX_DEPTH, MAX_SAFE_INTEGER};
 use crate::jcs::canonical_order;
 
+/// What has brackets around it.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `{` and `}`.
+    Object,
+    /// `[` and `]`.
+    Array,
+}
+
+impl Kind {
+    const fn brackets(self) -> (u8, u8) {
+        match self {
+            Self::Object => (b'{', b'}'),
+            Self::Array => (b'[', b']'),
+        }
+    }
+}
+
 /// Walks through one text. Everything that has been walked over is canonical.
 ///
 /// Each method gives `None` at the first byte that is not; the walk ends there.
@@ -33,11 +51,6 @@ impl<'a> Canonical<'a> {
         self.at
     }
 
-    /// What has been walked over since that position.
-    pub fn since(&self, position: usize) -> Option<&'a str> {
-        self.text.get(position..self.at)
-    }
-
     /// Ends the walk, if nothing is left.
     pub fn end(self) -> Option<()> {
         (self.at == self.text.len()).then_some(())
@@ -47,8 +60,8 @@ impl<'a> Canonical<'a> {
     pub fn value(&mut self, depth: usize) -> Option<&'a str> {
         let start = self.at;
         match self.next()? {
-            b'{' => self.object(depth, |walk, _| walk.value(depth + 1).map(drop)),
-            b'[' => self.array(depth, |walk| walk.value(depth + 1).map(drop)),
+            b'{' => self.object(depth),
+            b'[' => self.array(depth),
             b'"' => self.string().map(drop),
             b't' => self.literal("true"),
             b'f' => self.literal("false"),
@@ -58,69 +71,62 @@ impl<'a> Canonical<'a> {
         Some(&self.text[start..self.at])
     }
 
-    /// Walks over an object; `member` walks over each value and is told its name. Names with
-    /// escapes are given up: nothing of ours has any.
-    pub fn object(
-        &mut self,
-        depth: usize,
-        mut member: impl FnMut(&mut Self, &'a str) -> Option<()>,
-    ) -> Option<()> {
-        self.enter(b'{', depth)?;
-        if self.next()? == b'}' {
-            self.at += 1;
-            return Some(());
+    fn object(&mut self, depth: usize) -> Option<()> {
+        let mut more = self.enter(Kind::Object, depth)?;
+        let mut before = None;
+        while more {
+            before = Some(self.name(before)?);
+            self.value(depth + 1)?;
+            more = self.more(Kind::Object)?;
         }
-        let mut before: Option<&str> = None;
-        loop {
-            let name = self.string()?;
-            let rises = before.is_none_or(|before| canonical_order(before, name).is_lt());
-            if !rises || name.contains('\\') {
-                return None;
-            }
-            before = Some(name);
-            self.byte(b':')?;
-            member(self, name)?;
-            if !self.more(b'}')? {
-                return Some(());
-            }
-        }
+        Some(())
     }
 
-    /// Walks over an array; `element` walks over each of its elements.
-    pub fn array(
-        &mut self,
-        depth: usize,
-        mut element: impl FnMut(&mut Self) -> Option<()>,
-    ) -> Option<()> {
-        self.enter(b'[', depth)?;
-        if self.next()? == b']' {
-            self.at += 1;
-            return Some(());
+    fn array(&mut self, depth: usize) -> Option<()> {
+        let mut more = self.enter(Kind::Array, depth)?;
+        while more {
+            self.value(depth + 1)?;
+            more = self.more(Kind::Array)?;
         }
-        loop {
-            element(self)?;
-            if !self.more(b']')? {
-                return Some(());
-            }
-        }
+        Some(())
     }
 
-    /// Goes one level deeper. The strict reader's bound is the same or one further, depending on
+    /// Walks into an object or an array that stands so many levels deep: whether anything is in it,
+    /// and otherwise out of it. The strict reader's bound is the same or one further, depending on
     /// what stands there; at the bound it is left to that reader.
-    fn enter(&mut self, bracket: u8, depth: usize) -> Option<()> {
+    pub fn enter(&mut self, kind: Kind, depth: usize) -> Option<bool> {
         if depth >= MAX_DEPTH {
             return None;
         }
-        self.byte(bracket)
+        let (begins, ends) = kind.brackets();
+        self.byte(begins)?;
+        if self.next()? != ends {
+            return Some(true);
+        }
+        self.at += 1;
+        Some(false)
     }
 
-    /// After a member or an element: whether another one follows.
-    fn more(&mut self, bracket: u8) -> Option<bool> {
+    /// Walks over the name of a member, up to its value, and gives it; `before` is the name of the
+    /// member before. Names with escapes are given up: nothing of ours has any.
+    pub fn name(&mut self, before: Option<&str>) -> Option<&'a str> {
+        let name = self.string()?;
+        let rises = before.is_none_or(|before| canonical_order(before, name).is_lt());
+        if !rises || name.contains('\\') {
+            return None;
+        }
+        self.byte(b':')?;
+        Some(name)
+    }
+
+    /// After a member or an element: whether another one follows, and otherwise out of it.
+    pub fn more(&mut self, kind: Kind) -> Option<bool> {
+        let (_, ends) = kind.brackets();
         let next = self.next()?;
         self.at += 1;
         match next {
             b',' => Some(true),
-            _ if next == bracket => Some(false),
+            _ if next == ends => Some(false),
             _ => None,
         }
     }

@@ -1,22 +1,24 @@
-//! The file in canonical form, as a gateway writes it: walked over once, taken apart where it
-//! stands, and read by all processors.
+//! The file in canonical form, as a gateway writes it: walked over once, a piece at a time, taken
+//! apart where it stands, and read by all processors while the walk goes on.
 //!
 //! This is for files in which nothing is wrong: at the first doubt there is no result, and
 //! [`Read::whole`] reads the file again from its beginning and says what it is. Both apply the
-//! same rules: what [`Canonical`] accepts, the strict reader accepts, and the text is its own
-//! canonical form, so that hashes are taken over the text.
+//! same rules: what [`Canonical`](proof::json::Canonical) accepts, the strict reader accepts, and
+//! the text is its own canonical form, so that hashes are taken over the text.
+
+use std::io;
 
 use proof::bundle::{Bundle, Inclusion, PublicHalf};
 use proof::frequent::Keyring;
 use proof::hash::Hasher;
-use proof::json::Canonical;
 use proof::receipt::{GatewayReceipt, ToolReceipt};
 use proof::record::Record;
 use proof::{Envelope, EnvelopeType, Hash, PublicKey};
 
 use super::opened::{Half, Receipt};
+use super::walk::{Text, Walk};
 use super::{MAX_ENTRIES, Read, RecordHashes, is_evidence};
-use crate::threads::{self, Found};
+use crate::threads;
 
 /// So many records or proofs are read in one go.
 const STEP: usize = 64;
@@ -24,15 +26,25 @@ const STEP: usize = 64;
 /// So many receipts: each costs a signature.
 const RECEIPTS: usize = 16;
 
-/// Reads a file in which nothing is wrong.
-pub(super) fn read(bytes: &[u8]) -> Option<Read> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let blank = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
-    let text = text.trim_matches(blank);
+/// Reads a file in which nothing is wrong, so many bytes in one go.
+///
+/// # Errors
+/// When the source cannot be read.
+pub(super) fn read(source: impl io::Read, step: usize) -> io::Result<Option<Read>> {
+    let mut file = Walk::new(source, step);
     let keys = Keyring::default();
-    let done = threads::map_found(|found| walk(text, found), |part| part.read(&keys))?;
+    let mut evidence = None;
+    let find =
+        |found: &mut dyn FnMut(Part)| walk(&mut file, found).map(|hash| evidence = Some(hash));
+    let done = threads::map_found(find, |part| part.read(&keys));
+    file.finish()?;
+    Ok(done
+        .zip(evidence)
+        .and_then(|(done, evidence)| gather(done, evidence)))
+}
 
-    let mut evidence_hash = None;
+/// Puts together what was read.
+fn gather(done: Vec<Option<Done>>, evidence_hash: Hash) -> Option<Read> {
     let mut bundle = None;
     let mut halves: Vec<Half> = Vec::new();
     let mut model_receipts = Vec::new();
@@ -42,7 +54,6 @@ pub(super) fn read(bytes: &[u8]) -> Option<Read> {
     let mut tool_receipts = Vec::new();
     for done in done {
         match done? {
-            Done::Evidence(hash) => evidence_hash = Some(hash),
             Done::Frame(frame) => bundle = Some(*frame),
             // It comes after its receipts.
             Done::Half(mut half) => {
@@ -81,63 +92,67 @@ pub(super) fn read(bytes: &[u8]) -> Option<Read> {
         halves,
         tool_receipts,
         records: hashes,
-        evidence_hash: evidence_hash?,
+        evidence_hash,
     })
 }
 
-/// Members of an object as they stand in the file: the name, and the value's text.
-type Members<'a> = Vec<(&'a str, &'a str)>;
+/// Members of an object as they stand in the file.
+type Members = Vec<(String, Text)>;
 
-/// Walks over the file and hands in its parts as they are found.
-fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
+/// Walks over the file and hands in its parts as they are found; gives the hash of its evidence.
+fn walk<S: io::Read>(file: &mut Walk<S>, found: &mut dyn FnMut(Part)) -> Option<Hash> {
     let (mut one, mut several) = (false, None);
     let (mut records, mut log, mut terraform) = (false, None, None);
     let mut frame = Members::new();
-    let mut evidence = Vec::new();
-    let mut walk = Canonical::new(text);
-    walk.object(0, |walk, name| {
-        let start = walk.position();
+    let mut evidence = Hasher::new();
+    file.is_over()?;
+    file.object(0, |file, name| {
+        let is_evidence = is_evidence(name);
+        if is_evidence {
+            let mut hasher = std::mem::take(&mut evidence);
+            let before = if hasher.length() == 0 { '{' } else { ',' };
+            hasher.update(format!("{before}\"{name}\":").as_bytes());
+            file.hash(hasher);
+        }
         match name {
             "proof_bundle" => {
                 one = true;
-                walk_half(walk, 1, found)?;
+                walk_half(file, 1, found)?;
             }
             "proof_bundles" => {
                 let count = several.insert(0);
-                walk.array(1, |walk| {
+                file.array(1, |file| {
                     *count += 1;
-                    walk_half(walk, 2, found)?;
+                    walk_half(file, 2, found)?;
                     (*count <= MAX_ENTRIES).then_some(())
                 })?;
             }
             "records" => {
                 records = true;
-                walk_list(walk, 1, STEP, |list| found.push(Part::Records(list)))?;
+                walk_list(file, 1, STEP, |list| found(Part::Records(list)))?;
             }
             "log" => {
-                let push = |list| found.push(Part::Proofs(list));
-                log = Some(walk_around(walk, 1, ("proofs", STEP), push)?);
+                let push = |list| found(Part::Proofs(list));
+                log = Some(walk_around(file, 1, ("proofs", STEP), push)?);
             }
             "terraform" => {
-                let push = |list| found.push(Part::ToolReceipts(list));
-                terraform = Some(walk_around(walk, 1, ("receipts", RECEIPTS), push)?);
+                let push = |list| found(Part::ToolReceipts(list));
+                terraform = Some(walk_around(file, 1, ("receipts", RECEIPTS), push)?);
             }
-            _ => frame.push((name, walk.value(1)?)),
+            _ => frame.push((name.to_owned(), file.value(1)?)),
         }
-        if is_evidence(name) {
-            // Its name, the quotes around that and the colon stand before it.
-            let start = start.checked_sub(name.len() + 3)?;
-            evidence.push(text.get(start..walk.position())?);
+        if is_evidence {
+            evidence = file.hashed()?;
         }
         Some(())
     })?;
-    walk.end()?;
+    evidence.update(b"}");
     // One half, or more than one.
     let halves = match several {
         None => one,
         Some(count) => !one && count > 1,
     };
-    if !halves || !records {
+    if !file.is_over()? || !halves || !records {
         return None;
     }
     let log = joined(&log?, &[("proofs", "[]")]);
@@ -147,52 +162,54 @@ fn walk<'a>(text: &'a str, found: &Found<Part<'a>>) -> Option<()> {
         ("records", "[]"),
         ("terraform", &terraform),
     ];
-    // All of the text is hashed in one go.
-    found.push_first(Part::Evidence(evidence));
-    found.push(Part::Frame(joined(&frame, &lists)));
-    Some(())
+    found(Part::Frame(joined(&frame, &lists)));
+    Some(evidence.finish())
 }
 
 /// A public half: its receipts, and then the rest of it.
-fn walk_half<'a>(walk: &mut Canonical<'a>, depth: usize, found: &Found<Part<'a>>) -> Option<()> {
-    let (mut envelope, mut members, mut payload) = (Members::new(), Members::new(), None);
-    walk.object(depth, |walk, name| {
+fn walk_half<S: io::Read>(
+    file: &mut Walk<S>,
+    depth: usize,
+    found: &mut dyn FnMut(Part),
+) -> Option<()> {
+    let (mut envelope, mut members, mut payload_hash) = (Members::new(), Members::new(), None);
+    file.object(depth, |file, name| {
         if name != "payload" {
-            envelope.push((name, walk.value(depth + 1)?));
+            envelope.push((name.to_owned(), file.value(depth + 1)?));
             return Some(());
         }
-        let start = walk.position();
-        walk.object(depth + 1, |walk, name| {
+        file.hash(Hasher::new());
+        file.object(depth + 1, |file, name| {
             match name {
                 "receipts" => {
-                    let push = |list| found.push(Part::ModelReceipts(list));
-                    walk_list(walk, depth + 2, RECEIPTS, push)?;
+                    let push = |list| found(Part::ModelReceipts(list));
+                    walk_list(file, depth + 2, RECEIPTS, push)?;
                 }
-                _ => members.push((name, walk.value(depth + 2)?)),
+                _ => members.push((name.to_owned(), file.value(depth + 2)?)),
             }
             Some(())
         })?;
-        payload = walk.since(start);
+        payload_hash = file.hashed().map(|hasher| hasher.finish());
         Some(())
     })?;
-    found.push(Part::Half(HalfText {
+    found(Part::Half(HalfText {
         envelope,
-        payload: payload?,
+        payload_hash: payload_hash?,
         members,
     }));
     Some(())
 }
 
 /// The elements of an array as they stand, so many at a time.
-fn walk_list<'a>(
-    walk: &mut Canonical<'a>,
+fn walk_list<S: io::Read>(
+    file: &mut Walk<S>,
     depth: usize,
     step: usize,
-    mut push: impl FnMut(Vec<&'a str>),
+    mut push: impl FnMut(Vec<Text>),
 ) -> Option<()> {
     let (mut list, mut count) = (Vec::new(), 0);
-    walk.array(depth, |walk| {
-        list.push(walk.value(depth + 1)?);
+    file.array(depth, |file| {
+        list.push(file.value(depth + 1)?);
         count += 1;
         if list.len() == step {
             push(std::mem::take(&mut list));
@@ -206,19 +223,19 @@ fn walk_list<'a>(
 }
 
 /// An object with one long list in it: its other members.
-fn walk_around<'a>(
-    walk: &mut Canonical<'a>,
+fn walk_around<S: io::Read>(
+    file: &mut Walk<S>,
     depth: usize,
     (list, step): (&str, usize),
-    mut push: impl FnMut(Vec<&'a str>),
-) -> Option<Members<'a>> {
+    mut push: impl FnMut(Vec<Text>),
+) -> Option<Members> {
     let (mut members, mut seen) = (Members::new(), false);
-    walk.object(depth, |walk, name| {
+    file.object(depth, |file, name| {
         if name == list {
             seen = true;
-            walk_list(walk, depth + 1, step, &mut push)?;
+            walk_list(file, depth + 1, step, &mut push)?;
         } else {
-            members.push((name, walk.value(depth + 1)?));
+            members.push((name.to_owned(), file.value(depth + 1)?));
         }
         Some(())
     })?;
@@ -226,9 +243,12 @@ fn walk_around<'a>(
 }
 
 /// An object of these members. Their order does not count for what is made of it.
-fn joined(members: &[(&str, &str)], more: &[(&str, &str)]) -> String {
+fn joined(members: &[(String, Text)], more: &[(&str, &str)]) -> String {
+    let members = members
+        .iter()
+        .map(|(name, value)| (name.as_str(), &**value));
     let mut text = String::from("{");
-    for (n, (name, value)) in members.iter().chain(more).enumerate() {
+    for (n, (name, value)) in members.chain(more.iter().copied()).enumerate() {
         text.push_str(if n > 0 { ",\"" } else { "\"" });
         text.push_str(name);
         text.push_str("\":");
@@ -239,29 +259,26 @@ fn joined(members: &[(&str, &str)], more: &[(&str, &str)]) -> String {
 }
 
 /// What one processor reads in one go.
-enum Part<'a> {
-    /// The text of each member that is evidence, with its name.
-    Evidence(Vec<&'a str>),
+enum Part {
     /// Everything but the long lists.
     Frame(String),
-    Half(HalfText<'a>),
-    ModelReceipts(Vec<&'a str>),
-    ToolReceipts(Vec<&'a str>),
-    Records(Vec<&'a str>),
-    Proofs(Vec<&'a str>),
+    Half(HalfText),
+    ModelReceipts(Vec<Text>),
+    ToolReceipts(Vec<Text>),
+    Records(Vec<Text>),
+    Proofs(Vec<Text>),
 }
 
 /// A public half without its receipts.
-struct HalfText<'a> {
-    envelope: Members<'a>,
-    /// All of it, for the hash.
-    payload: &'a str,
-    members: Members<'a>,
+struct HalfText {
+    envelope: Members,
+    /// Of all of it.
+    payload_hash: Hash,
+    members: Members,
 }
 
 /// A part that has been read.
 enum Done {
-    Evidence(Hash),
     Frame(Box<Bundle>),
     Half(Box<Half>),
     ModelReceipts(Vec<Receipt<GatewayReceipt>>),
@@ -270,13 +287,12 @@ enum Done {
     Proofs(Vec<Inclusion>),
 }
 
-impl Part<'_> {
+impl Part {
     fn read(self, keys: &Keyring) -> Option<Done> {
-        fn each<T>(texts: &[&str], read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        fn each<T>(texts: &[Text], read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
             texts.iter().map(|text| read(text)).collect()
         }
         Some(match self {
-            Self::Evidence(members) => Done::Evidence(evidence_hash(&members)),
             Self::Frame(text) => Done::Frame(serde_json::from_str(&text).ok()?),
             Self::Half(half) => Done::Half(Box::new(half.read()?)),
             Self::ModelReceipts(texts) => Done::ModelReceipts(Receipt::open_texts(&texts, keys)?),
@@ -293,23 +309,12 @@ impl Part<'_> {
     }
 }
 
-/// Hash of the canonical form of all evidence, of which every member stands in the file.
-fn evidence_hash(members: &[&str]) -> Hash {
-    let mut hasher = Hasher::new();
-    for (n, member) in members.iter().enumerate() {
-        hasher.update(if n > 0 { b"," } else { b"{" });
-        hasher.update(member.as_bytes());
-    }
-    hasher.update(b"}");
-    hasher.finish()
-}
-
-impl HalfText<'_> {
+impl HalfText {
     fn read(&self) -> Option<Half> {
         let envelope = joined(&self.envelope, &[("payload", "null")]);
         let envelope: Envelope = serde_json::from_str(&envelope).ok()?;
         let half: PublicHalf = serde_json::from_str(&joined(&self.members, &[])).ok()?;
-        let hash = || Hash::of(self.payload.as_bytes());
+        let hash = || self.payload_hash;
         let checked = envelope.check_hashed(EnvelopeType::ProofBundle, hash, PublicKey::verify);
         Some(Half {
             issued_at: envelope.issued_at,
@@ -326,6 +331,7 @@ impl HalfText<'_> {
 mod tests {
     use proof::json;
 
+    use super::super::walk::PIECE;
     use super::*;
     use crate::report::Findings;
     use crate::testing::{Story, bytes, seal};
@@ -335,10 +341,17 @@ mod tests {
         let mut findings = Findings::default();
         let whole = Read::whole(file, &mut findings);
         let whole = whole.filter(|_| !findings.any_failure());
-        let apart = read(file);
-        let same = apart.is_none() || apart == whole;
+        let apart = |step| read(file, step).expect("memory can be read");
+        let large = apart(PIECE);
+        let same = large.is_none() || large == whole;
         assert!(same, "{:.200}", String::from_utf8_lossy(file));
-        (whole.is_some(), apart.is_some())
+        // Wherever one piece ends and the next begins.
+        if file.len() < 1 << 20 {
+            for step in [1, 997] {
+                assert_eq!(apart(step), large, "{step}");
+            }
+        }
+        (whole.is_some(), large.is_some())
     }
 
     fn good() -> serde_json::Value {

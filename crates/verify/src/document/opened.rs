@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::walk::Text;
 use crate::checks::envelope_code;
 use crate::code::Code;
 use crate::threads;
@@ -88,7 +89,7 @@ impl<T: Bound> Receipt<T> {
 
     /// Opens envelopes that stand in canonical text; nothing at the first doubt about the shape of
     /// one. Their signatures are checked together, which saves a division for each.
-    pub(super) fn open_texts(texts: &[&str], keys: &Keyring) -> Option<Vec<Self>> {
+    pub(super) fn open_texts(texts: &[Text], keys: &Keyring) -> Option<Vec<Self>> {
         let mut claims = Vec::with_capacity(texts.len());
         let opened = texts.iter().map(|text| Self::open_text(text, &mut claims));
         let mut opened: Vec<Self> = opened.collect::<Option<_>>()?;
