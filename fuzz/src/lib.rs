@@ -10,7 +10,6 @@ mod body;
 mod configuration;
 mod egress;
 mod evidence;
-mod names;
 mod passkey;
 mod plan;
 mod proofs;
@@ -29,7 +28,6 @@ pub use body::body;
 pub use configuration::configuration;
 pub use egress::{destination, hello};
 pub use evidence::{bundle, envelope, json, log, trust};
-pub use names::names;
 pub use passkey::passkey;
 pub use plan::plan;
 pub use proofs::{clawsig, proofs};
@@ -60,7 +58,6 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("destination", destination),
     ("hello", hello),
     ("timestamp", timestamp),
-    ("names", names),
 ];
 
 /// The runbook's contract: plans, and applies after approval.

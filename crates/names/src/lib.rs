@@ -10,11 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod message;
-
-mod files;
-mod order;
-mod servers;
 mod stub;
 #[cfg(test)]
 mod testing;

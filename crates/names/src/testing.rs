@@ -20,8 +20,6 @@ pub(crate) const NO_SUCH_NAME: u16 = GOOD | 3;
 pub(crate) enum Data {
     Address(&'static str),
     Alias(&'static str),
-    /// Of a type that nobody asked for.
-    Text,
 }
 
 /// An answer that repeats the question, with records of owners; no owner is the name that was
@@ -38,7 +36,6 @@ pub(crate) fn answer(asked: &[u8], flags: u16, records: &[(&str, Data)]) -> Vec<
         }
         let (kind, bytes) = match data {
             Data::Alias(to) => (5, labels(to)),
-            Data::Text => (16, b"\x04text".to_vec()),
             Data::Address(ip) => match ip.parse().unwrap() {
                 IpAddr::V4(ip) => (A, ip.octets().to_vec()),
                 IpAddr::V6(ip) => (AAAA, ip.octets().to_vec()),

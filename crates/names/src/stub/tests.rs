@@ -17,8 +17,7 @@ impl Machine {
         let stub = Stub {
             resolv_conf: file("resolv.conf"),
             hosts: file("hosts"),
-            hostname: file("hostname"),
-            port,
+            port: Some(port),
         };
         let machine = Self { folder, stub };
         machine.write(
@@ -69,7 +68,7 @@ fn example(asked: &Asked) -> Vec<Vec<u8>> {
     let one = |data| vec![asked.answer(GOOD, &[("", data)])];
     let nothing = || vec![asked.answer(GOOD, &[])];
     assert!(v4 || asked.kind == AAAA, "{}", asked.kind);
-    match asked.name.as_str() {
+    match asked.name.to_lowercase().as_str() {
         "both.example" if v4 => one(Address("192.0.2.1")),
         "both.example" => one(Address("2001:db8::1")),
         "old.example" | "db.a.example" if v4 => one(Address("192.0.2.2")),
@@ -146,28 +145,14 @@ async fn names_lead_where_the_server_says() {
             Other,
             "`silent.example`: the name server 127.0.0.1:",
         ),
-        ("silent.example", Other, "does not answer"),
-        ("failing.example", Other, "failed"),
-        ("broken.example", Other, "answers what cannot be read"),
+        ("silent.example", Other, "timed out"),
+        ("failing.example", Other, "Server Failure"),
+        ("broken.example", Other, "cannot look up `broken.example`"),
         ("no name", InvalidInput, "`no name` is no host's name"),
         ("", InvalidInput, "`` is no host's name"),
     ] {
         machine.fails(name, kind, why).await;
     }
-}
-
-#[tokio::test]
-async fn over_tcp_alone_when_the_machine_says_so() {
-    let only_tcp = |asked: &Asked| match asked.over_tcp {
-        true => example(asked),
-        false => Vec::new(),
-    };
-    let machine = Machine::new(Server::start(only_tcp).await.port);
-    machine
-        .fails("old.example", io::ErrorKind::Other, "does not answer")
-        .await;
-    machine.write("resolv.conf", "nameserver 127.0.0.1\noptions use-vc");
-    machine.finds("old.example", &["192.0.2.2"]).await;
 }
 
 #[tokio::test]
@@ -214,14 +199,8 @@ async fn names_that_are_not_full_are_searched_for() {
     assert_eq!(server.asked(), ["old.example", "db"]);
     // Who does not answer might have known it: the next one would be another host.
     search("silent.example a.example");
-    machine
-        .fails("db", io::ErrorKind::Other, "does not answer")
-        .await;
+    machine.fails("db", io::ErrorKind::Other, "timed out").await;
     assert_eq!(server.asked(), ["db.silent.example"]);
-    // Without a list, the machine's own domain.
-    machine.write("resolv.conf", "nameserver 127.0.0.1");
-    machine.write("hostname", "gateway.a.example\n");
-    machine.finds("db", &["192.0.2.2"]).await;
 }
 
 #[tokio::test]
