@@ -140,3 +140,19 @@ pub fn cause(error: &dyn std::error::Error) -> String {
     }
     inner.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connectors_are_told_where_names_lead() {
+        let name: Name = "localhost".parse().unwrap();
+        let mut found = Names.call(name).await.unwrap();
+        assert!(found.any(|at| at == (Ipv4Addr::LOCALHOST, 0).into()));
+        // No resolver takes it for a name.
+        assert!(Names.call("no..name".parse().unwrap()).await.is_err());
+    }
+}

@@ -18,12 +18,14 @@ pub(super) async fn resolved(config: &Config) -> io::Result<Config> {
         Host::Unix(_) => true,
     };
     let hosts = config.get_hosts();
-    if !config.get_hostaddrs().is_empty() || hosts.iter().all(needs_none) {
+    let ports = config.get_ports();
+    // The library refuses ports of which nobody knows whose they are.
+    let unclear = ports.len() > 1 && ports.len() != hosts.len();
+    if unclear || !config.get_hostaddrs().is_empty() || hosts.iter().all(needs_none) {
         return Ok(config.clone());
     }
     let mut addressed = without_hosts(config);
     let mut failed = None;
-    let ports = config.get_ports();
     for (n, host) in hosts.iter().enumerate() {
         // `parse` takes no folders of sockets beside names.
         let Host::Tcp(name) = host else { continue };
@@ -137,6 +139,7 @@ mod tests {
             "host=db.example hostaddr=192.0.2.1",
             "host=/run/postgresql,/tmp port=7",
             "hostaddr=192.0.2.1",
+            "host=localhost,localhost,localhost port=7,8",
         ] {
             assert_eq!(resolved(&read(address)).await.unwrap(), read(address));
         }
