@@ -24,6 +24,7 @@ mod tiles;
 mod vault;
 
 pub use egress::Egress;
+pub(crate) use keys::NO_MODULES;
 pub use keys::{AwsKmsKey, FileKind, FilePlace, KeyPlace, KeyPlaces, Pkcs11Key, VaultKey};
 pub use log::{Log, Timestamps, Witness};
 pub use models::{Dialect, KeyHeader, MODEL_IN_URL, ModelProvider, Price};

@@ -31,8 +31,11 @@ use limit::{Limiter, Pace};
 use lists::Lists;
 use retry::Attempts;
 
+#[cfg(test)]
+pub(crate) use connection::connector;
 pub use connection::{
-    HttpClient, authorities, cause, connector_with, http_client, http_client_with, tls_client,
+    Connector, HttpClient, PlainConnector, authorities, cause, connector_with, http_client,
+    http_client_with, plain_connector, tls_client,
 };
 pub use limit::on_behalf_of;
 

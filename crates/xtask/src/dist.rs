@@ -1,5 +1,5 @@
-//! What a release hands out: for each program an archive with its licence and what it is made of,
-//! and the checksums of all.
+//! What a release hands out: for each build an archive with its licence and what it is made of, and
+//! the checksums of all.
 //!
 //! Whoever builds the same sources with the same compiler gets the same bytes: paths are written as
 //! if the sources lay in `/source`, archives hold no owner, and their times are those of the last
@@ -17,31 +17,58 @@ use crate::cargo::{cargo, root, target};
 use crate::packages::{Packages, TARGET};
 use crate::sbom;
 
-/// A program of the release.
-struct Program {
+mod smoke;
+
+/// A build of the release.
+struct Build {
     package: &'static str,
-    /// Linked with everything that it needs. The gateway is not: it looks names up as the machine
-    /// does, for which the C library loads parts of itself.
+    /// What the names of its files end in: two builds of one program differ by it.
+    suffix: &'static str,
+    /// Linked with everything that it needs, the C library included.
     is_static: bool,
+    /// What a reader is promised of it.
+    promise: Promise,
     /// What comes with it, from the root of the sources.
     with: &'static [&'static str],
 }
 
-const PROGRAMS: [Program; 2] = [
-    Program {
+enum Promise {
+    /// It serves.
+    Gateway,
+    /// It is small, and there at once.
+    Verifier,
+}
+
+const WITH_GATEWAY: &[&str] = &[
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+    "packaging/systemd",
+    "packaging/grafana",
+];
+
+/// The static ones one after the other: what both are made of is built once.
+const BUILDS: [Build; 3] = [
+    // Loads PKCS#11 modules, and looks names up by all that the machine has for it.
+    Build {
         package: "clawgate",
+        suffix: "",
         is_static: false,
-        with: &[
-            "LICENSE",
-            "README.md",
-            "CHANGELOG.md",
-            "packaging/systemd",
-            "packaging/grafana",
-        ],
+        promise: Promise::Gateway,
+        with: WITH_GATEWAY,
     },
-    Program {
-        package: "clawverify",
+    Build {
+        package: "clawgate",
+        suffix: "-static",
         is_static: true,
+        promise: Promise::Gateway,
+        with: WITH_GATEWAY,
+    },
+    Build {
+        package: "clawverify",
+        suffix: "",
+        is_static: true,
+        promise: Promise::Verifier,
         with: &["LICENSE"],
     },
 ];
@@ -55,17 +82,15 @@ pub(crate) fn run(folder: Option<&Path>) -> anyhow::Result<()> {
     fs::create_dir_all(&out)?;
     let packages = Packages::read()?;
     let mut made = Vec::new();
-    for program in &PROGRAMS {
-        let built = build(program)?;
-        if program.is_static {
-            println!("{}", stands_alone(&built)?);
-        }
-        let bill = serde_json::to_string_pretty(&sbom::of(&packages, program.package)?)? + "\n";
-        let version = &packages.linked_into(program.package)?.program.version;
-        let name = format!("{}-{version}-{TARGET}", program.package);
+    for build in &BUILDS {
+        let built = build.run()?;
+        println!("{}", build.check(&built, &out)?);
+        let bill = serde_json::to_string_pretty(&sbom::of(&packages, build.package)?)? + "\n";
+        let version = &packages.linked_into(build.package)?.program.version;
+        let name = format!("{}-{version}-{TARGET}{}", build.package, build.suffix);
         let bill_file = format!("{name}.cdx.json");
         fs::write(out.join(&bill_file), &bill)?;
-        archive(program, &built, &bill, &out, &name)?;
+        build.archive(&built, &bill, &out, &name)?;
         made.extend([format!("{name}.tar.gz"), bill_file]);
     }
     made.sort();
@@ -75,25 +100,43 @@ pub(crate) fn run(folder: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Largest program that is linked with everything that it needs, in bytes.
+/// Largest verifier, in bytes.
 const MAX_BYTES: u64 = 5_000_000;
 
-/// Longest time from start to end of `--version`, the median of [`STARTS`].
+/// Longest time from start to end of its `--version`, the median of [`STARTS`].
 const MAX_START: Duration = Duration::from_millis(10);
 const STARTS: usize = 51;
 
-/// Checks what an auditor is promised of a program: one file, small, there at once.
-fn stands_alone(program: &Path) -> anyhow::Result<String> {
-    let name = program.display();
-    let bytes = fs::read(program)?;
-    let needs = loader(&bytes).with_context(|| format!("`{name}` is no program for {TARGET}"))?;
-    if needs {
-        bail!("`{name}` is not static: it asks for a loader");
+impl Build {
+    /// Checks what readers are promised of it, and says what it is.
+    fn check(&self, built: &Path, out: &Path) -> anyhow::Result<String> {
+        let name = built.display();
+        let bytes = fs::read(built)?;
+        let loads =
+            loader(&bytes).with_context(|| format!("`{name}` is no program for {TARGET}"))?;
+        let linked = match (self.is_static, loads) {
+            (true, false) => "static",
+            (false, true) => "dynamic",
+            (true, true) => bail!("`{name}` is not static: it asks for a loader"),
+            (false, false) => bail!("`{name}` is static"),
+        };
+        let size = bytes.len() as u64;
+        let kept = match self.promise {
+            Promise::Gateway => {
+                smoke::serves(built, self.is_static, &out.join("smoke"))?;
+                "serves".to_owned()
+            }
+            Promise::Verifier if size > MAX_BYTES => {
+                bail!("`{name}` has {size} bytes, more than {MAX_BYTES}")
+            }
+            Promise::Verifier => starts(built)?,
+        };
+        Ok(format!("{name}: {linked}, {size} bytes, {kept}"))
     }
-    let size = bytes.len() as u64;
-    if size > MAX_BYTES {
-        bail!("`{name}` has {size} bytes, more than {MAX_BYTES}");
-    }
+}
+
+/// Checks that a program is there at once.
+fn starts(program: &Path) -> anyhow::Result<String> {
     let mut starts = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
         let began = Instant::now();
@@ -104,11 +147,12 @@ fn stands_alone(program: &Path) -> anyhow::Result<String> {
     let start = starts[STARTS / 2];
     if start > MAX_START {
         bail!(
-            "`{name}` takes {start:?} for `--version`, more than {MAX_START:?}; on an idle machine?"
+            "`{}` takes {start:?} for `--version`, more than {MAX_START:?}; on an idle machine?",
+            program.display()
         );
     }
     Ok(format!(
-        "{name}: static, {size} bytes, {:.1} ms for `--version`",
+        "{:.1} ms for `--version`",
         start.as_secs_f64() * 1e3
     ))
 }
@@ -134,31 +178,58 @@ fn loader(elf: &[u8]) -> Option<bool> {
     Some(found)
 }
 
-/// Builds a program and tells where it is.
-fn build(program: &Program) -> anyhow::Result<PathBuf> {
-    let (source, home) = (root().display(), cargo_home()?);
-    let home = home.display();
-    let mut flags =
-        format!("--remap-path-prefix={source}=/source --remap-path-prefix={home}=/cargo");
-    if program.is_static {
-        flags.push_str(" -C target-feature=+crt-static");
+impl Build {
+    /// Builds a program and tells where it is.
+    fn run(&self) -> anyhow::Result<PathBuf> {
+        let (source, home) = (root().display(), cargo_home()?);
+        let home = home.display();
+        let mut flags =
+            format!("--remap-path-prefix={source}=/source --remap-path-prefix={home}=/cargo");
+        if self.is_static {
+            flags.push_str(" -C target-feature=+crt-static");
+        }
+        let package = self.package;
+        // A target that is named keeps the flags away from what runs while building.
+        let arguments = ["build", "--release", "--locked", "--target", TARGET];
+        let mut build = cargo(&[&arguments[..], &["--package", package]].concat());
+        build
+            .env("RUSTFLAGS", flags)
+            .env(
+                "CFLAGS",
+                format!("-ffile-prefix-map={source}=/source -ffile-prefix-map={home}=/cargo"),
+            )
+            .env("SOURCE_DATE_EPOCH", last_commit()?);
+        let status = build.status().context("cannot start cargo")?;
+        if !status.success() {
+            bail!("`{package}` does not build: {status}");
+        }
+        Ok(target().join(TARGET).join("release").join(package))
     }
-    let package = program.package;
-    // A target that is named keeps the flags away from what runs while building.
-    let arguments = ["build", "--release", "--locked", "--target", TARGET];
-    let mut build = cargo(&[&arguments[..], &["--package", package]].concat());
-    build
-        .env("RUSTFLAGS", flags)
-        .env(
-            "CFLAGS",
-            format!("-ffile-prefix-map={source}=/source -ffile-prefix-map={home}=/cargo"),
-        )
-        .env("SOURCE_DATE_EPOCH", last_commit()?);
-    let status = build.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{package}` does not build: {status}");
+
+    fn archive(&self, built: &Path, bill: &str, out: &Path, name: &str) -> anyhow::Result<()> {
+        let folder = out.join(name);
+        fs::create_dir(&folder)?;
+        fs::copy(built, folder.join(self.package))?;
+        fs::write(folder.join("sbom.cdx.json"), bill)?;
+        for path in self.with {
+            let mut copy = Command::new("cp");
+            copy.args(["-r", "--parents", path])
+                .arg(&folder)
+                .current_dir(root());
+            output(&mut copy)?;
+        }
+        let mut tar = Command::new("tar");
+        tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
+            .args(["--mode=u=rwX,go=rX", "--format=ustar"])
+            .arg(format!("--mtime=@{}", last_commit()?))
+            .args(["--use-compress-program=gzip -9n", "-cf"])
+            .arg(format!("{name}.tar.gz"))
+            .arg(name)
+            .current_dir(out);
+        output(&mut tar)?;
+        fs::remove_dir_all(&folder)?;
+        Ok(())
     }
-    Ok(target().join(TARGET).join("release").join(package))
 }
 
 fn cargo_home() -> anyhow::Result<PathBuf> {
@@ -177,37 +248,6 @@ fn last_commit() -> anyhow::Result<String> {
     let mut git = Command::new("git");
     git.args(["log", "-1", "--format=%ct"]).current_dir(root());
     Ok(output(&mut git)?.trim().to_owned())
-}
-
-fn archive(
-    program: &Program,
-    built: &Path,
-    bill: &str,
-    out: &Path,
-    name: &str,
-) -> anyhow::Result<()> {
-    let folder = out.join(name);
-    fs::create_dir(&folder)?;
-    fs::copy(built, folder.join(program.package))?;
-    fs::write(folder.join("sbom.cdx.json"), bill)?;
-    for path in program.with {
-        let mut copy = Command::new("cp");
-        copy.args(["-r", "--parents", path])
-            .arg(&folder)
-            .current_dir(root());
-        output(&mut copy)?;
-    }
-    let mut tar = Command::new("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
-        .args(["--mode=u=rwX,go=rX", "--format=ustar"])
-        .arg(format!("--mtime=@{}", last_commit()?))
-        .args(["--use-compress-program=gzip -9n", "-cf"])
-        .arg(format!("{name}.tar.gz"))
-        .arg(name)
-        .current_dir(out);
-    output(&mut tar)?;
-    fs::remove_dir_all(&folder)?;
-    Ok(())
 }
 
 /// Runs a command to its good end and returns what it says.

@@ -46,8 +46,14 @@ const LAYERS: &[Layer] = &[
         pure: true,
     },
     Layer {
+        package: "clawgate-names",
+        uses: &[],
+        uses_with_feature: &[],
+        pure: false,
+    },
+    Layer {
         package: "clawgate-store",
-        uses: &["clawgate-proof"],
+        uses: &["clawgate-names", "clawgate-proof"],
         uses_with_feature: &[],
         pure: false,
     },
@@ -60,6 +66,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         package: "clawgate",
         uses: &[
+            "clawgate-names",
             "clawgate-policy",
             "clawgate-proof",
             "clawgate-store",

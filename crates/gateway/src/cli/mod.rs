@@ -74,9 +74,15 @@ A first set-up:
 
 Exit codes: 0 done; 1 not done, or not in order; 2 the command line is wrong.";
 
+/// The version, and which build it is.
+const VERSION: &str = match names::STATIC {
+    true => concat!(env!("CARGO_PKG_VERSION"), " (static)"),
+    false => env!("CARGO_PKG_VERSION"),
+};
+
 /// Lets AI agents use Terraform Cloud under contract.
 #[derive(Debug, Parser)]
-#[command(name = "clawgate", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "clawgate", version = VERSION, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]

@@ -227,6 +227,7 @@ impl KeyPlaces {
     /// # Errors
     /// [`ConfigError::Value`].
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_loads(names::STATIC)?;
         let refuse = |message: String| Err(ConfigError::Value(message));
         if !(1..=60).contains(&self.sign_timeout_seconds) {
             return refuse("keys.sign_timeout_seconds must be 1 to 60".to_owned());
@@ -265,7 +266,23 @@ impl KeyPlaces {
         }
         Ok(())
     }
+
+    /// Refuses modules in a program that can load none.
+    fn check_loads(&self, is_static: bool) -> Result<(), ConfigError> {
+        let is_module = |place: &KeyPlace| matches!(place, KeyPlace::Pkcs11(_));
+        let roles = self.roles().into_iter();
+        let mut modules = roles.filter(|(_, place)| place.is_some_and(is_module));
+        match modules.next().filter(|_| is_static) {
+            Some((role, _)) => Err(ConfigError::Value(format!("keys.{role} {NO_MODULES}"))),
+            None => Ok(()),
+        }
+    }
 }
+
+/// Why a static program has no keys in modules, and what has.
+pub(crate) const NO_MODULES: &str = "is in a PKCS#11 module, and this is the static build of \
+    `clawgate`, which loads no modules: take the build from the archive whose name does not end in \
+    `-static`";
 
 /// Whether a text can stand in a path as it is.
 fn is_path(text: &str) -> bool {
@@ -289,4 +306,26 @@ fn check_url(name: &str, url: &str) -> Result<(), ConfigError> {
         return refuse("has no path, and no slash at its end");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_program_has_no_keys_in_modules() {
+        let read = |text: &str| toml::from_str::<KeyPlaces>(text).unwrap();
+        let module = "[checkpoint]\nkind = 'pkcs11'\nmodule = 'm.so'\ntoken_label = 't'\n\
+                      key_label = 'k'\npin = { file = 'pin' }";
+        let said = read(module).check_loads(true).unwrap_err().to_string();
+        assert!(
+            said.contains("keys.checkpoint is in a PKCS#11 module"),
+            "{said}"
+        );
+        assert!(said.contains("does not end in `-static`"), "{said}");
+        read(module).check_loads(false).unwrap();
+        for elsewhere in ["", "kind = 'age'", "[token]\nkind = 'age'"] {
+            read(elsewhere).check_loads(true).unwrap();
+        }
+    }
 }

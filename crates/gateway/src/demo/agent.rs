@@ -8,16 +8,17 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+
+use crate::upstream::{PlainConnector, plain_connector};
 
 /// Largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// A client with one credential.
 pub(super) struct Caller {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<PlainConnector, Full<Bytes>>,
     base: String,
     bearer: Option<String>,
 }
@@ -48,7 +49,7 @@ impl Reply {
 impl Caller {
     /// A client that calls from the given address, or from whichever the system takes.
     pub(super) fn new(base: &str, bearer: Option<&str>, from: Option<IpAddr>) -> Self {
-        let mut connector = HttpConnector::new();
+        let mut connector = plain_connector();
         connector.set_local_address(from);
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context;
 use proof::{Hash, Timestamp};
 use store::GateState;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::email::Mail;
@@ -169,7 +168,8 @@ impl Channel {
             match &self.way {
                 Way::Email(mail) => mail.reach().await,
                 Way::Webhook(target, _) | Way::Slack(target) => {
-                    let connected = TcpStream::connect(target.socket()).await;
+                    let (host, port) = target.socket();
+                    let connected = names::connect(host, port).await;
                     connected.map(drop).map_err(|error| error.to_string())
                 }
             }

@@ -5,10 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters,
+};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
 use super::channel::NoticeId;
 use super::message::Message;
@@ -23,10 +24,19 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Mail {
     /// The server.
     pub(super) server: SmtpServer,
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    tls: Tls,
+    hello: ClientId,
+    credentials: Option<Credentials>,
     from: Mailbox,
     to: Vec<Mailbox>,
     password: Option<Secret>,
+}
+
+/// How the connection is encrypted; with the name that the server's certificate must have.
+enum Tls {
+    Whole(TlsParameters),
+    Upgraded(TlsParameters),
+    Local,
 }
 
 impl Mail {
@@ -44,22 +54,19 @@ impl Mail {
         let to = channel.to.iter().map(|to| mailbox(to));
         let to = to.collect::<Result<Vec<_>, _>>();
         let tls = match server.tls {
-            SmtpTls::Whole => Tls::Wrapper(tls(&server.host, ca_file)?),
-            SmtpTls::Upgraded => Tls::Required(tls(&server.host, ca_file)?),
-            SmtpTls::Local => Tls::None,
+            SmtpTls::Whole => Tls::Whole(tls(&server.host, ca_file)?),
+            SmtpTls::Upgraded => Tls::Upgraded(tls(&server.host, ca_file)?),
+            SmtpTls::Local => Tls::Local,
         };
-        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&server.host)
-            .port(server.port)
-            .tls(tls)
-            .hello_name(ClientId::Domain(from.email.domain().to_owned()))
-            .timeout(Some(COMMAND_TIMEOUT));
-        if let (Some(user), Some(password)) = (&channel.user, password) {
+        let credentials = channel.user.as_ref().zip(password).map(|(user, password)| {
             let password = password.expose().to_owned();
-            transport = transport.credentials(Credentials::new(user.clone(), password));
-        }
+            Credentials::new(user.clone(), password)
+        });
         Ok(Self {
             server,
-            transport: transport.build(),
+            tls,
+            hello: ClientId::Domain(from.email.domain().to_owned()),
+            credentials,
             from,
             to: to.map_err(anyhow::Error::msg)?,
             password: password.cloned(),
@@ -72,8 +79,11 @@ impl Mail {
     /// Why it was not taken.
     pub(super) async fn send(&self, message: &Message, id: &NoticeId) -> Result<String, String> {
         let mail = self.write(message, id)?;
-        let taken = self.transport.send(mail).await;
+        let mut connection = self.signed_in().await?;
+        let taken = connection.send(mail.envelope(), &mail.formatted()).await;
         let taken = taken.map_err(|error| refused(&error))?;
+        // It is taken, however the connection ends.
+        connection.abort().await;
         let said: Vec<&str> = taken.message().collect();
         Ok(format!("{} {}", taken.code(), said.join(" ")))
     }
@@ -83,11 +93,51 @@ impl Mail {
     /// # Errors
     /// Why it does not work.
     pub(super) async fn reach(&self) -> Result<(), String> {
-        let there = self.transport.test_connection().await;
-        match there.map_err(|error| refused(&error))? {
+        let mut connection = self.signed_in().await?;
+        let there = connection.test_connected().await;
+        connection.abort().await;
+        match there {
             true => Ok(()),
             false => Err("the server does not answer as a mail server".to_owned()),
         }
+    }
+
+    /// A connection over which mail can be handed in.
+    async fn signed_in(&self) -> Result<AsyncSmtpConnection, String> {
+        let mut connection = self.connected().await?;
+        let failed = |error| refused(&error);
+        if let Tls::Upgraded(tls) = &self.tls {
+            let upgraded = connection.starttls(tls.clone(), &self.hello).await;
+            upgraded.map_err(failed)?;
+        }
+        if let Some(credentials) = &self.credentials {
+            let signed_in = connection.auth(DEFAULT_MECHANISMS, credentials).await;
+            signed_in.map_err(failed)?;
+        }
+        Ok(connection)
+    }
+
+    /// The first of the server's addresses that answers as a mail server.
+    async fn connected(&self) -> Result<AsyncSmtpConnection, String> {
+        let SmtpServer { host, port, .. } = &self.server;
+        let unusable = |why: String| format!("the server cannot be used: {why}");
+        let found = names::look_up(host).await;
+        let found = found.map_err(|error| unusable(error.to_string()))?;
+        let mut failed = unusable("it has no address".to_owned());
+        for ip in found {
+            let tls = match &self.tls {
+                Tls::Whole(tls) => Some(tls.clone()),
+                Tls::Upgraded(_) | Tls::Local => None,
+            };
+            let (at, patience) = ((ip, *port), Some(COMMAND_TIMEOUT));
+            let connecting =
+                AsyncSmtpConnection::connect_tokio1(at, patience, &self.hello, tls, None);
+            match connecting.await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failed = refused(&error),
+            }
+        }
+        Err(failed)
     }
 
     /// What must not be said on.

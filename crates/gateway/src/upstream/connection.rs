@@ -1,21 +1,56 @@
 //! The connections that all our requests share.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tower_service::Service;
 
 use crate::config::Config;
 
 /// The connection pool that all our requests share.
-pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub type HttpClient = Client<Connector, Full<Bytes>>;
+
+/// What makes its connections.
+pub type Connector = HttpsConnector<PlainConnector>;
+
+/// What makes those below TLS.
+pub type PlainConnector = HttpConnector<Names>;
+
+/// Tells connectors where names lead.
+#[derive(Debug, Clone, Copy)]
+pub struct Names;
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(async move {
+            let found = names::look_up(name.as_str()).await?;
+            // The port is the connector's affair.
+            let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            Ok(addresses.collect::<Vec<_>>().into_iter())
+        })
+    }
+}
 
 /// Makes the pool: system certificates, plus the configured ones.
 ///
@@ -40,12 +75,25 @@ pub fn http_client_with(ca_file: Option<&Path>) -> anyhow::Result<HttpClient> {
 ///
 /// # Errors
 /// When certificates cannot be read.
-pub fn connector_with(ca_file: Option<&Path>) -> anyhow::Result<HttpsConnector<HttpConnector>> {
-    Ok(hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls_client(ca_file)?)
+pub fn connector_with(ca_file: Option<&Path>) -> anyhow::Result<Connector> {
+    Ok(connector(tls_client(ca_file)?))
+}
+
+/// The same under this TLS.
+pub(crate) fn connector(tls: rustls::ClientConfig) -> Connector {
+    let mut plain = plain_connector();
+    // TLS comes on top of it.
+    plain.enforce_http(false);
+    hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .build())
+        .wrap_connector(plain)
+}
+
+/// Makes connections without TLS.
+pub fn plain_connector() -> PlainConnector {
+    HttpConnector::new_with_resolver(Names)
 }
 
 /// TLS as we speak it to others: under the system's certificates and those of the file.
@@ -91,4 +139,20 @@ pub fn cause(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connectors_are_told_where_names_lead() {
+        let name: Name = "localhost".parse().unwrap();
+        let mut found = Names.call(name).await.unwrap();
+        assert!(found.any(|at| at == (Ipv4Addr::LOCALHOST, 0).into()));
+        // No resolver takes it for a name.
+        assert!(Names.call("no..name".parse().unwrap()).await.is_err());
+    }
 }

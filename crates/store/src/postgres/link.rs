@@ -22,6 +22,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresPlace;
+use super::named::resolved;
 
 /// Why something was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub(super) enum LinkError {
     /// The server said so, or the connection is gone.
     #[error(transparent)]
     Client(#[from] Error),
+    /// The server's name leads nowhere, or nobody knows where.
+    #[error("cannot look up the database's host")]
+    Name(#[source] io::Error),
     /// No answer came in time.
     #[error("the database does not answer")]
     Silent,
@@ -81,6 +85,7 @@ impl Link {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(LinkError::Runtime)?;
         let connecting = async {
+            let config = resolved(config).await.map_err(LinkError::Name)?;
             let (client, connection): (_, Box<dyn Messages + Send>) = match &place.tls {
                 Some(tls) => {
                     let tls = MakeRustlsConnect::new(tls.clone());

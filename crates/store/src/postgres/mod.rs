@@ -29,6 +29,7 @@
 //! nothing, and what was reserved or used stays so.
 
 mod link;
+mod named;
 mod schema;
 mod seat;
 mod session;
@@ -79,6 +80,9 @@ pub enum UnusableAddress {
     /// Nothing says where the server is.
     #[error("the database's address names no host")]
     NoHost,
+    /// It names folders of sockets beside hosts.
+    #[error("the database's address names folders of sockets beside hosts; keep to one of them")]
+    Mixed,
     /// The connection would cross a network in plain text.
     #[error(
         "the database at `{0}` is beyond loopback and the connection would be plain text; \
@@ -116,6 +120,11 @@ impl PostgresPlace {
         }
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(UnusableAddress::NoHost);
+        }
+        let is_folder = |host: &&Host| !matches!(host, Host::Tcp(_));
+        let folders = config.get_hosts().iter().filter(is_folder).count();
+        if folders != 0 && folders != config.get_hosts().len() {
+            return Err(UnusableAddress::Mixed);
         }
         let far = config
             .get_hostaddrs()

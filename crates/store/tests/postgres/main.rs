@@ -321,6 +321,8 @@ fn an_address_beyond_loopback_wants_encryption() {
             false,
             false,
         ),
+        ("host=/run/pg,localhost user=u", false, false),
+        ("host=/run/pg,/tmp user=u", false, true),
         ("user=u dbname=db", false, false),
         ("nonsense", false, false),
         ("postgres://u:p@ss@db/x", false, false),

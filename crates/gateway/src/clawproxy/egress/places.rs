@@ -5,7 +5,7 @@
 //! their addresses too: a name that somebody else has pointed there is not a way around.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 
-/// Questions to the operating system at a time. Nothing ends one that it does not answer.
+/// Names that are looked up at a time: what agents ask for must not take the place of what the
+/// gateway asks for itself. The system's resolver may never answer, and nothing ends that.
 const MOST_LOOKUPS: usize = 32;
 
 /// How long it holds what was found out about where a reserved name leads.
@@ -33,7 +34,7 @@ pub trait Resolve: Send + Sync {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// What the operating system says. All of a process' lookups share its threads, and so one bound.
+/// Where names lead on this machine. All of a process' lookups share one bound.
 pub struct SystemResolver;
 
 static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MOST_LOOKUPS)));
@@ -41,25 +42,24 @@ static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         let name = name.to_owned();
-        Box::pin(bounded(Arc::clone(&LOOKUPS), move || {
-            let found = (name.as_str(), 0).to_socket_addrs()?;
-            Ok(found.map(|address| address.ip()).collect())
+        Box::pin(bounded(Arc::clone(&LOOKUPS), async move {
+            names::look_up(&name).await
         }))
     }
 }
 
-/// Does what blocks on a thread for that, in its turn. A place is free again when the work has
-/// ended, and not when nobody waits for it any more.
+/// Looks something up in its turn. A place is free again when that has ended, and not when nobody
+/// waits for it any more.
 async fn bounded<T: Send + 'static>(
     places: Arc<Semaphore>,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    looking: impl Future<Output = io::Result<T>> + Send + 'static,
 ) -> io::Result<T> {
     let place = places.acquire_owned().await.map_err(io::Error::other)?;
-    let working = tokio::task::spawn_blocking(move || {
+    let looking = tokio::spawn(async move {
         let _place = place;
-        work()
+        looking.await
     });
-    working.await.map_err(io::Error::other)?
+    looking.await.map_err(io::Error::other)?
 }
 
 /// What is known about destinations besides the contract.

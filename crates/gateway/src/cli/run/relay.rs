@@ -21,8 +21,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper::upgrade::OnUpgrade;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
@@ -35,7 +33,7 @@ use zeroize::Zeroizing;
 use super::super::Failure;
 use crate::clawproxy::objects;
 use crate::server::{Body, whole};
-use crate::upstream::{HttpClient, cause};
+use crate::upstream::{Connector, HttpClient, cause};
 
 /// Largest body that is passed on; the gateway's own bounds are smaller.
 const MAX_BODY: usize = 64 << 20;
@@ -84,7 +82,7 @@ struct Passing {
     /// The command's own address of the relay, when it reaches no other one.
     only: Option<String>,
     /// For what goes through the gateway's egress proxy: each gets a connection of its own.
-    connector: Connector,
+    connector: TowerToHyperService<Connector>,
     gateway: String,
     /// The token that the command holds.
     first: Zeroizing<String>,
@@ -96,8 +94,6 @@ struct Passing {
     room: Arc<Semaphore>,
 }
 
-type Connector = TowerToHyperService<HttpsConnector<HttpConnector>>;
-
 impl Relay {
     /// Listens on a socket that leads here from where nothing else can be reached, or else on a
     /// free port of loopback.
@@ -107,7 +103,7 @@ impl Relay {
     pub(super) async fn start(
         listener: Option<std::net::TcpListener>,
         http: HttpClient,
-        connector: HttpsConnector<HttpConnector>,
+        connector: Connector,
         gateway: String,
         token: Zeroizing<String>,
     ) -> Result<Self, Failure> {

@@ -1,7 +1,7 @@
 //! Where names lead, by a clock that is set.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
 
 use super::*;
 
@@ -130,10 +130,10 @@ fn the_latest_addresses_are_kept() {
 async fn a_lookup_that_nobody_waits_for_keeps_its_place() {
     let places = Arc::new(Semaphore::new(1));
     let (began, begins) = tokio::sync::oneshot::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let waiting = tokio::spawn(bounded(Arc::clone(&places), move || {
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let waiting = tokio::spawn(bounded(Arc::clone(&places), async move {
         began.send(()).unwrap();
-        let _ = released.recv();
+        let _ = released.await;
         Ok(())
     }));
     begins.await.unwrap();
@@ -141,5 +141,5 @@ async fn a_lookup_that_nobody_waits_for_keeps_its_place() {
     assert!(waiting.await.unwrap_err().is_cancelled());
     assert_eq!(places.available_permits(), 0);
     release.send(()).unwrap();
-    bounded(places, || Ok(())).await.unwrap();
+    bounded(places, async { Ok(()) }).await.unwrap();
 }

@@ -32,7 +32,7 @@ use crate::config::{Config, Dialect, Limits, ModelProvider};
 use crate::live::{Live, LiveContract, LiveJob};
 use crate::secret::SecretSource;
 use crate::server::Bound;
-use crate::upstream::HttpClient;
+use crate::upstream::{HttpClient, connector};
 
 /// The key that only the gateway and the provider know.
 const KEY: &str = "sk-provider-0123456789abcdef";
@@ -50,12 +50,7 @@ pub(super) fn client() -> HttpClient {
     .unwrap()
     .with_root_certificates(rustls::RootCertStore::empty())
     .with_no_client_auth();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Client::builder(TokioExecutor::new()).build(connector)
+    Client::builder(TokioExecutor::new()).build(connector(tls))
 }
 
 /// A body whose pieces the test sends one by one. An error breaks the connection.

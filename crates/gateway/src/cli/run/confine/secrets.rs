@@ -15,7 +15,7 @@ const MOST_CONFIGURATION: u64 = 1 << 20;
 
 /// Refuses grants that would show what must stay hidden, or let it be changed.
 pub(super) fn hides(grants: &[Grant], credentials: &[PathBuf]) -> Result<(), Failure> {
-    let home = std::env::home_dir().and_then(|home| fs::canonicalize(home).ok());
+    let home = home()?.and_then(|home| fs::canonicalize(home).ok());
     for grant in grants {
         let place = grant.path.display();
         let own = ["/proc", "/dev"].map(Path::new);
@@ -59,6 +59,22 @@ pub(super) fn hides(grants: &[Grant], credentials: &[PathBuf]) -> Result<(), Fai
         }
     }
     Ok(())
+}
+
+/// This user's home folder. Without `HOME` the system's list of users says it, which a static
+/// program cannot ask: what it would load belongs to another C library.
+fn home() -> Result<Option<PathBuf>, Failure> {
+    let named = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    match named {
+        Some(home) => Ok(Some(home.into())),
+        None if names::STATIC => Err(Failure::new("`HOME` is not set")
+            .next("no job was opened; set it: nobody may be granted your home folder")),
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "linked with the machine's C library"
+        )]
+        None => Ok(std::env::home_dir()),
+    }
 }
 
 /// The first of these that lies within a grant, or within which it lies.
@@ -152,7 +168,7 @@ mod tests {
         let secret = folder.join("operator.credential");
         fs::write(&secret, "x").unwrap();
         let credentials = [secret.clone(), "/no/such".into()];
-        let home = std::env::home_dir().unwrap();
+        let home = home().unwrap().unwrap();
         for refused in [folder.as_path(), &secret, &home, Path::new("/")] {
             let granted = granted(refused, false, &credentials);
             assert!(granted.is_err(), "{}", refused.display());
