@@ -205,7 +205,6 @@ impl Known {
         for server in (0..self.rounds).flat_map(|_| &self.servers) {
             match self.ask_one(server, name).await {
                 Ok(found) => return Ok(found),
-                Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
                 Err(error) => {
                     let said_so = matches!(error, NetError::Dns(_));
                     let why = format!("the name server {}: {error}", server.ip);
@@ -223,6 +222,7 @@ impl Known {
         Err(failed.unwrap_or_else(nobody))
     }
 
+    /// Asks one server for both families. None is there only when it has said so of both.
     async fn ask_one(
         &self,
         server: &NameServerConfig,
@@ -231,8 +231,25 @@ impl Known {
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![server.clone()]);
         let resolver = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         let resolver = resolver.with_options(self.options.clone()).build()?;
-        let found = resolver.lookup_ip(name.clone()).await?;
-        Ok(found.iter().collect())
+        let (v6, v4) = tokio::join!(
+            resolver.lookup(name.clone(), RecordType::AAAA),
+            resolver.lookup(name.clone(), RecordType::A),
+        );
+        let (mut found, mut failed) = (Vec::new(), None);
+        for answer in [v6, v4] {
+            match answer {
+                Ok(answer) => {
+                    let records = answer.answers().iter();
+                    found.extend(records.filter_map(|record| record.data.ip_addr()));
+                }
+                Err(error) if error.is_no_records_found() => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
     }
 }
 

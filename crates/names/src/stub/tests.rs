@@ -100,7 +100,8 @@ fn example(asked: &Asked) -> Vec<Vec<u8>> {
         }
         "guessed.example" => nothing(),
         "half.example" if v4 => one(Address("192.0.2.7")),
-        "half.example" | "silent.example" => Vec::new(),
+        "hidden.example" | "hidden.b.example" if !v4 => nothing(),
+        "half.example" | "silent.example" | "hidden.example" | "hidden.b.example" => Vec::new(),
         "broken.example" => {
             let mut broken = asked.answer(GOOD, &[("", Address("192.0.2.8"))]);
             broken.truncate(broken.len() - 1);
@@ -146,6 +147,7 @@ async fn names_lead_where_the_server_says() {
             "`silent.example`: the name server 127.0.0.1:",
         ),
         ("silent.example", Other, "timed out"),
+        ("hidden.example", Other, "timed out"),
         ("failing.example", Other, "Server Failure"),
         ("broken.example", Other, "cannot look up `broken.example`"),
         ("no name", InvalidInput, "`no name` is no host's name"),
@@ -201,6 +203,12 @@ async fn names_that_are_not_full_are_searched_for() {
     search("silent.example a.example");
     machine.fails("db", io::ErrorKind::Other, "timed out").await;
     assert_eq!(server.asked(), ["db.silent.example"]);
+    // Of one family it said that there is none; of the other one nobody knows.
+    search("b.example a.example");
+    machine
+        .fails("hidden", io::ErrorKind::Other, "timed out")
+        .await;
+    assert_eq!(server.asked(), ["hidden.b.example"]);
 }
 
 #[tokio::test]
