@@ -133,7 +133,6 @@ impl<S: Read> Walk<S> {
     fn hash_walked(&mut self) {
         if let Some((hasher, from)) = &mut self.hash {
             hasher.update(&self.piece.as_bytes()[*from..self.at]);
-            *from = self.at;
         }
     }
 
@@ -202,5 +201,70 @@ impl<S: Read> Walk<S> {
             *from = 0;
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proof::Hash;
+
+    use super::*;
+
+    const FILE: &str =
+        " {\"a\":[12345,-7,\"\\u0001é€😀\",[true,null]],\"é\":{\"b\":[]},\"😀\":123456} \n";
+
+    /// What stands in the array and behind the other names, with the hash of the array.
+    fn walked(file: &[u8], step: usize) -> Option<(Vec<String>, Hash)> {
+        let mut walk = Walk::new(file, step);
+        let (mut found, mut hash) = (Vec::new(), None);
+        (!walk.is_over()?).then_some(())?;
+        walk.object(0, |walk, name| {
+            found.push(name.to_owned());
+            if name != "a" {
+                found.push(walk.value(1)?.to_string());
+                return Some(());
+            }
+            walk.hash(Hasher::new());
+            walk.array(1, |walk| {
+                found.push(walk.value(2)?.to_string());
+                Some(())
+            })?;
+            hash = walk.hashed();
+            Some(())
+        })?;
+        walk.is_over()?.then_some((found, hash?.finish()))
+    }
+
+    #[test]
+    fn it_does_not_matter_where_pieces_end() {
+        let array = "[12345,-7,\"\\u0001é€😀\",[true,null]]";
+        let found = ["a", "12345", "-7", "\"\\u0001é€😀\"", "[true,null]", "é"];
+        let found = found.into_iter().chain(["{\"b\":[]}", "😀", "123456"]);
+        let found: Vec<String> = found.map(str::to_owned).collect();
+        for step in 1..FILE.len() + 2 {
+            let expected = Some((found.clone(), Hash::of(array.as_bytes())));
+            assert_eq!(walked(FILE.as_bytes(), step), expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_ends_it() {
+        for step in 1..FILE.len() + 2 {
+            for end in 0..FILE.len() - 2 {
+                assert_eq!(walked(&FILE.as_bytes()[..end], step), None, "{end} {step}");
+            }
+            for (from, to) in [
+                ("12345", "012345"),
+                ("\"a\"", "\"z\""),
+                ("null", "nul"),
+                (" \n", "x"),
+            ] {
+                let file = FILE.replacen(from, to, 1);
+                assert_eq!(walked(file.as_bytes(), step), None, "{to} {step}");
+            }
+            let mut not_text = FILE.as_bytes().to_vec();
+            not_text[FILE.find('€').expect("there")] = 0xff;
+            assert_eq!(walked(&not_text, step), None, "{step}");
+        }
     }
 }
