@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{BUSY_TIMEOUT, private_file};
 use crate::{Seat, StoreError};
 
-/// How long is waited between two looks at a lock.
+/// How long is waited between two looks at a lock: the system's own wait for one has no end.
 const STEP_BACK: Duration = Duration::from_millis(10);
 
 /// The locks on a store that is open.
